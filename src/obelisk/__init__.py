@@ -1,0 +1,60 @@
+"""Obelisk names the landmark in a photo.
+
+Four lines are enough::
+
+    import obelisk
+
+    recognizer = obelisk.Recognizer.open("mycity")
+    for answer in recognizer.recognize(["photo.jpg"]):
+        print(answer.landmark, answer.confidence)
+
+Importing this package opens no file and loads no model: the names below are loaded when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from obelisk.errors import ObeliskError, PhotoError, UsageError
+    from obelisk.gallery import Gallery
+    from obelisk.recognition import Recognizer
+    from obelisk.records import Candidate, Neighbour, Photo, Recognition
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Candidate",
+    "Gallery",
+    "Neighbour",
+    "ObeliskError",
+    "Photo",
+    "PhotoError",
+    "Recognition",
+    "Recognizer",
+    "UsageError",
+    "__version__",
+]
+
+_HOMES = {
+    "Candidate": "obelisk.records",
+    "Gallery": "obelisk.gallery",
+    "Neighbour": "obelisk.records",
+    "ObeliskError": "obelisk.errors",
+    "Photo": "obelisk.records",
+    "PhotoError": "obelisk.errors",
+    "Recognition": "obelisk.records",
+    "Recognizer": "obelisk.recognition",
+    "UsageError": "obelisk.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'obelisk' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

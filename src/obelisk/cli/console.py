@@ -1,0 +1,54 @@
+"""Where output goes: results to stdout, progress and notes to stderr, colour only on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+T = TypeVar("T")
+
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def result(text: str) -> None:
+    """Write one line of result to stdout, and let a waiting reader have it at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
+    """Print a table to stdout: text columns to the left, columns of numbers to the right."""
+    listed = [list(row) for row in rows]
+    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for place, column in enumerate(columns):
+        numeric = bool(listed) and all(isinstance(row[place], int | float) for row in listed)
+        drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in listed:
+        drawn.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row))
+    out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    out.print(drawn)
+
+
+def note(text: str) -> None:
+    """Write a remark to stderr."""
+    errors.print(text, markup=False)
+
+
+def warn(text: str) -> None:
+    """Write a warning to stderr: something was skipped or is not as it should be."""
+    errors.print(f"warning: {text}", markup=False, style="yellow")
+
+
+def track(items: Iterable[T], *, total: int, what: str) -> Iterator[T]:
+    """Yield the items while a bar on stderr shows how many are done and how long the rest takes.
+
+    The bar is drawn on a terminal only; a log file gets the remarks of the command instead.
+    """
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        yield from progress.track(items, total=total)

@@ -1,0 +1,75 @@
+"""The command ``obelisk``: its commands, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+import obelisk
+from obelisk.cli.console import errors
+from obelisk.errors import ObeliskError
+
+app = typer.Typer(
+    name="obelisk",
+    help="Name the landmark in a photo.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        sys.stdout.write(f"obelisk {obelisk.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def obelisk_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error (accepted anywhere).")] = False,
+) -> None:
+    """Name the landmark in a photo."""
+
+
+def stop_on_sigterm(number: int, frame: FrameType | None) -> None:
+    """Unwind on SIGTERM, so that open stages save their state, and exit 143."""
+    raise SystemExit(128 + number)
+
+
+def run() -> None:
+    """Run the command line: never a traceback, unless ``--debug`` asks for it."""
+    debug = "--debug" in sys.argv[1:]
+    arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    signal.signal(signal.SIGTERM, stop_on_sigterm)
+    try:
+        app(arguments)
+    except ObeliskError as error:
+        leave(str(error), error.exit_code, debug=debug)
+    except BrokenPipeError:
+        # The reader of stdout has gone (`obelisk … | head`): nothing is left to say, and to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        what = "the disk is full" if error.errno == errno.ENOSPC else str(error)
+        leave(what, 1, debug=debug)
+    except Exception as error:
+        leave(f"unexpected {type(error).__name__}: {error} · run again with --debug to see where", 1, debug=debug)
+
+
+def leave(text: str, code: int, *, debug: bool) -> None:
+    """Print an error, or raise it when debugging, and exit."""
+    if debug:
+        raise  # noqa: PLE0704
+    errors.print(f"error: {text}", markup=False, style="red")
+    sys.exit(code)

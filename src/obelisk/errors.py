@@ -1,0 +1,95 @@
+"""Everything Obelisk raises on purpose.
+
+::
+
+    ObeliskError                    something is wrong; the text says what, where, and what to do
+    ├── UsageError                  the caller's mistake (the command line exits 2)
+    │   ├── DataError               a dataset, catalog or manifest that cannot be used
+    │   ├── RecipeError             a recipe with unknown keys, wrong values, or of another run
+    │   ├── ModelError              a bundle or run that is missing, damaged or does not fit
+    │   ├── GalleryError            a gallery that is missing, damaged, too new, or of another model
+    │   └── MissingExtraError       an optional part that is not installed
+    └── PhotoError                  one photo that cannot be used; named, counted, skipped (exit 1)
+        ├── PhotoMissingError       no such file, a broken link, or no permission
+        ├── PhotoFormatError        empty, not an image, or a format outside the whitelist
+        ├── PhotoTruncatedError     a sound header, but the pixels end early or are damaged
+        └── PhotoTooLargeError      more pixels than the cap, seen from the header before decoding
+
+A message reads ``what (with the value) · where (path, row, key) · what to do``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ObeliskError(Exception):
+    """Say what is wrong, where, and what to do.
+
+    ``what`` is a full clause with the offending value; ``where`` a path, row or key;
+    ``fix`` the exact command, key or value that mends it. Empty parts are left out of the text.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: object = "", fix: str = "") -> None:
+        self.what = what
+        self.where = str(where)
+        self.fix = fix
+        super().__init__(" · ".join(part for part in (what, self.where, fix) if part))
+
+
+class UsageError(ObeliskError):
+    """The caller's mistake: a missing path, an unknown key, a gallery of another model."""
+
+    exit_code = 2
+
+
+class DataError(UsageError):
+    """A dataset, catalog or manifest that cannot be used."""
+
+
+class RecipeError(UsageError):
+    """A recipe with unknown keys or wrong values, or a run folder of another recipe."""
+
+
+class ModelError(UsageError):
+    """A bundle, run or backbone that is missing, damaged, or does not fit."""
+
+
+class GalleryError(UsageError):
+    """A gallery that is missing, damaged, of a newer format, or of another model."""
+
+
+class MissingExtraError(UsageError):
+    """An optional part of Obelisk that is not installed."""
+
+    def __init__(self, extra: str, *, needed_for: str) -> None:
+        super().__init__(f"{needed_for} needs the extra `{extra}`", fix=f"pip install 'obelisk-landmarks[{extra}]'")
+
+
+class PhotoError(ObeliskError):
+    """One photo that cannot be used: it is named, counted and skipped; the others go on."""
+
+
+class PhotoMissingError(PhotoError):
+    """No such file, a broken link, a folder in its place, or no permission to read it."""
+
+
+class PhotoFormatError(PhotoError):
+    """An empty file, one that is no image, or an image format outside the whitelist."""
+
+
+class PhotoTruncatedError(PhotoError):
+    """A sound header, but pixels that end early or are damaged."""
+
+
+class PhotoTooLargeError(PhotoError):
+    """More pixels than the cap; refused from the header, before anything is decoded."""
+
+
+def near_names(name: str, known: Iterable[str]) -> str:
+    """Return ``did you mean `x`?`` for the known name nearest to a mistyped one, or an empty string."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"did you mean `{found[0]}`?" if found else ""
