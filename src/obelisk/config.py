@@ -1,1 +1,288 @@
-"""Recipes: one TOML file per experiment."""
+"""Recipes: one TOML file an experiment, checked whole before anything runs.
+
+A recipe names every choice of a run: photos, backbone, views, neck, loss, training, classifier. Unknown keys
+and wrong values are reported together, each with the nearest known name. The resolved recipe is written
+beside every output, and its fingerprint keeps outputs of different recipes apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from obelisk.errors import RecipeError, near_names
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Range = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DataSection(Section):
+    """What is trained on, and what the early stop looks at."""
+
+    validation_share: Share = 0.2
+    """share of each landmark's reference photos carved out for validation; queries are never looked at"""
+    refit: bool = True
+    """after the early stop, train once more on all reference photos for as many epochs: a landmark of three
+    photos cannot spare one"""
+
+
+class PhotosSection(Section):
+    """How a photo becomes the network's input."""
+
+    size: int = Field(224, ge=32, le=1024)
+    """side of the square input, pixels; 224 is the size of the reference comparison"""
+    resize: Literal["squash", "crop"] = "squash"
+    """squash: both sides to `size`, the aspect is lost, nothing is cut; crop: the shorter side to `size`,
+    then the centre"""
+
+
+class BackboneSection(Section):
+    """The frozen networks whose pooled feature maps are the descriptor."""
+
+    names: tuple[str, ...] = Field(("tf_efficientnet_lite0",), min_length=1)
+    """timm names; the descriptors of several are concatenated"""
+    weights: str = "auto"
+    """auto: a package where one carries them, else the hub; or `package`, `hub`, `random`, or a .safetensors or
+    .pth file"""
+    pooling: Literal["gap", "gem"] = "gap"
+    """global average pooling, or the generalised mean with `gem_exponent`"""
+    gem_exponent: float = Field(3.0, ge=1.0, le=20.0)
+    """p of GeM: 1 is the average, large p approaches the maximum"""
+    stages: int = Field(1, ge=1, le=4)
+    """how many levels are pooled: 1 is the last feature map alone, each further one adds the stage before it
+    (finer patterns, which tell instances of one kind apart)"""
+
+
+class ViewsSection(Section):
+    """Augmented views whose descriptors are cached beside the plain one; all ranges are symmetric."""
+
+    count: int = Field(0, ge=0, le=64)
+    """augmented views a reference photo, besides the plain one"""
+    height_shift: Range = 0.1
+    """largest vertical shift, share of the height"""
+    width_shift: Range = 0.1
+    """largest horizontal shift, share of the width"""
+    zoom: Range = 0.3
+    """largest zoom in, as share of the side cut away; zooming out goes a quarter as far"""
+    brightness: Range = 0.25
+    """largest change of brightness, share"""
+    contrast: Range = 0.25
+    """largest change of contrast, share"""
+    saturation: Range = 0.4
+    """largest change of saturation, share"""
+    rotation: float = Field(8.0, ge=0.0, le=180.0)
+    """largest rotation, degrees"""
+    shear: float = Field(5.0, ge=0.0, le=45.0)
+    """largest horizontal shear, degrees"""
+    aspect: Range = 0.25
+    """largest change of the natural logarithm of the aspect ratio"""
+    flip: Share = 0.5
+    """how often a view is mirrored left to right"""
+
+
+class NeckSection(Section):
+    """What turns the descriptor into the embedding."""
+
+    kind: Literal["identity", "whitening", "linear", "dense"] = "linear"
+    """identity: the descriptor itself; whitening: PCA whitening, nothing trained; linear: one trained layer;
+    dense: BN, Dense 1024, Dropout, BN, Dense 512, BN of the reference comparison's baseline"""
+    dimensions: int = Field(512, ge=2, le=8192)
+    """D, the length of the embedding (whitening and linear; dense is always 512)"""
+    start: Literal["random", "whitening"] = "random"
+    """where the linear layer starts: random weights, or the PCA whitening of the reference descriptors"""
+    normalise_parts: bool = True
+    """L2-normalise each pooled part of the descriptor first, so that no backbone or stage drowns another"""
+    dropout: Share = 0.2
+    """share of inputs silenced while training (dense: between its layers)"""
+
+
+class LossSection(Section):
+    """What training minimises."""
+
+    kind: Literal["none", "softmax", "triplet", "arcface", "subcenter_arcface"] = "arcface"
+    """none: nothing is trained (identity and whitening necks)"""
+    margin: float = Field(0.3, ge=0.0, le=2.0)
+    """arcface: additive angle, radians; triplet: m of max(0, m + d(a,p) - d(a,n)), L2 distance of unit rows;
+    subcenter_arcface: the angle of the most photographed landmark"""
+    margin_range: float = Field(0.0, ge=0.0, le=2.0)
+    """subcenter_arcface: radians added for the least photographed landmark (dynamic margins)"""
+    scale: float = Field(30.0, gt=0.0, le=200.0)
+    """s, the inverse temperature of the margin softmax"""
+    subcenters: int = Field(3, ge=1, le=16)
+    """subcenter_arcface: centres a landmark"""
+    mining: Literal["all", "semihard", "batch_hard", "multi_similarity"] = "batch_hard"
+    """triplet: which triplets of a batch count"""
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    """softmax: probability mass spread over the other landmarks"""
+
+
+class TrainingSection(Section):
+    """How the loss is minimised: AdamW, short warm-up, cosine decay."""
+
+    epochs: int = Field(30, ge=0, le=1000)
+    """passes over the reference photos, at most"""
+    patience: int = Field(8, ge=1)
+    """epochs without a better validation top-1 after which training stops"""
+    batch_size: int = Field(256, ge=2)
+    """photos a step"""
+    photos_per_landmark: int = Field(0, ge=0)
+    """M of M-per-class batches; 0 samples photos as they are. Triplets need at least 2"""
+    learning_rate: float = Field(1e-3, gt=0.0)
+    """peak learning rate of the neck"""
+    classifier_learning_rate: float = Field(1e-2, gt=0.0)
+    """peak learning rate of the landmark weights of softmax and margin losses"""
+    weight_decay: float = Field(1e-4, ge=0.0)
+    """decoupled weight decay"""
+    warm_up: Share = 0.05
+    """share of the steps in which the learning rate rises"""
+
+
+class ClassifierSection(Section):
+    """How a query's embedding becomes ranked landmarks."""
+
+    kind: Literal["knn", "softmax"] = "knn"
+    """knn: nearest reference photos vote; softmax: the probabilities of the trained softmax layer"""
+    k: int = Field(3, ge=1)
+    """neighbours that vote"""
+    vote: Literal["weighted", "majority", "prototype"] = "weighted"
+    """how they vote"""
+
+
+class Recipe(Section):
+    """One experiment."""
+
+    name: str = Field(min_length=1)
+    """what tables and reports call the run"""
+    seed: int = Field(0, ge=0)
+    """of the validation split, the views, the initial weights and the batches"""
+    data: DataSection = DataSection()
+    photos: PhotosSection = PhotosSection()
+    backbone: BackboneSection = BackboneSection()
+    views: ViewsSection = ViewsSection()
+    neck: NeckSection = NeckSection()
+    loss: LossSection = LossSection()
+    training: TrainingSection = TrainingSection()
+    classifier: ClassifierSection = ClassifierSection()
+
+    @model_validator(mode="after")
+    def parts_fit(self) -> Recipe:
+        """Refuse combinations that cannot work."""
+        trains = self.loss.kind != "none"
+        if self.neck.kind in ("linear", "dense") and not trains:
+            raise ValueError(f"neck.kind = {self.neck.kind!r} is trained, so loss.kind cannot be 'none'")
+        if self.neck.kind == "whitening" and trains:
+            raise ValueError("neck.kind = 'whitening' trains nothing: set loss.kind = 'none', or neck.kind = 'linear'")
+        if self.neck.kind == "identity" and self.loss.kind not in ("none", "softmax"):
+            raise ValueError(f"loss.kind = {self.loss.kind!r} has nothing to train: set neck.kind = 'linear'")
+        if self.classifier.kind == "softmax" and self.loss.kind != "softmax":
+            raise ValueError("classifier.kind = 'softmax' needs loss.kind = 'softmax'")
+        if self.loss.kind == "triplet" and self.training.photos_per_landmark < 2:
+            raise ValueError("loss.kind = 'triplet' needs training.photos_per_landmark of 2 or more")
+        if self.training.photos_per_landmark > self.training.batch_size:
+            raise ValueError("training.batch_size is smaller than training.photos_per_landmark")
+        return self
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that change when any choice does."""
+        return hashlib.blake2b(self.model_dump_json().encode(), digest_size=8).hexdigest()
+
+    def to_toml(self) -> str:
+        """Return the resolved recipe, every key with its value."""
+        lines = [f"name = {json.dumps(self.name, ensure_ascii=False)}", f"seed = {self.seed}"]
+        for section, value in self:
+            if isinstance(value, Section):
+                lines.append(f"\n[{section}]")
+                lines += [f"{key} = {json.dumps(field, ensure_ascii=False)}" for key, field in value]
+        return "\n".join(lines) + "\n"
+
+
+def shipped_recipes() -> list[str]:
+    """Return the names of the recipes that come with the package, sorted."""
+    names = (Path(entry.name) for entry in resources.files("obelisk.recipes").iterdir())
+    return sorted(name.stem for name in names if name.suffix == ".toml")
+
+
+def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file, or a shipped recipe by name, and apply ``section.key=value`` overrides.
+
+    Values of overrides are TOML; a bare word is a string. Raises RecipeError naming every mistake at once.
+    """
+    text, where = find_recipe(source)
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"not TOML: {error}", where=where, fix="mend the line") from None
+    for override in overrides:
+        apply_override(tables, override)
+    try:
+        return Recipe.model_validate(tables)
+    except ValidationError as error:
+        mistakes = "; ".join(explain(problem) for problem in error.errors())
+        raise RecipeError(mistakes, where=where, fix="every key is described in docs/recipes.md") from None
+
+
+def find_recipe(source: str) -> tuple[str, str]:
+    """Return the text of a recipe file or shipped recipe, and where it was found."""
+    path = Path(source)
+    if path.is_file():
+        return path.read_text(encoding="utf-8-sig"), str(path)
+    shipped = shipped_recipes()
+    name = path.stem if path.suffix == ".toml" else source
+    if name in shipped and path.parent in (Path(), Path("recipes")):
+        return resources.files("obelisk.recipes").joinpath(f"{name}.toml").read_text(encoding="utf-8"), f"{name}.toml"
+    fix = near_names(name, shipped) or f"give a file, or one of: {', '.join(shipped)}"
+    raise RecipeError(f"no recipe `{source}`", fix=fix)
+
+
+def apply_override(tables: dict[str, Any], override: str) -> None:
+    """Set one ``section.key=value`` in the tables of a recipe."""
+    key, equals, text = override.partition("=")
+    *sections, last = (part.strip() for part in key.split("."))
+    if not equals or not last:
+        raise RecipeError(f"--set {override!r} is not section.key=value", fix="for example --set loss.margin=0.2")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    table = tables
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise RecipeError(f"--set {override!r}: `{section}` is a value, not a section")
+    table[last] = value
+
+
+def explain(problem: ErrorDetails) -> str:
+    """Return one mistake of a recipe as ``key: what is wrong, did you mean …``."""
+    key = ".".join(str(part) for part in problem["loc"]) or "recipe"
+    if problem["type"] == "extra_forbidden":
+        known = list(keys_beside(problem["loc"]))
+        hint = near_names(str(problem["loc"][-1]), known) or f"known here: {', '.join(known)}"
+        return f"unknown key `{key}`, {hint}"
+    if problem["type"] == "missing":
+        return f"missing key `{key}`"
+    reason = problem["msg"].removeprefix("Value error, ")
+    return reason if key == "recipe" else f"`{key}` = {problem['input']!r}: {reason}"
+
+
+def keys_beside(location: tuple[int | str, ...]) -> Iterator[str]:
+    """Yield the keys that the section of a mistyped key does have."""
+    model: Any = Recipe
+    for part in location[:-1]:
+        model = model.model_fields[str(part)].annotation
+    yield from model.model_fields

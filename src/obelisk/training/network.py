@@ -1,0 +1,100 @@
+"""The networks: the dense head of the reference baseline, the necks, and the whole embedder for export."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from obelisk.config import NeckSection
+from obelisk.training.pooling import l2n
+from obelisk.training.whitening import pca_whitening
+
+DENSE_WIDTHS = (1024, 512)
+
+
+def dense_head(in_features: int, landmarks: int, *, dropout: float = 0.5) -> nn.Sequential:
+    """Build the baseline's head on a pooled descriptor (N, D): logits (N, C).
+
+    BN, Dense 1024, Dropout, BN, Dense 512, BN, Dense C. With a ResNet50's D = 2048 and C = 943 it has
+    3,113,903 trainable parameters, all but the last layer's being the neck that makes the embedding.
+    """
+    wide, narrow = DENSE_WIDTHS
+    return nn.Sequential(
+        nn.BatchNorm1d(in_features),
+        nn.Linear(in_features, wide),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.BatchNorm1d(wide),
+        nn.Linear(wide, narrow),
+        nn.ReLU(),
+        nn.BatchNorm1d(narrow),
+        nn.Linear(narrow, landmarks),
+    )
+
+
+def count_trainable(module: nn.Module) -> int:
+    """Count the parameters that training may change."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+class NormaliseParts(nn.Module):
+    """L2-normalise each part of a descriptor (N, D): parts are pooled stages of one or several backbones."""
+
+    def __init__(self, parts: Sequence[int]) -> None:
+        super().__init__()
+        self.parts = list(parts)
+
+    def forward(self, descriptors: Tensor) -> Tensor:
+        """Return rows of the same shape whose parts have unit length."""
+        return torch.cat([l2n(part) for part in descriptors.split(self.parts, dim=1)], dim=1)
+
+
+class Neck(nn.Module):
+    """Descriptor (N, D_in) → features (N, D); the embedding is the features at unit length."""
+
+    def __init__(self, layers: nn.Sequential, dimensions: int) -> None:
+        super().__init__()
+        self.layers = layers
+        self.dimensions = dimensions
+
+    def forward(self, descriptors: Tensor) -> Tensor:
+        """Return features, (N, D), as softmax layers see them."""
+        features: Tensor = self.layers(descriptors)
+        return features
+
+    def embed(self, descriptors: Tensor) -> Tensor:
+        """Return embeddings, (N, D), of unit length."""
+        return l2n(self(descriptors))
+
+
+def build_neck(section: NeckSection, parts: Sequence[int], descriptors: Tensor) -> Neck:
+    """Build the neck of a recipe for descriptors made of ``parts``; ``descriptors`` (N, D_in) fit the whitening."""
+    first = NormaliseParts(parts) if section.normalise_parts else nn.Identity()
+    width = sum(parts)
+    if section.kind == "identity":
+        return Neck(nn.Sequential(first), width)
+    if section.kind == "dense":
+        head = dense_head(width, 1, dropout=section.dropout)
+        return Neck(nn.Sequential(first, *head[:-1]), DENSE_WIDTHS[-1])
+    linear = nn.Linear(width, section.dimensions)
+    if section.kind == "whitening" or section.start == "whitening":
+        with torch.no_grad():
+            projection, bias = pca_whitening(first(descriptors).numpy(), section.dimensions)
+            linear.weight.copy_(torch.from_numpy(projection))
+            linear.bias.copy_(torch.from_numpy(bias))
+    return Neck(nn.Sequential(first, nn.Dropout(section.dropout), linear), section.dimensions)
+
+
+class PhotoEmbedder(nn.Module):
+    """The whole network of a bundle: photos (N, 3, H, W) → embeddings (N, D) of unit length."""
+
+    def __init__(self, backbones: Sequence[nn.Module], neck: Neck) -> None:
+        super().__init__()
+        self.backbones = nn.ModuleList(backbones)
+        self.neck = neck
+
+    def forward(self, photos: Tensor) -> Tensor:
+        """Concatenate what each frozen backbone sees, and embed it."""
+        return self.neck.embed(torch.cat([backbone(photos) for backbone in self.backbones], dim=1))
