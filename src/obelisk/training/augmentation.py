@@ -55,11 +55,11 @@ def move(image: Image.Image, ranges: ViewsSection, chance: np.random.Generator) 
     )
     linear = linear @ np.array([[1.0, shear], [0.0, 1.0]])
     centre = np.array([width / 2, height / 2])
-    offset = centre + [shift_x, shift_y] - linear @ centre
+    offset = centre + np.array([shift_x, shift_y]) - linear @ centre
     # Tiling the mirrored photo around itself is dear; a border of a third a side covers the allowed ranges.
     border_x, border_y = width // 3, height // 3
     pixels = np.pad(np.asarray(image), ((border_y, border_y), (border_x, border_x), (0, 0)), mode="reflect")
-    offset = offset + [border_x, border_y]
+    offset += np.array([border_x, border_y])
     (a, b), (d, e) = linear
     return Image.fromarray(pixels).transform(
         (width, height), Image.Transform.AFFINE, (a, b, offset[0], d, e, offset[1]), resample=Image.Resampling.BICUBIC

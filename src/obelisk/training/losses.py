@@ -47,8 +47,8 @@ def dynamic_margins(photos: Tensor, smallest: float, extra: float) -> Tensor:
     """Give each landmark a margin (C,) from its number of reference photos (C,).
 
     ``m_c = smallest + extra · minmax(n_c^(−1/4))``: the most photographed landmark gets ``smallest``, the least
-    photographed ``smallest + extra``. Ha, Liu, Kim, Lee, Park, *Google Landmark Recognition 2020 Competition Third Place
-    Solution*, arXiv:2010.05350, section 2.2.
+    photographed ``smallest + extra``. Ha, Liu, Kim, Lee, Park, *Google Landmark Recognition 2020 Competition Third
+    Place Solution*, arXiv:2010.05350, section 2.2.
     """
     rarity = photos.clamp(min=1).to(torch.float32).pow(-0.25)
     span = rarity.max() - rarity.min()

@@ -69,8 +69,11 @@ class Neck(nn.Module):
         return l2n(self(descriptors))
 
 
-def build_neck(section: NeckSection, parts: Sequence[int], descriptors: Tensor) -> Neck:
-    """Build the neck of a recipe for descriptors made of ``parts``; ``descriptors`` (N, D_in) fit the whitening."""
+def build_neck(section: NeckSection, parts: Sequence[int], descriptors: Tensor | None = None) -> Neck:
+    """Build the neck of a recipe for descriptors made of ``parts``.
+
+    ``descriptors`` (N, D_in) fit the whitening; without them every weight is random, to be loaded over.
+    """
     first = NormaliseParts(parts) if section.normalise_parts else nn.Identity()
     width = sum(parts)
     if section.kind == "identity":
@@ -79,7 +82,7 @@ def build_neck(section: NeckSection, parts: Sequence[int], descriptors: Tensor) 
         head = dense_head(width, 1, dropout=section.dropout)
         return Neck(nn.Sequential(first, *head[:-1]), DENSE_WIDTHS[-1])
     linear = nn.Linear(width, section.dimensions)
-    if section.kind == "whitening" or section.start == "whitening":
+    if descriptors is not None and (section.kind == "whitening" or section.start == "whitening"):
         with torch.no_grad():
             projection, bias = pca_whitening(first(descriptors).numpy(), section.dimensions)
             linear.weight.copy_(torch.from_numpy(projection))

@@ -1,0 +1,51 @@
+"""Training and validation curves: a JSONL log as the truth, a picture, and TensorBoard where it is installed."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from obelisk.training.loop import Epoch
+
+
+def write_log(path: Path, epochs: Sequence[Epoch]) -> None:
+    """Write one JSON object an epoch."""
+    path.write_text("".join(json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in epochs))
+
+
+def draw_curves(path: Path, epochs: Sequence[Epoch], title: str) -> None:
+    """Draw losses and validation top-1 over the epochs, as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    losses, top1 = figure.subplots(1, 2)
+    places = [epoch.epoch for epoch in epochs]
+    losses.plot(places, [epoch.train_loss for epoch in epochs], label="training", color="#0f766e")
+    validated = [epoch for epoch in epochs if epoch.val_loss is not None]
+    losses.plot([e.epoch for e in validated], [e.val_loss for e in validated], label="validation", color="#b45309")
+    losses.set(xlabel="epoch", ylabel="loss", title=title)
+    losses.legend(frameon=False)
+    top1.plot([e.epoch for e in validated], [100 * (e.val_top1 or 0.0) for e in validated], color="#b45309")
+    top1.set(xlabel="epoch", ylabel="top-1, %", title="validation")
+    for axes in (losses, top1):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    figure.savefig(path, metadata={"Software": None})
+
+
+def write_tensorboard(folder: Path, epochs: Sequence[Epoch]) -> None:
+    """Write the same numbers for TensorBoard, when it is installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        for epoch in epochs:
+            for name, value in dataclasses.asdict(epoch).items():
+                if name != "epoch" and value is not None:
+                    writer.add_scalar(name, value, epoch.epoch)

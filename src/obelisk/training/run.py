@@ -1,0 +1,314 @@
+"""A run: one recipe trained on one dataset, in one folder.
+
+::
+
+    RUN/recipe.toml         the resolved recipe
+    RUN/log.jsonl           one line an epoch of the training that the early stop watched
+    RUN/refit.jsonl         the same for the refit on all reference photos
+    RUN/curves.png          both losses and the validation top-1
+    RUN/head.safetensors    the trained neck, and the softmax layer where there is one
+    RUN/model/              the bundle: photos → embeddings, without torch
+    RUN/run.json            landmarks, best epoch, what was left out; written last: with it, the run is whole
+
+Descriptors are computed once into the cache; training a second head on them takes seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from obelisk.config import Recipe, load_recipe
+from obelisk.data import Catalog, split_references
+from obelisk.embedding import Bundle, DescriptorCache, View, write_bundle
+from obelisk.errors import DataError, ModelError, ObeliskError, PhotoError, RecipeError
+from obelisk.photos import prepare, read_photo
+from obelisk.training.augmentation import augmented_views
+from obelisk.training.backbones import FrozenBackbone, load_backbones
+from obelisk.training.curves import draw_curves, write_log, write_tensorboard
+from obelisk.training.export import check_export, to_onnx
+from obelisk.training.loop import Epoch, Trained, TrainingPhotos, train_neck
+from obelisk.training.losses import Softmax
+from obelisk.training.network import Neck, PhotoEmbedder, build_neck
+
+CHECKED_PHOTOS = 24
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how many are done, and how many there are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run on disk."""
+
+    folder: Path
+    recipe: Recipe
+    landmarks: tuple[int, ...]
+    best_epoch: int
+    skipped: dict[str, str]
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """Read a finished run; raises ModelError when there is none in the folder, or it is not whole."""
+        if not (folder / "run.json").is_file():
+            raise ModelError("not a finished run: `run.json` is missing", where=folder, fix="obelisk train … --out RUN")
+        facts = json.loads((folder / "run.json").read_text())
+        return cls(
+            folder=folder,
+            recipe=load_recipe(str(folder / "recipe.toml")),
+            landmarks=tuple(facts["landmarks"]),
+            best_epoch=facts["best_epoch"],
+            skipped=facts["skipped"],
+        )
+
+    @property
+    def bundle(self) -> Bundle:
+        """The exported model."""
+        return Bundle.load(self.folder / "model")
+
+
+def train_run(
+    recipe: Recipe, catalog: Catalog, out: Path, *, resume: bool = False, progress: Progress = lambda *_: None
+) -> Run:
+    """Train a recipe on the reference photos of a catalog, and export its model.
+
+    A finished run of the same recipe and data is returned as it is; an unfinished one needs ``resume``.
+    Raises RecipeError for a folder of another recipe, DataError for data that cannot be trained on.
+    """
+    if finished := claim_folder(recipe, catalog, out, resume=resume):
+        return finished
+    torch.use_deterministic_algorithms(True)
+    catalog = split_for_validation(recipe, catalog)
+    backbones = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
+    paths = [catalog.root / path for path in catalog.references["path"]]
+    landmark_ids = catalog.references["landmark_id"].to_numpy()
+    plain, failed = describe(backbones, paths, progress=progress)
+    kept = np.array([place for place in range(len(paths)) if place not in failed], np.int64)
+    if not len(kept):
+        raise DataError("none of the reference photos could be read", where=catalog.root, fix="obelisk data check DIR")
+    views = np.stack([plain[kept], *augment(recipe, backbones, [paths[place] for place in kept], progress)])
+    landmarks, labels = np.unique(landmark_ids[kept], return_inverse=True)
+    is_val = (catalog.references["split"] == "val").to_numpy()[kept]
+    parts = tuple(part for backbone in backbones for part in backbone.parts)
+    trained, epochs, refit = fit(recipe, views, labels, is_val, parts)
+    names = catalog.references["image_id"]
+    skipped = {names[place]: str(error) for place, error in failed.items()}
+    examples = [paths[place] for place in kept[:: max(1, len(kept) // CHECKED_PHOTOS)]]
+    write_run(out, recipe, backbones, trained, landmarks.tolist(), examples)
+    write_log(out / "log.jsonl", epochs)
+    write_log(out / "refit.jsonl", refit)
+    if epochs:
+        draw_curves(out / "curves.png", epochs, recipe.name)
+        write_tensorboard(out / "tensorboard", epochs)
+    facts = {
+        "recipe": recipe.fingerprint,
+        "data": fingerprint_of_data(catalog),
+        "landmarks": landmarks.tolist(),
+        "photos": len(kept),
+        "best_epoch": trained.best_epoch,
+        "skipped": skipped,
+    }
+    (out / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
+    return Run.open(out)
+
+
+def claim_folder(recipe: Recipe, catalog: Catalog, out: Path, *, resume: bool) -> Run | None:
+    """Make the run's folder with its recipe in it, or return the finished run that is already there."""
+    written = out / "recipe.toml"
+    if (out / "run.json").is_file():
+        facts = json.loads((out / "run.json").read_text())
+        if facts["recipe"] == recipe.fingerprint and facts["data"] == fingerprint_of_data(catalog):
+            return Run.open(out)
+        what = "recipe" if facts["recipe"] != recipe.fingerprint else "dataset"
+        raise RecipeError(f"holds a run of another {what}", where=out, fix="choose another --out")
+    if written.is_file():
+        if load_recipe(str(written)).fingerprint != recipe.fingerprint:
+            raise RecipeError("holds an unfinished run of another recipe", where=out, fix="choose another --out")
+        if not resume:
+            raise RecipeError("holds an unfinished run of this recipe", where=out, fix="add --resume to go on with it")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RecipeError("is not empty, and holds no run", where=out, fix="choose another --out")
+    elif resume:
+        raise RecipeError("holds no run to resume", where=out, fix="leave out --resume")
+    out.mkdir(parents=True, exist_ok=True)
+    written.write_text(recipe.to_toml())
+    return None
+
+
+def split_for_validation(recipe: Recipe, catalog: Catalog) -> Catalog:
+    """Carve validation photos from the references, unless the dataset's manifest has done it."""
+    if (catalog.references["split"] == "val").any() or recipe.data.validation_share == 0:
+        return catalog
+    return split_references(catalog, validation_share=recipe.data.validation_share, seed=recipe.seed)
+
+
+def fingerprint_of_data(catalog: Catalog) -> str:
+    """Return a hash of which photos show which landmarks."""
+    import hashlib
+
+    digest = hashlib.blake2b(digest_size=8)
+    for image_id, landmark_id in sorted(catalog.references.select("image_id", "landmark_id").iter_rows()):
+        digest.update(f"{image_id} {landmark_id}\n".encode())
+    return digest.hexdigest()
+
+
+def describe(
+    backbones: Sequence[FrozenBackbone],
+    paths: Sequence[Path],
+    *,
+    view: View | None = None,
+    view_name: str = "plain",
+    progress: Progress = lambda *_: None,
+) -> tuple[NDArray[np.float16], dict[int, PhotoError]]:
+    """Return the descriptors (N, D_in) of one view of each photo, all backbones side by side, and the failures."""
+    blocks: list[NDArray[np.float16]] = []
+    failed: dict[int, PhotoError] = {}
+    for backbone in backbones:
+        what = f"descriptors of {backbone.bundle.name}, {view_name.split('-')[0]} view"
+        found = DescriptorCache(backbone.bundle).get(
+            paths,
+            view=view,
+            view_name=view_name,
+            progress=lambda done, what=what: progress(what, done, len(paths)),  # type: ignore[misc]
+        )
+        # The cache keeps float16, so nothing is lost here.
+        blocks.append(found.rows.astype(np.float16))
+        failed |= found.failed
+    return np.concatenate(blocks, axis=1), failed
+
+
+def augment(
+    recipe: Recipe, backbones: Sequence[FrozenBackbone], paths: Sequence[Path], progress: Progress
+) -> list[NDArray[np.float16]]:
+    """Return the descriptors of each augmented view that the recipe asks for."""
+    return [
+        describe(backbones, paths, view=view, view_name=view.name, progress=progress)[0]
+        for view in augmented_views(recipe.views, recipe.seed)
+    ]
+
+
+def fit(
+    recipe: Recipe,
+    views: NDArray[np.float16],
+    labels: NDArray[np.int64],
+    is_val: NDArray[np.bool_],
+    parts: tuple[int, ...],
+) -> tuple[Trained, list[Epoch], list[Epoch]]:
+    """Find the best epoch on the validation photos, then refit on all; return the result and both logs."""
+    everything = TrainingPhotos(views=torch.from_numpy(views), landmarks=torch.from_numpy(labels))
+    counts = torch.bincount(everything.landmarks)
+    epochs: list[Epoch] = []
+    refit: list[Epoch] = []
+    if recipe.loss.kind == "none" or not is_val.any():
+        return train_neck(recipe, everything, parts, counts, log=epochs.append), epochs, refit
+    train, val = torch.from_numpy(~is_val), torch.from_numpy(is_val)
+    chosen = train_neck(
+        recipe,
+        TrainingPhotos(views=everything.views[:, train], landmarks=everything.landmarks[train]),
+        parts,
+        counts,
+        validation=TrainingPhotos(views=everything.views[:1, val], landmarks=everything.landmarks[val]),
+        log=epochs.append,
+    )
+    if not recipe.data.refit:
+        return chosen, epochs, refit
+    trained = train_neck(recipe, everything, parts, counts, stop_after=chosen.best_epoch, log=refit.append)
+    return trained, epochs, refit
+
+
+def write_run(
+    out: Path,
+    recipe: Recipe,
+    backbones: Sequence[FrozenBackbone],
+    trained: Trained,
+    landmarks: Sequence[int],
+    examples: Sequence[Path],
+) -> None:
+    """Write the trained weights and the model bundle, and check the bundle against torch on a few photos."""
+    from safetensors.torch import save_file
+
+    weights = {f"neck.{name}": tensor for name, tensor in trained.neck.state_dict().items()}
+    if isinstance(trained.loss, Softmax):
+        weights |= {f"loss.{name}": tensor for name, tensor in trained.loss.state_dict().items()}
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, out / "head.safetensors")
+    module = PhotoEmbedder([backbone.module for backbone in backbones], trained.neck).eval()
+    rule = backbones[0].bundle.input
+    bundle = write_bundle(
+        out / "model",
+        network=to_onnx(module, torch.zeros(2, 3, rule.size, rule.size), "photos", "embedding"),
+        card=write_card(recipe, backbones, len(landmarks)),
+        name=recipe.name,
+        size=rule.size,
+        resize=rule.resize,
+        mean=rule.mean,
+        std=rule.std,
+        dimensions=trained.neck.dimensions,
+        whitening=recipe.neck.kind == "whitening" or recipe.neck.start == "whitening",
+        licence=" AND ".join(sorted({backbone.licence for backbone in backbones})),
+        data=f"backbones on {backbones[0].bundle.manifest.data}, neck on {len(landmarks)} landmarks",
+    )
+    pixels = [prepare(read_photo(path, min_side=rule.size), rule) for path in examples]
+    check_export(bundle.folder / "model.onnx", module, pixels)
+
+
+def write_card(recipe: Recipe, backbones: Sequence[FrozenBackbone], landmarks: int) -> str:
+    """Return the model card: what it is, what it was made from, and how to make it again."""
+    names = ", ".join(backbone.bundle.name for backbone in backbones)
+    return (
+        f"# {recipe.name}\n\n"
+        f"Embeds photos of landmarks. Backbone: {names}, frozen, ImageNet weights"
+        f" ({', '.join(sorted({backbone.licence for backbone in backbones}))}).\n"
+        f"Neck: {recipe.neck.kind}, loss: {recipe.loss.kind}, trained on {landmarks} landmarks.\n\n"
+        f"The recipe, whole:\n\n```toml\n{recipe.to_toml()}```\n"
+    )
+
+
+class RunEmbedder:
+    """Embeds photos with a run's network through the descriptor cache: no photo is described twice."""
+
+    def __init__(self, run: Run) -> None:
+        from safetensors.torch import load_file
+
+        self.run = run
+        self._backbones = load_backbones(run.recipe.backbone, run.recipe.photos, run.recipe.seed)
+        parts = tuple(part for backbone in self._backbones for part in backbone.parts)
+        self._neck: Neck = build_neck(run.recipe.neck, parts).eval()
+        weights = load_file(run.folder / "head.safetensors")
+        self._neck.load_state_dict(
+            {name.removeprefix("neck."): tensor for name, tensor in weights.items() if name.startswith("neck.")}
+        )
+        self._classifier = (
+            (weights["loss.classifier.weight"], weights["loss.classifier.bias"])
+            if ("loss.classifier.weight" in weights)
+            else None
+        )
+
+    def embed(
+        self, paths: Sequence[Path], *, progress: Progress = lambda *_: None
+    ) -> tuple[NDArray[np.float32], dict[int, PhotoError]]:
+        """Return embeddings (N, D) of unit length and the failures by place (their rows are meaningless)."""
+        descriptors, failed = describe(self._backbones, paths, progress=progress)
+        with torch.inference_mode():
+            blocks = [self._neck.embed(block.float()) for block in torch.from_numpy(descriptors).split(4096)]
+        return torch.cat(blocks).numpy(), failed
+
+    def classify(
+        self, paths: Sequence[Path], *, progress: Progress = lambda *_: None
+    ) -> tuple[NDArray[np.float32], dict[int, PhotoError]]:
+        """Return softmax probabilities (N, C) over the run's landmarks, and the failures by place."""
+        if self._classifier is None:
+            raise ObeliskError("this run has no softmax layer", where=self.run.folder)
+        weight, bias = self._classifier
+        descriptors, failed = describe(self._backbones, paths, progress=progress)
+        with torch.inference_mode():
+            blocks = [
+                (self._neck(block.float()) @ weight.T + bias).softmax(dim=1)
+                for block in torch.from_numpy(descriptors).split(4096)
+            ]
+        return torch.cat(blocks).numpy(), failed
