@@ -1,0 +1,21 @@
+"""Photos: the one safe way from bytes to model input; no other room opens an image.
+
+``read_bytes`` → ``read_photo`` (upright RGB) → ``prepare`` (what the network takes).
+"""
+
+from __future__ import annotations
+
+from obelisk.photos.decoding import MAX_PIXELS, read_photo
+from obelisk.photos.files import PHOTO_SUFFIXES, content_hash, find_photos, read_bytes
+from obelisk.photos.inputs import ModelInput, prepare
+
+__all__ = [
+    "MAX_PIXELS",
+    "PHOTO_SUFFIXES",
+    "ModelInput",
+    "content_hash",
+    "find_photos",
+    "prepare",
+    "read_bytes",
+    "read_photo",
+]

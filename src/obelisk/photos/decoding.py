@@ -1,0 +1,141 @@
+"""From bytes to an upright RGB photo.
+
+Pillow is given one decoder, chosen by content, and a file stripped of metadata, after the pixels have been
+counted from the header. Its process-wide switches (the pixel limit, the tolerance of truncated files, the
+warning filters) are neither needed nor touched, so that photos decode alike in any thread of any program.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+from obelisk.errors import PhotoError, PhotoFormatError, PhotoTooLargeError, PhotoTruncatedError
+from obelisk.photos.files import read_bytes
+from obelisk.photos.headers import Header, find_format, read_header
+
+MAX_PIXELS = 50_000_000
+FORMATS = "JPEG, PNG, WebP, GIF or HEIC"
+HEIC_EXTRA = "pip install 'obelisk-landmarks[heic]', or save the photo as JPEG"
+
+_DECODERS = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+}
+_FOREIGN = (
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"BM", "BMP"),
+    (b"8BPS", "Photoshop"),
+    (b"%PDF", "PDF"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\1\0", "an icon"),
+    (b"<", "HTML or SVG"),
+)
+# What turns a photo upright, by Exif orientation.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def read_photo(source: Path | bytes, *, min_side: int | None = None) -> Image.Image:
+    """Return a photo as upright RGB pixels.
+
+    JPEG, PNG, WebP and GIF are read, HEIC with the extra ``heic``; of an animation the first frame. The content
+    decides, not the suffix. Transparency is laid over white, 16-bit values keep their upper 8 bits.
+
+    With ``min_side`` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, as small as leaves the shorter side at
+    least that many pixels. More than ``MAX_PIXELS`` pixels to decode are refused from the header.
+
+    Raises PhotoMissingError, PhotoFormatError, PhotoTooLargeError or PhotoTruncatedError, which names the path.
+    """
+    if isinstance(source, bytes):
+        return decode(source, "a photo given as bytes", min_side)
+    return decode(read_bytes(source), source, min_side)
+
+
+def decode(data: bytes, where: object, min_side: int | None) -> Image.Image:
+    """Decode an encoded photo; ``where`` is what errors call it."""
+    found = find_format(data)
+    if found is None:
+        raise PhotoFormatError(describe_foreign(data), where=where, fix=f"save it as {FORMATS}")
+    header = read_header(data, found)
+    drafted = found == "JPEG" and min_side is not None
+    if header.size is not None and (header.buffered or not drafted):
+        refuse_too_large(header.size, where)
+    try:
+        image = open_image(header, where)
+        if drafted:
+            image.draft(None, (min_side or 1, min_side or 1))
+        refuse_too_large(image.size, where)
+        image.load()
+        return turn_upright(convert_to_rgb(image), header.orientation)
+    except (PhotoError, MemoryError):
+        raise
+    except Exception as error:
+        # The decoders raise nearly anything on damaged bytes, and share no exception of their own.
+        raise PhotoTruncatedError(f"a damaged or incomplete {found} photo: {error}", where=where) from error
+
+
+def open_image(header: Header, where: object) -> Image.Image:
+    """Open the photo with the decoder of its format, which reads its header and no pixel yet."""
+    if header.format != "HEIC":
+        return _DECODERS[header.format](BytesIO(header.pixels))
+    if importlib.util.find_spec("pillow_heif") is None:
+        raise PhotoFormatError("HEIC needs the extra `heic`", where=where, fix=HEIC_EXTRA)
+    import pillow_heif
+
+    photo = pillow_heif.open_heif(BytesIO(header.pixels), convert_hdr_to_8bit=True)
+    refuse_too_large(photo.size, where)
+    image: Image.Image = photo.to_pillow()
+    return image
+
+
+def refuse_too_large(size: tuple[int, int], where: object) -> None:
+    """Raise PhotoTooLargeError for more pixels than the cap."""
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise PhotoTooLargeError(
+            f"{width:,} × {height:,} pixels, more than {MAX_PIXELS:,} in all", where=where, fix="scale the photo down"
+        )
+
+
+def convert_to_rgb(image: Image.Image) -> Image.Image:
+    """Return a decoded photo of any mode as RGB, transparency laid over white."""
+    if image.mode.startswith("I;16"):
+        # Pillow's own conversion clips 16-bit grey at 255 instead of scaling it.
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        canvas = Image.new("RGB", layer.size, "white")
+        canvas.paste(layer, mask=layer)
+        return canvas
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Return the photo as the photographer saw it; ``orientation`` is Exif's, 1 to 8."""
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+
+
+def describe_foreign(data: bytes) -> str:
+    """Say what a file is that is not a photo of the accepted formats."""
+    if not data:
+        return "an empty file"
+    name = next((name for signature, name in _FOREIGN if data.startswith(signature)), None)
+    if name is None and data[4:8] == b"ftyp":
+        name = "AVIF" if b"avif" in data[8:32] else "a video"
+    return f"{name} is not an accepted photo format" if name else f"not a photo: it begins with {data[:8]!r}"

@@ -1,0 +1,87 @@
+"""Files that may be photos: finding them, and reading their bytes without ever hanging on one."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+from obelisk.errors import PhotoMissingError, PhotoTooLargeError, UsageError
+
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".heic", ".heif"})
+MAX_BYTES = 512 * 2**20
+
+_REASONS = {
+    errno.ENOENT: "no such photo",
+    errno.ENOTDIR: "no such photo",
+    errno.EACCES: "no permission to read the photo",
+    errno.EPERM: "no permission to read the photo",
+    errno.ELOOP: "a link that leads back to itself",
+}
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a photo's file whole.
+
+    Only regular files are read: a named pipe or a device could keep the reader waiting for ever.
+    Raises PhotoMissingError for anything that is not a readable file, PhotoTooLargeError for one of more
+    than 512 MiB, which no photo under the pixel cap needs.
+    """
+    try:
+        found = os.stat(path)
+        if stat.S_ISDIR(found.st_mode):
+            raise PhotoMissingError("a folder stands where a photo should be", where=path)
+        if not stat.S_ISREG(found.st_mode):
+            raise PhotoMissingError("not a regular file", where=path, fix="give a photo's own path")
+        if found.st_size > MAX_BYTES:
+            raise PhotoTooLargeError(f"a file of {found.st_size:,} bytes, more than {MAX_BYTES:,}", where=path)
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise PhotoMissingError(explain_os_error(error, path), where=path) from error
+    except ValueError as error:
+        # Python refuses a path that holds a null byte before it asks the system.
+        raise PhotoMissingError(f"not a path: {error}", where=repr(str(path))) from error
+
+
+def explain_os_error(error: OSError, path: Path) -> str:
+    """Say in words why a file cannot be read."""
+    if error.errno == errno.ENOENT and os.path.islink(path):
+        return "a broken link"
+    return _REASONS.get(error.errno or 0, f"the photo cannot be read: {error.strerror}")
+
+
+def content_hash(data: bytes) -> str:
+    """Return the 32 hex digits that stand for these bytes (BLAKE2b, 128 bits)."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def find_photos(folder: Path) -> list[Path]:
+    """Return the photo files below a folder, at any depth, sorted by path; those names only, contents unseen.
+
+    Hidden files and folders are left out; links to folders are followed, each real folder once. The path of a
+    single file is returned as it is. Raises UsageError for a folder that is missing or may not be listed.
+    """
+    if folder.is_file():
+        return [folder]
+
+    def refuse(error: OSError) -> None:
+        raise UsageError(f"the folder cannot be searched: {error.strerror}", where=error.filename) from error
+
+    found: list[Path] = []
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found.extend(Path(place, name) for name in files if is_photo_name(name))
+    return sorted(found, key=str)
+
+
+def is_photo_name(name: str) -> bool:
+    """Say whether a file name ends like a photo's and is not hidden."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES

@@ -1,0 +1,49 @@
+"""From an upright photo to the array that a network takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInput:
+    """How a photo becomes a network's input: a rule that travels with the weights.
+
+    ``size`` is the side of the square in pixels. ``squash`` brings both sides to it and gives up the aspect;
+    ``crop`` brings the shorter side to it and keeps the centre. ``mean`` and ``std`` are those of the RGB
+    channels in [0, 1] on which the network was trained.
+    """
+
+    size: int
+    resize: Literal["squash", "crop"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def prepare(image: Image.Image, rule: ModelInput) -> NDArray[np.float32]:
+    """Return the network's input (3, H, W) for an RGB photo: ``(x/255 − mean) / std``.
+
+    Resizing is bicubic and antialiased: when it shrinks, the filter widens to cover every source pixel.
+    """
+    square = image.resize((rule.size, rule.size), Image.Resampling.BICUBIC, box=source_box(image, rule))
+    mean = np.asarray(rule.mean, dtype=np.float32)
+    std = np.asarray(rule.std, dtype=np.float32)
+    pixels = np.asarray(square, dtype=np.float32) / np.float32(255)
+    return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))
+
+
+def source_box(image: Image.Image, rule: ModelInput) -> tuple[float, float, float, float]:
+    """Return the part of a photo, (left, top, right, bottom) in pixels, that fills the model's square.
+
+    Cropping in the source, before resizing, keeps a strip of 65,000 × 1 pixels from being blown up first.
+    """
+    if rule.resize == "squash":
+        return (0.0, 0.0, float(image.width), float(image.height))
+    side = min(image.width, image.height)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    return (left, top, left + side, top + side)
