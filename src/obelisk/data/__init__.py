@@ -1,0 +1,47 @@
+"""Datasets: what they list, whether they are sound, how photos are spread over landmarks, and how to split them."""
+
+from obelisk.data.catalog import LANDMARKS, QUERIES, REFERENCES, Catalog
+from obelisk.data.check import check_dataset
+from obelisk.data.duplicates import NearDuplicates, find_near_duplicates
+from obelisk.data.findings import Finding
+from obelisk.data.layouts import read_catalog
+from obelisk.data.manifest import read_subset, write_subset
+from obelisk.data.splits import split_references
+from obelisk.data.stats import (
+    MID_PHOTOS,
+    TAIL_PHOTOS,
+    Statistics,
+    count_photos,
+    draw_long_tail,
+    ks_distance,
+    landmark_buckets,
+    summarize,
+    take_percentiles,
+)
+from obelisk.data.subset import Subset, sample_subset
+
+__all__ = [
+    "LANDMARKS",
+    "MID_PHOTOS",
+    "QUERIES",
+    "REFERENCES",
+    "TAIL_PHOTOS",
+    "Catalog",
+    "Finding",
+    "NearDuplicates",
+    "Statistics",
+    "Subset",
+    "check_dataset",
+    "count_photos",
+    "draw_long_tail",
+    "find_near_duplicates",
+    "ks_distance",
+    "landmark_buckets",
+    "read_catalog",
+    "read_subset",
+    "sample_subset",
+    "split_references",
+    "summarize",
+    "take_percentiles",
+    "write_subset",
+]

@@ -1,0 +1,154 @@
+"""``obelisk data``: check a dataset, count it, and take a subset of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from obelisk.cli.console import note, result, table, track, warn
+
+if TYPE_CHECKING:
+    from obelisk.data import Finding
+
+# A partial download can lack millions of photos: a table of them all would bury the other faults.
+SHOWN_OF_A_KIND = 100
+
+data_app = typer.Typer(
+    name="data",
+    help="Check, count and sample a dataset.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Dataset = Annotated[
+    Path, typer.Argument(metavar="DIR", help="A GLDv2 dataset, a folder per landmark, or a subset.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+Clean = Annotated[
+    bool, typer.Option("--clean", help="GLDv2 only: keep the training photos that train_clean.csv lists.")
+]
+FigureFile = Annotated[
+    Path | None, typer.Option("--figure", metavar="FILE.png", help="Draw photos per landmark, log scale.")
+]
+
+
+def show_progress(items: Sequence[str], /, *, what: str) -> Iterable[str]:
+    """Yield the items behind a bar on stderr."""
+    return track(items, total=len(items), what=what)
+
+
+@data_app.command("check")
+def check_command(directory: Dataset, as_json: AsJson = False) -> None:
+    """Find missing, unreadable, empty, duplicated and mislabelled rows and photos; exit 1 when there are any."""
+    from obelisk.data import check_dataset
+
+    found: dict[str, list[Finding]] = {}
+    for finding in check_dataset(directory, progress=show_progress):
+        found.setdefault(finding.kind, []).append(finding)
+        if as_json:
+            result(finding.to_json())
+    if not as_json:
+        for kind, findings in found.items():
+            show_findings(kind, findings)
+    if not found:
+        note(f"no fault found in {directory}")
+        return
+    counts = ", ".join(f"{len(findings)} {kind}" for kind, findings in found.items())
+    warn(f"faults found in {directory}: {counts}")
+    raise typer.Exit(1)
+
+
+def show_findings(kind: str, findings: Sequence[Finding]) -> None:
+    """Print the findings of one kind as a table, the first hundred of them."""
+    rows = [(finding.where, finding.what, finding.fix) for finding in findings[:SHOWN_OF_A_KIND]]
+    table(("where", "what", "what to do"), rows, title=f"{kind}: {len(findings)}")
+    if len(findings) > SHOWN_OF_A_KIND:
+        note(f"{len(findings) - SHOWN_OF_A_KIND} more of these: --json prints all")
+
+
+@data_app.command("stats")
+def stats_command(
+    directory: Dataset,
+    as_json: AsJson = False,
+    clean: Clean = False,
+    listed: Annotated[
+        bool, typer.Option("--listed", help="Count what the CSVs list, whether the photos are on disk or not.")
+    ] = False,
+    figure: FigureFile = None,
+) -> None:
+    """Print the counts, the percentiles of photos per landmark, and the head, mid and tail landmarks."""
+    from obelisk.data import count_photos, draw_long_tail, read_catalog, summarize
+
+    catalog = read_catalog(directory, clean=clean, present_only=not listed)
+    for remark in catalog.notes:
+        warn(remark)
+    statistics = summarize(catalog)
+    if as_json:
+        result(json.dumps(statistics.to_fields()))
+    else:
+        fields = statistics.to_fields()
+        table(("", "count"), [(name.replace("_", " "), n) for name, n in fields.items() if isinstance(n, int)])
+        show_distributions({"photos per landmark": statistics.percentiles})
+        show_buckets(statistics.buckets)
+    if figure is not None:
+        drawn = draw_long_tail({f"{directory.resolve().name}": count_photos(catalog.references)}, figure)
+        note(f"figure: {drawn}")
+
+
+def show_distributions(percentiles: Mapping[str, Mapping[str, int]]) -> None:
+    """Print percentiles, a row for each distribution."""
+    names = list(next(iter(percentiles.values())))
+    result("")
+    table(("", *names), [(label, *found.values()) for label, found in percentiles.items()])
+
+
+def show_buckets(buckets: Mapping[str, int]) -> None:
+    """Print how many landmarks are head, mid and tail."""
+    from obelisk.data import MID_PHOTOS, TAIL_PHOTOS
+
+    spans = {
+        "head": f"more than {MID_PHOTOS}",
+        "mid": f"{TAIL_PHOTOS + 1} to {MID_PHOTOS}",
+        "tail": f"up to {TAIL_PHOTOS}",
+    }
+    result("")
+    table(("bucket", "photos", "landmarks"), [(bucket, spans[bucket], count) for bucket, count in buckets.items()])
+
+
+@data_app.command("subset")
+def subset_command(
+    directory: Dataset,
+    landmarks: Annotated[int, typer.Option("--landmarks", help="How many landmarks to sample.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", metavar="OUT", help="Folder for the manifests.", show_default=False)],
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same subset everywhere.")] = 0,
+    clean: Clean = False,
+    as_json: AsJson = False,
+    figure: FigureFile = None,
+) -> None:
+    """Sample landmarks at random, split their photos into train, val and test, and write the manifests to OUT."""
+    from obelisk.data import count_photos, draw_long_tail, read_catalog, sample_subset, write_subset
+
+    catalog = read_catalog(directory, clean=clean)
+    subset = sample_subset(catalog, landmarks=landmarks, seed=seed, progress=show_progress)
+    for remark in (*catalog.notes, *subset.notes):
+        warn(remark)
+    written = write_subset(subset, out)
+    if as_json:
+        result(json.dumps(subset.to_fields()))
+    else:
+        table(("split", "photos"), list(subset.count_splits().items()))
+        show_distributions({"photos per landmark, source": subset.source_percentiles, "subset": subset.percentiles})
+        result(f"\nKS distance of the two distributions: {subset.ks_distance:.4f}")
+    if figure is not None:
+        members = subset.photos.drop_nulls("landmark_id")
+        counts = {f"source ({catalog.landmarks.height} landmarks)": count_photos(catalog.references)}
+        drawn = draw_long_tail(counts | {f"subset ({subset.landmarks.height})": count_photos(members)}, figure)
+        note(f"figure: {drawn}")
+    note(f"manifests: {written}")
+    if not written.is_relative_to(catalog.root.resolve()):
+        note(f"the photos stay where they are: set OBELISK_PHOTOS={catalog.root.resolve()} when you use {out}")
