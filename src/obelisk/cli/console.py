@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
+from obelisk.errors import MissingExtraError
+
 T = TypeVar("T")
+
+SECONDS_BETWEEN_LINES = 30.0
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -52,3 +66,46 @@ def track(items: Iterable[T], *, total: int, what: str) -> Iterator[T]:
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         yield from progress.track(items, total=total)
+
+
+class Meter:
+    """Shows on stderr how far each stage of a long piece of work is; call it with what, done, total.
+
+    On a terminal one bar a stage moves; a log file gets a line every half minute and one when a stage ends.
+    """
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=errors,
+            disable=not errors.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._said = time.monotonic()
+
+    def __enter__(self) -> Meter:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` are done."""
+        if errors.is_terminal:
+            if what not in self._tasks:
+                self._tasks[what] = self._progress.add_task(what, total=total)
+            self._progress.update(self._tasks[what], completed=done)
+        elif done == total or time.monotonic() - self._said > SECONDS_BETWEEN_LINES:
+            self._said = time.monotonic()
+            note(f"{what}: {done} of {total}")
+
+
+def require_extra(extra: str, *, module: str, needed_for: str) -> None:
+    """Raise MissingExtraError, with the install command, unless an optional module is there."""
+    if importlib.util.find_spec(module) is None:
+        raise MissingExtraError(extra, needed_for=needed_for)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from obelisk.embedding.bundle import Bundle, BundleManifest, write_bundle
-from obelisk.embedding.descriptors import DescriptorCache, Descriptors, cache_folder
+from obelisk.embedding.descriptors import DescriptorCache, Descriptors, View, cache_folder
 from obelisk.embedding.runtime import Embedded, Embedder, OnnxModel
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Embedded",
     "Embedder",
     "OnnxModel",
+    "View",
     "cache_folder",
     "write_bundle",
 ]

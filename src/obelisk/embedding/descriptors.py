@@ -134,8 +134,7 @@ class DescriptorCache:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute(
-            "CREATE TABLE IF NOT EXISTS rows"
-            " (photo TEXT, view TEXT, row BLOB NOT NULL, PRIMARY KEY (photo, view))"
+            "CREATE TABLE IF NOT EXISTS rows (photo TEXT, view TEXT, row BLOB NOT NULL, PRIMARY KEY (photo, view))"
         )
         return database
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,25 +54,29 @@ PACKAGES = {
 }
 
 
+TimmNetwork = Any
+"""A timm network: its classes carry attributes, such as `feature_info`, that nn.Module does not declare."""
+
+
 class PooledBackbone(nn.Module):
     """A timm network cut before its classifier, whose last ``stages`` feature maps are pooled and concatenated.
 
     Photos (N, 3, H, W) → descriptors (N, sum of ``parts``), finest stage first.
     """
 
-    def __init__(self, network: nn.Module, pool: Callable[[Tensor], Tensor], stages: int) -> None:
+    def __init__(self, network: TimmNetwork, pool: Callable[[Tensor], Tensor], stages: int) -> None:
         super().__init__()
         self.network = network
         self.pool = pool
         self.stages = stages
         # Earlier stages are taken from timm's feature_info; its last entry is the input of the final map.
-        self.indices = list(range(len(network.feature_info)))[len(network.feature_info) - stages + 1 :]  # type: ignore[arg-type]
+        self.indices = list(range(len(network.feature_info)))[len(network.feature_info) - stages + 1 :]
 
     def forward(self, photos: Tensor) -> Tensor:
         """Return the descriptors."""
         if not self.indices:
-            return self.pool(self.network.forward_features(photos))  # type: ignore[operator]
-        last, earlier = self.network.forward_intermediates(photos, indices=self.indices)  # type: ignore[operator]
+            return self.pool(self.network.forward_features(photos))
+        last, earlier = self.network.forward_intermediates(photos, indices=self.indices)
         return torch.cat([self.pool(maps) for maps in (*earlier, last)], dim=1)
 
     def measure_parts(self, size: int) -> tuple[int, ...]:
@@ -143,7 +150,7 @@ class GeMPool(nn.Module):
         return gem(maps, self.exponent)
 
 
-def create_network(name: str, weights: str, seed: int) -> tuple[nn.Module, str]:
+def create_network(name: str, weights: str, seed: int) -> tuple[TimmNetwork, str]:
     """Create a timm network without its classifier, loaded with weights; return where they came from."""
     import timm
 
@@ -172,7 +179,7 @@ def create_network(name: str, weights: str, seed: int) -> tuple[nn.Module, str]:
         ) from error
 
 
-def load_file(network: nn.Module, path: Path, name: str) -> nn.Module:
+def load_file(network: TimmNetwork, path: Path, name: str) -> TimmNetwork:
     """Load weights from a .safetensors file, or from a .pth file by way of its safetensors copy in the cache.
 
     Tensors are matched by name, else by order when every shape agrees, which is how other implementations of
@@ -195,26 +202,42 @@ def load_file(network: nn.Module, path: Path, name: str) -> nn.Module:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict; a pickle is read with ``weights_only`` once, then kept as safetensors."""
-    from safetensors.torch import load_file as load_safetensors
-    from safetensors.torch import save_file
-
+    """Read a state dict in its own order; a pickle is read with ``weights_only`` once, then kept as safetensors."""
     if not path.is_file():
         raise ModelError("no such weights file", where=path, fix="give a .safetensors or .pth file")
-    if path.suffix == ".safetensors":
-        return dict(load_safetensors(path))
+    return read_safetensors(path if path.suffix == ".safetensors" else convert_pickle(path))
+
+
+def convert_pickle(path: Path) -> Path:
+    """Keep a pickled state dict as safetensors in the cache folder, and return where."""
+    from safetensors.torch import save_file
+
     digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
     copy = cache_folder() / "weights" / f"{digest}.safetensors"
-    if not copy.is_file():
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise ModelError("not a plain state dict of tensors", where=path, fix="save it as safetensors") from error
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        partial = copy.with_suffix(".partial")
-        save_file({key: tensor.contiguous() for key, tensor in state.get("state_dict", state).items()}, partial)
-        partial.replace(copy)
-    return dict(load_safetensors(copy))
+    if copy.is_file():
+        return copy
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = {key: tensor.contiguous() for key, tensor in state.get("state_dict", state).items()}
+    except Exception as error:
+        raise ModelError("not a plain state dict of tensors", where=path, fix="save it as safetensors") from error
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    partial = copy.with_suffix(f".{os.getpid()}")
+    save_file(state, partial, metadata={"order": json.dumps(list(state))})
+    partial.replace(copy)
+    return copy
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file, in the order that its metadata names (the format itself keeps none)."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            order = json.loads((file.metadata() or {}).get("order", "null")) or list(file.keys())
+            return {key: file.get_tensor(key) for key in order}
+    except SafetensorError as error:
+        raise ModelError(f"not a safetensors file: {error}", where=path, fix="give a whole copy of it") from error
 
 
 def key_of(name: str, module: nn.Module, section: BackboneSection, photos: PhotosSection) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 def natural_batches(photos: int, size: int, chance: torch.Generator) -> Iterator[Tensor]:
     """Yield every photo once, shuffled, in batches of ``size``; a last batch of one photo joins the one before."""
     order = torch.randperm(photos, generator=chance)
-    batches = list(order.split(size))
+    batches = list(torch.split(order, size))
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     yield from batches
@@ -28,7 +28,7 @@ def landmark_batches(
     """
     M = photos_per_landmark
     order = torch.argsort(landmarks, stable=True)
-    members = order.split(torch.bincount(landmarks).tolist())
+    members = torch.split(order, torch.bincount(landmarks).tolist())
     known = [group for group in members if len(group)]
     each = max(2, size // M)
     deck: list[int] = []

@@ -199,7 +199,7 @@ def validate(
         named = loss.logits(features).argmax(dim=1)
     else:
         queries, references = neck.embed(validation.plain()), neck.embed(photos.plain())
-        nearest = torch.cat([(rows @ references.T).argmax(dim=1) for rows in queries.split(1024)])
+        nearest = torch.cat([(rows @ references.T).argmax(dim=1) for rows in torch.split(queries, 1024)])
         named = photos.landmarks[nearest]
     return value, (named == validation.landmarks).float().mean().item()
 
@@ -208,4 +208,4 @@ def validate(
 def spread(neck: Neck, photos: TrainingPhotos) -> float:
     """Return the standard deviation of embeddings over photos, times √D: near 1 when healthy, 0 when collapsed."""
     rows = neck.embed(photos.views[0][:2048].float())
-    return (rows.std(dim=0).mean() * rows.shape[1] ** 0.5).item()
+    return float(rows.std(dim=0).mean()) * math.sqrt(rows.shape[1])

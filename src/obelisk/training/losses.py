@@ -74,7 +74,7 @@ class MarginSoftmax(nn.Module):
     def cosines(self, features: Tensor) -> Tensor:
         """Return cos θ, (N, C), of each row with the nearest centre of each landmark."""
         each = l2n(features) @ l2n(self.weight).T
-        return each.unflatten(1, (-1, self.centres)).amax(dim=2)
+        return each.view(len(each), -1, self.centres).amax(dim=2)
 
     def forward(self, features: Tensor, landmarks: Tensor) -> Tensor:
         """Return the mean loss of features (N, D) with true landmarks (N,)."""

@@ -48,7 +48,7 @@ class NormaliseParts(nn.Module):
 
     def forward(self, descriptors: Tensor) -> Tensor:
         """Return rows of the same shape whose parts have unit length."""
-        return torch.cat([l2n(part) for part in descriptors.split(self.parts, dim=1)], dim=1)
+        return torch.cat([l2n(part) for part in torch.split(descriptors, self.parts, dim=1)], dim=1)
 
 
 class Neck(nn.Module):

@@ -295,7 +295,7 @@ class RunEmbedder:
         """Return embeddings (N, D) of unit length and the failures by place (their rows are meaningless)."""
         descriptors, failed = describe(self._backbones, paths, progress=progress)
         with torch.inference_mode():
-            blocks = [self._neck.embed(block.float()) for block in torch.from_numpy(descriptors).split(4096)]
+            blocks = [self._neck.embed(block.float()) for block in torch.split(torch.from_numpy(descriptors), 4096)]
         return torch.cat(blocks).numpy(), failed
 
     def classify(
@@ -309,6 +309,6 @@ class RunEmbedder:
         with torch.inference_mode():
             blocks = [
                 (self._neck(block.float()) @ weight.T + bias).softmax(dim=1)
-                for block in torch.from_numpy(descriptors).split(4096)
+                for block in torch.split(torch.from_numpy(descriptors), 4096)
             ]
         return torch.cat(blocks).numpy(), failed

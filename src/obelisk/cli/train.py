@@ -1,0 +1,42 @@
+"""``obelisk train``: a recipe and a dataset in, a run out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from obelisk.cli.console import Meter, note, require_extra, result, warn
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
+    data: Annotated[Path, typer.Option("--data", help="The dataset: GLDv2 layout, a subset, or a folder a landmark.")],
+    out: Annotated[Path, typer.Option("--out", help="The run's folder, made here.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a key of the recipe.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+) -> None:
+    """Train a recipe on a dataset's reference photos and export its model.
+
+    Descriptors of the frozen backbone are cached, so that the next recipe on the same backbone trains in
+    seconds. A photo that cannot be read is named and left out, and the exit code is then 1.
+    """
+    from obelisk.config import load_recipe
+    from obelisk.data import read_catalog
+
+    loaded = load_recipe(recipe, overrides or ())
+    require_extra("train", module="torch", needed_for="training")
+    from obelisk.training.run import train_run
+
+    catalog = read_catalog(data)
+    with Meter() as meter:
+        run = train_run(loaded, catalog, out, resume=resume, progress=meter)
+    for image_id, error in run.skipped.items():
+        warn(f"left out {image_id}: {error}")
+    note(f"{loaded.name}: {len(run.landmarks)} landmarks, best epoch {run.best_epoch}")
+    result(str(out))
+    if run.skipped:
+        raise typer.Exit(1)

@@ -1,0 +1,154 @@
+"""The losses against a reference library, and against the papers read literally."""
+
+import math
+
+import pytest
+import torch
+from pytorch_metric_learning import losses as reference_losses
+from torch import Tensor
+
+from obelisk.config import LossSection
+from obelisk.training.losses import MarginSoftmax, Triplet, add_angular_margin, build_loss, dynamic_margins
+
+N, D, C = 24, 16, 7
+
+
+@pytest.fixture
+def batch() -> tuple[Tensor, Tensor]:
+    torch.manual_seed(3)
+    return torch.randn(N, D), torch.randint(C, (N,))
+
+
+@pytest.mark.parametrize("degrees", [0.0, 5.0, 28.6, 57.0], ids=lambda d: f"margin of {d} degrees")
+@pytest.mark.parametrize("scale", [1.0, 30.0, 64.0], ids=lambda s: f"scale {s}")
+def test_arcface_agrees_with_the_reference_library(batch: tuple[Tensor, Tensor], degrees: float, scale: float) -> None:
+    features, landmarks = batch
+    ours = MarginSoftmax(D, torch.full((C,), math.radians(degrees)), scale=scale)
+    theirs = reference_losses.ArcFaceLoss(num_classes=C, embedding_size=D, margin=degrees, scale=scale)
+    with torch.no_grad():
+        theirs.W.copy_(ours.weight.T)
+    assert ours(features, landmarks).item() == pytest.approx(theirs(features, landmarks).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("centres", [1, 2, 3])
+def test_subcentre_arcface_agrees_with_the_reference_library(batch: tuple[Tensor, Tensor], centres: int) -> None:
+    features, landmarks = batch
+    ours = MarginSoftmax(D, torch.full((C,), 0.4), scale=32.0, centres=centres)
+    theirs = reference_losses.SubCenterArcFaceLoss(
+        num_classes=C, embedding_size=D, margin=math.degrees(0.4), scale=32.0, sub_centers=centres
+    )
+    with torch.no_grad():
+        theirs.W.copy_(ours.weight.T)
+    assert ours(features, landmarks).item() == pytest.approx(theirs(features, landmarks).item(), rel=1e-4)
+
+
+def literal_margin_softmax(loss: MarginSoftmax, features: Tensor, landmarks: Tensor) -> float:
+    """Read the equations aloud: one photo, one landmark, one centre at a time."""
+    total = 0.0
+    for x, y in zip(features.double(), landmarks.tolist(), strict=True):
+        logits = []
+        for j in range(C):
+            cosines = []
+            for k in range(loss.centres):
+                w = loss.weight[j * loss.centres + k].detach().double()
+                cosines.append(float(x @ w / (x.norm() * w.norm())))
+            theta = math.acos(max(cosines))
+            if j == y:
+                margin = float(loss.margins[j])
+                value = (
+                    math.cos(theta + margin)
+                    if theta + margin < math.pi
+                    else (math.cos(theta) - margin * math.sin(math.pi - margin))
+                )
+            else:
+                value = math.cos(theta)
+            logits.append(loss.scale * value)
+        highest = max(logits)
+        total += highest + math.log(sum(math.exp(logit - highest) for logit in logits)) - logits[y]
+    return total / len(landmarks)
+
+
+@pytest.mark.parametrize("centres", [1, 3])
+def test_dynamic_margins_agree_with_the_equations(batch: tuple[Tensor, Tensor], centres: int) -> None:
+    features, landmarks = batch
+    margins = dynamic_margins(torch.tensor([3, 254, 8, 8, 40, 5, 90]), 0.05, 0.45)
+    loss = MarginSoftmax(D, margins, scale=20.0, centres=centres)
+    assert loss(features, landmarks).item() == pytest.approx(
+        literal_margin_softmax(loss, features, landmarks), rel=1e-4
+    )
+
+
+def test_dynamic_margins_run_from_the_most_to_the_least_photographed() -> None:
+    margins = dynamic_margins(torch.tensor([254, 3, 20]), 0.05, 0.45)
+    assert margins[0] == pytest.approx(0.05)
+    assert margins[1] == pytest.approx(0.50)
+    assert 0.05 < margins[2] < 0.50
+    # The third place's own numbers: the fourth root of the count, inverted and stretched to [0, 1].
+    expected = (20**-0.25 - 254**-0.25) / (3**-0.25 - 254**-0.25)
+    assert margins[2] == pytest.approx(0.05 + 0.45 * expected, rel=1e-5)
+
+
+def test_equal_counts_give_equal_margins() -> None:
+    assert dynamic_margins(torch.tensor([4, 4, 4]), 0.1, 0.4).tolist() == pytest.approx([0.1, 0.1, 0.1])
+
+
+def test_the_margin_keeps_falling_past_the_turn() -> None:
+    """A worse angle must never be rewarded, not even where θ + m passes π."""
+    angles = torch.linspace(0.01, math.pi - 0.01, 400)
+    handicapped = add_angular_margin(
+        torch.cos(angles)[:, None], torch.zeros(400, dtype=torch.long), torch.full((400,), 0.5)
+    ).squeeze(1)
+    assert (handicapped.diff() < 0).all()
+
+
+def test_gradients_stay_finite_at_perfect_and_opposite_angles() -> None:
+    loss = MarginSoftmax(2, torch.tensor([0.5, 0.5]), scale=64.0)
+    with torch.no_grad():
+        loss.weight.copy_(torch.eye(2))
+    features = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], requires_grad=True)
+    loss(features, torch.tensor([0, 0])).backward()
+    assert features.grad is not None
+    assert torch.isfinite(features.grad).all()
+
+
+def test_triplet_over_all_triplets_agrees_with_the_equation(batch: tuple[Tensor, Tensor]) -> None:
+    features, landmarks = batch
+    rows = torch.nn.functional.normalize(features, dim=1)
+    terms = [
+        max(0.0, 0.2 + (rows[a] - rows[p]).norm().item() - (rows[a] - rows[n]).norm().item())
+        for a in range(N)
+        for p in range(N)
+        for n in range(N)
+        if a != p and landmarks[a] == landmarks[p] and landmarks[a] != landmarks[n]
+    ]
+    active = [term for term in terms if term > 0]
+    assert Triplet(0.2, "all")(features, landmarks).item() == pytest.approx(sum(active) / len(active), rel=1e-4)
+
+
+def test_batch_hard_takes_the_farthest_positive_and_the_nearest_negative(batch: tuple[Tensor, Tensor]) -> None:
+    features, landmarks = batch
+    rows = torch.nn.functional.normalize(features, dim=1)
+    terms = []
+    for a in range(N):
+        away = (rows - rows[a]).norm(dim=1)
+        positives = [away[p].item() for p in range(N) if p != a and landmarks[p] == landmarks[a]]
+        negatives = [away[n].item() for n in range(N) if landmarks[n] != landmarks[a]]
+        if positives:
+            terms.append(max(0.0, 0.2 + max(positives) - min(negatives)))
+    active = [term for term in terms if term > 0]
+    assert Triplet(0.2, "batch_hard")(features, landmarks).item() == pytest.approx(sum(active) / len(active), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "triplet", "arcface", "subcenter_arcface"])
+@pytest.mark.parametrize("mining", ["all", "semihard", "batch_hard", "multi_similarity"])
+def test_every_loss_of_a_recipe_can_be_built_and_learned_from(
+    batch: tuple[Tensor, Tensor], kind: str, mining: str
+) -> None:
+    features, landmarks = batch
+    features.requires_grad_()
+    section = LossSection.model_validate({"kind": kind, "mining": mining})
+    value = build_loss(section, D, torch.bincount(landmarks, minlength=C))(features, landmarks)
+    value.backward()
+    assert torch.isfinite(value)
+    assert features.grad is not None
+    assert features.grad.abs().sum() > 0
