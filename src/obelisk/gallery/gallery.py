@@ -1,0 +1,203 @@
+"""The durable set of reference photos with their embeddings, and search over it."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obelisk.embedding import Bundle
+from obelisk.errors import GalleryError, UsageError
+from obelisk.gallery import store
+from obelisk.gallery.landmarks import Landmark, resolve_landmarks
+from obelisk.gallery.references import ReferencePhoto, References, read_references
+from obelisk.gallery.search import nearest_rows, unit_rows
+
+MODEL = "model"
+
+
+class Gallery:
+    """A folder: ``gallery.sqlite`` (landmarks, photos, embeddings) and ``model/`` (the bundle they were made with).
+
+    A change is on the disk when :meth:`add` or :meth:`remove` returns, and the next search of this object
+    sees it. One object may be used from several threads, and one folder from several processes.
+    """
+
+    def __init__(self, path: Path, about: store.About) -> None:
+        self.path = path
+        self._about = about
+        self._references: References | None = None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def create(cls, path: Path | str, bundle: Bundle) -> Gallery:
+        """Make an empty gallery for the embeddings of a bundle, which is copied into it.
+
+        The folder appears whole or not at all. Raises :class:`GalleryError` if it is already there.
+        """
+        path = Path(path)
+        if path.exists():
+            raise GalleryError("there is something in the gallery's place", where=path, fix="choose a new folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as made:
+            write_empty_gallery(Path(made) / path.name, bundle, complete=True).path.rename(path)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path | str) -> Gallery:
+        """Open a gallery; one in a read-only folder can be read.
+
+        Raises :class:`GalleryError` when there is no gallery, or a half-built, damaged or newer one.
+        """
+        path = Path(path)
+        about = store.read_about(path)
+        if not about.complete:
+            raise GalleryError("the gallery is only half-built", where=path, fix="run the same `gallery build` again")
+        return cls(path, about)
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the bundle that all embeddings were made with."""
+        return self._about.fingerprint
+
+    @property
+    def model(self) -> str:
+        """The name of that bundle."""
+        return self._about.model
+
+    @property
+    def dimensions(self) -> int:
+        """D, the length of an embedding."""
+        return self._about.dimensions
+
+    def load_bundle(self) -> Bundle:
+        """Load the gallery's own copy of the bundle; raises :class:`ModelError` if it was damaged."""
+        bundle = Bundle.load(self.path / MODEL)
+        self.check_model(bundle)
+        return bundle
+
+    def check_model(self, bundle: Bundle) -> None:
+        """Refuse a bundle that makes other embeddings than the gallery's."""
+        if bundle.fingerprint != self.fingerprint:
+            raise GalleryError(
+                f"the gallery was built with model `{self.model}` (fingerprint {self.fingerprint}), "
+                f"not with `{bundle.name}` (fingerprint {bundle.fingerprint})",
+                where=self.path,
+                fix=f"rebuild it: obelisk gallery build NEW-GALLERY --data DIR --model {bundle.folder}",
+            )
+
+    def references(self) -> References:
+        """Return everything the gallery holds, read once and again after a change."""
+        with self._lock:
+            if self._references is None:
+                with store.reading(self.path) as connection:
+                    self._references = read_references(connection, self.dimensions, self.path)
+            return self._references
+
+    def __len__(self) -> int:
+        return len(self.references())
+
+    @property
+    def landmarks(self) -> tuple[Landmark, ...]:
+        """The landmarks, by id."""
+        return tuple(self.references().landmarks.values())
+
+    @property
+    def photos(self) -> tuple[ReferencePhoto, ...]:
+        """The reference photos, in row order."""
+        return self.references().photos
+
+    def photo(self, search_id: int) -> ReferencePhoto:
+        """Return the photo that :meth:`search` calls ``search_id``."""
+        references = self.references()
+        place = int(np.searchsorted(references.ids, search_id))
+        if place == len(references) or references.ids[place] != search_id:
+            raise GalleryError(f"no reference photo has the search id {search_id}", where=self.path)
+        return references.photos[place]
+
+    def search(self, embeddings: NDArray[np.floating], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Find the k most similar reference photos for each of Q embeddings.
+
+        ``embeddings`` is (Q, D), of any length other than 0. Returns the search ids (Q, k), see
+        :meth:`photo`, and the cosine similarities (Q, k), best first; equal ones in the order they were
+        added. Exact. Raises :class:`GalleryError` when k is larger than the gallery.
+        """
+        references = self.references()
+        rows, similarities = nearest_rows(unit_rows(embeddings, dimensions=self.dimensions), references.embeddings, k)
+        return references.ids[rows], similarities
+
+    def add(
+        self,
+        embeddings: NDArray[np.floating],
+        landmarks: Sequence[Landmark | int | str],
+        photos: Sequence[ReferencePhoto | str],
+        *,
+        replace: bool = False,
+    ) -> NDArray[np.int64]:
+        """Add N reference photos at once, all or none, and return their search ids (N,).
+
+        ``embeddings`` is (N, D). ``landmarks`` says what each photo shows: the id of a landmark of the
+        gallery, a name (a new landmark if none has it), or a :class:`Landmark`, which is added or updated.
+        ``photos`` are their records, or just their ids. With ``replace``, photos take the place of those
+        with the same id. Raises :class:`GalleryError` for a photo id that is taken or given twice, an
+        unknown landmark id, and a name of several landmarks.
+        """
+        rows = unit_rows(embeddings, dimensions=self.dimensions)
+        if not len(rows) == len(landmarks) == len(photos):
+            counts = f"{len(rows)} embeddings, {len(landmarks)} landmarks and {len(photos)} photos"
+            raise UsageError(f"{counts} do not belong together", fix="give one of each for every photo")
+        records = [ReferencePhoto(id=photo) if isinstance(photo, str) else photo for photo in photos]
+        photo_ids = [record.id for record in records]
+        twice = [photo_id for photo_id, times in Counter(photo_ids).items() if times > 1]
+        if twice:
+            fix = "give every photo an id of its own"
+            raise GalleryError(f"the photo id `{twice[0]}` was given twice", where=self.path, fix=fix)
+        with store.writing(self.path) as connection:
+            taken = store.known_ids(connection, photo_ids)
+            if taken and not replace:
+                fix = "remove it first, or give another id"
+                raise GalleryError(f"the gallery has a photo with the id `{taken[0]}`", where=self.path, fix=fix)
+            landmark_ids, written = resolve_landmarks(landmarks, store.landmark_names(connection))
+            store.insert_landmarks(connection, [(p.id, p.name, p.latitude, p.longitude) for p in written])
+            store.delete_photos(connection, taken)
+            columns = [(r.id, shown, r.content_hash, r.source) for r, shown in zip(records, landmark_ids, strict=True)]
+            new = store.insert_photos(connection, columns, rows)
+            store.delete_empty_landmarks(connection)
+        self._forget()
+        return np.array(new, dtype=np.int64)
+
+    def remove(self, *, photos: Iterable[str] = (), landmarks: Iterable[int] = ()) -> None:
+        """Remove photos by id, and landmarks by id with all their photos: all or none.
+
+        A landmark goes with its last photo. Raises :class:`GalleryError` for an id that is not there.
+        """
+        photos, landmarks = list(photos), list(landmarks)
+        with store.writing(self.path) as connection:
+            unknown = [f"photo with the id `{one}`" for one in set(photos) - set(store.known_ids(connection, photos))]
+            unknown += [f"landmark with the id {one}" for one in set(landmarks) - set(store.landmark_names(connection))]
+            if unknown:
+                raise GalleryError(f"the gallery has no {min(unknown)}", where=self.path)
+            store.delete_photos(connection, photos)
+            store.delete_photos_of(connection, landmarks)
+            store.delete_empty_landmarks(connection)
+        self._forget()
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._references = None
+
+
+def write_empty_gallery(folder: Path, bundle: Bundle, *, complete: bool) -> Gallery:
+    """Write an empty gallery into a new folder."""
+    folder.mkdir()
+    bundle.save_to(folder / MODEL)
+    about = store.About(
+        model=bundle.name, fingerprint=bundle.fingerprint, dimensions=bundle.dimensions, complete=complete
+    )
+    store.create_database(folder, about)
+    return Gallery(folder, about)

@@ -1,0 +1,122 @@
+"""k-nearest-neighbour recognition of embeddings: arrays in, arrays out.
+
+The evaluation of a run and the recognition of a photo both go through this module, so that they agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obelisk.errors import UsageError
+from obelisk.gallery.search import check_fits, nearest_rows
+from obelisk.recognition.confidence import confidence_of
+from obelisk.recognition.votes import EXPONENT, LARGEST_EXPONENT, count_votes, find_vote, landmark_means, rank_landmarks
+
+FloatRows = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
+PAIRS_AT_ONCE = 1 << 20  # pairs of query and reference in memory at once: about 64 MiB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Votes:
+    """What the reference photos say about Q queries. T = ``top``, or the number of landmarks if that is smaller.
+
+    ================  ======  ===========================================================
+    ``candidates``    (Q, T)  landmark ids, best first
+    ``scores``        (Q, T)  their scores in [0, 1], higher is better
+    ``confidence``    (Q,)    of the first candidate, in [0, 1]
+    ``neighbours``    (Q, k)  row numbers of the nearest reference photos, nearest first
+    ``similarities``  (Q, k)  their cosine similarities
+    ================  ======  ===========================================================
+    """
+
+    candidates: Integers
+    scores: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    neighbours: Integers
+    similarities: FloatRows
+
+
+def recognize_embeddings(
+    queries: FloatRows,
+    references: FloatRows,
+    landmark_ids: Integers,
+    *,
+    k: int = 3,
+    top: int = 5,
+    vote: str = "weighted",
+    exponent: float = EXPONENT,
+) -> Votes:
+    """Let the k nearest of N reference embeddings vote for the landmark of each of Q query embeddings.
+
+    ``queries`` (Q, D) and ``references`` (N, D) are unit float32 rows; ``landmark_ids`` (N,) names the
+    landmark of each reference. The result is exact, and that of a query does not depend on the others.
+    Raises :class:`GalleryError` when k is larger than N, :class:`UsageError` for other unusable values.
+    """
+    return NeighbourClassifier(references, landmark_ids, vote=vote, exponent=exponent).classify(queries, k=k, top=top)
+
+
+class NeighbourClassifier:
+    """The prepared form of :func:`recognize_embeddings`, for queries that come in parts."""
+
+    def __init__(
+        self, references: FloatRows, landmark_ids: Integers, *, vote: str = "weighted", exponent: float = EXPONENT
+    ) -> None:
+        if not 0 < exponent <= LARGEST_EXPONENT:
+            fix = f"give a number above 0, of at most {LARGEST_EXPONENT:g}"
+            raise UsageError(f"exponent = {exponent} of the vote", fix=fix)
+        self._vote = find_vote(vote)
+        self._exponent = exponent
+        self._references = references
+        self._voters, self._voter_landmarks = references, landmark_ids
+        if self._vote.voters == "prototypes" and len(references):
+            self._voters, self._voter_landmarks = landmark_means(references, landmark_ids)
+        self._landmark_count = len(np.unique(landmark_ids))
+
+    def check(self, *, k: int, top: int) -> None:
+        """Refuse numbers of neighbours and candidates that cannot be given."""
+        check_fits(k, len(self._references))
+        if top < 1:
+            raise UsageError(f"top = {top} candidates", fix="top must be at least 1")
+
+    def classify(self, queries: FloatRows, *, k: int = 3, top: int = 5) -> Votes:
+        """Recognise the query embeddings (Q, D)."""
+        self.check(k=k, top=top)
+        candidates, scores = self._rank(queries, min(k, len(self._voters)), min(top, self._landmark_count))
+        neighbours, similarities = nearest_rows(queries, self._references, k)
+        return Votes(
+            candidates=candidates,
+            scores=scores,
+            confidence=confidence_of(scores[:, 0]),
+            neighbours=neighbours,
+            similarities=similarities,
+        )
+
+    def _rank(self, queries: FloatRows, k: int, top: int) -> tuple[Integers, NDArray[np.float64]]:
+        """Return the first ``top`` landmarks of each query and their scores, both (Q, T).
+
+        How many rows it takes to meet ``top`` landmarks differs by query: look at a few, and go on with
+        more for those queries that need them.
+        """
+        candidates = np.empty((len(queries), top), dtype=np.int64)
+        scores = np.empty((len(queries), top))
+        seen = min(len(self._voters), max(k, 4 * top))
+        unsettled = np.arange(len(queries))
+        while unsettled.size:
+            left = []
+            for part in np.split(unsettled, range(0, len(unsettled), max(1, PAIRS_AT_ONCE // seen))[1:]):
+                rows, similarities = nearest_rows(queries[part], self._voters, seen)
+                tally = count_votes(self._voter_landmarks[rows], similarities, k=k, exponent=self._exponent)
+                part_scores = self._vote.score(tally, k, self._exponent)
+                candidates[part], scores[part] = rank_landmarks(tally, part_scores, queries=len(part), top=top)
+                # A ranking stands when `top` landmarks are nearer than the last row: then none unseen can join them.
+                nearer = tally.best > similarities[tally.queries, -1]
+                met = np.bincount(tally.queries[nearer], minlength=len(part))
+                left.append(part[met < top])
+            unsettled = np.concatenate(left) if seen < len(self._voters) else unsettled[:0]
+            seen = min(len(self._voters), 4 * seen)
+        return candidates, scores

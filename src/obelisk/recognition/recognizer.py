@@ -1,0 +1,130 @@
+"""Photos in, answers out: the façade over embedder, gallery and votes."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import count, islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obelisk.embedding import Bundle, Embedder
+from obelisk.gallery import Gallery, References, unit_rows
+from obelisk.recognition.classifier import NeighbourClassifier, Votes
+from obelisk.recognition.confidence import check_threshold
+from obelisk.recognition.votes import EXPONENT
+from obelisk.records import Candidate, Neighbour, Recognition
+
+PHOTOS_AT_ONCE = 16  # searched together: a large gallery is then read from memory once for all of them
+
+
+class Recognizer:
+    """Names the landmarks of a gallery in photos.
+
+    ::
+
+        recognizer = Recognizer.open("mycity")
+        for answer in recognizer.recognize(["photo.jpg"]):
+            print(answer.landmark, answer.confidence)
+    """
+
+    def __init__(self, gallery: Gallery, embedder: Embedder) -> None:
+        self.gallery = gallery
+        self._embedder = embedder
+
+    @classmethod
+    def open(cls, gallery: Gallery | Path | str, *, model: Bundle | None = None) -> Recognizer:
+        """Open a gallery with its own model.
+
+        ``model`` may name the model that the caller expects: one that does not make the gallery's
+        embeddings is a :class:`GalleryError`, which says how to rebuild.
+        """
+        opened = gallery if isinstance(gallery, Gallery) else Gallery.open(gallery)
+        if model:
+            opened.check_model(model)
+        return cls(opened, Embedder(opened.load_bundle()))
+
+    def recognize(
+        self,
+        paths: Iterable[Path | str],
+        *,
+        top: int = 5,
+        k: int = 3,
+        vote: str = "weighted",
+        exponent: float = EXPONENT,
+        threshold: float | None = None,
+    ) -> Iterator[Recognition]:
+        """Return an iterator of one answer a photo, in input order, each as soon as it is known.
+
+        The k nearest reference photos vote (see :mod:`obelisk.recognition.votes`); ``top`` landmarks are
+        listed. An answer whose confidence is below ``threshold`` is rejected: it names no landmark. A photo
+        that cannot be used is answered by its error. Unusable values raise :class:`UsageError` at once.
+        """
+        check_threshold(threshold)
+        references = self.gallery.references()
+        classifier = NeighbourClassifier(references.embeddings, references.landmark_ids, vote=vote, exponent=exponent)
+        classifier.check(k=k, top=top)
+        listed = [paths] if isinstance(paths, str | Path) else paths
+        return self._answer(listed, references, partial(classifier.classify, k=k, top=top), threshold)
+
+    def _answer(
+        self,
+        paths: Iterable[Path | str],
+        references: References,
+        classify: Callable[[NDArray[np.float32]], Votes],
+        threshold: float | None,
+    ) -> Iterator[Recognition]:
+        names: deque[str] = deque()
+
+        def note_names() -> Iterator[Path]:
+            """Keep the names as they were given, for the answers: a Path would tidy them."""
+            for path in paths:
+                names.append(os.fspath(path))
+                yield Path(path)
+
+        stream = self._embedder.embed(note_names())
+        while batch := list(islice(stream, PHOTOS_AT_ONCE)):
+            rows = [photo.embedding for photo in batch if photo.embedding is not None]
+            queries = np.array(rows, dtype=np.float32).reshape(-1, self.gallery.dimensions)
+            votes = classify(unit_rows(queries, dimensions=self.gallery.dimensions))
+            query = count()
+            for photo in batch:
+                name = names.popleft()
+                if photo.error:
+                    yield Recognition.failed(name, str(photo.error))
+                else:
+                    yield compose_answer(name, votes, next(query), references, threshold)
+
+
+def compose_answer(
+    photo: str, votes: Votes, query: int, references: References, threshold: float | None
+) -> Recognition:
+    """Put the votes for one query into words: names instead of numbers, and the rejection below a threshold."""
+    landmarks = references.landmarks
+    candidates = tuple(
+        Candidate(landmark=landmarks[landmark_id].name, landmark_id=landmark_id, score=score)
+        for landmark_id, score in zip(votes.candidates[query].tolist(), votes.scores[query].tolist(), strict=True)
+    )
+    neighbours = tuple(
+        Neighbour(
+            id=references.photos[place].id,
+            landmark=landmarks[int(references.landmark_ids[place])].name,
+            landmark_id=int(references.landmark_ids[place]),
+            similarity=similarity,
+        )
+        for place, similarity in zip(votes.neighbours[query], votes.similarities[query].tolist(), strict=True)
+    )
+    confidence = float(votes.confidence[query])
+    rejected = threshold is not None and confidence < threshold
+    return Recognition(
+        photo=photo,
+        landmark=None if rejected else candidates[0].landmark,
+        landmark_id=None if rejected else candidates[0].landmark_id,
+        confidence=confidence,
+        candidates=candidates,
+        neighbours=neighbours,
+    )
