@@ -8,6 +8,7 @@ warning filters) are neither needed nor touched, so that photos decode alike in 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -16,13 +17,13 @@ from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImag
 
 from obelisk.errors import PhotoError, PhotoFormatError, PhotoTooLargeError, PhotoTruncatedError
 from obelisk.photos.files import read_bytes
-from obelisk.photos.headers import Header, find_format, read_header
+from obelisk.photos.headers import Header, PhotoFormat, find_format, read_header
 
 MAX_PIXELS = 50_000_000
 FORMATS = "JPEG, PNG, WebP, GIF or HEIC"
 HEIC_EXTRA = "pip install 'obelisk-landmarks[heic]', or save the photo as JPEG"
 
-_DECODERS = {
+_DECODERS: dict[PhotoFormat, Callable[[BytesIO], Image.Image]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
     "WebP": WebPImagePlugin.WebPImageFile,

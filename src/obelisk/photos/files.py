@@ -29,15 +29,16 @@ def read_bytes(path: Path) -> bytes:
     Raises PhotoMissingError for anything that is not a readable file, PhotoTooLargeError for one of more
     than 512 MiB, which no photo under the pixel cap needs.
     """
+    path = Path(path)
     try:
-        found = os.stat(path)
+        found = path.stat()
         if stat.S_ISDIR(found.st_mode):
             raise PhotoMissingError("a folder stands where a photo should be", where=path)
         if not stat.S_ISREG(found.st_mode):
             raise PhotoMissingError("not a regular file", where=path, fix="give a photo's own path")
         if found.st_size > MAX_BYTES:
             raise PhotoTooLargeError(f"a file of {found.st_size:,} bytes, more than {MAX_BYTES:,}", where=path)
-        return Path(path).read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise PhotoMissingError(explain_os_error(error, path), where=path) from error
     except ValueError as error:
@@ -47,7 +48,7 @@ def read_bytes(path: Path) -> bytes:
 
 def explain_os_error(error: OSError, path: Path) -> str:
     """Say in words why a file cannot be read."""
-    if error.errno == errno.ENOENT and os.path.islink(path):
+    if error.errno == errno.ENOENT and path.is_symlink():
         return "a broken link"
     return _REASONS.get(error.errno or 0, f"the photo cannot be read: {error.strerror}")
 
@@ -84,4 +85,4 @@ def find_photos(folder: Path) -> list[Path]:
 
 def is_photo_name(name: str) -> bool:
     """Say whether a file name ends like a photo's and is not hidden."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES
+    return not name.startswith(".") and Path(name).suffix.lower() in PHOTO_SUFFIXES

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from obelisk.errors import PhotoMissingError, PhotoTooLargeError, UsageError
+from obelisk.photos import content_hash, files, find_photos, read_bytes
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def broken_link(path: Path) -> None:
+    path.symlink_to(path.with_name("gone.jpg"))
+
+
+def link_to_itself(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def nothing(path: Path) -> None:
+    pass
+
+
+# What may stand where a photo should be, and what the error calls it.
+MISSING: list[tuple[Callable[[Path], None], str]] = [
+    (nothing, "no such photo"),
+    (folder, "a folder stands where"),
+    (broken_link, "a broken link"),
+    (link_to_itself, "leads back to itself"),
+    (pipe, "not a regular file"),
+]
+
+
+@pytest.mark.parametrize(("make", "words"), MISSING)
+def test_what_is_no_readable_file_is_named(make: Callable[[Path], None], words: str, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    make(path)
+    with pytest.raises(PhotoMissingError) as raised:
+        read_bytes(path)
+    assert words in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["a\0b.jpg", "x" * 5000 + ".jpg", "file.txt/photo.jpg"])
+def test_impossible_paths_are_missing_photos(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("not a folder")
+    with pytest.raises(PhotoMissingError):
+        read_bytes(tmp_path / name)
+
+
+def test_no_permission_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Raised by hand: tests may run as root, who may read everything.
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"x")
+
+    def refuse(self: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(PhotoMissingError, match=r"no permission .*photo\.jpg"):
+        read_bytes(path)
+
+
+def test_a_file_that_no_photo_needs_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    with path.open("wb") as file:
+        file.truncate(files.MAX_BYTES + 1)
+    with pytest.raises(PhotoTooLargeError, match="536,870,913 bytes"):
+        read_bytes(path)
+
+
+def test_content_hash_is_the_same_everywhere() -> None:
+    assert content_hash(b"obelisk") == "512f122aa5118ad63ad9be1876dca455"
+    assert content_hash(b"obelisk") != content_hash(b"Obelisk")
+
+
+def test_find_photos_is_recursive_sorted_and_skips_what_is_hidden(tmp_path: Path) -> None:
+    shown = ["B.JPG", "a.jpeg", "b/c/d.webp", "b/e.gif", "z.heic"]
+    for name in [*shown, ".hidden.jpg", ".git/x.jpg", "notes.txt", "b/jpg", "._B.JPG"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert find_photos(tmp_path) == [tmp_path / name for name in shown]
+
+
+def test_find_photos_follows_links_once(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.jpg").write_bytes(b"")
+    (tmp_path / "real" / "loop").symlink_to(tmp_path)
+    (tmp_path / "album").symlink_to(tmp_path / "real")
+    assert len(find_photos(tmp_path)) == 1
+
+
+def test_find_photos_of_one_file_is_that_file(tmp_path: Path) -> None:
+    path = tmp_path / "photo.dat"
+    path.write_bytes(b"")
+    assert find_photos(path) == [path]
+
+
+def test_find_photos_of_a_missing_folder_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="none"):
+        find_photos(tmp_path / "none")

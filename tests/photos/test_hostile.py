@@ -1,0 +1,170 @@
+"""Photos made to do harm: bombs, and thousands of damaged files."""
+
+from __future__ import annotations
+
+import random
+import resource
+import struct
+import subprocess
+import sys
+import textwrap
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageFile
+
+from obelisk.errors import PhotoError, PhotoTooLargeError
+from obelisk.photos import ModelInput, prepare, read_photo
+
+Encode = Callable[..., bytes]
+RULE = ModelInput(size=64, resize="crop", mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def png_header(width: int, height: int) -> bytes:
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+
+
+def webp_header(width: int, height: int) -> bytes:
+    size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    return b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + size
+
+
+def jpeg_header(width: int, height: int, *, frame: int = 0xC0) -> bytes:
+    components = b"\1\x11\0\2\x11\0\3\x11\0"
+    return (
+        b"\xff\xd8\xff"
+        + bytes([frame])
+        + struct.pack(">HBHHB", 17, 8, height, width, 3)
+        + components
+        + b"\xff\xda\0\x0c\3\1\0\2\0\3\0\0\x3f\0"
+    )
+
+
+def gif_header(width: int, height: int) -> bytes:
+    return b"GIF89a" + struct.pack("<HHBBB", 10, 10, 0, 0, 0) + b"," + struct.pack("<HHHHB", 0, 0, width, height, 0)
+
+
+BOMBS = {
+    "png of 60,000 × 60,000": png_header(60_000, 60_000),
+    "png of 2³¹ × 2³¹": png_header(2**31 - 1, 2**31 - 1),
+    "webp of 16,384 × 16,384": webp_header(16_384, 16_384),
+    "jpeg of 65,000 × 65,000": jpeg_header(65_000, 65_000),
+    "gif frame far outside its screen": gif_header(60_000, 60_000),
+    "between the limits at which Pillow warns and fails": gif_header(10_000, 10_000),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_are_refused_from_the_header(name: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.monotonic()
+    with pytest.raises(PhotoTooLargeError):
+        read_photo(BOMBS[name])
+    assert time.monotonic() - start < 0.5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
+
+
+def test_drafting_is_no_way_around_the_cap() -> None:
+    # An eighth of 65,000 × 65,000 is 66 megapixels; a progressive photo is held at full size whatever is asked for.
+    for data in (jpeg_header(65_000, 65_000), jpeg_header(20_000, 20_000, frame=0xC2)):
+        with pytest.raises(PhotoTooLargeError):
+            read_photo(data, min_side=224)
+
+
+def test_the_largest_photo_allowed_stays_within_half_a_gigabyte(tmp_path: Path) -> None:
+    # A process of its own, so that its peak is the decoder's; transparency is the mode that needs most.
+    path = tmp_path / "large.png"
+    Image.new("LA", (7070, 7070), (90, 128)).save(path, compress_level=1)
+    script = f"""
+        import resource
+        from pathlib import Path
+        from obelisk.photos import read_photo
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        assert read_photo(Path({str(path)!r})).size == (7070, 7070)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert int(done.stdout) < 640 * 1024
+
+
+def test_pillows_switches_are_left_alone(encode: Encode, picture: Image.Image) -> None:
+    before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
+    read_photo(encode(picture, "JPEG"))
+    assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
+
+
+def sound_photos(encode: Encode, picture: Image.Image) -> list[bytes]:
+    """One of each kind of file, small, so that mutations hit structure as often as pixels."""
+    alpha = picture.convert("RGBA")
+    alpha.putalpha(picture.convert("L"))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    frames = {"save_all": True, "append_images": [picture.rotate(9)], "duration": 40}
+    return [
+        encode(picture, "JPEG", exif=exif),
+        encode(picture, "JPEG", progressive=True),
+        encode(picture.convert("CMYK"), "JPEG"),
+        encode(alpha, "PNG", exif=exif),
+        encode(picture.quantize(16), "PNG", transparency=3),
+        encode(picture, "PNG", **frames),
+        encode(alpha, "WEBP", exif=exif),
+        encode(picture, "WEBP", lossless=True),
+        encode(picture, "WEBP", **frames),
+        encode(picture.quantize(16), "GIF", transparency=2),
+        encode(picture, "GIF", **frames),
+    ]
+
+
+def mutate(data: bytes, chance: random.Random) -> bytes:
+    """Damage a file: flip, cut, repeat, drop, or write a length that lies."""
+    damaged = bytearray(data)
+    for _ in range(chance.choice([1, 1, 2, 4, 16])):
+        at = chance.randrange(max(1, len(damaged)))
+        span = chance.randrange(1, 40)
+        kind = chance.randrange(6)
+        if kind == 0:
+            damaged[at : at + 1] = bytes([chance.randrange(256)])
+        elif kind == 1:
+            del damaged[at:]
+        elif kind == 2:
+            damaged[at:at] = damaged[at : at + span]
+        elif kind == 3:
+            del damaged[at : at + span]
+        elif kind == 4:
+            damaged[at : at + 4] = chance.choice([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\xff\xd8\xff\xd9"])
+        else:
+            # The first 64 bytes hold the sizes.
+            damaged[at % 64 : at % 64 + 1] = bytes([chance.randrange(256)])
+    return bytes(damaged)
+
+
+def fuzz(photos: list[bytes], *, rounds: int, seed: int) -> int:
+    """Read damaged photos; return how many were refused. Anything but a PhotoError fails the test."""
+    chance = random.Random(seed)
+    refused = 0
+    for number in range(rounds):
+        damaged = mutate(photos[number % len(photos)], chance)
+        try:
+            prepare(read_photo(damaged, min_side=chance.choice([None, 16, 64])), RULE)
+        except PhotoError:
+            refused += 1
+    return refused
+
+
+def test_damaged_photos_raise_nothing_but_photo_errors(encode: Encode, picture: Image.Image) -> None:
+    refused = fuzz(sound_photos(encode, picture), rounds=660, seed=0)
+    # Most are refused; some damage leaves a photo that still decodes.
+    assert 300 < refused < 660
+
+
+@pytest.mark.stress
+def test_ten_thousand_damaged_photos(encode: Encode, picture: Image.Image) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert fuzz(sound_photos(encode, picture), rounds=10_000, seed=1) > 5_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 512 * 1024
