@@ -1,0 +1,27 @@
+"""How good a recogniser is: metrics, intervals, the files between, and the report.
+
+::
+
+    predict ─→ predictions.parquet ─→ measure ─→ metrics.json
+                                  └─→ compare_runs ─→ write_report ─→ report.html
+"""
+
+from obelisk.evaluation.comparison import Comparison, RunResult, compare_runs
+from obelisk.evaluation.metrics import gap, retrieval_map
+from obelisk.evaluation.predictions import Predictions, collect_predictions, read_predictions, write_predictions
+from obelisk.evaluation.protocol import Metrics, measure, write_metrics
+
+__all__ = [
+    "Comparison",
+    "Metrics",
+    "Predictions",
+    "RunResult",
+    "collect_predictions",
+    "compare_runs",
+    "gap",
+    "measure",
+    "read_predictions",
+    "retrieval_map",
+    "write_metrics",
+    "write_predictions",
+]

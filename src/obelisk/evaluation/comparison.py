@@ -1,0 +1,213 @@
+"""Runs side by side on the same queries: which one wins, by how much, and whether that is more than chance.
+
+Every run is judged on the same gallery and queries and measured on the same bootstrap resamples, so that
+differences are paired. The command line's JSON and the HTML report both come from one :class:`Comparison`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from obelisk.data import Catalog
+from obelisk.errors import DataError, UsageError
+from obelisk.evaluation.intervals import LEVEL, RESAMPLES, Difference, paired_difference
+from obelisk.evaluation.metrics import NO_LANDMARK, Floats
+from obelisk.evaluation.outcomes import Outcomes, judge
+from obelisk.evaluation.predictions import Predictions
+from obelisk.evaluation.protocol import Metrics, measure_resamples, plain, plain_interval, summarize
+
+DECIDING = "top1"  # the metric that orders the runs
+LOWER_IS_BETTER = frozenset({"ece"})
+
+LogRow = Mapping[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunResult:
+    """A run to compare: its name, what it is, what it said, and how its training went.
+
+    ``title`` is one line for people; ``recipe`` its settings in words (name → value), shown as they are.
+    ``log`` has one row an epoch: ``epoch``, ``train_loss``, ``val_loss``, ``val_top1``, ``learning_rate``.
+    """
+
+    name: str
+    title: str
+    recipe: Mapping[str, str]
+    predictions: Predictions
+    log: Sequence[LogRow] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confusion:
+    """Queries of one landmark that were named as another."""
+
+    landmark_id: int
+    named_id: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Arm:
+    """A run in a comparison: what came of every query, and how good that is."""
+
+    run: RunResult
+    outcomes: Outcomes
+    metrics: Metrics
+    samples: Mapping[str, Floats]
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return self.run.name
+
+    def minus(self, other: Arm) -> dict[str, Difference]:
+        """Return how much higher each metric is than in the other arm, with paired intervals."""
+        return {
+            name: paired_difference(value, other.metrics.values[name], self.samples[name], other.samples[name])
+            for name, value in self.metrics.values.items()
+        }
+
+    def find_confusions(self) -> list[Confusion]:
+        """Return the pairs (true landmark, named landmark) of wrong answers to known queries, most frequent first."""
+        wrong = self.outcomes.known & ~self.outcomes.right & (self.outcomes.answers != NO_LANDMARK)
+        pairs = zip(self.outcomes.landmarks[wrong].tolist(), self.outcomes.answers[wrong].tolist(), strict=True)
+        ordered = sorted(Counter(pairs).items(), key=lambda item: (-item[1], item[0]))
+        return [Confusion(landmark_id=true, named_id=named, count=count) for (true, named), count in ordered]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """Arms on the same queries, in the order given. ``best`` has the highest top-1 (ties: macro F1, then order)."""
+
+    arms: tuple[Arm, ...]
+    resamples: int
+    seed: int
+
+    @property
+    def first(self) -> Arm:
+        """The first arm: the one to start from."""
+        return self.arms[0]
+
+    @property
+    def best(self) -> Arm:
+        """The arm with the highest top-1."""
+        return self.ranked()[0]
+
+    def ranked(self) -> list[Arm]:
+        """Return the arms, best first."""
+        return sorted(self.arms, key=lambda arm: (-known(arm, DECIDING), -known(arm, "f1_macro")))
+
+    def headline(self) -> str:
+        """Say which arm wins, by how much, and whether that is more than chance."""
+        best, *others = self.ranked()
+        metrics = best.metrics
+        if not metrics.known_queries:
+            return "No query shows a landmark of the gallery: there is nothing to compare."
+        top1 = f"{best.name} names {percent(metrics.values['top1'])} of {metrics.known_queries:,} queries right"
+        if not others:
+            low, high = metrics.intervals["top1"]
+            return f"{top1} (95 % interval {percent(low)} to {percent(high)})."
+        second = others[0]
+        difference = best.minus(second)[DECIDING]
+        return f"{top1}: {compare_words(difference, second.name)}"
+
+    def to_fields(self) -> dict[str, object]:
+        """Return the comparison as plain values for JSON."""
+        return {
+            "best": self.best.name,
+            "headline": self.headline(),
+            "resamples": self.resamples,
+            "seed": self.seed,
+            "level": LEVEL,
+            "runs": [
+                {"run": arm.name, "title": arm.run.title, "metrics": arm.metrics.to_fields()} for arm in self.arms
+            ],
+            "differences": [
+                {"run": arm.name, "against": against.name, "metrics": plain_differences(arm.minus(against))}
+                for against in dict.fromkeys((self.first, self.best))
+                for arm in self.arms
+                if arm is not against
+            ],
+        }
+
+    def to_json(self) -> str:
+        """Return one line of JSON, as ``obelisk compare --json`` prints it."""
+        return json.dumps(self.to_fields(), ensure_ascii=False)
+
+
+def compare_runs(
+    runs: Sequence[RunResult],
+    catalog: Catalog,
+    *,
+    threshold: float | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Comparison:
+    """Measure runs on the same queries and resamples.
+
+    ``catalog`` is the one whose reference photos made every run's gallery. Raises UsageError for no run or
+    two of one name, DataError for runs that were evaluated on different queries.
+    """
+    check_comparable(runs)
+    landmarks = catalog.references["landmark_id"].n_unique()
+    arms = []
+    for run in runs:
+        outcomes = judge(run.predictions, catalog)
+        samples = measure_resamples(outcomes, threshold=threshold, resamples=resamples, seed=seed)
+        metrics = summarize(outcomes, samples, landmarks=landmarks, threshold=threshold)
+        arms.append(Arm(run=run, outcomes=outcomes, metrics=metrics, samples=samples))
+    return Comparison(arms=tuple(arms), resamples=resamples, seed=seed)
+
+
+def check_comparable(runs: Sequence[RunResult]) -> None:
+    """Refuse runs that a paired comparison cannot tell apart or hold against each other."""
+    if not runs:
+        raise UsageError("no run to compare", fix="obelisk compare RUN RUN …")
+    names = Counter(run.name for run in runs)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise UsageError(f"{names[twice[0]]} runs are called `{twice[0]}`", fix="give each run once, by its own name")
+    first = runs[0]
+    for run in runs[1:]:
+        same = np.array_equal(run.predictions.query_ids, first.predictions.query_ids)
+        if not same or not np.array_equal(run.predictions.truths, first.predictions.truths):
+            what = f"`{run.name}` and `{first.name}` were evaluated on different queries"
+            raise DataError(what, fix="obelisk evaluate both with the same --data")
+
+
+def known(arm: Arm, name: str) -> float:
+    """Return a metric for ordering: below all others where it is undefined."""
+    value = arm.metrics.values[name]
+    return -math.inf if math.isnan(value) else value
+
+
+def percent(value: float) -> str:
+    """Write a share of 1 as a percentage."""
+    return "unknown" if math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def compare_words(difference: Difference, other: str) -> str:
+    """Say by how much top-1 is above that of another arm, and how sure that is."""
+    points, (low, high) = 100 * difference.value, (100 * bound for bound in difference.interval)
+    interval = f"95 % interval {low:+.1f} to {high:+.1f}"
+    if difference.excludes_zero:
+        return f"{points:.1f} points more than {other} ({interval}: more than chance)."
+    return f"{points:.1f} points more than {other}, which may be chance ({interval})."
+
+
+def plain_differences(differences: Mapping[str, Difference]) -> dict[str, object]:
+    """Return differences as plain values for JSON."""
+    return {
+        name: {
+            "difference": plain(difference.value),
+            "interval": plain_interval(difference.interval),
+            "excludes_zero": difference.excludes_zero,
+        }
+        for name, difference in differences.items()
+    }

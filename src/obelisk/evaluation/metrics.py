@@ -1,0 +1,225 @@
+"""The metrics, in NumPy: arrays in, numbers out.
+
+Letters: Q queries, T candidates of a query (ranked, best first), C landmarks, K neighbours of a query
+(ranked, best first). A landmark is an integer id; ``NO_LANDMARK`` fills the rows that have fewer
+candidates or fewer true landmarks than others. A query may have several true landmarks: naming any one
+of them is right. A metric of nothing (no query, no answer) is ``nan``.
+
+==================================  ===================================================================
+:func:`top_k_accuracy`              is a true landmark among the first k candidates?
+:func:`f1_scores`                   the same for the first candidate, landmark by landmark
+:func:`gap`                         are right answers given with more confidence than wrong ones?
+:func:`auroc`                       does the confidence tell landmarks from distractors?
+:func:`expected_calibration_error`  is a confidence of 0.8 right in 80 % of the cases?
+:func:`precision_and_recall`        how good are the answers at or above a threshold?
+:func:`retrieval_map`               do all photos of the landmark come first among the neighbours?
+==================================  ===================================================================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obelisk.errors import DataError
+
+Booleans = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+NO_LANDMARK = -1
+
+
+def find_hits(candidates: Integers, truths: Integers) -> Booleans:
+    """Tell which candidates are true landmarks: (Q, T).
+
+    ``candidates`` (Q, T) and ``truths`` (Q, L) are landmark ids, rows filled up with ``NO_LANDMARK``.
+    """
+    same = candidates[:, :, None] == truths[:, None, :]
+    hits: Booleans = same.any(axis=2) & (candidates != NO_LANDMARK)
+    return hits
+
+
+def top_k_accuracy(hits: Booleans, k: int) -> float:
+    """Return the share of queries with a true landmark among the first k candidates.
+
+    ``top-k = 1/Q · Σ_q [ any hit in ranks 1 … k ]``
+
+    ``hits`` (Q, T) is of the queries that have a landmark: distractors play no part.
+    """
+    return mean(np.any(hits[:, :k], axis=1))
+
+
+def f1_scores(truths: Integers, answers: Integers) -> tuple[float, float]:
+    """Return the macro and the weighted F1.
+
+    For a landmark c, with ``TP`` its queries answered by c, ``FN`` its queries answered otherwise and
+    ``FP`` the queries of other landmarks answered by c::
+
+        F1_c     = 2·TP / (2·TP + FP + FN)
+        macro    = mean of F1_c over the C landmarks that have queries
+        weighted = mean of F1_c over these, each counted as often as it has queries
+
+    ``truths`` (Q,) is the one landmark that each query counts for (:func:`counted_landmarks`) and
+    ``answers`` (Q,) the first candidate, which no confidence rejects. Distractors play no part: whether
+    they are told apart is what ``gap``, ``auroc`` and the precision measure.
+    """
+    if not len(truths):
+        return math.nan, math.nan
+    landmarks, truth, queries = np.unique(truths, return_inverse=True, return_counts=True)
+    C = len(landmarks)
+    place = np.minimum(np.searchsorted(landmarks, answers), C - 1)
+    counted = landmarks[place] == answers  # an answer outside the C landmarks is a miss, and a hit of nobody
+    answered = np.bincount(place[counted], minlength=C)  # TP + FP
+    TP = np.bincount(truth[truths == answers], minlength=C)
+    F1 = 2 * TP / (answered + queries)  # TP + FN = queries
+    return float(F1.mean()), float(F1 @ queries / queries.sum())
+
+
+def counted_landmarks(truths: Integers, answers: Integers) -> Integers:
+    """Return the one true landmark (Q,) that a query counts for where it must count once.
+
+    That is the one its answer names; where the answer is wrong, the first in the list.
+    ``truths`` is (Q, L), ``answers`` (Q,) the first candidates.
+    """
+    right = find_hits(answers[:, None], truths)[:, 0]
+    return np.where(right, answers, truths[:, 0])
+
+
+def gap(
+    solution: Mapping[str, Collection[int]],
+    predictions: Mapping[str, tuple[int, float]],
+    ignore_non_landmarks: bool = False,
+) -> float:
+    """Return the global average precision (GAP, µAP), as Google's delf library defines it.
+
+    All N predictions are ranked together: highest score first, ties by query id, then by landmark id. ::
+
+        GAP = 1/M · Σ_{i=1…N} P(i) · rel(i)
+
+    with ``rel(i) = 1`` if prediction i names a true landmark of its query, ``P(i)`` the precision among
+    the first i predictions, and M the queries that have a landmark. A prediction for a query without one
+    is wrong, unless ``ignore_non_landmarks`` leaves these queries out. A query without a prediction is a miss.
+
+    ``solution`` gives the true landmarks of every query, an empty list where it shows none; queries with
+    ``Usage`` "Ignored" are to be left out of both. ``predictions`` gives (landmark, score). Raises
+    :class:`DataError` for a prediction of a query that the solution does not have.
+
+    Weyand et al., Google Landmarks Dataset v2, CVPR 2020, equation 1.
+    """
+    unknown = predictions.keys() - solution.keys()
+    if unknown:
+        what = f"{len(unknown)} predictions are of queries that the solution does not have"
+        raise DataError(what, where=f"first of them: {min(unknown)}", fix="leave them out, or add them to the solution")
+    wanted = [query for query in predictions if solution[query] or not ignore_non_landmarks]
+    ranked = sorted(wanted, key=lambda query: (-predictions[query][1], query, predictions[query][0]))
+    right = np.array([predictions[query][0] in solution[query] for query in ranked], dtype=bool)
+    return ranked_precision(right, positives=sum(1 for landmarks in solution.values() if landmarks))
+
+
+def ranked_gap(right: Booleans, answered: Booleans, confidence: Floats, positives: int) -> float:
+    """Return :func:`gap` of queries in arrays (Q,), which are in the order of their ids.
+
+    ``right``: the answer names a true landmark; ``answered``: there is an answer at all;
+    ``positives``: M, the queries that have a landmark.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    return ranked_precision(right[order][answered[order]], positives)
+
+
+def ranked_precision(rel: Booleans, positives: int) -> float:
+    """Return ``1/M · Σ P(i) · rel(i)`` for ranked answers ``rel`` (N,) and M = ``positives``."""
+    if positives == 0:
+        return math.nan
+    P = np.cumsum(rel) / np.arange(1, len(rel) + 1)
+    return float(P[rel].sum() / positives)
+
+
+def auroc(positives: Floats, negatives: Floats) -> float:
+    """Return the area under the ROC curve of scores (P,) that should be higher than scores (N,).
+
+    ``AUROC = P(s⁺ > s⁻) + ½ · P(s⁺ = s⁻)``, over all pairs of a positive and a negative; from the ranks
+    of all scores together (ties share their mean rank): ``(Σ rank⁺ − P·(P+1)/2) / (P·N)``.
+    """
+    P, N = len(positives), len(negatives)
+    if P == 0 or N == 0:
+        return math.nan
+    _, place, counts = np.unique(np.concatenate([positives, negatives]), return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(counts) - (counts - 1) / 2
+    return float((mean_rank[place[:P]].sum() - P * (P + 1) / 2) / (P * N))
+
+
+def expected_calibration_error(confidence: Floats, right: Booleans, bins: int = 15) -> float:
+    """Return how far confidence and accuracy lie apart (ECE).
+
+    ``ECE = Σ_m |B_m| / Q · | accuracy(B_m) − mean confidence(B_m) |`` over M equal bins
+    ``B_m = ((m−1)/M, m/M]``; the first also holds confidence 0.
+
+    ``confidence`` (Q,) in [0, 1] and ``right`` (Q,) are of all queries; a distractor is never right.
+    Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
+    """
+    Q = len(confidence)
+    if Q == 0:
+        return math.nan
+    edges = np.arange(1, bins) / bins
+    m = np.searchsorted(edges, confidence, side="left")
+    surplus = np.bincount(m, weights=confidence - right, minlength=bins)  # |B_m| · (mean confidence − accuracy)
+    return float(np.abs(surplus).sum() / Q)
+
+
+def precision_and_recall(right: Booleans, confidence: Floats, known: Booleans, threshold: float) -> tuple[float, float]:
+    """Return precision and recall of the answers with a confidence of at least ``threshold``.
+
+    ``precision = right answers / answers given``, ``recall = right answers / queries of known landmarks``
+
+    All three arrays are (Q,), over all queries: an answer to a distractor is a wrong answer.
+    """
+    given = confidence >= threshold
+    right_answers = int((right & given).sum())
+    return divide(right_answers, int(given.sum())), divide(right_answers, int(known.sum()))
+
+
+def retrieval_map(
+    solution: Mapping[str, Collection[str]], predictions: Mapping[str, Sequence[str]], k: int = 100
+) -> float:
+    """Return the mean average precision of the first k retrieved photos (mAP@k), as delf defines it.
+
+    The mean of :func:`average_precision` over all queries of the solution. ``solution`` gives the
+    ids of the photos that should be found for each query (at least one), ``predictions`` the ids that
+    were found, best first; a photo listed twice counts once, at its first rank. A query without
+    predictions scores 0. Raises :class:`DataError` for a prediction of a query outside the solution.
+    """
+    unknown = predictions.keys() - solution.keys()
+    if unknown:
+        raise DataError("a prediction of a query that the solution does not have", where=min(unknown))
+    relevant = np.zeros((len(solution), k), dtype=bool)
+    for row, (query, photos) in zip(relevant, solution.items(), strict=True):
+        found = predictions.get(query, ())[:k]
+        row[: len(found)] = [photo in photos and photo not in found[:rank] for rank, photo in enumerate(found)]
+    totals = np.array([len(photos) for photos in solution.values()], dtype=np.int64)
+    return mean(average_precision(relevant, totals, k))
+
+
+def average_precision(relevant: Booleans, totals: Integers, k: int = 100) -> Floats:
+    """Return the average precision (Q,) of the first k neighbours.
+
+    ``AP@k = 1/min(n, k) · Σ_{i=1…k} P(i) · rel(i)``, with n the photos that should be found and ``P(i)``
+    the precision among the first i. ``relevant`` is (Q, K), ``totals`` (Q,) is n; where n = 0, AP is nan.
+    """
+    rel = relevant[:, :k]
+    P = np.cumsum(rel, axis=1) / np.arange(1, rel.shape[1] + 1)
+    expected = np.where(totals > 0, np.minimum(totals, k), np.nan)
+    return np.asarray((P * rel).sum(axis=1) / expected, dtype=np.float64)
+
+
+def mean(values: Booleans | Floats) -> float:
+    """Return the mean of (N,), nan for none."""
+    return float(values.mean()) if len(values) else math.nan
+
+
+def divide(part: int, whole: int) -> float:
+    """Return part / whole, nan for 0 / 0."""
+    return part / whole if whole else math.nan
