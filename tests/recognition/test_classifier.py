@@ -116,9 +116,7 @@ def test_majority_agrees_with_scikit_learn_where_one_landmark_wins() -> None:
     vote=st.sampled_from(["weighted", "majority", "prototype"]),
     exponent=st.sampled_from([0.5, 1.0, 8.0, 100.0]),
 )
-def test_what_always_holds(
-    seed: int, size: int, landmarks: int, k: int, top: int, vote: str, exponent: float
-) -> None:
+def test_what_always_holds(seed: int, size: int, landmarks: int, k: int, top: int, vote: str, exponent: float) -> None:
     k = min(k, size)
     rng = np.random.default_rng(seed)
     rows = random_rows(rng, size, 8)

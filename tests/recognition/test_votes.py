@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from obelisk.errors import UsageError
 from obelisk.recognition.confidence import check_threshold, confidence_of
 from obelisk.recognition.votes import VOTES, agreement, count_votes, landmark_means, rank_landmarks
-from obelisk.errors import UsageError
 
 EIFFEL, TOWER_BRIDGE, NEEDLE, DOME = 10, 20, 30, 40
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from obelisk.errors import GalleryError, UsageError
 from obelisk.gallery.landmarks import Landmark
 from obelisk.gallery.search import unit_rows
 from obelisk.gallery.store import read_embeddings
@@ -57,9 +58,14 @@ def read_references(connection: sqlite3.Connection, dimensions: int, folder: Pat
     landmarks = {row[0]: Landmark(id=row[0], name=row[1], latitude=row[2], longitude=row[3]) for row in places}
     rows = connection.execute("SELECT row, id, landmark_id, content_hash, source FROM photos ORDER BY row").fetchall()
     stored = read_embeddings(connection, len(rows), dimensions, folder)
+    try:
+        embeddings = unit_rows(stored, dimensions=dimensions)
+    except UsageError as error:
+        fix = f"see `obelisk gallery check {folder}`"
+        raise GalleryError(f"the gallery is damaged: {error.what}", where=folder, fix=fix) from error
     return References(
         ids=np.array([row[0] for row in rows], dtype=np.int64),
-        embeddings=unit_rows(stored, dimensions=dimensions),
+        embeddings=embeddings,
         landmark_ids=np.array([row[2] for row in rows], dtype=np.int64),
         photos=tuple(ReferencePhoto(id=row[1], landmark_id=row[2], content_hash=row[3], source=row[4]) for row in rows),
         landmarks=landmarks,

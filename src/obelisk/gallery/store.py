@@ -136,12 +136,16 @@ def about_of(connection: sqlite3.Connection, folder: Path) -> About:
         what = f"gallery format {found} is newer than {FORMAT}, the newest this version reads"
         raise GalleryError(what, where=folder, fix="upgrade with `pip install -U obelisk-landmarks`")
     rows = dict(connection.execute("SELECT key, value FROM about"))
-    return About(
-        model=rows["model"],
-        fingerprint=rows["fingerprint"],
-        dimensions=int(rows["dimensions"]),
-        complete=rows["complete"] == "1",
-    )
+    try:
+        return About(
+            model=rows["model"],
+            fingerprint=rows["fingerprint"],
+            dimensions=int(rows["dimensions"]),
+            complete=rows["complete"] == "1",
+        )
+    except (KeyError, ValueError) as error:
+        what = f"the gallery is damaged: its table `about` has no usable entry: {error}"
+        raise GalleryError(what, where=folder / DATABASE, fix="build it again") from error
 
 
 def landmark_names(connection: sqlite3.Connection) -> dict[int, str]:

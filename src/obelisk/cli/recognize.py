@@ -1,0 +1,125 @@
+"""``obelisk recognize``: name the landmarks in photos."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from obelisk.cli.console import result, warn
+from obelisk.errors import UsageError
+from obelisk.records import Recognition
+
+
+def recognize_command(
+    photos: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PHOTO|FOLDER|- …",
+            help="Photos, folders (searched at any depth, in sorted order), or - for paths from stdin, one a line.",
+            show_default=False,
+        ),
+    ],
+    gallery: Annotated[
+        Path | None, typer.Option("--gallery", metavar="G", help="The gallery to recognise from.", show_default=False)
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", metavar="M", help="The model you expect the gallery to be of.", show_default=False),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", help="Candidates to list.")] = 5,
+    k: Annotated[int, typer.Option("--k", help="Nearest reference photos that vote.")] = 3,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", help="Reject answers of less confidence, 0 to 1.", show_default="reject nothing"),
+    ] = None,
+    vote: Annotated[str, typer.Option("--vote", help="weighted, majority or prototype.")] = "weighted",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a photo.")] = False,
+) -> None:
+    """Name the landmark in each photo, with the candidates and the reference photos it rests on.
+
+    Exits 0 also when photos are rejected, 1 if some could not be used.
+    """
+    from obelisk.gallery import load_model
+    from obelisk.recognition import Recognizer
+
+    if gallery is None:
+        fix = "give --gallery G; build one with `obelisk gallery build G --data DIR --model M`"
+        raise UsageError("no gallery to recognise from", fix=fix)
+    paths = expand_arguments(photos)
+    recognizer = Recognizer.open(gallery, model=load_model(model) if model else None)
+    answers = recognizer.recognize(paths, top=top, k=k, threshold=threshold, vote=vote)
+    take_odd_names()
+    total = failed = 0
+    for answer in answers:
+        total += 1
+        if answer.error:
+            failed += 1
+            warn(answer.error)
+        if as_json:
+            result(answer.to_json())
+        elif not answer.error:
+            result(describe_answer(answer, threshold))
+    if failed:
+        warn(f"{failed} of {total} photos could not be used")
+        raise typer.Exit(1)
+
+
+def expand_arguments(arguments: Sequence[str]) -> Iterator[str]:
+    """Return the paths that the arguments stand for; those of stdin are read when they are needed.
+
+    Raises :class:`UsageError` for a path that is not there, before anything is recognised.
+    """
+    missing = [argument for argument in arguments if argument != "-" and not os.path.lexists(argument)]
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise UsageError(f"no such photo or folder: `{missing[0]}`{more}", fix="check the path")
+    found: list[list[str] | None] = [None if argument == "-" else list_argument(argument) for argument in arguments]
+    if not any(paths is None or paths for paths in found):
+        raise UsageError("no photo found", where=", ".join(arguments), fix="give photos, or folders that hold some")
+    return (path for paths in found for path in (read_lines() if paths is None else paths))
+
+
+def list_argument(argument: str) -> list[str]:
+    """Return a photo as it is, and the photos of a folder."""
+    from obelisk.photos import find_photos
+
+    if not Path(argument).is_dir():
+        return [argument]
+    paths = [str(path) for path in find_photos(Path(argument))]
+    if not paths:
+        warn(f"no photo in the folder {argument}")
+    return paths
+
+
+def read_lines() -> Iterator[str]:
+    """Yield the lines of stdin that are not empty."""
+    for line in sys.stdin:
+        if path := line.rstrip("\r\n"):
+            yield path
+
+
+def describe_answer(answer: Recognition, threshold: float | None) -> str:
+    """Put an answer into a few lines for people."""
+    verdict = answer.landmark or "not a landmark I know"
+    bound = "" if answer.landmark else f", below the threshold {threshold}"
+    lines = [f"{answer.photo}: {verdict} (confidence {answer.confidence:.4f}{bound})"]
+    lines += [f"    {place}. {c.landmark}  score {c.score:.4f}" for place, c in enumerate(answer.candidates, start=1)]
+    lines += [
+        f"    near {n.id}  {n.landmark}  similarity {n.similarity:.4f}  distance {n.distance:.4f}"
+        for n in answer.neighbours
+    ]
+    return "\n".join(lines)
+
+
+def take_odd_names() -> None:
+    """Let file names through that are not UTF-8; in JSON they become escapes that read back as the same name."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -1,0 +1,157 @@
+"""From a folder per landmark to a gallery: all of it, only what is new, and never half of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from obelisk.data import read_catalog
+from obelisk.embedding import Bundle, Embedded
+from obelisk.errors import GalleryError
+from obelisk.gallery import BuildReport, Gallery, Landmark, build_gallery, check_gallery
+from obelisk.gallery.landmarks import match_landmarks
+
+
+@pytest.fixture
+def build(tmp_path: Path, places: Path, bundle: Bundle, embedder: Any) -> Callable[..., BuildReport]:
+    def build(**options: Any) -> BuildReport:
+        return build_gallery(tmp_path / "city", read_catalog(places), bundle, embedder=embedder, **options)
+
+    return build
+
+
+def shown(gallery: Gallery) -> dict[str, str]:
+    names = {landmark.id: landmark.name for landmark in gallery.landmarks}
+    return {photo.id: names[photo.landmark_id or 0] for photo in gallery.photos}
+
+
+def test_builds_a_whole_gallery(build: Callable[..., BuildReport], places: Path, tmp_path: Path) -> None:
+    report = build()
+    assert (report.embedded, report.reused, report.unchanged, report.failed) == (9, 0, 0, ())
+    gallery = Gallery.open(tmp_path / "city")
+    assert shown(gallery) == {photo: photo.split("/")[0] for photo in shown(gallery)}
+    assert len(gallery) == 9
+    assert gallery.photos[0].source == str(places / "Dome" / "0.png")
+    assert check_gallery(tmp_path / "city") == []
+    assert [path.name for path in tmp_path.glob("city*")] == ["city"]
+
+
+def test_again_embeds_only_what_is_new(
+    build: Callable[..., BuildReport], places: Path, embedder: Any, photograph: Callable[..., None]
+) -> None:
+    build()
+    embedder.seen.clear()
+    photograph(places / "Arch" / "0.png", (120, 120, 20), 90)  # comes first: shifts the ids of the other folders
+    shutil.copy(places / "Gate" / "0.png", places / "Gate" / "copy.png")
+    photograph(places / "Tower" / "0.png", (40, 40, 230), 91)  # another photo under an old name
+    report = build()
+    assert embedder.seen == [places / "Arch" / "0.png", places / "Tower" / "0.png"]
+    assert (report.embedded, report.reused, report.unchanged) == (2, 1, 8)
+    assert shown(report.gallery) == {photo: photo.split("/")[0] for photo in shown(report.gallery)}
+    assert len(report.gallery) == 11
+    assert [landmark.name for landmark in report.gallery.landmarks] == ["Dome", "Gate", "Tower", "Arch"]
+
+
+def test_bad_photos_are_skipped_and_named(
+    build: Callable[..., BuildReport], places: Path, photograph: Callable[..., None]
+) -> None:
+    (places / "Dome" / "broken.jpg").write_text("a text")
+    (places / "Ruin").mkdir()
+    (places / "Ruin" / "empty.jpg").write_bytes(b"")
+    report = build()
+    assert (report.embedded, len(report.failed)) == (9, 2)
+    assert {"broken.jpg", "empty.jpg"} == {Path(error.where).name for error in report.failed}
+    assert [landmark.name for landmark in report.without_photo] == ["Ruin"]
+    assert "Ruin" not in {landmark.name for landmark in report.gallery.landmarks}
+
+
+def test_a_build_cut_short_is_no_gallery_and_goes_on_where_it_stopped(
+    build: Callable[..., BuildReport], tmp_path: Path, embedder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("obelisk.gallery.build.COMMIT_EVERY", 2)
+
+    def stop_after_five(stream: Iterator[Embedded], total: int) -> Iterator[Embedded]:
+        yield from islice(stream, 5)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(watch=stop_after_five)
+    with pytest.raises(GalleryError, match="no such gallery"):
+        Gallery.open(tmp_path / "city")
+    with pytest.raises(GalleryError, match="half-built"):
+        Gallery.open(tmp_path / "city.partial")
+    embedder.seen.clear()
+    report = build()
+    assert (report.embedded, report.unchanged) == (5, 4)
+    assert len(Gallery.open(tmp_path / "city")) == 9
+    assert [path.name for path in tmp_path.glob("city*")] == ["city"]
+
+
+def test_what_another_model_left_unfinished_is_not_used(
+    build: Callable[..., BuildReport], tmp_path: Path, places: Path, make_bundle: Callable[[str], Bundle], embedder: Any
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        build(watch=interrupt)
+    other = make_bundle("shapes")
+    report = build_gallery(tmp_path / "city", read_catalog(places), other, embedder=embedder)
+    assert report.gallery.fingerprint == other.fingerprint
+    assert report.embedded == 9
+
+
+def interrupt(stream: Iterator[Embedded], total: int) -> Iterator[Embedded]:
+    raise KeyboardInterrupt
+    yield from stream
+
+
+def test_a_gallery_of_another_model_is_left_alone(
+    build: Callable[..., BuildReport], tmp_path: Path, places: Path, make_bundle: Callable[[str], Bundle], embedder: Any
+) -> None:
+    build()
+    with pytest.raises(GalleryError, match="built with model `colours`"):
+        build_gallery(tmp_path / "city", read_catalog(places), make_bundle("shapes"), embedder=embedder)
+    assert len(Gallery.open(tmp_path / "city")) == 9
+
+
+def test_no_usable_photo_makes_no_gallery(tmp_path: Path, bundle: Bundle, embedder: Any) -> None:
+    (tmp_path / "ruins" / "Ruin").mkdir(parents=True)
+    (tmp_path / "ruins" / "Ruin" / "a.jpg").write_text("a text")
+    with pytest.raises(GalleryError, match="none of 1 reference photos can be used"):
+        build_gallery(tmp_path / "city", read_catalog(tmp_path / "ruins"), bundle, embedder=embedder)
+    assert list(tmp_path.glob("city*")) == []
+
+
+def test_a_folder_of_other_things_is_left_alone(build: Callable[..., BuildReport], tmp_path: Path) -> None:
+    (tmp_path / "city").mkdir()
+    (tmp_path / "city" / "diary.txt").write_text("dear diary")
+    with pytest.raises(GalleryError, match="not a gallery"):
+        build()
+    assert (tmp_path / "city" / "diary.txt").exists()
+
+
+def test_an_empty_folder_may_become_a_gallery(build: Callable[..., BuildReport], tmp_path: Path) -> None:
+    (tmp_path / "city").mkdir()
+    assert len(build().gallery) == 9
+
+
+@pytest.mark.parametrize(
+    ("brought", "known", "kept"),
+    [
+        pytest.param([(1, "A"), (2, "B")], {}, [1, 2], id="into an empty gallery"),
+        pytest.param([(5, "X"), (9, "X")], {}, [5, 9], id="one name of two landmarks"),
+        pytest.param([(5, "X"), (9, "X")], {5: "X"}, [5, 9], id="one of them is there"),
+        pytest.param([(1, "A"), (2, "B"), (3, "C")], {1: "B", 2: "C"}, [3 + 1, 1, 2], id="a folder more, ids shifted"),
+        pytest.param([(1, "Z")], {1: "A", 2: "B"}, [3], id="the id is another landmark's"),
+        pytest.param([(7, "A")], {1: "A", 2: "A"}, [7], id="a name of two landmarks of the gallery"),
+        pytest.param([(0, "A"), (1, "B")], {0: "B"}, [2, 0], id="id 0 is an id"),
+    ],
+)
+def test_landmarks_are_matched(brought: list[tuple[int, str]], known: dict[int, str], kept: list[int]) -> None:
+    landmarks = [Landmark(id=number, name=name) for number, name in brought]
+    matched = match_landmarks(landmarks, known)
+    assert [matched[number].id for number, _ in brought] == kept
+    assert [matched[number].name for number, _ in brought] == [name for _, name in brought]
