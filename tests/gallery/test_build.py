@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,14 @@ def test_bad_photos_are_skipped_and_named(
     assert {"broken.jpg", "empty.jpg"} == {Path(error.where).name for error in report.failed}
     assert [landmark.name for landmark in report.without_photo] == ["Ruin"]
     assert "Ruin" not in {landmark.name for landmark in report.gallery.landmarks}
+
+
+def test_a_photo_in_which_the_model_sees_nothing_is_skipped(build: Callable[..., BuildReport], embedder: Any) -> None:
+    embed = embedder.embed
+    embedder.embed = lambda paths: (replace(e, embedding=e.embedding * (e.path.name != "1.png")) for e in embed(paths))
+    report = build()
+    assert (report.embedded, len(report.failed)) == (6, 3)
+    assert "has no direction" in str(report.failed[0])
 
 
 def test_a_build_cut_short_is_no_gallery_and_goes_on_where_it_stopped(

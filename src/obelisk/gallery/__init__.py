@@ -6,7 +6,7 @@ from obelisk.gallery.build import BuildReport, build_gallery
 from obelisk.gallery.check import check_gallery
 from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.landmarks import Landmark
-from obelisk.gallery.models import load_model
+from obelisk.gallery.models import load_model, refuse_directionless
 from obelisk.gallery.references import ReferencePhoto, References
 from obelisk.gallery.search import as_stored, nearest_rows, unit_rows
 
@@ -21,5 +21,6 @@ __all__ = [
     "check_gallery",
     "load_model",
     "nearest_rows",
+    "refuse_directionless",
     "unit_rows",
 ]

@@ -17,6 +17,7 @@ from obelisk.errors import GalleryError, PhotoError
 from obelisk.gallery import store
 from obelisk.gallery.gallery import Gallery, write_empty_gallery
 from obelisk.gallery.landmarks import Landmark, match_landmarks
+from obelisk.gallery.models import refuse_directionless
 from obelisk.gallery.references import ReferencePhoto
 from obelisk.photos import content_hash, read_bytes
 
@@ -149,7 +150,7 @@ def plan(gallery: Gallery, catalog: Catalog, kept: Mapping[int, Landmark]) -> li
 
 def embed_tasks(tasks: Sequence[Task], embedder: Embedder, watch: Watch, failed: list[PhotoError]) -> Iterator[Task]:
     """Yield the tasks with their embeddings; leave out those whose photo failed, and note its error."""
-    stream = watch(embedder.embed(task.path for task in tasks), len(tasks))
+    stream = watch(refuse_directionless(embedder.embed(task.path for task in tasks)), len(tasks))
     for task, found in zip(tasks, stream, strict=True):
         if found.error:
             failed.append(found.error)

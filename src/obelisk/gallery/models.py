@@ -1,10 +1,15 @@
-"""Where ``--model`` points to."""
+"""The model of a gallery: where ``--model`` points to, and which of its embeddings can be searched by."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from obelisk.embedding import Bundle
+import numpy as np
+
+from obelisk.embedding import Bundle, Embedded
+from obelisk.errors import PhotoError
 
 RUN_BUNDLE = "model"
 
@@ -16,3 +21,13 @@ def load_model(place: Path | str) -> Bundle:
     """
     place = Path(place)
     return Bundle.load(place / RUN_BUNDLE if (place / RUN_BUNDLE).is_dir() else place)
+
+
+def refuse_directionless(photos: Iterable[Embedded]) -> Iterator[Embedded]:
+    """Yield embedded photos; one whose embedding is zero or not finite resembles nothing, and becomes a failed one."""
+    for photo in photos:
+        if photo.embedding is not None and not 0 < float(np.linalg.norm(photo.embedding)) < np.inf:
+            error = PhotoError("the model sees nothing in the photo: its embedding has no direction", where=photo.path)
+            yield replace(photo, embedding=None, error=error)
+        else:
+            yield photo

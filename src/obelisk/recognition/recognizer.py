@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.embedding import Bundle, Embedder
-from obelisk.gallery import Gallery, References, unit_rows
+from obelisk.gallery import Gallery, References, refuse_directionless, unit_rows
 from obelisk.recognition.classifier import NeighbourClassifier, Votes
 from obelisk.recognition.confidence import check_threshold
 from obelisk.recognition.votes import EXPONENT
@@ -86,7 +86,7 @@ class Recognizer:
                 names.append(os.fspath(path))
                 yield Path(path)
 
-        stream = self._embedder.embed(note_names())
+        stream = refuse_directionless(self._embedder.embed(note_names()))
         while batch := list(islice(stream, PHOTOS_AT_ONCE)):
             rows = [photo.embedding for photo in batch if photo.embedding is not None]
             queries = np.array(rows, dtype=np.float32).reshape(-1, self.gallery.dimensions)

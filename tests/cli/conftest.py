@@ -1,0 +1,84 @@
+"""A model small enough to be written down: it sees the colours of a photo in a 4 × 4 grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+
+from obelisk.embedding import Bundle, write_bundle
+
+Photograph = Callable[[Path, tuple[int, int, int], int], None]
+
+
+def colour_grid_network() -> bytes:
+    """Photos (N, 3, 32, 32) → embeddings (N, 48): means of 8 × 8 pixels, of unit length."""
+    nodes = [
+        helper.make_node("AveragePool", ["photos"], ["grid"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Flatten", ["grid"], ["row"]),
+        helper.make_node("LpNormalization", ["row"], ["embedding"], axis=1, p=2),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "colour_grid",
+        [helper.make_tensor_value_info("photos", TensorProto.FLOAT, ["N", 3, 32, 32])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 48])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def write_colour_bundle(folder: Path, name: str) -> Bundle:
+    mean = (0.5, 0.5, 0.5) if name == "colours" else (0.4, 0.4, 0.4)
+    return write_bundle(
+        folder,
+        network=colour_grid_network(),
+        card="# Colours\n",
+        name=name,
+        size=32,
+        resize="squash",
+        mean=mean,
+        std=(0.5, 0.5, 0.5),
+        dimensions=48,
+        licence="MIT",
+        data="none",
+    )
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A training run, of which only the exported model matters here."""
+    write_colour_bundle(tmp_path / "run" / "model", "colours")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def other_bundle(tmp_path: Path) -> Path:
+    return write_colour_bundle(tmp_path / "other", "other").folder
+
+
+@pytest.fixture
+def photograph() -> Photograph:
+    def save(path: Path, colour: tuple[int, int, int], seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        pixels = np.clip(np.array(colour) + rng.normal(0, 20, size=(40, 40, 3)), 0, 255).astype(np.uint8)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+
+    return save
+
+
+@pytest.fixture
+def places(tmp_path: Path, photograph: Photograph) -> Path:
+    """A folder per landmark: three landmarks of three photos, the names not all ASCII."""
+    colours = {"Dome": (230, 60, 60), "Tôrre de Belém": (60, 220, 60), "塔": (60, 60, 240)}
+    for number, (name, colour) in enumerate(colours.items()):
+        for photo in range(3):
+            photograph(tmp_path / "places" / name / f"{photo}.png", colour, 10 * number + photo)
+    return tmp_path / "places"

@@ -1,0 +1,106 @@
+"""``obelisk gallery``: build, info, check."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
+
+from obelisk.cli.gallery import gallery_app
+from obelisk.errors import DataError, GalleryError, ModelError, UsageError
+
+app = typer.Typer()
+app.add_typer(gallery_app)
+
+
+def gallery(*words: object) -> Result:
+    return CliRunner().invoke(app, ["gallery", *map(str, words)])
+
+
+def test_builds_from_a_run_and_tells_what_it_holds(tmp_path: Path, places: Path, run_folder: Path) -> None:
+    city = tmp_path / "city"
+    built = gallery("build", city, "--data", places, "--model", run_folder)
+    assert (built.exit_code, built.stderr) == (0, "")
+    assert built.stdout == f"{city}: 9 photos of 3 landmarks (9 embedded, 0 reused, 0 unchanged)\n"
+
+    again = gallery("build", city, "--data", places, "--model", run_folder / "model")
+    assert again.stdout == f"{city}: 9 photos of 3 landmarks (0 embedded, 0 reused, 9 unchanged)\n"
+
+    told = json.loads(gallery("info", city, "--json").stdout)
+    assert (told["model"], told["dimensions"], told["landmarks"], told["photos"]) == ("colours", 48, 3, 9)
+    assert told["fingerprint"] in gallery("info", city).stdout
+    assert gallery("check", city).stdout == f"{city}: sound, 9 photos of 3 landmarks\n"
+
+
+def test_bad_photos_are_named_and_the_gallery_is_built(tmp_path: Path, places: Path, run_folder: Path) -> None:
+    (places / "Dome" / "text.jpg").write_text("no photo")
+    (places / "Ruin").mkdir()
+    (places / "Ruin" / "empty.png").write_bytes(b"")
+    (places / "Void").mkdir()
+    built = gallery("build", tmp_path / "city", "--data", places, "--model", run_folder)
+    assert built.exit_code == 1
+    assert "9 photos of 3 landmarks" in built.stdout
+    for expected in (
+        "text.jpg",
+        "empty.png",
+        "2 of 11 photos could not be used",
+        "no usable photo of `Ruin`",
+        "'Void'",
+    ):
+        assert expected in built.stderr
+
+
+def test_check_prints_each_fault(tmp_path: Path, places: Path, run_folder: Path) -> None:
+    city = tmp_path / "city"
+    gallery("build", city, "--data", places, "--model", run_folder)
+    with closing(sqlite3.connect(city / "gallery.sqlite")) as connection, connection:
+        connection.execute("UPDATE embeddings SET vector = x'00' WHERE row = 4")
+    (city / "model" / "bundle.json").unlink()
+    checked = gallery("check", city)
+    assert checked.exit_code == 1
+    assert len(checked.stdout.splitlines()) == 2
+    assert "the copy of the model cannot be used" in checked.stdout
+    assert "row 4 has 1 bytes, not 96" in checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "text"),
+    [
+        pytest.param(["--data", "places"], UsageError, "no model .* give --model M: a bundle folder", id="no model"),
+        pytest.param(["--data", "places", "--model", "nowhere"], ModelError, "no model bundle", id="missing model"),
+        pytest.param(["--data", "nowhere", "--model", "run"], DataError, "nowhere", id="missing data"),
+        pytest.param(["--data", "places", "--model", "other"], GalleryError, "obelisk gallery build", id="other model"),
+    ],
+)
+def test_mistakes_are_named_and_cost_nothing(
+    tmp_path: Path,
+    places: Path,
+    run_folder: Path,
+    other_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    error: type[UsageError],
+    text: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    gallery("build", "city", "--data", places, "--model", run_folder)
+    before = gallery("info", "city", "--json").stdout
+    failed = gallery("build", "city", *words)
+    assert isinstance(failed.exception, error)
+    assert failed.exception.exit_code == 2
+    with pytest.raises(error, match=text):
+        raise failed.exception
+    assert gallery("info", "city", "--json").stdout == before
+
+
+@pytest.mark.parametrize("command", ["info", "check"])
+def test_no_gallery_is_a_mistake(tmp_path: Path, command: str) -> None:
+    failed = gallery(command, tmp_path)
+    assert isinstance(failed.exception, GalleryError)
+    assert "`gallery.sqlite` is missing" in str(failed.exception)

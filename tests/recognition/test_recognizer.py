@@ -1,0 +1,188 @@
+"""The façade: photos to answers, in order, streaming, with the bad ones named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import obelisk
+from obelisk.embedding import Bundle, Embedded, write_bundle
+from obelisk.errors import GalleryError, PhotoMissingError, UsageError
+from obelisk.gallery import Gallery, Landmark
+from obelisk.recognition import Recognizer, recognize_embeddings
+
+D = 16
+LANDMARKS = [Landmark(id=5, name="Dome"), Landmark(id=9, name="Gate"), Landmark(id=12, name="Gate")]
+
+
+def embed_name(name: str) -> np.ndarray:
+    """Stand in for a photo: near the direction of its first letter, a little off by the rest of its name."""
+    row = np.random.default_rng(ord(name[0])).normal(size=D)
+    row += 0.2 * np.random.default_rng(list(name.encode())).normal(size=D)
+    return (row / np.linalg.norm(row)).astype(np.float32)
+
+
+class NameEmbedder:
+    """Embeds a photo by its name; there is none whose name begins with x, and nothing to see on one with 0."""
+
+    def __init__(self) -> None:
+        self.asked_for = 0
+
+    def embed(self, sources: Iterable[Path]) -> Iterator[Embedded]:
+        for path in sources:
+            self.asked_for += 1
+            error = PhotoMissingError("no such photo", where=path) if path.name.startswith("x") else None
+            embedding = None if error else embed_name(path.name) * (path.name[0] != "0")
+            yield Embedded(path=path, content_hash="", embedding=embedding, error=error)
+
+
+def make_bundle(folder: Path, network: bytes) -> Bundle:
+    return write_bundle(
+        folder,
+        network=network,
+        card="# Names\n",
+        name=network.decode(),
+        size=8,
+        resize="crop",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        dimensions=D,
+        licence="MIT",
+        data="none",
+    )
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Gallery:
+    gallery = Gallery.create(tmp_path / "city", make_bundle(tmp_path / "bundle", b"names"))
+    names = [f"{letter}{number}" for letter in "dgh" for number in range(6)]
+    landmarks = [landmark for landmark in LANDMARKS for _ in range(6)]
+    gallery.add(np.stack([embed_name(name) for name in names]), landmarks, names)
+    return gallery
+
+
+@pytest.fixture
+def recognizer(gallery: Gallery) -> Recognizer:
+    return Recognizer(gallery, NameEmbedder())
+
+
+def test_answers_come_in_input_order_with_the_bad_ones_named(recognizer: Recognizer) -> None:
+    paths = ["./d.jpg", Path("g.jpg"), "x.jpg", "h//h.jpg"] * 9
+    answers = list(recognizer.recognize(paths))
+    assert [answer.photo for answer in answers] == ["./d.jpg", "g.jpg", "x.jpg", "h//h.jpg"] * 9
+    assert [answer.landmark_id for answer in answers] == [5, 9, None, 12] * 9
+    bad = answers[2]
+    assert (bad.error, bad.candidates, bad.neighbours, bad.confidence) == ("no such photo · x.jpg", (), (), 0.0)
+
+
+def test_a_photo_in_which_the_model_sees_nothing_fails_alone(recognizer: Recognizer) -> None:
+    nothing, dome = recognizer.recognize(["0.jpg", "d.jpg"])
+    assert nothing.error == "the model sees nothing in the photo: its embedding has no direction · 0.jpg"
+    assert (nothing.confidence, nothing.candidates) == (0.0, ())
+    assert dome.landmark == "Dome"
+
+
+def test_an_answer_rests_on_its_neighbours(recognizer: Recognizer, gallery: Gallery) -> None:
+    (answer,) = recognizer.recognize("d.jpg", k=4, top=2)
+    assert (answer.landmark, answer.landmark_id, answer.error) == ("Dome", 5, None)
+    assert answer.candidates[0].landmark_id == 5
+    assert len(answer.candidates) == 2
+    assert answer.confidence == answer.candidates[0].score > answer.candidates[1].score
+    ids, similarities = gallery.search(embed_name("d.jpg")[None], 4)
+    assert [neighbour.id for neighbour in answer.neighbours] == [gallery.photo(place).id for place in ids[0]]
+    assert [neighbour.similarity for neighbour in answer.neighbours] == similarities[0].tolist()
+    assert answer.neighbours[0].distance == pytest.approx((2 - 2 * float(similarities[0, 0])) ** 0.5)
+
+
+@pytest.mark.parametrize("vote", ["weighted", "majority", "prototype"])
+def test_agrees_with_the_arrays_that_evaluation_uses(recognizer: Recognizer, gallery: Gallery, vote: str) -> None:
+    names = [f"{letter}{number}.jpg" for letter in "dghabc" for number in range(20)]
+    references = gallery.references()
+    votes = recognize_embeddings(
+        np.stack([embed_name(name) for name in names]), references.embeddings, references.landmark_ids, vote=vote
+    )
+    for number, answer in enumerate(recognizer.recognize(names, vote=vote)):
+        assert [candidate.landmark_id for candidate in answer.candidates] == votes.candidates[number].tolist()
+        assert answer.confidence == pytest.approx(votes.confidence[number], abs=1e-7)
+
+
+def test_a_rejected_photo_keeps_confidence_and_candidates(recognizer: Recognizer) -> None:
+    sure, unsure = recognizer.recognize(["d.jpg", "q.jpg"])
+    assert sure.confidence > unsure.confidence
+    threshold = (sure.confidence + unsure.confidence) / 2
+    accepted, rejected = recognizer.recognize(["d.jpg", "q.jpg"], threshold=threshold)
+    assert accepted == sure
+    assert (rejected.landmark, rejected.landmark_id) == (None, None)
+    assert (rejected.confidence, rejected.candidates) == (unsure.confidence, unsure.candidates)
+    (at_the_bound,) = recognizer.recognize(["d.jpg"], threshold=sure.confidence)
+    assert at_the_bound.landmark == "Dome"
+
+
+def test_photos_are_taken_as_answers_are(recognizer: Recognizer) -> None:
+    def endless() -> Iterator[str]:
+        while True:
+            yield "d.jpg"
+
+    answers = recognizer.recognize(endless())
+    assert next(answers).landmark == "Dome"
+    assert recognizer._embedder.asked_for < 100
+
+
+def test_the_next_call_sees_what_was_removed(recognizer: Recognizer, gallery: Gallery) -> None:
+    gallery.remove(landmarks=[5])
+    (answer,) = recognizer.recognize(["d.jpg"])
+    assert answer.landmark_id != 5
+    assert len(answer.candidates) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"k": 19}, "k = 19 neighbours asked of 18 reference photos"),
+        ({"k": 0}, "k = 0"),
+        ({"top": 0}, "top = 0"),
+        ({"threshold": 1.5}, "threshold = 1.5"),
+        ({"vote": "best"}, "unknown vote `best`"),
+    ],
+)
+def test_unusable_values_are_refused_before_the_first_photo(
+    recognizer: Recognizer, options: dict[str, float], text: str
+) -> None:
+    with pytest.raises(UsageError, match=text):
+        recognizer.recognize(["d.jpg"], **options)
+
+
+def test_another_model_is_refused_before_it_is_loaded(gallery: Gallery, tmp_path: Path) -> None:
+    with pytest.raises(GalleryError, match="obelisk gallery build NEW-GALLERY"):
+        Recognizer.open(gallery.path, model=make_bundle(tmp_path / "other", b"other"))
+
+
+def test_a_missing_gallery_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(GalleryError, match="no such gallery"):
+        obelisk.Recognizer.open(tmp_path / "nowhere")
+
+
+def test_json_says_everything(recognizer: Recognizer) -> None:
+    (answer,) = recognizer.recognize(["g.jpg"], top=1, k=1)
+    said = json.loads(answer.to_json())
+    assert said == {
+        "photo": "g.jpg",
+        "landmark": "Gate",
+        "landmark_id": 9,
+        "confidence": answer.confidence,
+        "candidates": [{"landmark": "Gate", "landmark_id": 9, "score": answer.confidence}],
+        "neighbours": [
+            {
+                "id": answer.neighbours[0].id,
+                "landmark": "Gate",
+                "landmark_id": 9,
+                "similarity": answer.neighbours[0].similarity,
+                "distance": answer.neighbours[0].distance,
+            }
+        ],
+        "error": None,
+    }
