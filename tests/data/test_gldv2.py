@@ -4,8 +4,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from obelisk.data import LANDMARKS, QUERIES, REFERENCES, read_catalog
+from obelisk.data.gldv2 import sort_by_id
 from obelisk.data.names import name_category
 from obelisk.errors import DataError
 
@@ -201,3 +204,16 @@ def test_places_are_read_as_numbers(tmp_path, make_gldv2):
     landmarks = read_catalog(root).landmarks
     assert landmarks.rows() == [(5, "Five", "bridge", 1, 47.5, -122.0), (6, "Six", None, None, None, None)]
     assert landmarks["latitude"].dtype == pl.Float64
+
+
+hex_ids = st.text("0123456789abcdef", min_size=16, max_size=16)
+any_ids = st.text("09afAFxé", min_size=1, max_size=17)
+
+
+@given(st.lists(hex_ids, max_size=12) | st.lists(hex_ids | any_ids, max_size=12), st.data())
+@settings(max_examples=150, deadline=None)
+def test_rows_are_sorted_as_text_and_those_of_one_id_keep_their_order(ids: list[str], data):
+    ids += data.draw(st.lists(st.sampled_from(ids), max_size=4)) if ids else []
+    rows = pl.DataFrame({"image_id": ids, "row": range(len(ids))}, schema={"image_id": pl.String, "row": pl.Int64})
+    expected = sorted(zip(ids, range(len(ids)), strict=True), key=lambda row: (row[0].encode(), row[1]))
+    assert sort_by_id(rows).rows() == expected

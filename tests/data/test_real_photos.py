@@ -4,7 +4,14 @@ import polars as pl
 import pytest
 from PIL import Image, ImageOps
 
-from obelisk.data import check_dataset, find_near_duplicates, landmark_buckets, read_catalog, split_references, summarize
+from obelisk.data import (
+    check_dataset,
+    find_near_duplicates,
+    landmark_buckets,
+    read_catalog,
+    split_references,
+    summarize,
+)
 
 
 def test_real_dataset_is_read_whole(real_dataset):

@@ -53,7 +53,9 @@ def check_command(directory: Dataset, as_json: AsJson = False) -> None:
         if as_json:
             result(finding.to_json())
     if not as_json:
-        for kind, findings in found.items():
+        for place, (kind, findings) in enumerate(found.items()):
+            if place:
+                result("")
             show_findings(kind, findings)
     if not found:
         note(f"no fault found in {directory}")
