@@ -184,3 +184,26 @@ def test_unusable_values_are_refused_by_name(options: dict[str, object], error: 
     rows = random_rows(np.random.default_rng(0), 9, 4)
     with pytest.raises(error, match=text.replace("(", r"\(")):
         recognize_embeddings(rows, rows, np.arange(9), **options)
+
+
+@pytest.mark.parametrize(
+    ("queries", "landmarks", "text"),
+    [
+        pytest.param(
+            np.ones((1, 4)), 9, r"an embedding of length 2 · row 0 · make it of length 1", id="not of length 1"
+        ),
+        pytest.param(np.full((1, 4), np.nan), 9, "an embedding of length nan", id="not a number"),
+        pytest.param(np.eye(3), 9, r"shape \(3, 3\) · give an array of shape \(N, 4\)", id="another D"),
+        pytest.param(np.eye(4), 8, "9 references and 8 landmark ids do not belong together", id="a landmark too few"),
+    ],
+)
+def test_unusable_arrays_are_refused(queries: NDArray[np.float64], landmarks: int, text: str) -> None:
+    rows = random_rows(np.random.default_rng(0), 9, 4)
+    with pytest.raises(UsageError, match=text):
+        recognize_embeddings(queries, rows, np.arange(landmarks))
+
+
+def test_float64_embeddings_are_taken() -> None:
+    rows = random_rows(np.random.default_rng(0), 9, 4)
+    votes = recognize_embeddings(rows.astype(np.float64), rows, np.arange(9), k=1)
+    assert votes.candidates[:, 0].tolist() == list(range(9))

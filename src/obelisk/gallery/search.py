@@ -19,6 +19,7 @@ Integers = NDArray[np.int64]
 # The float32 dot product of two unit rows is off by less than D·2⁻²⁴ (D = 1600 gives 1e-4), in practice by far less.
 ROUNDING = 1e-4
 SPARE_ROWS = 8
+ROWS_AT_ONCE = 1 << 14
 GATHERED_VALUES = 1 << 23  # values of reference rows copied at once: 32 MiB
 
 
@@ -64,14 +65,33 @@ def unit_rows(embeddings: NDArray[np.floating], *, dimensions: int) -> FloatRows
 
     Raises :class:`UsageError` for another shape than (N, ``dimensions``), and for a row that is zero or not finite.
     """
-    rows = np.asarray(embeddings, dtype=np.float64)
+    rows = np.asarray(embeddings)
     if rows.ndim != 2 or rows.shape[1] != dimensions:
         raise UsageError(f"embeddings of shape {rows.shape}", fix=f"give an array of shape (N, {dimensions})")
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unusable = np.flatnonzero(~(np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0)))
-    if unusable.size:
-        raise UsageError("an embedding that is zero or not finite", where=f"row {unusable[0]}", fix="leave it out")
-    return np.ascontiguousarray(rows / lengths, dtype=np.float32)
+    units = np.empty(rows.shape, dtype=np.float32)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        part = rows[start : start + ROWS_AT_ONCE].astype(np.float64)
+        lengths = np.linalg.norm(part, axis=1, keepdims=True)
+        unusable = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
+        if unusable.size:
+            where = f"row {start + unusable[0]}"
+            raise UsageError("an embedding that is zero or not finite", where=where, fix="leave it out")
+        units[start : start + ROWS_AT_ONCE] = part / lengths
+    return units
+
+
+def check_unit_rows(embeddings: NDArray[np.floating], *, dimensions: int) -> FloatRows:
+    """Return embeddings (N, D) as they are if they are rows of length 1; raise :class:`UsageError` if not."""
+    rows = np.ascontiguousarray(embeddings, dtype=np.float32)
+    if rows.ndim != 2 or rows.shape[1] != dimensions:
+        raise UsageError(f"embeddings of shape {rows.shape}", fix=f"give an array of shape (N, {dimensions})")
+    squares = np.einsum("nd,nd->n", rows, rows)
+    longer = np.flatnonzero(~(np.abs(squares - 1.0) < 0.01))
+    if longer.size:
+        length = float(np.sqrt(squares[longer[0]]))
+        fix = "make it of length 1, as `obelisk.gallery.unit_rows` does"
+        raise UsageError(f"an embedding of length {length:.4g}", where=f"row {longer[0]}", fix=fix)
+    return rows
 
 
 def as_stored(embeddings: NDArray[np.floating]) -> FloatRows:

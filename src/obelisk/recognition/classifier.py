@@ -5,19 +5,20 @@ The evaluation of a run and the recognition of a photo both go through this modu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.errors import UsageError
-from obelisk.gallery.search import check_fits, nearest_rows
+from obelisk.gallery.search import check_fits, check_unit_rows, nearest_rows
 from obelisk.recognition.confidence import confidence_of
 from obelisk.recognition.votes import EXPONENT, LARGEST_EXPONENT, count_votes, find_vote, landmark_means, rank_landmarks
 
 FloatRows = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
+ROWS_PER_CANDIDATE = 16  # looked at first: a scan of all rows costs far more than a longer list of the nearest
 PAIRS_AT_ONCE = 1 << 20  # pairs of query and reference in memory at once: about 64 MiB
 
 
@@ -69,12 +70,15 @@ class NeighbourClassifier:
         if not 0 < exponent <= LARGEST_EXPONENT:
             fix = f"give a number above 0, of at most {LARGEST_EXPONENT:g}"
             raise UsageError(f"exponent = {exponent} of the vote", fix=fix)
+        if len(references) != len(landmark_ids):
+            counts = f"{len(references)} references and {len(landmark_ids)} landmark ids"
+            raise UsageError(f"{counts} do not belong together", fix="give one landmark id for each reference")
         self._vote = find_vote(vote)
         self._exponent = exponent
-        self._references = references
-        self._voters, self._voter_landmarks = references, landmark_ids
+        self._references = check_unit_rows(references, dimensions=references.shape[-1])
+        self._voters, self._voter_landmarks = self._references, landmark_ids
         if self._vote.voters == "prototypes" and len(references):
-            self._voters, self._voter_landmarks = landmark_means(references, landmark_ids)
+            self._voters, self._voter_landmarks = landmark_means(self._references, landmark_ids)
         self._landmark_count = len(np.unique(landmark_ids))
 
     def check(self, *, k: int, top: int) -> None:
@@ -86,37 +90,45 @@ class NeighbourClassifier:
     def classify(self, queries: FloatRows, *, k: int = 3, top: int = 5) -> Votes:
         """Recognise the query embeddings (Q, D)."""
         self.check(k=k, top=top)
-        candidates, scores = self._rank(queries, min(k, len(self._voters)), min(top, self._landmark_count))
+        queries = check_unit_rows(queries, dimensions=self._references.shape[1])
+        ranking = self._rank(queries, k=min(k, len(self._voters)), top=min(top, self._landmark_count))
+        if self._voters is self._references:
+            return ranking
         neighbours, similarities = nearest_rows(queries, self._references, k)
-        return Votes(
-            candidates=candidates,
-            scores=scores,
-            confidence=confidence_of(scores[:, 0]),
-            neighbours=neighbours,
-            similarities=similarities,
-        )
+        return replace(ranking, neighbours=neighbours, similarities=similarities)
 
-    def _rank(self, queries: FloatRows, k: int, top: int) -> tuple[Integers, NDArray[np.float64]]:
-        """Return the first ``top`` landmarks of each query and their scores, both (Q, T).
+    def _rank(self, queries: FloatRows, *, k: int, top: int) -> Votes:
+        """Let the k nearest voters vote; the neighbours that are returned are these voters.
 
         How many rows it takes to meet ``top`` landmarks differs by query: look at a few, and go on with
         more for those queries that need them.
         """
-        candidates = np.empty((len(queries), top), dtype=np.int64)
-        scores = np.empty((len(queries), top))
-        seen = min(len(self._voters), max(k, 4 * top))
+        votes = empty_votes(len(queries), k=k, top=top)
+        seen = min(len(self._voters), max(k, ROWS_PER_CANDIDATE * top))
         unsettled = np.arange(len(queries))
         while unsettled.size:
             left = []
             for part in np.split(unsettled, range(0, len(unsettled), max(1, PAIRS_AT_ONCE // seen))[1:]):
                 rows, similarities = nearest_rows(queries[part], self._voters, seen)
                 tally = count_votes(self._voter_landmarks[rows], similarities, k=k, exponent=self._exponent)
-                part_scores = self._vote.score(tally, k, self._exponent)
-                candidates[part], scores[part] = rank_landmarks(tally, part_scores, queries=len(part), top=top)
+                scores = self._vote.score(tally, k, self._exponent)
+                votes.candidates[part], votes.scores[part] = rank_landmarks(tally, scores, queries=len(part), top=top)
+                votes.neighbours[part], votes.similarities[part] = rows[:, :k], similarities[:, :k]
                 # A ranking stands when `top` landmarks are nearer than the last row: then none unseen can join them.
                 nearer = tally.best > similarities[tally.queries, -1]
                 met = np.bincount(tally.queries[nearer], minlength=len(part))
                 left.append(part[met < top])
             unsettled = np.concatenate(left) if seen < len(self._voters) else unsettled[:0]
             seen = min(len(self._voters), 4 * seen)
-        return candidates, scores
+        return replace(votes, confidence=confidence_of(votes.scores[:, 0]))
+
+
+def empty_votes(queries: int, *, k: int, top: int) -> Votes:
+    """Return the columns to be filled in."""
+    return Votes(
+        candidates=np.empty((queries, top), dtype=np.int64),
+        scores=np.empty((queries, top)),
+        confidence=np.empty(queries),
+        neighbours=np.empty((queries, k), dtype=np.int64),
+        similarities=np.empty((queries, k), dtype=np.float32),
+    )
