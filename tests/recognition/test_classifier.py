@@ -190,7 +190,7 @@ def test_unusable_values_are_refused_by_name(options: dict[str, object], error: 
     ("queries", "landmarks", "text"),
     [
         pytest.param(
-            np.ones((1, 4)), 9, r"an embedding of length 2 · row 0 · make it of length 1", id="not of length 1"
+            np.ones((1, 4)), 9, r"an embedding of length 2 · row 0 · make it of length 1", id="too long"
         ),
         pytest.param(np.full((1, 4), np.nan), 9, "an embedding of length nan", id="not a number"),
         pytest.param(np.eye(3), 9, r"shape \(3, 3\) · give an array of shape \(N, 4\)", id="another D"),

@@ -20,7 +20,7 @@ def recognize_command(
     photos: Annotated[
         list[str],
         typer.Argument(
-            metavar="PHOTO|FOLDER|- …",
+            metavar="PHOTO|FOLDER|-",
             help="Photos, folders (searched at any depth, in sorted order), or - for paths from stdin, one a line.",
             show_default=False,
         ),
