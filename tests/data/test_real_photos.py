@@ -57,7 +57,7 @@ def test_copies_of_real_photos_are_found_and_distinct_photos_stay_apart(real_dat
 
 def test_real_split_keeps_the_long_tail(real_dataset):
     catalog = read_catalog(real_dataset)
-    split = split_references(catalog, validation_share=0.15, seed=0)
+    split = split_references(catalog, validation_share=0.15, seed=0, groups={})
     validation = split.references.filter(split.references["split"] == "val")
     assert validation.height == pytest.approx(0.15 * 3828, rel=0.1)
     assert split.select_references("train")["landmark_id"].n_unique() == 228

@@ -75,7 +75,7 @@ def test_group_that_shows_two_landmarks_stays_in_train():
 
 def test_rare_landmarks_give_their_share_too():
     # 600 landmarks of 3 photos at a share of 0.15: 270 photos are expected, and rounding would give none.
-    split = split_references(make_catalog([3] * 600), validation_share=0.15, seed=1).references
+    split = split_references(make_catalog([3] * 600), validation_share=0.15, seed=1, groups={}).references
     taken = (split["split"] == "val").sum()
     assert 225 <= taken <= 315
     assert max(split.group_by("landmark_id").agg((pl.col("split") == "val").sum())["split"]) == 1
@@ -106,19 +106,19 @@ def test_drawn_numbers_never_change(parts: tuple[int, str, object], number: int)
 
 
 def test_split_never_changes():
-    split = split_references(make_catalog([6, 12, 2]), validation_share=0.3, seed=7).references
+    split = split_references(make_catalog([6, 12, 2]), validation_share=0.3, seed=7, groups={}).references
     assert split.filter(pl.col("split") == "val")["image_id"].to_list() == GOLDEN_VALIDATION
 
 
 def test_catalog_with_validation_photos_is_left_as_it_is():
-    catalog = split_references(make_catalog([10]), validation_share=0.3, seed=0)
-    assert split_references(catalog, validation_share=0.5, seed=9) is catalog
+    catalog = split_references(make_catalog([10]), validation_share=0.3, seed=0, groups={})
+    assert split_references(catalog, validation_share=0.5, seed=9, groups={}) is catalog
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, 1.5])
 def test_share_outside_its_range_is_an_error_with_the_value(share: float):
     with pytest.raises(UsageError, match=f"val {share}"):
-        split_references(make_catalog([4]), validation_share=share, seed=0)
+        split_references(make_catalog([4]), validation_share=share, seed=0, groups={})
 
 
 @given(st.integers(0, 1000), st.fractions(0, 1, max_denominator=100))

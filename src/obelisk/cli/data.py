@@ -133,8 +133,9 @@ def subset_command(
     figure: FigureFile = None,
 ) -> None:
     """Sample landmarks at random, split their photos into train, val and test, and write the manifests to OUT."""
-    from obelisk.data import count_photos, draw_long_tail, read_catalog, sample_subset, write_subset
+    from obelisk.data import count_photos, draw_long_tail, read_catalog, refuse_occupied, sample_subset, write_subset
 
+    refuse_occupied(out)
     catalog = read_catalog(directory, clean=clean)
     subset = sample_subset(catalog, landmarks=landmarks, seed=seed, progress=show_progress)
     for remark in (*catalog.notes, *subset.notes):

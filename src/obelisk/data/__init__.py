@@ -5,7 +5,7 @@ from obelisk.data.check import check_dataset
 from obelisk.data.duplicates import NearDuplicates, find_near_duplicates
 from obelisk.data.findings import Finding
 from obelisk.data.layouts import read_catalog
-from obelisk.data.manifest import read_subset, write_subset
+from obelisk.data.manifest import read_subset, refuse_occupied, write_subset
 from obelisk.data.splits import split_references
 from obelisk.data.stats import (
     MID_PHOTOS,
@@ -39,6 +39,7 @@ __all__ = [
     "landmark_buckets",
     "read_catalog",
     "read_subset",
+    "refuse_occupied",
     "sample_subset",
     "split_references",
     "summarize",

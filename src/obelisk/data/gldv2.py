@@ -91,7 +91,7 @@ def read_gldv2(directory: Path, *, clean: bool = False, present_only: bool = Tru
         raise no_photos(directory, listed=absent_references)
     for absent, what in ((absent_references, "training"), (absent_queries, "query")):
         if absent:
-            notes += (f"{absent} {what} photos of the CSVs are not on disk and left out",)
+            notes += (f"{absent:,} {what} photos of the CSVs are not on disk and left out",)
     return Catalog(
         root=directory,
         references=references.select(list(REFERENCES)),
@@ -111,9 +111,10 @@ def no_photos(directory: Path, *, listed: int) -> DataError:
     if not listed:
         return DataError("the CSVs list no training photo that can be used", where=directory)
     return DataError(
-        f"none of the {listed} training photos that the CSVs list is on disk",
+        f"none of the {listed:,} training photos that the CSVs list is on disk",
         where=directory / "train",
-        fix="unpack images_000.tar … there, so that train/0/0/0/000….jpg exists",
+        fix="unpack images_000.tar … there, so that train/0/0/0/000….jpg exists; "
+        "`obelisk data stats --listed` counts the CSVs alone",
     )
 
 
@@ -208,9 +209,9 @@ def describe_faults(rows: pl.DataFrame, sound: pl.DataFrame, what: str) -> tuple
     repeated = rows.height - malformed - sound.height
     notes = []
     if malformed:
-        notes.append(f"{malformed} {what} rows without a usable id or landmark left out")
+        notes.append(f"{malformed:,} {what} rows without a usable id or landmark left out")
     if repeated:
-        notes.append(f"{repeated} {what} rows that repeat the id of an earlier row left out")
+        notes.append(f"{repeated:,} {what} rows that repeat the id of an earlier row left out")
     return tuple(notes)
 
 

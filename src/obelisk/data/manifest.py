@@ -39,14 +39,13 @@ def write_subset(subset: Subset, out: Path) -> Path:
 
     Raises DataError when ``out`` holds anything else.
     """
+    refuse_occupied(out)
     out = out.resolve()
     files = render_subset(subset)
-    if out.exists() and not out.is_dir():
-        raise DataError("this is a file, not a folder", where=out, fix="name another folder")
-    if out.is_dir() and (present := sorted(place.name for place in out.iterdir())):
-        if present == sorted(files) and all((out / name).read_bytes() == data for name, data in files.items()):
+    if out.is_dir() and any(out.iterdir()):
+        if all((out / name).read_bytes() == data for name, data in files.items()):
             return out
-        raise DataError("the folder holds something else", where=out, fix="name another folder, or empty this one")
+        raise occupied(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f".{out.name}.{os.getpid()}")
     try:
@@ -57,6 +56,19 @@ def write_subset(subset: Subset, out: Path) -> Path:
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return out
+
+
+def refuse_occupied(out: Path) -> None:
+    """Refuse a place for a subset that holds anything but a subset, before any work is done for it."""
+    if out.exists() and not out.is_dir():
+        raise DataError("this is a file, not a folder", where=out, fix="name another folder")
+    if out.is_dir() and {place.name for place in out.iterdir()} not in (set(), {PHOTOS, LANDMARKS_TABLE, MANIFEST}):
+        raise occupied(out)
+
+
+def occupied(out: Path) -> DataError:
+    """Return the error of a folder that is in use."""
+    return DataError("the folder holds something else", where=out, fix="name another folder, or empty this one")
 
 
 def render_subset(subset: Subset) -> dict[str, bytes]:

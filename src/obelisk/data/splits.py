@@ -21,22 +21,20 @@ def draw_number(seed: int, *parts: object) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
-def split_references(
-    catalog: Catalog, *, validation_share: float, seed: int, groups: Mapping[str, str] | None = None
-) -> Catalog:
+def split_references(catalog: Catalog, *, validation_share: float, seed: int, groups: Mapping[str, str]) -> Catalog:
     """Carve validation photos out of the reference photos of each landmark.
 
     About ``validation_share`` (in [0, 1)) of each landmark's photos become ``val``: the fraction of a photo that is
     left over becomes one with just that probability, so that rare landmarks take their part too and the long tail
-    keeps its shape. ``groups`` (image id → group, of :func:`~obelisk.data.duplicates.find_near_duplicates`) are
-    never divided. A landmark with one photo or one group stays in ``train``, and so does a group that shows
-    several landmarks. A catalog that already has validation photos is returned as it is.
+    keeps its shape. ``groups`` (image id → group, of :func:`~obelisk.data.duplicates.find_near_duplicates`; a photo
+    not in it is a group of its own) are never divided. A landmark with one photo or one group stays in ``train``, and
+    so does a group that shows several landmarks. A catalog that already has validation photos is returned as it is.
 
     Raises UsageError for a share outside [0, 1).
     """
     if catalog.references.filter(pl.col("split") == "val").height:
         return catalog
-    split = assign_splits(catalog.references, shares={"val": validation_share}, seed=seed, groups=groups or {})
+    split = assign_splits(catalog.references, shares={"val": validation_share}, seed=seed, groups=groups)
     return dataclasses.replace(catalog, references=split)
 
 
