@@ -189,9 +189,7 @@ def test_unusable_values_are_refused_by_name(options: dict[str, object], error: 
 @pytest.mark.parametrize(
     ("queries", "landmarks", "text"),
     [
-        pytest.param(
-            np.ones((1, 4)), 9, r"an embedding of length 2 · row 0 · make it of length 1", id="too long"
-        ),
+        pytest.param(np.ones((1, 4)), 9, r"an embedding of length 2 · row 0 · make it of length 1", id="too long"),
         pytest.param(np.full((1, 4), np.nan), 9, "an embedding of length nan", id="not a number"),
         pytest.param(np.eye(3), 9, r"shape \(3, 3\) · give an array of shape \(N, 4\)", id="another D"),
         pytest.param(np.eye(4), 8, "9 references and 8 landmark ids do not belong together", id="a landmark too few"),
