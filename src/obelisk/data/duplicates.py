@@ -31,8 +31,9 @@ from obelisk.data.fingerprints import (
 from obelisk.data.progress import Progress, keep_silent, map_in_order
 from obelisk.errors import PhotoError
 
-# Chosen on the photos of Google Landmarks v2 (224 px): of copies cut by 5 % at one edge or corner 9 in 10 are found,
-# encoded, resized, recoloured and mirrored copies all; what else is found are shots of one series.
+# Chosen on photos of Google Landmarks v2 (224 px). Of the copies of 250 of them, at least 99 % are found when encoded
+# again, resized, squashed, greyed, mirrored, or cut by up to 5 % at an edge, a corner or all around; 73 % when 8 % is
+# cut off a corner. Among 5,517 such photos are 25 groups: by eye, 24 are one shot or series, 1 is one view on two days.
 NEAR_BITS = 10
 FAR_BITS = 7
 SAME_DETAIL = 0.85

@@ -19,10 +19,10 @@ from obelisk.photos import read_photo
 GREY_SIDE = 48
 HASH_SIDE = 8
 DETAIL_SIDE = 16
-# A cut margin leaves 94 % or 88 % of a side, and what is left may be any corner, edge or the centre.
+# A cut margin leaves a little less of a side, and what is left may touch any corner or edge, or be the centre.
 WINDOWS = (
     (0.0, 0.0, 1.0),
-    *((x, y, side) for side in (0.94, 0.88) for y in (0.0, 0.5, 1.0) for x in (0.0, 0.5, 1.0)),
+    *((x, y, side) for side in (0.97, 0.94, 0.9) for y in (0.0, 0.5, 1.0) for x in (0.0, 0.5, 1.0)),
 )
 # The views of a photo: view 0 is the whole, the last one the whole mirrored.
 VIEWS = len(WINDOWS) + 1
