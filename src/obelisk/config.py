@@ -167,6 +167,8 @@ class Recipe(Section):
 
     name: str = Field(min_length=1)
     """what tables and reports call the run"""
+    title: str = ""
+    """what the run is, in one line"""
     seed: int = Field(0, ge=0)
     """of the validation split, the views, the initial weights and the batches"""
     data: DataSection = DataSection()
@@ -203,12 +205,29 @@ class Recipe(Section):
 
     def to_toml(self) -> str:
         """Return the resolved recipe, every key with its value."""
-        lines = [f"name = {json.dumps(self.name, ensure_ascii=False)}", f"seed = {self.seed}"]
-        for section, value in self:
-            if isinstance(value, Section):
-                lines.append(f"\n[{section}]")
-                lines += [f"{key} = {json.dumps(field, ensure_ascii=False)}" for key, field in value]
-        return "\n".join(lines) + "\n"
+        top = [f"{key} = {as_toml(value)}" for key, value in self if not isinstance(value, Section)]
+        sections = [
+            "\n".join([f"\n[{name}]", *(f"{key} = {as_toml(value)}" for key, value in section)])
+            for name, section in self
+            if isinstance(section, Section)
+        ]
+        return "\n".join([*top, *sections]) + "\n"
+
+    def summary(self) -> dict[str, str]:
+        """Return what differs from the defaults, as ``section.key`` → value, for tables."""
+        plain = Recipe(name=self.name)
+        return {
+            f"{name}.{key}": str(value) if isinstance(value, str) else as_toml(value)
+            for name, section in self
+            if isinstance(section, Section)
+            for key, value in section
+            if value != getattr(getattr(plain, name), key)
+        }
+
+
+def as_toml(value: object) -> str:
+    """Return a string, number, boolean or list of them as TOML, which here is written as JSON is."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def shipped_recipes() -> list[str]:

@@ -13,6 +13,11 @@ import typer
 
 import obelisk
 from obelisk.cli.console import errors
+from obelisk.cli.data import data_app
+from obelisk.cli.evaluate import compare, evaluate
+from obelisk.cli.gallery import gallery_app
+from obelisk.cli.recognize import recognize_command
+from obelisk.cli.train import train
 from obelisk.errors import ObeliskError
 
 app = typer.Typer(
@@ -40,6 +45,14 @@ def obelisk_command(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error (accepted anywhere).")] = False,
 ) -> None:
     """Name the landmark in a photo."""
+
+
+app.add_typer(data_app)
+app.command()(train)
+app.command()(evaluate)
+app.command()(compare)
+app.add_typer(gallery_app)
+app.command("recognize")(recognize_command)
 
 
 def stop_on_sigterm(number: int, frame: FrameType | None) -> None:
@@ -70,6 +83,6 @@ def run() -> None:
 def leave(text: str, code: int, *, debug: bool) -> None:
     """Print an error, or raise it when debugging, and exit."""
     if debug:
-        raise  # noqa: PLE0704
+        raise
     errors.print(f"error: {text}", markup=False, style="red")
     sys.exit(code)

@@ -32,6 +32,8 @@ def train(
     from obelisk.training.run import train_run
 
     catalog = read_catalog(data)
+    for remark in catalog.notes:
+        warn(remark)
     with Meter() as meter:
         run = train_run(loaded, catalog, out, resume=resume, progress=meter)
     for image_id, error in run.skipped.items():

@@ -11,9 +11,19 @@ from pathlib import Path
 from obelisk.training.loop import Epoch
 
 
-def write_log(path: Path, epochs: Sequence[Epoch]) -> None:
-    """Write one JSON object an epoch."""
-    path.write_text("".join(json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in epochs))
+class EpochLog:
+    """The epochs of one training: in a list, and at once in a file, one JSON object a line."""
+
+    def __init__(self, path: Path) -> None:
+        self.epochs: list[Epoch] = []
+        self._path = path
+        path.write_text("")
+
+    def __call__(self, epoch: Epoch) -> None:
+        """Note an epoch that has just ended."""
+        self.epochs.append(epoch)
+        with self._path.open("a") as file:
+            file.write(json.dumps(dataclasses.asdict(epoch)) + "\n")
 
 
 def draw_curves(path: Path, epochs: Sequence[Epoch], title: str) -> None:

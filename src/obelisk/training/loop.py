@@ -7,6 +7,7 @@ epoch with the best top-1 wins, and ``patience`` epochs without a better one end
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator
@@ -58,6 +59,22 @@ class Trained:
     best_epoch: int
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute in one thread for a while.
+
+    Heads are small: a second core gains little, and costs tenfold where the cores are shared with other work
+    (measured 2026-11-24). One thread also adds up in one order, whatever the number of cores.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@one_thread()
 def train_neck(
     recipe: Recipe,
     photos: TrainingPhotos,
@@ -73,6 +90,7 @@ def train_neck(
     ``counts`` (C,) are reference photos a landmark. ``stop_after`` ends at that epoch of the same schedule, for
     a refit on more photos. Raises ObeliskError when the loss stops being a number.
     """
+    torch.use_deterministic_algorithms(mode=True)
     torch.manual_seed(recipe.seed)
     chance = torch.Generator().manual_seed(recipe.seed)
     neck = build_neck(recipe.neck, parts, photos.plain())

@@ -15,6 +15,7 @@ Descriptors are computed once into the cache; training a second head on them tak
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,15 +26,15 @@ import torch
 from numpy.typing import NDArray
 
 from obelisk.config import Recipe, load_recipe
-from obelisk.data import Catalog, split_references
+from obelisk.data import Catalog, find_near_duplicates, split_references
 from obelisk.embedding import Bundle, DescriptorCache, View, write_bundle
 from obelisk.errors import DataError, ModelError, ObeliskError, PhotoError, RecipeError
 from obelisk.photos import prepare, read_photo
 from obelisk.training.augmentation import augmented_views
 from obelisk.training.backbones import FrozenBackbone, load_backbones
-from obelisk.training.curves import draw_curves, write_log, write_tensorboard
+from obelisk.training.curves import EpochLog, draw_curves, write_tensorboard
 from obelisk.training.export import check_export, to_onnx
-from obelisk.training.loop import Epoch, Trained, TrainingPhotos, train_neck
+from obelisk.training.loop import Trained, TrainingPhotos, train_neck
 from obelisk.training.losses import Softmax
 from obelisk.training.network import Neck, PhotoEmbedder, build_neck
 
@@ -83,7 +84,6 @@ def train_run(
     """
     if finished := claim_folder(recipe, catalog, out, resume=resume):
         return finished
-    torch.use_deterministic_algorithms(True)
     catalog = split_for_validation(recipe, catalog)
     backbones = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
     paths = [catalog.root / path for path in catalog.references["path"]]
@@ -96,16 +96,15 @@ def train_run(
     landmarks, labels = np.unique(landmark_ids[kept], return_inverse=True)
     is_val = (catalog.references["split"] == "val").to_numpy()[kept]
     parts = tuple(part for backbone in backbones for part in backbone.parts)
-    trained, epochs, refit = fit(recipe, views, labels, is_val, parts)
+    log = EpochLog(out / "log.jsonl")
+    trained = fit(recipe, views, labels, is_val, parts, log=log, refit_log=EpochLog(out / "refit.jsonl"))
     names = catalog.references["image_id"]
     skipped = {names[place]: str(error) for place, error in failed.items()}
     examples = [paths[place] for place in kept[:: max(1, len(kept) // CHECKED_PHOTOS)]]
     write_run(out, recipe, backbones, trained, landmarks.tolist(), examples)
-    write_log(out / "log.jsonl", epochs)
-    write_log(out / "refit.jsonl", refit)
-    if epochs:
-        draw_curves(out / "curves.png", epochs, recipe.name)
-        write_tensorboard(out / "tensorboard", epochs)
+    if log.epochs:
+        draw_curves(out / "curves.png", log.epochs, recipe.name)
+        write_tensorboard(out / "tensorboard", log.epochs)
     facts = {
         "recipe": recipe.fingerprint,
         "data": fingerprint_of_data(catalog),
@@ -142,19 +141,24 @@ def claim_folder(recipe: Recipe, catalog: Catalog, out: Path, *, resume: bool) -
 
 
 def split_for_validation(recipe: Recipe, catalog: Catalog) -> Catalog:
-    """Carve validation photos from the references, unless the dataset's manifest has done it."""
+    """Carve validation photos from the references, unless the dataset's manifest has done it.
+
+    Near-duplicates never stand on both sides.
+    """
     if (catalog.references["split"] == "val").any() or recipe.data.validation_share == 0:
         return catalog
-    return split_references(catalog, validation_share=recipe.data.validation_share, seed=recipe.seed)
+    found = find_near_duplicates(catalog.root, catalog.references)
+    return split_references(
+        catalog, validation_share=recipe.data.validation_share, seed=recipe.seed, groups=found.groups
+    )
 
 
 def fingerprint_of_data(catalog: Catalog) -> str:
     """Return a hash of which photos show which landmarks."""
-    import hashlib
-
     digest = hashlib.blake2b(digest_size=8)
-    for image_id, landmark_id in sorted(catalog.references.select("image_id", "landmark_id").iter_rows()):
-        digest.update(f"{image_id} {landmark_id}\n".encode())
+    for photos, column in ((catalog.references, "landmark_id"), (catalog.queries, "landmark_ids")):
+        for image_id, shows in photos.select("image_id", column).sort("image_id").iter_rows():
+            digest.update(f"{image_id} {shows}\n".encode())
     return digest.hexdigest()
 
 
@@ -199,14 +203,15 @@ def fit(
     labels: NDArray[np.int64],
     is_val: NDArray[np.bool_],
     parts: tuple[int, ...],
-) -> tuple[Trained, list[Epoch], list[Epoch]]:
-    """Find the best epoch on the validation photos, then refit on all; return the result and both logs."""
+    *,
+    log: EpochLog,
+    refit_log: EpochLog,
+) -> Trained:
+    """Find the best epoch on the validation photos, then refit on all."""
     everything = TrainingPhotos(views=torch.from_numpy(views), landmarks=torch.from_numpy(labels))
     counts = torch.bincount(everything.landmarks)
-    epochs: list[Epoch] = []
-    refit: list[Epoch] = []
     if recipe.loss.kind == "none" or not is_val.any():
-        return train_neck(recipe, everything, parts, counts, log=epochs.append), epochs, refit
+        return train_neck(recipe, everything, parts, counts, log=log)
     train, val = torch.from_numpy(~is_val), torch.from_numpy(is_val)
     chosen = train_neck(
         recipe,
@@ -214,12 +219,11 @@ def fit(
         parts,
         counts,
         validation=TrainingPhotos(views=everything.views[:1, val], landmarks=everything.landmarks[val]),
-        log=epochs.append,
+        log=log,
     )
     if not recipe.data.refit:
-        return chosen, epochs, refit
-    trained = train_neck(recipe, everything, parts, counts, stop_after=chosen.best_epoch, log=refit.append)
-    return trained, epochs, refit
+        return chosen
+    return train_neck(recipe, everything, parts, counts, stop_after=chosen.best_epoch, log=refit_log)
 
 
 def write_run(
