@@ -136,6 +136,7 @@ def test_f1_of_all_queries_equals_scikit_learn(make_catalog, make_predictions):
     for average in ("macro", "weighted"):
         expected = f1_score(truths, answers, labels=np.unique(truths), average=average, zero_division=0)
         assert measured[f"f1_{average}"] == pytest.approx(expected)
+    assert outcomes.resampled_f1(np.flatnonzero(outcomes.known)) == pytest.approx(outcomes.f1())
 
 
 def literal_resampled_f1(outcomes, rows):
@@ -158,14 +159,14 @@ def test_f1_of_a_resample_treats_a_landmark_drawn_twice_as_two(make_catalog, mak
     outcomes = random_outcomes(make_catalog, make_predictions)
     for rows in outcomes.draw_resamples(resamples=10, seed=3):
         known = rows[outcomes.known[rows]]
-        assert outcomes.measure_f1(known) == pytest.approx(literal_resampled_f1(outcomes, known))
+        assert outcomes.resampled_f1(known) == pytest.approx(literal_resampled_f1(outcomes, known))
 
 
 def test_f1_of_resamples_spreads_around_the_f1_of_the_data(make_catalog, make_predictions):
     outcomes = random_outcomes(make_catalog, make_predictions, landmarks=120)
     known = [rows[outcomes.known[rows]] for rows in outcomes.draw_resamples(resamples=200, seed=0)]
     estimate = outcomes.measure()["f1_macro"]
-    ours = np.array([outcomes.measure_f1(rows)[0] for rows in known]) - estimate
+    ours = np.array([outcomes.resampled_f1(rows)[0] for rows in known]) - estimate
     merged = (
         np.array([metrics.f1_scores(outcomes.counted[rows], outcomes.answers[rows])[0] for rows in known]) - estimate
     )

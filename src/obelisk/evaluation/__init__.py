@@ -10,6 +10,7 @@ from obelisk.evaluation.comparison import Comparison, RunResult, compare_runs
 from obelisk.evaluation.metrics import gap, retrieval_map
 from obelisk.evaluation.predictions import Predictions, collect_predictions, read_predictions, write_predictions
 from obelisk.evaluation.protocol import Metrics, measure, write_metrics
+from obelisk.evaluation.report import write_report
 
 __all__ = [
     "Comparison",
@@ -24,4 +25,5 @@ __all__ = [
     "retrieval_map",
     "write_metrics",
     "write_predictions",
+    "write_report",
 ]

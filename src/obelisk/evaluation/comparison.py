@@ -16,7 +16,7 @@ import numpy as np
 
 from obelisk.data import Catalog
 from obelisk.errors import DataError, UsageError
-from obelisk.evaluation.intervals import LEVEL, RESAMPLES, Difference, paired_difference
+from obelisk.evaluation.intervals import LEVEL, RESAMPLES, Difference, Interval, paired_difference
 from obelisk.evaluation.metrics import NO_LANDMARK, Floats
 from obelisk.evaluation.outcomes import Outcomes, judge
 from obelisk.evaluation.predictions import Predictions
@@ -33,6 +33,7 @@ class RunResult:
     """A run to compare: its name, what it is, what it said, and how its training went.
 
     ``title`` is one line for people; ``recipe`` its settings in words (name → value), shown as they are.
+    ``k`` is how many neighbours voted.
     ``log`` has one row an epoch: ``epoch``, ``train_loss``, ``val_loss``, ``val_top1``, ``learning_rate``.
     """
 
@@ -40,6 +41,7 @@ class RunResult:
     title: str
     recipe: Mapping[str, str]
     predictions: Predictions
+    k: int = 3
     log: Sequence[LogRow] = ()
 
 
@@ -101,21 +103,21 @@ class Comparison:
 
     def ranked(self) -> list[Arm]:
         """Return the arms, best first."""
-        return sorted(self.arms, key=lambda arm: (-known(arm, DECIDING), -known(arm, "f1_macro")))
+        return sorted(self.arms, key=lambda arm: (-order_value(arm, DECIDING), -order_value(arm, "f1_macro")))
 
     def headline(self) -> str:
-        """Say which arm wins, by how much, and whether that is more than chance."""
+        """Say which run wins by top-1, by how much, and whether that is more than chance."""
         best, *others = self.ranked()
         metrics = best.metrics
         if not metrics.known_queries:
             return "No query shows a landmark of the gallery: there is nothing to compare."
-        top1 = f"{best.name} names {percent(metrics.values['top1'])} of {metrics.known_queries:,} queries right"
+        right = f"{percent(metrics.values[DECIDING])} of {metrics.known_queries:,} queries named right"
         if not others:
-            low, high = metrics.intervals["top1"]
-            return f"{top1} (95 % interval {percent(low)} to {percent(high)})."
-        second = others[0]
-        difference = best.minus(second)[DECIDING]
-        return f"{top1}: {compare_words(difference, second.name)}"
+            low, high = metrics.intervals[DECIDING]
+            return f"{best.name}: {right} (95 % interval {percent(low)} to {percent(high)})."
+        difference = best.minus(others[0])[DECIDING]
+        verdict = "wins" if difference.excludes_zero else "is ahead, which may be chance"
+        return f"{best.name} {verdict}: {right}, {say_difference(difference, others[0].name)}."
 
     def to_fields(self) -> dict[str, object]:
         """Return the comparison as plain values for JSON."""
@@ -181,7 +183,7 @@ def check_comparable(runs: Sequence[RunResult]) -> None:
             raise DataError(what, fix="obelisk evaluate both with the same --data")
 
 
-def known(arm: Arm, name: str) -> float:
+def order_value(arm: Arm, name: str) -> float:
     """Return a metric for ordering: below all others where it is undefined."""
     value = arm.metrics.values[name]
     return -math.inf if math.isnan(value) else value
@@ -192,13 +194,16 @@ def percent(value: float) -> str:
     return "unknown" if math.isnan(value) else f"{100 * value:.1f} %"
 
 
-def compare_words(difference: Difference, other: str) -> str:
-    """Say by how much top-1 is above that of another arm, and how sure that is."""
-    points, (low, high) = 100 * difference.value, (100 * bound for bound in difference.interval)
-    interval = f"95 % interval {low:+.1f} to {high:+.1f}"
-    if difference.excludes_zero:
-        return f"{points:.1f} points more than {other} ({interval}: more than chance)."
-    return f"{points:.1f} points more than {other}, which may be chance ({interval})."
+def say_difference(difference: Difference, other: str) -> str:
+    """Say by how much top-1 is above that of another run, with the interval."""
+    points = 100 * difference.value
+    return f"{points:.1f} points more than {other} (95 % interval {points_between(difference.interval)})"
+
+
+def points_between(interval: Interval) -> str:
+    """Write an interval of differences in points, with a sign and a minus that is one."""
+    low, high = (f"{100 * bound:+.1f}".replace("-", "−") for bound in interval)
+    return f"{low} to {high}"
 
 
 def plain_differences(differences: Mapping[str, Difference]) -> dict[str, object]:

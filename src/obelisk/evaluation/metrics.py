@@ -112,8 +112,7 @@ def gap(
     """
     unknown = predictions.keys() - solution.keys()
     if unknown:
-        what = f"{len(unknown)} predictions are of queries that the solution does not have"
-        raise DataError(what, where=f"first of them: {min(unknown)}", fix="leave them out, or add them to the solution")
+        raise DataError(f"a prediction of query `{min(unknown)}`, which the solution does not have", fix="leave it out")
     wanted = [query for query in predictions if solution[query] or not ignore_non_landmarks]
     ranked = sorted(wanted, key=lambda query: (-predictions[query][1], query, predictions[query][0]))
     right = np.array([predictions[query][0] in solution[query] for query in ranked], dtype=bool)
@@ -194,7 +193,7 @@ def retrieval_map(
     """
     unknown = predictions.keys() - solution.keys()
     if unknown:
-        raise DataError("a prediction of a query that the solution does not have", where=min(unknown))
+        raise DataError(f"a prediction of query `{min(unknown)}`, which the solution does not have", fix="leave it out")
     relevant = np.zeros((len(solution), k), dtype=bool)
     for row, (query, photos) in zip(relevant, solution.items(), strict=True):
         found = predictions.get(query, ())[:k]

@@ -67,11 +67,12 @@ class Outcomes:
         ``rows`` (any number) are ascending places of queries, repeated where a resample drew them
         more than once. With ``threshold``, precision and recall of the answers it lets through.
         """
+        resampled = rows is not None
         rows = np.arange(len(self.known)) if rows is None else rows
         is_known = self.known[rows]
         known, distractors = rows[is_known], rows[~is_known]
         right, confidence = self.right[rows], self.confidence[rows]
-        f1_macro, f1_weighted = self.measure_f1(known)
+        f1_macro, f1_weighted = self.resampled_f1(known) if resampled else self.f1()
         measured = {
             "top1": metrics.top_k_accuracy(self.hits[known], 1),
             "top5": metrics.top_k_accuracy(self.hits[known], 5),
@@ -95,7 +96,11 @@ class Outcomes:
             measured["precision"], measured["recall"] = answers
         return measured
 
-    def measure_f1(self, rows: Integers) -> tuple[float, float]:
+    def f1(self) -> tuple[float, float]:
+        """Return macro and weighted F1 of the known queries."""
+        return metrics.f1_scores(self.counted[self.known], self.answers[self.known])
+
+    def resampled_f1(self, rows: Integers) -> tuple[float, float]:
         """Return macro and weighted F1 of known queries, rows repeated where a resample drew them again.
 
         A landmark that was drawn twice stands for two landmarks, each with its own queries and with all

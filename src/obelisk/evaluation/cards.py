@@ -1,0 +1,131 @@
+"""Queries as people see them: the photo beside the reference photos that each run found for it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from obelisk.data import Catalog
+from obelisk.evaluation.comparison import Arm, Comparison
+from obelisk.evaluation.markup import Markup, element, join, swatch, text
+from obelisk.evaluation.metrics import NO_LANDMARK, Booleans
+from obelisk.evaluation.thumbnails import Thumbnails
+
+OF_EACH_KIND = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """Queries that went alike, and how many of them there are."""
+
+    title: str
+    places: tuple[int, ...]
+    count: int
+
+
+def sample_queries(comparison: Comparison, *, of_each: int = OF_EACH_KIND, seed: int = 0) -> list[Kind]:
+    """Return a random sample of queries of every kind, as places in the order of ids; empty kinds are left out."""
+    known = comparison.first.outcomes.known
+    right = np.array([arm.outcomes.right for arm in comparison.arms])
+    several = len(comparison.arms) > 1
+    members: dict[str, Booleans] = {
+        "Right in some runs, wrong in others": known & np.any(right, axis=0) & ~np.all(right, axis=0),
+        "Right in every run" if several else "Right": known & np.all(right, axis=0),
+        "Wrong in every run" if several else "Wrong": known & ~np.any(right, axis=0),
+        "No landmark of the gallery": ~known,
+    }
+    chance = np.random.default_rng(seed)
+    kinds = []
+    for title, chosen in members.items():
+        places = np.flatnonzero(chosen)
+        drawn = np.sort(chance.choice(places, size=min(of_each, len(places)), replace=False))
+        if len(drawn):
+            kinds.append(Kind(title=title, places=tuple(drawn.tolist()), count=len(places)))
+    return kinds
+
+
+def draw_cards(comparison: Comparison, catalog: Catalog, thumbnails: Thumbnails, *, seed: int = 0) -> Markup:
+    """Return the sampled queries, kind by kind."""
+    drawer = CardDrawer(comparison, catalog, thumbnails)
+    total = len(comparison.first.outcomes.known)
+    note = (
+        "A random sample of every kind. Beside each query stand the reference photos that voted, nearest first, "
+        "with cosine similarity s and L2 distance d = √(2 − 2s). A full frame with ✓ shows the landmark of the "
+        "query, a broken frame with ✗ another one."
+    )
+    parts = [element("p", text(note), class_="note")]
+    for kind in sample_queries(comparison, seed=seed):
+        share = f"{kind.count:,} of {total:,} queries"
+        parts.append(element("h3", text(kind.title), element("small", text(share))))
+        parts.append(element("div", *(drawer.draw_card(place) for place in kind.places), class_="cards"))
+    return join(parts)
+
+
+class CardDrawer:
+    """Draws queries: what they show, and what every run made of them."""
+
+    def __init__(self, comparison: Comparison, catalog: Catalog, thumbnails: Thumbnails) -> None:
+        self._comparison = comparison
+        self._thumbnails = thumbnails
+        self._names = catalog.landmark_names()
+        references = catalog.references.select("image_id", "landmark_id").rows()
+        self._landmark_of = dict(references)
+
+    def draw_card(self, place: int) -> Markup:
+        """Return one query with the answers of all runs."""
+        predictions = self._comparison.first.run.predictions
+        query = str(predictions.query_ids[place])
+        true = [landmark for landmark in predictions.truths[place].tolist() if landmark in self._names]
+        shows = ", ".join(self._name(landmark) for landmark in true) or "no landmark of the gallery"
+        caption = element("figcaption", element("strong", text(shows)), element("small", text(query)))
+        photo = self._thumbnails.show_query(query, f"query {query}: {shows}")
+        answers = [self._draw_answer(number, arm, place) for number, arm in enumerate(self._comparison.arms)]
+        return element("article", element("figure", photo, caption), element("div", *answers), class_="card")
+
+    def _draw_answer(self, number: int, arm: Arm, place: int) -> Markup:
+        predictions = arm.run.predictions
+        answer = int(predictions.answers[place])
+        named = text("no answer") if answer == NO_LANDMARK else text(self._name(answer))
+        head = element(
+            "p",
+            swatch(number, arm.name),
+            mark(right=bool(arm.outcomes.right[place])),
+            element("strong", named),
+            element("small", text(f"confidence {predictions.confidence[place]:.2f}")),
+        )
+        neighbours = [
+            self._draw_neighbour(str(photo), float(similarity), predictions.truths[place].tolist())
+            for photo, similarity in zip(
+                predictions.neighbours[place, : arm.run.k], predictions.similarities[place, : arm.run.k], strict=True
+            )
+            if photo
+        ]
+        return element("section", head, element("div", *neighbours, class_="strip"), class_="answer")
+
+    def _draw_neighbour(self, photo: str, similarity: float, true: list[int]) -> Markup:
+        """Return a reference photo in a frame that says, by colour, line and mark, whether it is right."""
+        landmark = self._landmark_of.get(photo, NO_LANDMARK)
+        right = landmark in true and landmark != NO_LANDMARK
+        name = self._name(landmark)
+        distance = math.sqrt(max(0.0, 2.0 - 2.0 * similarity))
+        caption = element(
+            "figcaption",
+            element("span", text(name), class_="name"),
+            element("span", text(f"s {similarity:.3f}"), class_="number"),
+            element("span", text(f"d {distance:.3f}"), class_="number"),
+        )
+        picture = self._thumbnails.show_reference(photo, f"{'right' if right else 'wrong'} neighbour {photo}: {name}")
+        framed = element("div", picture, mark(right=right), class_="frame")
+        return element("figure", framed, caption, class_="right" if right else "wrong", title=f"{name} · {photo}")
+
+    def _name(self, landmark: int) -> str:
+        return self._names.get(landmark, f"landmark {landmark}" if landmark != NO_LANDMARK else "not in the catalog")
+
+
+def mark(*, right: bool) -> Markup:
+    """Return a ✓ or a ✗."""
+    if right:
+        return element("span", text("✓"), class_="mark good", title="right")
+    return element("span", text("✗"), class_="mark bad", title="wrong")

@@ -1,0 +1,192 @@
+"""The figures of the report, as SVG to put into a page.
+
+Colours are names of the page's style sheet, so that a figure follows the reader's light or dark screen.
+The same data give the same bytes: no dates, no random ids.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from obelisk.errors import MissingExtraError
+from obelisk.evaluation.intervals import Difference, Interval
+from obelisk.evaluation.markup import ARM_COLOURS, Markup
+from obelisk.evaluation.metrics import Floats, Integers
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# matplotlib takes numbers for colours: these stand for the names that the page gives them.
+INK, FAINT = "#010101", "#020202"
+STYLES: Sequence[tuple[str, str]] = (("-", "o"), ("--", "s"), ("-.", "^"), (":", "D"))
+
+SETTINGS = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "obelisk",
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.7,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4.5,
+}
+
+
+def arm_colour(place: int) -> str:
+    """Return the number that stands for the colour of an arm."""
+    return f"#0a0a{place % ARM_COLOURS:02x}"
+
+
+def draw(name: str, plot: Callable[[Axes], None], *, size: tuple[float, float] = (4.6, 3.0)) -> Markup:
+    """Return what ``plot`` draws as SVG. Ids in it begin with ``name``: pages hold several figures.
+
+    Raises MissingExtraError without matplotlib.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError("train", needed_for="the report") from None
+    written = io.StringIO()
+    with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
+        # Names of runs may hold letters that the measuring font lacks; the reader's browser has them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        figure = Figure(figsize=size, layout="constrained")
+        plot(figure.subplots())
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(written, format="svg", transparent=True, metadata=nothing)
+    return fit_into_page(written.getvalue(), name)
+
+
+def fit_into_page(svg: str, name: str) -> Markup:
+    """Name colours, fonts and ids as the page does, and let the page decide on the size."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', svg, count=1)
+    svg = re.sub(r"<metadata>.*?</metadata>|<style type.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg).replace("xlink:href", "href")
+    svg = svg.replace("'DejaVu Sans'", "system-ui, sans-serif")
+    svg = svg.replace(INK, "currentColor").replace(FAINT, "var(--line)")
+    svg = re.sub(r"#0a0a([0-9a-f]{2})", lambda match: f"var(--arm-{int(match[1], 16)})", svg)
+    return Markup(re.sub(r"\n\s*", "\n", svg).strip())
+
+
+def plot_losses(axes: Axes, train: Sequence[tuple[float, float]], val: Sequence[tuple[float, float]], arm: int) -> None:
+    """Draw training loss (solid) and validation loss (dashed) over the epochs of one run."""
+    for points, style in ((train, "-"), (val, "--")):
+        axes.plot(*zip(*points, strict=True), style, color=arm_colour(arm)) if points else None
+    whole_epochs(axes)
+    axes.set(xlabel="epoch", ylabel="loss")
+
+
+def plot_validation(axes: Axes, curves: Sequence[Sequence[tuple[float, float]]]) -> None:
+    """Draw the validation top-1 (share of 1) over the epochs of every run, its best epoch marked."""
+    for arm, points in enumerate(curves):
+        if points:
+            style, marker = STYLES[arm % len(STYLES)]
+            epochs, top1 = zip(*points, strict=True)
+            axes.plot(epochs, 100 * np.array(top1), style, color=arm_colour(arm))
+            best = int(np.argmax(top1))
+            axes.plot(epochs[best], 100 * top1[best], marker, color=arm_colour(arm), markersize=6)
+    whole_epochs(axes)
+    axes.set(xlabel="epoch", ylabel="top-1, %")
+
+
+def whole_epochs(axes: Axes) -> None:
+    """Label whole epochs only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+
+
+def plot_long_tail(axes: Axes, counts: Integers, limits: Mapping[str, int]) -> None:
+    """Draw photos per landmark (C,), most first; ``limits`` names a bucket and its smallest count."""
+    ordered = np.sort(counts)[::-1]
+    ranks = np.arange(1, len(ordered) + 1)
+    axes.fill_between(ranks, 0.8, ordered, step="mid", color=arm_colour(0), alpha=0.25, linewidth=0)
+    axes.step(ranks, ordered, where="mid", color=arm_colour(0))
+    begin = 0
+    for bucket, smallest in limits.items():
+        end = int((ordered >= smallest).sum())
+        if end > begin:
+            axes.text((begin + end) / 2 + 0.5, 1.02, bucket, ha="center", transform=axes.get_xaxis_transform())
+        if 0 < end < len(ordered):
+            axes.axvline(end + 0.5, color=INK, linewidth=0.8, linestyle=":")
+        begin = max(begin, end)
+    axes.set(yscale="log", xlim=(0.5, len(ordered) + 0.5), ylim=(0.8, None))
+    label_counts(axes, "y")
+    axes.set(xlabel="landmark, most photos first", ylabel="reference photos")
+
+
+def plot_by_count(axes: Axes, counts: Floats, shares: Sequence[Floats]) -> None:
+    """Draw top-1 (share of 1) of every run over the number of reference photos, both (B,) for B groups."""
+    for arm, share in enumerate(shares):
+        style, marker = STYLES[arm % len(STYLES)]
+        axes.plot(counts, 100 * share, style, marker=marker, color=arm_colour(arm))
+    axes.set(xscale="log")
+    label_counts(axes, "x")
+    axes.set(xlabel="reference photos of the landmark", ylabel="top-1, %")
+
+
+def label_counts(axes: Axes, direction: str) -> None:
+    """Label a log axis with plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis = axes.yaxis if direction == "y" else axes.xaxis
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def plot_bars(
+    axes: Axes, groups: Sequence[str], values: Sequence[Sequence[float]], intervals: Sequence[Sequence[Interval]]
+) -> None:
+    """Draw bars of shares with their intervals: ``values[arm][group]``; an undefined one is left out."""
+    width = 0.8 / len(values)
+    for arm, shares in enumerate(values):
+        for place, (share, (low, high)) in enumerate(zip(shares, intervals[arm], strict=True)):
+            if np.isnan(share):
+                continue
+            middle = place - 0.4 + (arm + 0.5) * width
+            axes.bar(middle, 100 * share, 0.9 * width, color=arm_colour(arm))
+            axes.plot([middle, middle], [100 * low, 100 * high], color=INK, linewidth=1.2)
+    axes.set_xticks(range(len(groups)), groups)
+    axes.grid(visible=False, axis="x")
+    axes.set(ylabel="top-1, %", ylim=(0, 100))
+
+
+def plot_differences(axes: Axes, names: Sequence[str], differences: Sequence[Difference | None]) -> None:
+    """Draw differences in points with their intervals, one a line; None is the run they are taken against."""
+    axes.axvline(0, color=INK, linewidth=1)
+    for arm, difference in enumerate(differences):
+        if difference is None:
+            axes.plot(0, arm, "D", color=arm_colour(arm), markersize=7)
+            continue
+        filled = arm_colour(arm) if difference.excludes_zero else "none"
+        axes.plot([100 * bound for bound in difference.interval], [arm, arm], color=arm_colour(arm), linewidth=2.4)
+        axes.plot(
+            100 * difference.value, arm, "o", markersize=7, markeredgecolor=arm_colour(arm), markerfacecolor=filled
+        )
+    axes.set_yticks(range(len(names)), names)
+    axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="points")
+    axes.grid(visible=False, axis="y")
