@@ -108,7 +108,7 @@ def gap(
     ``Usage`` "Ignored" are to be left out of both. ``predictions`` gives (landmark, score). Raises
     :class:`DataError` for a prediction of a query that the solution does not have.
 
-    Weyand et al., Google Landmarks Dataset v2, CVPR 2020, equation 1.
+    Weyand et al., Google Landmarks Dataset v2, CVPR 2020, where it is called µAP.
     """
     unknown = predictions.keys() - solution.keys()
     if unknown:
