@@ -19,15 +19,19 @@ WORDS = {
     "gate": ("Gate", "Arch"),
     "wheel": ("Wheel", "Great Wheel"),
 }
-COLOURS = tuple(
-    "Amber Azure Copper Crimson Emerald Golden Grey Ivory Jade Ochre Old Pearl Red Rose Russet Saffron Silver Slate "
-    "Violet White".split()
+COLOURS = (
+    *("Amber", "Azure", "Copper", "Crimson", "Emerald", "Golden", "Grey", "Ivory", "Jade", "Ochre", "Old", "Pearl"),
+    *("Red", "Rose", "Russet", "Saffron", "Silver", "Slate", "Violet", "White"),
 )
-STARTS = tuple(
-    "Al Bar Cal Dor El Fen Gal Hav Il Jor Kar Lun Mor Nav Or Pel Quar Ros Sel Tal Ur Vel Wes Yar Zam".split()
+STARTS = (
+    *("Al", "Bar", "Cal", "Dor", "El", "Fen", "Gal", "Hav", "Il", "Jor", "Kar", "Lun", "Mor", "Nav", "Or", "Pel"),
+    *("Quar", "Ros", "Sel", "Tal", "Ur", "Vel", "Wes", "Yar", "Zam"),
 )
-MIDDLES = tuple("a e i o an ar en er im or ov un va vi".split())
-ENDS = tuple("ba dal dor field ford gard holm la lin mar mere na nia ra ro stad stein ta to ville".split())
+MIDDLES = ("a", "e", "i", "o", "an", "ar", "en", "er", "im", "or", "ov", "un", "va", "vi")
+ENDS = (
+    *("ba", "dal", "dor", "field", "ford", "gard", "holm", "la", "lin", "mar", "mere", "na", "nia", "ra", "ro"),
+    *("stad", "stein", "ta", "to", "ville"),
+)
 
 
 def invent_name(seed: int, kind: str) -> str:

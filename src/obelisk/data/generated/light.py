@@ -194,7 +194,8 @@ def times(first: Colour, second: Colour) -> Colour:
 
 def lit(colour: Colour, light: Light, *, facing: float = 0.5, far: float = 0.0) -> Colour:
     """Return how a colour looks: ``facing`` is the cosine to the sun, ``far`` the share lost to haze."""
-    red, green, blue = (
-        c * (a + s * max(0.0, facing)) for c, a, s in zip(colour, light.ambient, light.sunlight, strict=True)
-    )
-    return mix((min(1.0, red), min(1.0, green), min(1.0, blue)), light.haze, far)
+    ambient, sunlight, facing = light.ambient, light.sunlight, max(0.0, facing)
+    red = min(1.0, colour[0] * (ambient[0] + sunlight[0] * facing))
+    green = min(1.0, colour[1] * (ambient[1] + sunlight[1] * facing))
+    blue = min(1.0, colour[2] * (ambient[2] + sunlight[2] * facing))
+    return mix((red, green, blue), light.haze, far)

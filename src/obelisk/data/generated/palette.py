@@ -49,8 +49,8 @@ IRON = rgb(88, 92, 98)
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
     """Blend two colours; a ``share`` of 0 is the first, of 1 the second."""
-    red, green, blue = (a + (b - a) * share for a, b in zip(first, second, strict=True))
-    return (red, green, blue)
+    (r0, g0, b0), (r1, g1, b1) = first, second
+    return (r0 + (r1 - r0) * share, g0 + (g1 - g0) * share, b0 + (b1 - b0) * share)
 
 
 def vary(colour: Colour, chance: random.Random, amount: float = 0.05) -> Colour:
@@ -62,5 +62,10 @@ def vary(colour: Colour, chance: random.Random, amount: float = 0.05) -> Colour:
 
 def to_bytes(colour: Colour) -> tuple[int, int, int]:
     """Return a colour in 0 to 255, as drawing wants it."""
-    red, green, blue = (min(255, max(0, round(c * 255))) for c in colour)
-    return (red, green, blue)
+    red, green, blue = colour
+    return (to_byte(red), to_byte(green), to_byte(blue))
+
+
+def to_byte(value: float) -> int:
+    """Return a share of light in [0, 1] as 0 to 255."""
+    return 0 if value <= 0 else 255 if value >= 1 else int(value * 255 + 0.5)

@@ -35,14 +35,14 @@ def render_photo(landmark_seed: int, photo_index: int, size: int = 224) -> Image
 def choose_camera(landmark: Landmark, chance: random.Random, side: int) -> Camera:
     """Draw a viewpoint: mostly near one of the landmark's favourite ones, sometimes anywhere in reach."""
     reach = KINDS[landmark.kind].reach
-    azimuth = chance.gauss(chance.choice(landmark.favourites), 0.2)
-    if chance.random() < 0.2:
+    azimuth = chance.gauss(chance.choice(landmark.favourites), 0.28)
+    if chance.random() < 0.3:
         azimuth = chance.uniform(-reach, reach)
     azimuth = min(reach, max(-reach, azimuth))
     mesh = landmark.mesh
     extent = max(mesh.height, mesh.radius * (1.9 if reach < math.pi else 1.5))
     distance = extent * chance.uniform(1.5, 3.4)
-    fill = chance.choice((chance.uniform(0.42, 0.62), chance.uniform(0.6, 0.82), chance.uniform(0.8, 1.1)))
+    fill = chance.choice((chance.uniform(0.32, 0.55), chance.uniform(0.55, 0.82), chance.uniform(0.8, 1.25)))
     focal = fill * side * distance / extent
     height = extent * chance.choice((0.06, 0.08, 0.1, 0.14, 0.2, 0.35))
     base = side * chance.uniform(0.7, 0.9)
