@@ -108,6 +108,8 @@ class NeckSection(Section):
     """L2-normalise each pooled part of the descriptor first, so that no backbone or stage drowns another"""
     dropout: Share = 0.2
     """share of inputs silenced while training (dense: between its layers)"""
+    per_backbone: bool = False
+    """train one neck a backbone and concatenate their embeddings, instead of one neck on all descriptors"""
 
 
 class LossSection(Section):
@@ -192,6 +194,8 @@ class Recipe(Section):
             raise ValueError(f"loss.kind = {self.loss.kind!r} has nothing to train: set neck.kind = 'linear'")
         if self.classifier.kind == "softmax" and self.loss.kind != "softmax":
             raise ValueError("classifier.kind = 'softmax' needs loss.kind = 'softmax'")
+        if self.classifier.kind == "softmax" and self.neck.per_backbone:
+            raise ValueError("neck.per_backbone = true trains several softmax layers: set classifier.kind = 'knn'")
         if self.loss.kind == "triplet" and self.training.photos_per_landmark < 2:
             raise ValueError("loss.kind = 'triplet' needs training.photos_per_landmark of 2 or more")
         if self.training.photos_per_landmark > self.training.batch_size:

@@ -14,6 +14,7 @@ import typer
 import obelisk
 from obelisk.cli.console import errors
 from obelisk.cli.data import data_app
+from obelisk.cli.demo import demo
 from obelisk.cli.evaluate import compare, evaluate
 from obelisk.cli.gallery import gallery_app
 from obelisk.cli.recognize import recognize_command
@@ -47,6 +48,7 @@ def obelisk_command(
     """Name the landmark in a photo."""
 
 
+app.command()(demo)
 app.add_typer(data_app)
 app.command()(train)
 app.command()(evaluate)

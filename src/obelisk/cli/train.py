@@ -38,7 +38,7 @@ def train(
         run = train_run(loaded, catalog, out, resume=resume, progress=meter)
     for image_id, error in run.skipped.items():
         warn(f"left out {image_id}: {error}")
-    note(f"{loaded.name}: {len(run.landmarks)} landmarks, best epoch {run.best_epoch}")
+    note(f"{loaded.name}: {len(run.landmarks)} landmarks, best epoch {', '.join(map(str, run.best_epochs))}")
     result(str(out))
     if run.skipped:
         raise typer.Exit(1)

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from obelisk.data import Catalog
 from obelisk.evaluation.predictions import Predictions, collect_predictions
+from obelisk.gallery import nearest_rows
 from obelisk.recognition import recognize_embeddings
 
 Rows = NDArray[np.float32]
 
 TOP = 5
+RETRIEVED = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,18 +37,13 @@ class Embedded:
 def predict_by_neighbours(
     embedded: Embedded, catalog: Catalog, *, k: int = 3, vote: str = "weighted", made_by: str = ""
 ) -> Predictions:
-    """Let the k nearest reference photos vote for each query's landmark."""
+    """Let the k nearest reference photos vote for each query's landmark; keep the 100 nearest, for retrieval."""
     kept = readable(len(embedded.references), embedded.failed_references)
     asked = readable(len(embedded.queries), embedded.failed_queries)
     references = catalog.references[kept]
-    votes = recognize_embeddings(
-        embedded.queries[asked],
-        embedded.references[kept],
-        references["landmark_id"].to_numpy(),
-        k=k,
-        top=TOP,
-        vote=vote,
-    )
+    rows, queries = embedded.references[kept], embedded.queries[asked]
+    votes = recognize_embeddings(queries, rows, references["landmark_id"].to_numpy(), k=k, top=TOP, vote=vote)
+    nearest, similarities = nearest_rows(queries, rows, min(RETRIEVED, len(rows)))
     names = references["image_id"].to_numpy()
     answers = dict(zip(asked.tolist(), range(len(asked)), strict=True))
     places = range(len(embedded.queries))
@@ -56,8 +53,8 @@ def predict_by_neighbours(
         candidates=[votes.candidates[answers[q]].tolist() if q in answers else [] for q in places],
         scores=[votes.scores[answers[q]].tolist() if q in answers else [] for q in places],
         confidence=[float(votes.confidence[answers[q]]) if q in answers else 0.0 for q in places],
-        neighbours=[names[votes.neighbours[answers[q]]].tolist() if q in answers else [] for q in places],
-        similarities=[votes.similarities[answers[q]].tolist() if q in answers else [] for q in places],
+        neighbours=[names[nearest[answers[q]]].tolist() if q in answers else [] for q in places],
+        similarities=[similarities[answers[q]].tolist() if q in answers else [] for q in places],
         made_by=made_by,
     )
 

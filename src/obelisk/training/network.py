@@ -90,14 +90,40 @@ def build_neck(section: NeckSection, parts: Sequence[int], descriptors: Tensor |
     return Neck(nn.Sequential(first, nn.Dropout(section.dropout), linear), section.dimensions)
 
 
+class Necks(nn.Module):
+    """Necks side by side, each on its own slice of the descriptor: an ensemble in one embedding.
+
+    Descriptor (N, sum of ``widths``) → embedding (N, sum of the necks' D): unit embeddings, concatenated and scaled
+    to unit length again, so that the cosine of two photos is the mean of the members' cosines.
+    """
+
+    def __init__(self, necks: Sequence[Neck], widths: Sequence[int]) -> None:
+        super().__init__()
+        self.necks = nn.ModuleList(necks)
+        self.widths = list(widths)
+        self.dimensions = sum(neck.dimensions for neck in necks)
+
+    def forward(self, descriptors: Tensor) -> Tensor:
+        """Return the features of the only neck, as a softmax layer sees them, or the embeddings of several."""
+        if len(self.necks) == 1:
+            features: Tensor = self.necks[0](descriptors)
+            return features
+        slices = torch.split(descriptors, self.widths, dim=1)
+        return torch.cat([l2n(neck(part)) for neck, part in zip(self.necks, slices, strict=True)], dim=1)
+
+    def embed(self, descriptors: Tensor) -> Tensor:
+        """Return embeddings, (N, D), of unit length."""
+        return l2n(self(descriptors))
+
+
 class PhotoEmbedder(nn.Module):
     """The whole network of a bundle: photos (N, 3, H, W) → embeddings (N, D) of unit length."""
 
-    def __init__(self, backbones: Sequence[nn.Module], neck: Neck) -> None:
+    def __init__(self, backbones: Sequence[nn.Module], necks: Necks) -> None:
         super().__init__()
         self.backbones = nn.ModuleList(backbones)
-        self.neck = neck
+        self.necks = necks
 
     def forward(self, photos: Tensor) -> Tensor:
         """Concatenate what each frozen backbone sees, and embed it."""
-        return self.neck.embed(torch.cat([backbone(photos) for backbone in self.backbones], dim=1))
+        return self.necks.embed(torch.cat([backbone(photos) for backbone in self.backbones], dim=1))

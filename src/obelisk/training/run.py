@@ -36,7 +36,7 @@ from obelisk.training.curves import EpochLog, draw_curves, write_tensorboard
 from obelisk.training.export import check_export, to_onnx
 from obelisk.training.loop import Trained, TrainingPhotos, train_neck
 from obelisk.training.losses import Softmax
-from obelisk.training.network import Neck, PhotoEmbedder, build_neck
+from obelisk.training.network import Necks, PhotoEmbedder, build_neck
 
 CHECKED_PHOTOS = 24
 
@@ -51,7 +51,7 @@ class Run:
     folder: Path
     recipe: Recipe
     landmarks: tuple[int, ...]
-    best_epoch: int
+    best_epochs: tuple[int, ...]
     skipped: dict[str, str]
 
     @classmethod
@@ -64,7 +64,7 @@ class Run:
             folder=folder,
             recipe=load_recipe(str(folder / "recipe.toml")),
             landmarks=tuple(facts["landmarks"]),
-            best_epoch=facts["best_epoch"],
+            best_epochs=tuple(facts["best_epochs"]),
             skipped=facts["skipped"],
         )
 
@@ -95,9 +95,12 @@ def train_run(
     views = np.stack([plain[kept], *augment(recipe, backbones, [paths[place] for place in kept], progress)])
     landmarks, labels = np.unique(landmark_ids[kept], return_inverse=True)
     is_val = (catalog.references["split"] == "val").to_numpy()[kept]
-    parts = tuple(part for backbone in backbones for part in backbone.parts)
     log = EpochLog(out / "log.jsonl")
-    trained = fit(recipe, views, labels, is_val, parts, log=log, refit_log=EpochLog(out / "refit.jsonl"))
+    refit_log = EpochLog(out / "refit.jsonl")
+    trained = [
+        fit(recipe, views[:, :, columns], labels, is_val, parts, log=log, refit_log=refit_log)
+        for columns, parts in members_of(recipe, backbones)
+    ]
     names = catalog.references["image_id"]
     skipped = {names[place]: str(error) for place, error in failed.items()}
     examples = [paths[place] for place in kept[:: max(1, len(kept) // CHECKED_PHOTOS)]]
@@ -110,7 +113,7 @@ def train_run(
         "data": fingerprint_of_data(catalog),
         "landmarks": landmarks.tolist(),
         "photos": len(kept),
-        "best_epoch": trained.best_epoch,
+        "best_epochs": [member.best_epoch for member in trained],
         "skipped": skipped,
     }
     (out / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
@@ -197,6 +200,16 @@ def augment(
     ]
 
 
+def members_of(recipe: Recipe, backbones: Sequence[FrozenBackbone]) -> list[tuple[slice, tuple[int, ...]]]:
+    """Return, for each neck of the recipe, the columns of the descriptor that it sees and the parts in them."""
+    if not recipe.neck.per_backbone:
+        parts = tuple(part for backbone in backbones for part in backbone.parts)
+        return [(slice(0, sum(parts)), parts)]
+    ends = np.cumsum([sum(backbone.parts) for backbone in backbones]).tolist()
+    starts = [0, *ends[:-1]]
+    return [(slice(start, end), backbone.parts) for start, end, backbone in zip(starts, ends, backbones, strict=True)]
+
+
 def fit(
     recipe: Recipe,
     views: NDArray[np.float16],
@@ -230,18 +243,20 @@ def write_run(
     out: Path,
     recipe: Recipe,
     backbones: Sequence[FrozenBackbone],
-    trained: Trained,
+    trained: Sequence[Trained],
     landmarks: Sequence[int],
     examples: Sequence[Path],
 ) -> None:
     """Write the trained weights and the model bundle, and check the bundle against torch on a few photos."""
     from safetensors.torch import save_file
 
-    weights = {f"neck.{name}": tensor for name, tensor in trained.neck.state_dict().items()}
-    if isinstance(trained.loss, Softmax):
-        weights |= {f"loss.{name}": tensor for name, tensor in trained.loss.state_dict().items()}
+    columns = [columns for columns, _ in members_of(recipe, backbones)]
+    necks = Necks([member.neck for member in trained], [part.stop - part.start for part in columns])
+    weights = {f"necks.{name}": tensor for name, tensor in necks.state_dict().items()}
+    if isinstance(trained[0].loss, Softmax):
+        weights |= {f"loss.{name}": tensor for name, tensor in trained[0].loss.state_dict().items()}
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, out / "head.safetensors")
-    module = PhotoEmbedder([backbone.module for backbone in backbones], trained.neck).eval()
+    module = PhotoEmbedder([backbone.module for backbone in backbones], necks).eval()
     rule = backbones[0].bundle.input
     bundle = write_bundle(
         out / "model",
@@ -252,7 +267,7 @@ def write_run(
         resize=rule.resize,
         mean=rule.mean,
         std=rule.std,
-        dimensions=trained.neck.dimensions,
+        dimensions=necks.dimensions,
         whitening=recipe.neck.kind == "whitening" or recipe.neck.start == "whitening",
         licence=" AND ".join(sorted({backbone.licence for backbone in backbones})),
         data=f"backbones on {backbones[0].bundle.manifest.data}, neck on {len(landmarks)} landmarks",
@@ -281,11 +296,13 @@ class RunEmbedder:
 
         self.run = run
         self._backbones = load_backbones(run.recipe.backbone, run.recipe.photos, run.recipe.seed)
-        parts = tuple(part for backbone in self._backbones for part in backbone.parts)
-        self._neck: Neck = build_neck(run.recipe.neck, parts).eval()
+        members = members_of(run.recipe, self._backbones)
+        self._necks = Necks(
+            [build_neck(run.recipe.neck, parts) for _, parts in members], [sum(parts) for _, parts in members]
+        ).eval()
         weights = load_file(run.folder / "head.safetensors")
-        self._neck.load_state_dict(
-            {name.removeprefix("neck."): tensor for name, tensor in weights.items() if name.startswith("neck.")}
+        self._necks.load_state_dict(
+            {name.removeprefix("necks."): tensor for name, tensor in weights.items() if name.startswith("necks.")}
         )
         self._classifier = (
             (weights["loss.classifier.weight"], weights["loss.classifier.bias"])
@@ -299,7 +316,7 @@ class RunEmbedder:
         """Return embeddings (N, D) of unit length and the failures by place (their rows are meaningless)."""
         descriptors, failed = describe(self._backbones, paths, progress=progress)
         with torch.inference_mode():
-            blocks = [self._neck.embed(block.float()) for block in torch.split(torch.from_numpy(descriptors), 4096)]
+            blocks = [self._necks.embed(block.float()) for block in torch.split(torch.from_numpy(descriptors), 4096)]
         return torch.cat(blocks).numpy(), failed
 
     def classify(
@@ -312,7 +329,7 @@ class RunEmbedder:
         descriptors, failed = describe(self._backbones, paths, progress=progress)
         with torch.inference_mode():
             blocks = [
-                (self._neck(block.float()) @ weight.T + bias).softmax(dim=1)
+                (self._necks(block.float()) @ weight.T + bias).softmax(dim=1)
                 for block in torch.split(torch.from_numpy(descriptors), 4096)
             ]
         return torch.cat(blocks).numpy(), failed

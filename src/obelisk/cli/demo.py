@@ -1,0 +1,102 @@
+"""``obelisk demo``: the whole path, on photos that are made for it or on a dataset of yours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from obelisk.cli.console import Meter, note, require_extra, result, warn
+from obelisk.cli.evaluate import describe_run, predict, show_comparison
+
+if TYPE_CHECKING:
+    from obelisk.data import Catalog
+    from obelisk.gallery import Gallery
+    from obelisk.records import Recognition
+    from obelisk.training.run import Run
+
+ARMS = ("baseline_softmax", "proposed_triplet")
+SHOWN = 3
+
+
+def demo(
+    data: Annotated[
+        Path | None, typer.Option("--data", help="A dataset; left out, photos of made-up landmarks are rendered.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Where everything goes.")] = Path("obelisk-demo"),
+) -> None:
+    """Show the whole path: data, baseline and proposed recogniser, comparison, recognition, report.
+
+    Stages that are done already are not done again.
+    """
+    require_extra("train", module="torch", needed_for="the demo")
+    from obelisk.config import load_recipe
+    from obelisk.data import read_catalog
+    from obelisk.evaluation import compare_runs
+    from obelisk.evaluation.report import write_report
+    from obelisk.training.run import train_run
+
+    with Meter() as meter:
+        catalog = read_catalog(data or render_photos(out / "photos", meter))
+        known = catalog.select_known_queries().height
+        note(
+            f"{catalog.references.height} reference photos of {catalog.landmarks.height} landmarks,"
+            f" {known} queries of them and {catalog.queries.height - known} of none"
+        )
+        runs = []
+        for arm in ARMS:
+            note(f"training {arm}")
+            runs.append(
+                train_run(load_recipe(arm), catalog, out / "runs" / arm, resume=is_begun(out, arm), progress=meter)
+            )
+    for run in runs:
+        for image_id, error in run.skipped.items():
+            warn(f"left out {image_id}: {error}")
+    comparison = compare_runs([describe_run(run, predict(run, catalog)) for run in runs], catalog)
+    report = write_report(out / "report.html", comparison, catalog)
+    show_comparison(comparison)
+    recognise_some(runs[1], catalog, out)
+    result(f"report: {report}")
+
+
+def render_photos(folder: Path, meter: Meter) -> Path:
+    """Render the dataset of made-up landmarks, unless it is there."""
+    from obelisk.data.generated import generate_dataset
+
+    return generate_dataset(folder, progress=lambda done, total: meter("rendering photos", done, total))
+
+
+def is_begun(out: Path, arm: str) -> bool:
+    """Tell whether an earlier demo was stopped in the middle of this arm."""
+    folder = out / "runs" / arm
+    return (folder / "recipe.toml").is_file() and not (folder / "run.json").is_file()
+
+
+def recognise_some(run: Run, catalog: Catalog, out: Path) -> None:
+    """Build a gallery with a run's model, name the landmarks in a few queries, and draw them with their neighbours."""
+    from obelisk.evaluation.strip import draw_recognitions
+    from obelisk.gallery import build_gallery
+    from obelisk.recognition import Recognizer
+
+    gallery = build_gallery(out / "gallery", catalog, run.bundle).gallery
+    known = catalog.select_known_queries()
+    queries = known[:: max(1, known.height // SHOWN)][:SHOWN]
+    names = catalog.landmark_names()
+    answers = list(Recognizer.open(gallery).recognize(catalog.locate_photos(queries)))
+    for answer in answers:
+        result(f"{answer.photo}: {answer.landmark} (confidence {answer.confidence:.2f})")
+    picture = draw_recognitions(
+        out / "recognition.png",
+        answers,
+        [names.get(ids[0]) for ids in queries["landmark_ids"].to_list()],
+        neighbour_photos(answers, gallery, catalog),
+    )
+    result(f"picture: {picture}")
+
+
+def neighbour_photos(answers: Sequence[Recognition], gallery: Gallery, catalog: Catalog) -> list[list[Path]]:
+    """Return where the reference photos that each answer rests on lie."""
+    paths = dict(catalog.references.select("image_id", "path").iter_rows())
+    return [[catalog.root / paths[neighbour.id] for neighbour in answer.neighbours] for answer in answers]
