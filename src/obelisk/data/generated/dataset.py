@@ -6,7 +6,6 @@ import csv
 import hashlib
 import json
 import random
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from obelisk.data.generated.distractors import render_distractor
 from obelisk.data.generated.invented import invent_name, invent_place
-from obelisk.data.generated.landmark import KINDS, make_landmark
+from obelisk.data.generated.landmark import KINDS, kind_name
 from obelisk.data.generated.rendering import render_photo
 from obelisk.errors import DataError
 
@@ -98,7 +97,7 @@ def generate_dataset(
         (whole / RECORD_FILE).write_text(json.dumps(asdict(plan), indent=2) + "\n")
         if out.exists():
             out.rmdir()
-        shutil.move(whole, out)
+        whole.rename(out)
     return out
 
 
@@ -224,7 +223,13 @@ def write_tables(folder: Path, plan: Plan) -> None:
         folder / "landmarks.csv",
         ("landmark_id", "name", "supercategory", "area_level", "latitude", "longitude"),
         [
-            (key + 1, name, category(plan, key), 0, *invent_place(landmark_seed(plan, key)))
+            (
+                key + 1,
+                name,
+                KINDS[kind_name(landmark_seed(plan, key))].category,
+                0,
+                *invent_place(landmark_seed(plan, key)),
+            )
             for key, name in enumerate(names)
         ],
     )
@@ -235,18 +240,13 @@ def number(photo: PlannedPhoto) -> int:
     return -1 if photo.landmark is None else photo.landmark + 1
 
 
-def category(plan: Plan, landmark: int) -> str:
-    """Return the supercategory of a landmark."""
-    return KINDS[make_landmark(landmark_seed(plan, landmark)).kind].category
-
-
 def name_landmarks(plan: Plan) -> list[str]:
     """Return the names of all landmarks; a name that comes up again gets a numeral."""
     seen: dict[str, int] = {}
     names = []
     for landmark in range(plan.landmarks):
         seed = landmark_seed(plan, landmark)
-        name = invent_name(seed, make_landmark(seed).kind)
+        name = invent_name(seed, kind_name(seed))
         seen[name] = seen.get(name, 0) + 1
         names.append(name if seen[name] == 1 else f"{name} {seen[name]}")
     return names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 
 from obelisk.data.generated.mesh import Builder, Mesh, Surface, rectangle, ring
@@ -17,8 +16,9 @@ def domed_hall(chance: random.Random) -> Mesh:
     width, height = chance.uniform(0.9, 1.4), chance.uniform(0.3, 0.5)
     arched, columns = chance.random() < 0.6, chance.randint(4, 8)
     walls = b.box(0, 0, width, width * 0.7, 0, height, stone)
+    rows = chance.choice((1, 2))
     for wall in walls:
-        b.windows(wall, columns, chance.choice((1, 2)), GLASS, fill=0.42, arched=arched)
+        b.windows(wall, columns, rows, GLASS, fill=0.42, arched=arched)
         b.panel(wall, (0, 1), (0.9, 1), accent)
     b.start(0, 0, rank=2)
     radius = width * chance.uniform(0.2, 0.29)
@@ -100,8 +100,9 @@ def church(chance: random.Random) -> Mesh:
     width, length, height = chance.uniform(0.36, 0.52), chance.uniform(0.8, 1.2), chance.uniform(0.36, 0.55)
     b.start(0, 0.1)
     walls = b.box(0, 0.1, width, length, 0, height, stone)
+    bays = chance.choice((5, 6))
     for wall in (walls[1], walls[3]):
-        b.windows(wall, chance.choice((5, 6)), 1, GLASS, fill=0.4, arched=True)
+        b.windows(wall, bays, 1, GLASS, fill=0.4, arched=True)
     ridge = height + width * chance.uniform(0.5, 0.85)
     front = walls[0]
     b.gable(0, 0.1, width * 1.08, length * 1.02, height, ridge, roof, stone)
@@ -190,8 +191,9 @@ def temple(chance: random.Random) -> Mesh:
     b.start(rank=3)
     beam = chance.uniform(0.05, 0.1)
     walls = b.box(0, 0, width * 1.04, length * 1.03, z + height, z + height + beam, light)
+    frieze = vary(chance.choice(ACCENTS), chance)
     for wall in walls:
-        b.panel(wall, (0, 1), (0.4, 0.6), vary(chance.choice(ACCENTS), chance))
+        b.panel(wall, (0, 1), (0.4, 0.6), frieze)
     rise = width * chance.uniform(0.16, 0.3)
     b.gable(0, 0, width * 1.1, length * 1.06, z + height + beam, z + height + beam + rise, roof, stone)
     return b.build()
@@ -200,27 +202,25 @@ def temple(chance: random.Random) -> Mesh:
 def pyramid(chance: random.Random) -> Mesh:
     """Build a pyramid: smooth, of glass, or stepped with a stair and a shrine."""
     b = Builder()
-    stone, accent = (
-        vary(chance.choice((*STONES[:2], STONES[6], STONES[4], STONES[8])), chance),
-        vary(chance.choice(ACCENTS), chance),
-    )
+    stone = vary(chance.choice((*STONES[:2], STONES[4], STONES[6], STONES[8])), chance)
+    accent = vary(chance.choice(ACCENTS), chance)
     style = chance.choice(("smooth", "glass", "stepped", "stepped", "bent"))
     half = chance.uniform(0.55, 0.8)
     if style == "smooth":
-        height = half * chance.uniform(0.9, 1.3)
+        height, courses, tip = half * chance.uniform(0.9, 1.3), chance.choice((6, 9)), chance.choice((0.0, 0.5))
         walls = b.loft(ring(0, 0, half * 1.41, 4), [(0.0, 0.0)] * 4, 0, height, stone, lid=False)
         for wall in walls:
-            for course in range(1, chance.choice((6, 9))):
-                v = course / 9
+            for course in range(1, courses):
+                v = course / courses
                 b.panel(wall, (0, 1), (v, v + 0.012), mix(stone, SHADE, 0.25))
-            b.panel(wall, (0, 1), (0.84, 1), mix(stone, (1, 1, 1), chance.choice((0.0, 0.5))))
+            b.panel(wall, (0, 1), (0.84, 1), mix(stone, (1, 1, 1), tip))
             b.panel(wall, (0.46, 0.54), (0, 0.12), SHADE)
     elif style == "glass":
-        height = half * chance.uniform(0.8, 1.1)
+        height, panes = half * chance.uniform(0.8, 1.1), chance.choice((5, 7))
         tint = vary(rgb(120, 160, 186), chance)
         walls = b.loft(ring(0, 0, half * 1.41, 4), [(0.0, 0.0)] * 4, 0, height, mix(tint, SHADE, 0.3), lid=False)
         for wall in walls:
-            b.windows(wall, chance.choice((5, 7)), 7, tint, fill=0.84, span=(0, 0.98))
+            b.windows(wall, panes, 7, tint, fill=0.84, span=(0, 0.98))
     elif style == "bent":
         middle, bend = half * 0.62, half * chance.uniform(0.5, 0.8)
         b.loft(ring(0, 0, half * 1.41, 4), ring(0, 0, middle * 1.41, 4), 0, bend, stone, lid=False)
@@ -254,7 +254,7 @@ def add_steps(b: Builder, chance: random.Random, half: float, stone: Colour, acc
         if terrace % 2:
             for wall in walls:
                 b.panel(wall, (0, 1), (0.75, 1), accent)
-        wide = math.copysign(0.13, 1) * half / reach
+        wide = 0.13 * half / reach
         for wall in walls[:1]:
             b.panel(wall, (0.5 - wide, 0.5 + wide), (0, 1), mix(stone, (1, 1, 1), 0.35))
             b.panel(wall, (0.5 - wide, 0.5 + wide), (0.35, 0.55), mix(stone, SHADE, 0.3))

@@ -145,7 +145,7 @@ def make_landmark(seed: int) -> Landmark:
     amplitude, frequency and phase of the waves of which its hills are made.
     """
     chance = random.Random(f"landmark {seed}")
-    name = chance.choice(list(KINDS))
+    name = kind_name(seed)
     kind = KINDS[name]
     mesh = kind.build(chance)
     ground, backdrop = chance.choice(kind.grounds), chance.choice(kind.backdrops)
@@ -164,6 +164,11 @@ def make_landmark(seed: int) -> Landmark:
         tone=chance.uniform(-1, 1),
         snowy=not warm,
     )
+
+
+def kind_name(seed: int) -> str:
+    """Return the kind of a seed's landmark: in turn, so that a dataset, whose seeds are consecutive, has all alike."""
+    return list(KINDS)[seed % len(KINDS)]
 
 
 def plant(chance: random.Random, mesh: Mesh, *, warm: bool) -> tuple[Tree, ...]:

@@ -56,8 +56,9 @@ def tower(chance: random.Random) -> Mesh:
     z = 0.0
     if base:
         walls = b.box(0, 0, radius * chance.uniform(3, 6), radius * 3, 0, base, vary(stone, chance))
+        bays = chance.randint(4, 7)
         for wall in walls:
-            b.windows(wall, chance.randint(4, 7), 1, GLASS, arched=True)
+            b.windows(wall, bays, 1, GLASS, arched=True)
         z = base
     heights = [chance.uniform(0.6, 1.2) * 1.3 / storeys for _ in range(storeys)]
     columns, rows, arched = chance.randint(1, 3), chance.randint(1, 4), chance.random() < 0.5
@@ -91,7 +92,7 @@ def dress(b: Builder, walls: list[Wall], columns: int, rows: int, band: Colour |
 
 
 def lighthouse(chance: random.Random) -> Mesh:
-    """Build a lighthouse: a tapering shaft with rings or a spiral of colour, a gallery, a lantern."""
+    """Build a lighthouse: a tapering shaft with rings of colour, a gallery, a lantern."""
     b = Builder()
     white = vary(rgb(240, 236, 228), chance)
     colour = vary(chance.choice((rgb(190, 54, 46), rgb(44, 74, 122), rgb(52, 52, 56), rgb(206, 140, 50))), chance)
@@ -100,8 +101,8 @@ def lighthouse(chance: random.Random) -> Mesh:
     bands = chance.choice((1, 3, 4, 5, 6, 7))
     sides = chance.choice((8, 14, 14))
     if chance.random() < 0.6:
-        b.start(chance.choice((-1, 1)) * 0.42, 0.1)
         x = chance.choice((-0.42, 0.42))
+        b.start(x, 0.1)
         walls = b.box(x, 0.1, 0.4, 0.3, 0, 0.2, white)
         for wall in walls:
             b.windows(wall, 2, 1, GLASS)
@@ -155,8 +156,9 @@ def windmill(chance: random.Random) -> Mesh:
     b.start(0, -high * 2, layer=-1, axle=hub)
     length, breadth = chance.uniform(0.5, 0.62), chance.uniform(0.07, 0.11)
     cloth = vary(chance.choice((rgb(238, 226, 200), rgb(170, 60, 50), rgb(214, 204, 188))), chance)
-    for sail in range(chance.choice((4, 4, 4, 6))):
-        add_sail(b, hub, sail * math.pi / 2, length, breadth, cloth)
+    sails = chance.choice((4, 4, 4, 6))
+    for sail in range(sails):
+        add_sail(b, hub, sail * 2 * math.pi / sails, length, breadth, cloth)
     return b.build()
 
 
@@ -220,16 +222,18 @@ def obelisk(chance: random.Random) -> Mesh:
         z, width = z + 0.05, width * 0.84
     pedestal = chance.uniform(0.26, 0.38)
     walls = b.box(0, 0, pedestal, pedestal, z, z + 0.24, stone)
+    plaque = accent if chance.random() < 0.5 else mix(stone, SHADE, 0.3)
     for wall in walls:
-        b.panel(wall, (0.15, 0.85), (0.2, 0.8), accent if chance.random() < 0.5 else mix(stone, SHADE, 0.3))
+        b.panel(wall, (0.15, 0.85), (0.2, 0.8), plaque)
     z += 0.24
     height = chance.uniform(1.0, 1.5)
     thick = chance.uniform(0.07, 0.11)
     if chance.random() < 0.5:
         tip = ring(0, 0, thick * 0.66, 4)
         walls = b.loft(ring(0, 0, thick * 1.1, 4), tip, z, z + height, stone, lid=False)
+        every = chance.choice((1, 2))
         for wall in walls:
-            for v in range(2, 9, chance.choice((1, 2))):
+            for v in range(2, 9, every):
                 b.panel(wall, (0.3, 0.7), (v / 10, v / 10 + 0.05), mix(stone, SHADE, 0.35))
         b.loft(tip, [(0.0, 0.0)] * 4, z + height, z + height + 0.12, accent, lid=False)
         return b.build()
