@@ -20,6 +20,7 @@ from obelisk.errors import DataError
 Progress = Callable[[int, int], None]
 
 RECORD_FILE = "generated.json"
+CATEGORY_ADDRESS = "http://commons.wikimedia.org/wiki/Category:"
 FORMAT = 1
 JPEG_QUALITY = 88
 SEEDS_APART = 1_000_003
@@ -210,27 +211,24 @@ def write_tables(folder: Path, plan: Plan) -> None:
         ("id", "landmarks", "Usage"),
         [(p.id, "" if p.landmark is None else number(p), "Public") for p in photos if p.query],
     )
+    write_landmarks(folder, plan)
+
+
+def write_landmarks(folder: Path, plan: Plan) -> None:
+    """Write the tables that describe landmarks: GLDv2's Commons categories, and names, kinds and places."""
+    seeds = [landmark_seed(plan, landmark) for landmark in range(plan.landmarks)]
     names = name_landmarks(plan)
     write_csv(
         folder / "train_label_to_category.csv",
         ("landmark_id", "category"),
-        [
-            (key + 1, f"http://commons.wikimedia.org/wiki/Category:{name.replace(' ', '_')}")
-            for key, name in enumerate(names)
-        ],
+        [(key, f"{CATEGORY_ADDRESS}{name.replace(' ', '_')}") for key, name in enumerate(names, start=1)],
     )
     write_csv(
         folder / "landmarks.csv",
         ("landmark_id", "name", "supercategory", "area_level", "latitude", "longitude"),
         [
-            (
-                key + 1,
-                name,
-                KINDS[kind_name(landmark_seed(plan, key))].category,
-                0,
-                *invent_place(landmark_seed(plan, key)),
-            )
-            for key, name in enumerate(names)
+            (key, name, KINDS[kind_name(seed)].category, 0, *invent_place(seed))
+            for key, (name, seed) in enumerate(zip(names, seeds, strict=True), start=1)
         ],
     )
 
