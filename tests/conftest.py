@@ -1,12 +1,48 @@
-"""Every test gets a cache folder of its own session: nothing of the user's is read or written."""
+"""What the rooms' tests share: a cache folder of their own, a tiny dataset, and a run trained on it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from obelisk.config import Recipe
+from obelisk.data import read_catalog
+from obelisk.data.generated import generate_dataset
+from obelisk.training.run import Run, train_run
+
 
 @pytest.fixture(scope="session", autouse=True)
-def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing of the user's is read or written."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OBELISK_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six made-up landmarks at 64 px, in GLDv2's layout."""
+    return generate_dataset(
+        tmp_path_factory.mktemp("photos") / "tiny", landmarks=6, references=60, queries=18, distractors=6, size=64
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe() -> Recipe:
+    """A recipe that trains in a second: a backbone made for tests, with random weights."""
+    return Recipe.model_validate(
+        {
+            "name": "tiny",
+            "photos": {"size": 64},
+            "backbone": {"names": ["test_efficientnet"], "weights": "random", "stages": 2},
+            "views": {"count": 1},
+            "neck": {"dimensions": 16, "dropout": 0.0},
+            "training": {"epochs": 3, "batch_size": 16},
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_dataset: Path, tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The recipe trained on the dataset."""
+    return train_run(tiny_recipe, read_catalog(tiny_dataset), tmp_path_factory.mktemp("runs") / "tiny")

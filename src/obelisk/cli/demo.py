@@ -48,9 +48,8 @@ def demo(
         runs = []
         for arm in ARMS:
             note(f"training {arm}")
-            runs.append(
-                train_run(load_recipe(arm), catalog, out / "runs" / arm, resume=is_begun(out, arm), progress=meter)
-            )
+            folder = out / "runs" / arm
+            runs.append(train_run(load_recipe(arm), catalog, folder, resume=is_begun(folder), progress=meter))
     for run in runs:
         for image_id, error in run.skipped.items():
             warn(f"left out {image_id}: {error}")
@@ -68,9 +67,8 @@ def render_photos(folder: Path, meter: Meter) -> Path:
     return generate_dataset(folder, progress=lambda done, total: meter("rendering photos", done, total))
 
 
-def is_begun(out: Path, arm: str) -> bool:
-    """Tell whether an earlier demo was stopped in the middle of this arm."""
-    folder = out / "runs" / arm
+def is_begun(folder: Path) -> bool:
+    """Tell whether an earlier demo was stopped in the middle of this run."""
     return (folder / "recipe.toml").is_file() and not (folder / "run.json").is_file()
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from obelisk.embedding.bundle import Bundle, BundleManifest, write_bundle
+from obelisk.embedding.bundle import MODEL_FILE, Bundle, BundleManifest, write_bundle
 from obelisk.embedding.descriptors import DescriptorCache, Descriptors, View, cache_folder
 from obelisk.embedding.runtime import Embedded, Embedder, OnnxModel
 
 __all__ = [
+    "MODEL_FILE",
     "Bundle",
     "BundleManifest",
     "DescriptorCache",

@@ -30,7 +30,7 @@ R = TypeVar("R")
 class OnnxModel:
     """An ONNX graph with one input and one output, run by ONNX Runtime; safe to call from many threads."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, source: Path | bytes) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -38,13 +38,16 @@ class OnnxModel:
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), sess_options=options, providers=["CPUExecutionProvider"]
+                source if isinstance(source, bytes) else str(source),
+                sess_options=options,
+                providers=["CPUExecutionProvider"],
             )
         except Exception as error:
             # ONNX Runtime's exceptions share no public base class.
             reason = str(error).splitlines()[0]
+            where = "" if isinstance(source, bytes) else source
             raise ModelError(
-                f"the network cannot be run: {reason}", where=path, fix="export or copy it again"
+                f"the network cannot be run: {reason}", where=where, fix="export or copy it again"
             ) from error
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name

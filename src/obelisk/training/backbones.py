@@ -72,22 +72,28 @@ class PooledBackbone(nn.Module):
         # Earlier stages are taken from timm's feature_info; its last entry is the input of the final map.
         self.indices = list(range(len(network.feature_info)))[len(network.feature_info) - stages + 1 :]
 
+    def pool_stages(self, photos: Tensor) -> list[Tensor]:
+        """Return the pooled feature map of each stage, (N, D_stage)."""
+        if not self.indices:
+            return [self.pool(self.network.forward_features(photos))]
+        last, earlier = self.network.forward_intermediates(photos, indices=self.indices)
+        return [self.pool(maps) for maps in (*earlier, last)]
+
     def forward(self, photos: Tensor) -> Tensor:
         """Return the descriptors."""
-        if not self.indices:
-            return self.pool(self.network.forward_features(photos))
-        last, earlier = self.network.forward_intermediates(photos, indices=self.indices)
-        return torch.cat([self.pool(maps) for maps in (*earlier, last)], dim=1)
+        return torch.cat(self.pool_stages(photos), dim=1)
 
     def measure_parts(self, size: int) -> tuple[int, ...]:
-        """Return the length of each pooled part."""
-        widths: list[int] = []
-        pool = self.pool
-        self.pool = lambda maps: widths.append(maps.shape[1]) or pool(maps)  # type: ignore[func-returns-value]
+        """Return the length of each pooled part; raises ModelError for a network without feature maps (N, D, H, W)."""
         with torch.inference_mode():
-            self(torch.zeros(1, 3, size, size))
-        self.pool = pool
-        return tuple(widths)
+            maps = self.network.forward_features(torch.zeros(1, 3, size, size))
+            if maps.ndim != 4 or maps.shape[1] != self.network.num_features:
+                shape = tuple(maps.shape)
+                raise ModelError(
+                    f"`{self.network.pretrained_cfg['architecture']}` gives no feature map to pool, but {shape}",
+                    fix="choose a convolutional backbone",
+                )
+            return tuple(pooled.shape[1] for pooled in self.pool_stages(torch.zeros(1, 3, size, size)))
 
 
 @dataclass(frozen=True, kw_only=True)

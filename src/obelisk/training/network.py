@@ -116,6 +116,18 @@ class Necks(nn.Module):
         return l2n(self(descriptors))
 
 
+class UnitRows(nn.Module):
+    """A module whose rows are scaled to unit length: necks as they are exported."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return the module's rows, (N, D), of unit length."""
+        return l2n(self.module(rows))
+
+
 class PhotoEmbedder(nn.Module):
     """The whole network of a bundle: photos (N, 3, H, W) → embeddings (N, D) of unit length."""
 

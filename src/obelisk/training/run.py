@@ -27,18 +27,18 @@ from numpy.typing import NDArray
 
 from obelisk.config import Recipe, load_recipe
 from obelisk.data import Catalog, find_near_duplicates, split_references
-from obelisk.embedding import Bundle, DescriptorCache, View, write_bundle
+from obelisk.embedding import MODEL_FILE, Bundle, DescriptorCache, View, write_bundle
 from obelisk.errors import DataError, ModelError, ObeliskError, PhotoError, RecipeError
 from obelisk.photos import prepare, read_photo
 from obelisk.training.augmentation import augmented_views
 from obelisk.training.backbones import FrozenBackbone, load_backbones
 from obelisk.training.curves import EpochLog, draw_curves, write_tensorboard
-from obelisk.training.export import check_export, to_onnx
+from obelisk.training.export import check_export, join_graphs, to_onnx
 from obelisk.training.loop import Trained, TrainingPhotos, train_neck
 from obelisk.training.losses import Softmax
-from obelisk.training.network import Necks, PhotoEmbedder, build_neck
+from obelisk.training.network import Necks, PhotoEmbedder, UnitRows, build_neck
 
-CHECKED_PHOTOS = 24
+CHECKED_PHOTOS = 16
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many are done, and how many there are."""
@@ -258,9 +258,14 @@ def write_run(
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, out / "head.safetensors")
     module = PhotoEmbedder([backbone.module for backbone in backbones], necks).eval()
     rule = backbones[0].bundle.input
-    bundle = write_bundle(
+    network = join_graphs(
+        [(backbone.bundle.folder / MODEL_FILE).read_bytes() for backbone in backbones],
+        to_onnx(UnitRows(necks), torch.zeros(2, sum(necks.widths)), "descriptors", "embedding"),
+    )
+    check_export(network, module, [prepare(read_photo(path, min_side=rule.size), rule) for path in examples])
+    write_bundle(
         out / "model",
-        network=to_onnx(module, torch.zeros(2, 3, rule.size, rule.size), "photos", "embedding"),
+        network=network,
         card=write_card(recipe, backbones, len(landmarks)),
         name=recipe.name,
         size=rule.size,
@@ -272,8 +277,6 @@ def write_run(
         licence=" AND ".join(sorted({backbone.licence for backbone in backbones})),
         data=f"backbones on {backbones[0].bundle.manifest.data}, neck on {len(landmarks)} landmarks",
     )
-    pixels = [prepare(read_photo(path, min_side=rule.size), rule) for path in examples]
-    check_export(bundle.folder / "model.onnx", module, pixels)
 
 
 def write_card(recipe: Recipe, backbones: Sequence[FrozenBackbone], landmarks: int) -> str:

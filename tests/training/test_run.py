@@ -1,0 +1,164 @@
+"""A run from photos to a bundle: its files, its repeatability, and the folders it refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from obelisk.config import Recipe
+from obelisk.data import read_catalog
+from obelisk.embedding import Bundle, DescriptorCache, Embedder
+from obelisk.errors import ModelError, ObeliskError, RecipeError
+from obelisk.training.run import Run, RunEmbedder, train_run
+
+WHOLE = ["curves.png", "head.safetensors", "log.jsonl", "model", "recipe.toml", "refit.jsonl", "run.json"]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_run_holds_what_its_page_says(tiny_run: Run, tiny_recipe: Recipe) -> None:
+    assert sorted(path.name for path in tiny_run.folder.iterdir() if path.name != "tensorboard") == WHOLE
+    assert tiny_run.recipe == tiny_recipe
+    assert len(tiny_run.landmarks) == 6
+    epochs = [json.loads(line) for line in (tiny_run.folder / "log.jsonl").read_text().splitlines()]
+    assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3]
+    assert all(epoch["val_top1"] is not None and epoch["val_loss"] is not None for epoch in epochs)
+    refit = (tiny_run.folder / "refit.jsonl").read_text().splitlines()
+    assert [len(refit)] == list(tiny_run.best_epochs)
+
+
+def test_the_bundle_embeds_as_the_run_does(tiny_run: Run, tiny_dataset: Path) -> None:
+    paths = sorted((tiny_dataset / "test").rglob("*.jpg"))
+    through_cache, failed = RunEmbedder(tiny_run).embed(paths)
+    photos = list(Embedder(tiny_run.bundle).embed(paths))
+    assert not failed
+    assert [photo.path for photo in photos] == paths
+    rows = np.stack([photo.embedding for photo in photos if photo.embedding is not None])
+    # Cached descriptors are float16, the bundle computes in float32.
+    assert (rows * through_cache).sum(axis=1).min() > 0.9999
+    assert np.allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-5)
+
+
+def test_one_seed_gives_equal_bytes_also_with_an_empty_cache(
+    tiny_run: Run, tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OBELISK_CACHE", str(tmp_path / "cache"))
+    again = train_run(tiny_recipe, read_catalog(tiny_dataset), tmp_path / "again")
+    assert files_of(again.folder) == files_of(tiny_run.folder)
+
+
+def test_another_seed_gives_other_weights(
+    tiny_run: Run, tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    other = train_run(tiny_recipe.model_copy(update={"seed": 1}), read_catalog(tiny_dataset), tmp_path / "other")
+    assert files_of(other.folder)["head.safetensors"] != files_of(tiny_run.folder)["head.safetensors"]
+
+
+def test_a_second_head_on_the_same_backbone_computes_no_descriptor(
+    tiny_run: Run, tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Embedder, pixels: object) -> None:
+        raise AssertionError("a descriptor was computed again")
+
+    monkeypatch.setattr(Embedder, "embed_pixels", refuse)
+    softmax = tiny_recipe.model_copy(
+        update={
+            "neck": tiny_recipe.neck.model_copy(update={"kind": "dense"}),
+            "loss": tiny_recipe.loss.model_copy(update={"kind": "softmax"}),
+            "classifier": tiny_recipe.classifier.model_copy(update={"kind": "softmax"}),
+        }
+    )
+    run = train_run(softmax, read_catalog(tiny_dataset), tmp_path / "softmax")
+    probabilities, _ = RunEmbedder(run).classify(sorted((tiny_dataset / "train").rglob("*.jpg")))
+    assert probabilities.shape == (60, 6)
+    assert np.allclose(probabilities.sum(axis=1), 1.0, atol=1e-5)
+    with pytest.raises(ObeliskError, match="no softmax layer"):
+        RunEmbedder(tiny_run).classify([])
+
+
+def test_necks_side_by_side_average_the_cosines_of_their_members(
+    tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    both = tiny_recipe.model_copy(
+        update={
+            "backbone": tiny_recipe.backbone.model_copy(
+                update={"names": ("test_efficientnet", "test_efficientnet_ln")}
+            ),
+            "neck": tiny_recipe.neck.model_copy(update={"per_backbone": True}),
+        }
+    )
+    run = train_run(both, read_catalog(tiny_dataset), tmp_path / "both")
+    rows, _ = RunEmbedder(run).embed(sorted((tiny_dataset / "test").rglob("*.jpg")))
+    assert rows.shape[1] == run.bundle.dimensions == 32
+    first, second = rows[:, :16] * np.sqrt(2), rows[:, 16:] * np.sqrt(2)
+    assert np.allclose(np.linalg.norm(first, axis=1), 1.0, atol=1e-5)
+    assert np.allclose(rows @ rows.T, (first @ first.T + second @ second.T) / 2, atol=1e-5)
+
+
+def test_a_photo_that_cannot_be_read_is_named_and_left_out(
+    tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    catalog = read_catalog(tiny_dataset)
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("not a photo")
+    references = catalog.references.with_columns(
+        path=catalog.references["path"].scatter(3, str(broken))  # an absolute path stands for itself
+    )
+    import dataclasses
+
+    run = train_run(tiny_recipe, dataclasses.replace(catalog, references=references), tmp_path / "run")
+    (image_id, error), *others = run.skipped.items()
+    assert image_id == references["image_id"][3]
+    assert "broken.jpg" in error
+    assert not others
+
+
+def test_a_finished_run_is_returned_as_it_is(tiny_run: Run, tiny_recipe: Recipe, tiny_dataset: Path) -> None:
+    before = (tiny_run.folder / "run.json").stat().st_mtime_ns
+    train_run(tiny_recipe, read_catalog(tiny_dataset), tiny_run.folder)
+    assert (tiny_run.folder / "run.json").stat().st_mtime_ns == before
+
+
+def test_folders_that_are_not_for_this_run_are_refused_and_left_alone(
+    tiny_run: Run, tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    catalog = read_catalog(tiny_dataset)
+    other = tiny_recipe.model_copy(update={"seed": 7})
+    before = files_of(tiny_run.folder)
+    with pytest.raises(RecipeError, match=r"holds a run of another recipe.*choose another --out"):
+        train_run(other, catalog, tiny_run.folder)
+    assert files_of(tiny_run.folder) == before
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "recipe.toml").write_text(tiny_recipe.to_toml())
+    with pytest.raises(RecipeError, match="add --resume"):
+        train_run(tiny_recipe, catalog, unfinished)
+    with pytest.raises(RecipeError, match="unfinished run of another recipe"):
+        train_run(other, catalog, unfinished, resume=True)
+    assert train_run(tiny_recipe, catalog, unfinished, resume=True).landmarks == tiny_run.landmarks
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("mine")
+    with pytest.raises(RecipeError, match="not empty, and holds no run"):
+        train_run(tiny_recipe, catalog, foreign)
+    assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
+    with pytest.raises(RecipeError, match="no run to resume"):
+        train_run(tiny_recipe, catalog, tmp_path / "nothing", resume=True)
+    with pytest.raises(ModelError, match="not a finished run"):
+        Run.open(foreign)
+
+
+def test_the_cache_gives_the_same_rows_the_second_time_and_names_bad_photos(
+    tiny_run: Run, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    paths = [*sorted((tiny_dataset / "test").rglob("*.jpg"))[:5], tmp_path / "missing.jpg"]
+    bundle = Bundle.load(tiny_run.folder / "model")
+    cache = DescriptorCache(bundle, tmp_path)
+    first, second = cache.get(paths), cache.get(paths)
+    assert (first.computed, second.computed) == (5, 0)
+    assert np.array_equal(first.rows, second.rows)
+    assert list(first.failed) == list(second.failed) == [5]
+    assert "missing.jpg" in str(first.failed[5])
