@@ -10,7 +10,8 @@ from obelisk.config import Recipe
 from obelisk.data import read_catalog
 from obelisk.embedding import Bundle, DescriptorCache, Embedder
 from obelisk.errors import ModelError, ObeliskError, RecipeError
-from obelisk.training.run import Run, RunEmbedder, train_run
+from obelisk.training.run import Run, RunEmbedder
+from obelisk.training.train import train_run
 
 WHOLE = ["curves.png", "head.safetensors", "log.jsonl", "model", "recipe.toml", "refit.jsonl", "run.json"]
 

@@ -36,7 +36,7 @@ def demo(
     from obelisk.data import read_catalog
     from obelisk.evaluation import compare_runs
     from obelisk.evaluation.report import write_report
-    from obelisk.training.run import train_run
+    from obelisk.training.train import train_run
 
     with Meter() as meter:
         catalog = read_catalog(data or render_photos(out / "photos", meter))

@@ -29,7 +29,7 @@ def train(
 
     loaded = load_recipe(recipe, overrides or ())
     require_extra("train", module="torch", needed_for="training")
-    from obelisk.training.run import train_run
+    from obelisk.training.train import train_run
 
     catalog = read_catalog(data)
     for remark in catalog.notes:

@@ -1,4 +1,4 @@
-"""A run: one recipe trained on one dataset, in one folder.
+"""A run on disk: what training leaves in its folder, and how it is used again.
 
 ::
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,22 +26,12 @@ import torch
 from numpy.typing import NDArray
 
 from obelisk.config import Recipe, load_recipe
-from obelisk.data import Catalog, find_near_duplicates, split_references
-from obelisk.embedding import MODEL_FILE, Bundle, DescriptorCache, View, write_bundle
-from obelisk.errors import DataError, ModelError, ObeliskError, PhotoError, RecipeError
-from obelisk.photos import prepare, read_photo
-from obelisk.training.augmentation import augmented_views
+from obelisk.data import Catalog
+from obelisk.embedding import Bundle
+from obelisk.errors import ModelError, ObeliskError, PhotoError, RecipeError
 from obelisk.training.backbones import FrozenBackbone, load_backbones
-from obelisk.training.curves import EpochLog, draw_curves, write_tensorboard
-from obelisk.training.export import check_export, join_graphs, to_onnx
-from obelisk.training.loop import Trained, TrainingPhotos, train_neck
-from obelisk.training.losses import Softmax
-from obelisk.training.network import Necks, PhotoEmbedder, UnitRows, build_neck
-
-CHECKED_PHOTOS = 16
-
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how many are done, and how many there are."""
+from obelisk.training.describe import Progress, describe
+from obelisk.training.network import Necks, build_neck
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,54 +64,8 @@ class Run:
         return Bundle.load(self.folder / "model")
 
 
-def train_run(
-    recipe: Recipe, catalog: Catalog, out: Path, *, resume: bool = False, progress: Progress = lambda *_: None
-) -> Run:
-    """Train a recipe on the reference photos of a catalog, and export its model.
-
-    A finished run of the same recipe and data is returned as it is; an unfinished one needs ``resume``.
-    Raises RecipeError for a folder of another recipe, DataError for data that cannot be trained on.
-    """
-    if finished := claim_folder(recipe, catalog, out, resume=resume):
-        return finished
-    catalog = split_for_validation(recipe, catalog)
-    backbones = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
-    paths = [catalog.root / path for path in catalog.references["path"]]
-    landmark_ids = catalog.references["landmark_id"].to_numpy()
-    plain, failed = describe(backbones, paths, progress=progress)
-    kept = np.array([place for place in range(len(paths)) if place not in failed], np.int64)
-    if not len(kept):
-        raise DataError("none of the reference photos could be read", where=catalog.root, fix="obelisk data check DIR")
-    views = np.stack([plain[kept], *augment(recipe, backbones, [paths[place] for place in kept], progress)])
-    landmarks, labels = np.unique(landmark_ids[kept], return_inverse=True)
-    is_val = (catalog.references["split"] == "val").to_numpy()[kept]
-    log = EpochLog(out / "log.jsonl")
-    refit_log = EpochLog(out / "refit.jsonl")
-    trained = [
-        fit(recipe, views[:, :, columns], labels, is_val, parts, log=log, refit_log=refit_log)
-        for columns, parts in members_of(recipe, backbones)
-    ]
-    names = catalog.references["image_id"]
-    skipped = {names[place]: str(error) for place, error in failed.items()}
-    examples = [paths[place] for place in kept[:: max(1, len(kept) // CHECKED_PHOTOS)]]
-    write_run(out, recipe, backbones, trained, landmarks.tolist(), examples)
-    if log.epochs:
-        draw_curves(out / "curves.png", log.epochs, recipe.name)
-        write_tensorboard(out / "tensorboard", log.epochs)
-    facts = {
-        "recipe": recipe.fingerprint,
-        "data": fingerprint_of_data(catalog),
-        "landmarks": landmarks.tolist(),
-        "photos": len(kept),
-        "best_epochs": [member.best_epoch for member in trained],
-        "skipped": skipped,
-    }
-    (out / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
-    return Run.open(out)
-
-
-def claim_folder(recipe: Recipe, catalog: Catalog, out: Path, *, resume: bool) -> Run | None:
-    """Make the run's folder with its recipe in it, or return the finished run that is already there."""
+def find_finished(recipe: Recipe, catalog: Catalog, out: Path, *, resume: bool) -> Run | None:
+    """Return the finished run that is already in the folder, None if it may be trained there; refuse other folders."""
     written = out / "recipe.toml"
     if (out / "run.json").is_file():
         facts = json.loads((out / "run.json").read_text())
@@ -138,22 +82,13 @@ def claim_folder(recipe: Recipe, catalog: Catalog, out: Path, *, resume: bool) -
         raise RecipeError("is not empty, and holds no run", where=out, fix="choose another --out")
     elif resume:
         raise RecipeError("holds no run to resume", where=out, fix="leave out --resume")
-    out.mkdir(parents=True, exist_ok=True)
-    written.write_text(recipe.to_toml())
     return None
 
 
-def split_for_validation(recipe: Recipe, catalog: Catalog) -> Catalog:
-    """Carve validation photos from the references, unless the dataset's manifest has done it.
-
-    Near-duplicates never stand on both sides.
-    """
-    if (catalog.references["split"] == "val").any() or recipe.data.validation_share == 0:
-        return catalog
-    found = find_near_duplicates(catalog.root, catalog.references)
-    return split_references(
-        catalog, validation_share=recipe.data.validation_share, seed=recipe.seed, groups=found.groups
-    )
+def begin_folder(recipe: Recipe, out: Path) -> None:
+    """Make the run's folder with its recipe in it: from now on it is this run's."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "recipe.toml").write_text(recipe.to_toml())
 
 
 def fingerprint_of_data(catalog: Catalog) -> str:
@@ -165,41 +100,6 @@ def fingerprint_of_data(catalog: Catalog) -> str:
     return digest.hexdigest()
 
 
-def describe(
-    backbones: Sequence[FrozenBackbone],
-    paths: Sequence[Path],
-    *,
-    view: View | None = None,
-    view_name: str = "plain",
-    progress: Progress = lambda *_: None,
-) -> tuple[NDArray[np.float16], dict[int, PhotoError]]:
-    """Return the descriptors (N, D_in) of one view of each photo, all backbones side by side, and the failures."""
-    blocks: list[NDArray[np.float16]] = []
-    failed: dict[int, PhotoError] = {}
-    for backbone in backbones:
-        what = f"descriptors of {backbone.bundle.name}, {view_name.split('-')[0]} view"
-        found = DescriptorCache(backbone.bundle).get(
-            paths,
-            view=view,
-            view_name=view_name,
-            progress=lambda done, what=what: progress(what, done, len(paths)),  # type: ignore[misc]
-        )
-        # The cache keeps float16, so nothing is lost here.
-        blocks.append(found.rows.astype(np.float16))
-        failed |= found.failed
-    return np.concatenate(blocks, axis=1), failed
-
-
-def augment(
-    recipe: Recipe, backbones: Sequence[FrozenBackbone], paths: Sequence[Path], progress: Progress
-) -> list[NDArray[np.float16]]:
-    """Return the descriptors of each augmented view that the recipe asks for."""
-    return [
-        describe(backbones, paths, view=view, view_name=view.name, progress=progress)[0]
-        for view in augmented_views(recipe.views, recipe.seed)
-    ]
-
-
 def members_of(recipe: Recipe, backbones: Sequence[FrozenBackbone]) -> list[tuple[slice, tuple[int, ...]]]:
     """Return, for each neck of the recipe, the columns of the descriptor that it sees and the parts in them."""
     if not recipe.neck.per_backbone:
@@ -208,87 +108,6 @@ def members_of(recipe: Recipe, backbones: Sequence[FrozenBackbone]) -> list[tupl
     ends = np.cumsum([sum(backbone.parts) for backbone in backbones]).tolist()
     starts = [0, *ends[:-1]]
     return [(slice(start, end), backbone.parts) for start, end, backbone in zip(starts, ends, backbones, strict=True)]
-
-
-def fit(
-    recipe: Recipe,
-    views: NDArray[np.float16],
-    labels: NDArray[np.int64],
-    is_val: NDArray[np.bool_],
-    parts: tuple[int, ...],
-    *,
-    log: EpochLog,
-    refit_log: EpochLog,
-) -> Trained:
-    """Find the best epoch on the validation photos, then refit on all."""
-    everything = TrainingPhotos(views=torch.from_numpy(views), landmarks=torch.from_numpy(labels))
-    counts = torch.bincount(everything.landmarks)
-    if recipe.loss.kind == "none" or not is_val.any():
-        return train_neck(recipe, everything, parts, counts, log=log)
-    train, val = torch.from_numpy(~is_val), torch.from_numpy(is_val)
-    chosen = train_neck(
-        recipe,
-        TrainingPhotos(views=everything.views[:, train], landmarks=everything.landmarks[train]),
-        parts,
-        counts,
-        validation=TrainingPhotos(views=everything.views[:1, val], landmarks=everything.landmarks[val]),
-        log=log,
-    )
-    if not recipe.data.refit:
-        return chosen
-    return train_neck(recipe, everything, parts, counts, stop_after=chosen.best_epoch, log=refit_log)
-
-
-def write_run(
-    out: Path,
-    recipe: Recipe,
-    backbones: Sequence[FrozenBackbone],
-    trained: Sequence[Trained],
-    landmarks: Sequence[int],
-    examples: Sequence[Path],
-) -> None:
-    """Write the trained weights and the model bundle, and check the bundle against torch on a few photos."""
-    from safetensors.torch import save_file
-
-    columns = [columns for columns, _ in members_of(recipe, backbones)]
-    necks = Necks([member.neck for member in trained], [part.stop - part.start for part in columns])
-    weights = {f"necks.{name}": tensor for name, tensor in necks.state_dict().items()}
-    if isinstance(trained[0].loss, Softmax):
-        weights |= {f"loss.{name}": tensor for name, tensor in trained[0].loss.state_dict().items()}
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, out / "head.safetensors")
-    module = PhotoEmbedder([backbone.module for backbone in backbones], necks).eval()
-    rule = backbones[0].bundle.input
-    network = join_graphs(
-        [(backbone.bundle.folder / MODEL_FILE).read_bytes() for backbone in backbones],
-        to_onnx(UnitRows(necks), torch.zeros(2, sum(necks.widths)), "descriptors", "embedding"),
-    )
-    check_export(network, module, [prepare(read_photo(path, min_side=rule.size), rule) for path in examples])
-    write_bundle(
-        out / "model",
-        network=network,
-        card=write_card(recipe, backbones, len(landmarks)),
-        name=recipe.name,
-        size=rule.size,
-        resize=rule.resize,
-        mean=rule.mean,
-        std=rule.std,
-        dimensions=necks.dimensions,
-        whitening=recipe.neck.kind == "whitening" or recipe.neck.start == "whitening",
-        licence=" AND ".join(sorted({backbone.licence for backbone in backbones})),
-        data=f"backbones on {backbones[0].bundle.manifest.data}, neck on {len(landmarks)} landmarks",
-    )
-
-
-def write_card(recipe: Recipe, backbones: Sequence[FrozenBackbone], landmarks: int) -> str:
-    """Return the model card: what it is, what it was made from, and how to make it again."""
-    names = ", ".join(backbone.bundle.name for backbone in backbones)
-    return (
-        f"# {recipe.name}\n\n"
-        f"Embeds photos of landmarks. Backbone: {names}, frozen, ImageNet weights"
-        f" ({', '.join(sorted({backbone.licence for backbone in backbones}))}).\n"
-        f"Neck: {recipe.neck.kind}, loss: {recipe.loss.kind}, trained on {landmarks} landmarks.\n\n"
-        f"The recipe, whole:\n\n```toml\n{recipe.to_toml()}```\n"
-    )
 
 
 class RunEmbedder:
