@@ -53,7 +53,7 @@ def demo(
     for run in runs:
         for image_id, error in run.skipped.items():
             warn(f"left out {image_id}: {error}")
-    comparison = compare_runs([describe_run(run, predict(run, catalog)) for run in runs], catalog)
+    comparison = compare_runs([describe_run(run, predict(run, catalog), run.recipe.name) for run in runs], catalog)
     report = write_report(out / "report.html", comparison, catalog)
     show_comparison(comparison)
     recognise_some(runs[1], catalog, out)

@@ -59,7 +59,9 @@ def compare(
 
     opened = [Run.open(run) for run in runs]
     catalog = read_catalog(data or remembered_data(opened))
-    comparison = compare_runs([describe_run(run, predict(run, catalog)) for run in opened], catalog)
+    names = name_apart(opened)
+    results = [describe_run(run, predict(run, catalog), name) for run, name in zip(opened, names, strict=True)]
+    comparison = compare_runs(results, catalog)
     if out:
         write_report(out, comparison, catalog)
         note(f"report: {out}")
@@ -124,14 +126,22 @@ def remembered_data(runs: list[Run]) -> Path:
     raise UsageError("none of the runs has been evaluated", fix="name the dataset with --data DIR")
 
 
-def describe_run(run: Run, predictions: Predictions) -> RunResult:
+def name_apart(runs: list[Run]) -> list[str]:
+    """Return a name for each run: its recipe's, or that of its folder where a recipe comes again."""
+    names: list[str] = []
+    for run in runs:
+        names.append(run.folder.name if run.recipe.name in names else run.recipe.name)
+    return names
+
+
+def describe_run(run: Run, predictions: Predictions, name: str) -> RunResult:
     """Put together what the comparison shows of a run."""
     from obelisk.evaluation import RunResult
 
     recipe = run.recipe
     log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
     return RunResult(
-        name=recipe.name,
+        name=name,
         title=recipe.title,
         recipe=recipe.summary(),
         predictions=predictions,

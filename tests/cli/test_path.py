@@ -1,0 +1,262 @@
+"""The whole path from the command line, and what each kind of bad input gets: one clear error, never a traceback."""
+
+import json
+import shutil
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from obelisk.cli.main import run
+from obelisk.config import Recipe
+from obelisk.training.run import Run
+
+Outcome = tuple[int, str, str]
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def obelisk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run the command line in this process; return exit code, stdout and stderr."""
+
+    def command(*words: object) -> Outcome:
+        monkeypatch.setattr("sys.argv", ["obelisk", *map(str, words)])
+        code = 0
+        try:
+            run()
+        except SystemExit as leaving:
+            code = int(leaving.code or 0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return code, out, err
+
+    return command
+
+
+@pytest.fixture
+def evaluated(tiny_run: Run, tmp_path: Path) -> Path:
+    """A copy of the trained run, to be written into."""
+    return Path(shutil.copytree(tiny_run.folder, tmp_path / "tiny"))
+
+
+def test_evaluate_writes_predictions_and_metrics_and_repeats_itself(
+    obelisk: Command, evaluated: Path, tiny_dataset: Path
+) -> None:
+    code, out, _ = obelisk("evaluate", evaluated, "--data", tiny_dataset, "--json")
+    metrics = json.loads(out)
+    assert code == 0
+    assert metrics["queries"] == 24
+    assert metrics["landmarks"] == 6
+    assert set(metrics) >= {"top1", "top5", "f1_macro", "f1_weighted", "gap", "auroc_distractors", "ece", "intervals"}
+    assert metrics["auroc_unknown"] is None
+    assert 0 < metrics["map100"] <= 1
+    assert metrics == {**json.loads((evaluated / "metrics.json").read_text()), "buckets": metrics["buckets"]}
+    written = (evaluated / "predictions.parquet").read_bytes(), (evaluated / "metrics.json").read_bytes()
+    (evaluated / "predictions.parquet").unlink()
+    assert obelisk("evaluate", evaluated, "--data", tiny_dataset)[0] == 0
+    assert written == ((evaluated / "predictions.parquet").read_bytes(), (evaluated / "metrics.json").read_bytes())
+
+
+def test_predictions_that_are_there_are_not_made_again(
+    obelisk: Command, evaluated: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = obelisk("evaluate", evaluated, "--data", tiny_dataset, "--json")
+    monkeypatch.setattr("obelisk.cli.evaluate.make_predictions", lambda *_: pytest.fail("predicted again"))
+    assert obelisk("evaluate", evaluated, "--data", tiny_dataset, "--json") == first
+
+
+def test_compare_writes_one_page_and_names_the_winner(
+    obelisk: Command, evaluated: Path, tiny_dataset: Path, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "frozen.toml"
+    frozen = tiny_recipe.to_toml().replace('"tiny"', '"frozen"').replace('kind = "linear"', 'kind = "identity"')
+    recipe.write_text(frozen.replace('kind = "arcface"', 'kind = "none"'))
+    assert obelisk("train", recipe, "--data", tiny_dataset, "--out", tmp_path / "frozen")[0] == 0
+    page = tmp_path / "report.html"
+    code, out, _ = obelisk("compare", evaluated, tmp_path / "frozen", "--data", tiny_dataset, "--out", page, "--json")
+    assert code == 0
+    comparison = json.loads(out)
+    assert {entry["run"] for entry in comparison["runs"]} == {"tiny", "frozen"}
+    assert comparison["headline"].startswith(comparison["best"])
+    text = page.read_text(encoding="utf-8")
+    assert comparison["headline"].split(":")[0] in text
+    # One file, whole in itself: nothing is fetched from anywhere.
+    assert 'src="http' not in text
+    assert 'href="http' not in text
+
+
+def test_a_run_can_be_compared_with_another_of_the_same_recipe(
+    obelisk: Command, evaluated: Path, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(evaluated, tmp_path / "again")
+    code, out, _ = obelisk("compare", evaluated, tmp_path / "again", "--data", tiny_dataset, "--json")
+    assert code == 0
+    assert [entry["run"] for entry in json.loads(out)["runs"]] == ["tiny", "again"]
+
+
+def test_a_trained_model_makes_a_gallery_that_recognises(
+    obelisk: Command, tiny_run: Run, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    gallery = tmp_path / "gallery"
+    assert obelisk("gallery", "build", gallery, "--data", tiny_dataset, "--model", tiny_run.folder)[0] == 0
+    photos = sorted((tiny_dataset / "train").rglob("*.jpg"))[:4]
+    code, out, _ = obelisk("recognize", *photos, "--gallery", gallery, "--json")
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    # Reference photos are their own nearest neighbours.
+    assert [answer["neighbours"][0]["id"] for answer in answers] == [photo.stem for photo in photos]
+    code, out, err = obelisk("recognize", photos[0], "--gallery", gallery, "--k", 1000)
+    assert (code, out) == (2, "")
+    assert "1000" in err
+    assert "60" in err
+
+
+def png_header(width: int, height: int) -> bytes:
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("text.jpg", b"I am no photo", "text.jpg"),
+        ("huge.png", png_header(60_000, 60_000) + b"\x00" * 64, "huge.png"),
+        ("empty.jpg", b"", "empty.jpg"),
+    ],
+)
+def test_a_bad_photo_is_named_and_the_others_are_answered(
+    obelisk: Command, tiny_run: Run, tiny_dataset: Path, tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    gallery = tmp_path / "gallery"
+    obelisk("gallery", "build", gallery, "--data", tiny_dataset, "--model", tiny_run.folder)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / name).write_bytes(content)
+    shutil.copy(next((tiny_dataset / "test").rglob("*.jpg")), folder / "zz.jpg")
+    code, out, err = obelisk("recognize", folder, "--gallery", gallery, "--json")
+    bad, good = (json.loads(line) for line in out.splitlines())
+    assert code == 1
+    assert said in err
+    assert bad["error"]
+    assert (bad["landmark"], bad["confidence"], bad["candidates"]) == (None, 0.0, [])
+    assert good["error"] is None
+    assert good["landmark"]
+
+
+BAD: list[tuple[str, Sequence[str], str]] = [
+    ("a dataset that is not there", ("train", "arcface", "--data", "{tmp}/nothing", "--out", "{tmp}/new"), "nothing"),
+    ("an empty folder", ("train", "arcface", "--data", "{tmp}/empty", "--out", "{tmp}/new"), "empty"),
+    (
+        "a recipe that is not there",
+        ("train", "arcfase", "--data", "{data}", "--out", "{tmp}/new"),
+        "did you mean `arcface`?",
+    ),
+    (
+        "a typo in a key",
+        ("train", "arcface", "--data", "{data}", "--out", "{tmp}/new", "--set", "loss.margn=0.2"),
+        "unknown key `loss.margn`, did you mean `margin`?",
+    ),
+    (
+        "a wrong value and another",
+        (
+            "train",
+            "arcface",
+            "--data",
+            "{data}",
+            "--out",
+            "{tmp}/new",
+            "--set",
+            "loss.scale=-1",
+            "--set",
+            "photos.size=2",
+        ),
+        "`loss.scale` = -1",
+    ),
+    (
+        "an unknown backbone",
+        ("train", "arcface", "--data", "{data}", "--out", "{tmp}/new", "--set", 'backbone.names=["resnet5O"]'),
+        "did you mean `resnet50`?",
+    ),
+    ("a run of another recipe", ("train", "arcface", "--data", "{data}", "--out", "{run}"), "another recipe"),
+    ("no run at all", ("evaluate", "{tmp}/empty", "--data", "{data}"), "not a finished run"),
+    ("runs never evaluated and no data", ("compare", "{run}"), "--data DIR"),
+    ("an unknown command", ("recognise",), "recognise"),
+    ("no gallery", ("recognize", "{data}"), "--gallery"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+def test_a_users_mistake_gets_one_error_and_leaves_nothing_behind(
+    obelisk: Command, tiny_run: Run, tiny_dataset: Path, tmp_path: Path, words: Sequence[str], said: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    places = {"tmp": tmp_path, "data": tiny_dataset, "run": tiny_run.folder}
+    code, out, err = obelisk(*(word.format(**places) for word in words))
+    assert (code, out) == (2, "")
+    assert said in err
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_several_mistakes_in_a_recipe_are_told_together(obelisk: Command, tiny_dataset: Path, tmp_path: Path) -> None:
+    words = ("--set", "loss.scale=-1", "--set", "photos.sise=224", "--set", "neck.kind=round")
+    code, _, err = obelisk("train", "arcface", "--data", tiny_dataset, "--out", tmp_path / "new", *words)
+    assert code == 2
+    for said in ("`loss.scale` = -1", "did you mean `size`?", "`neck.kind` = 'round'"):
+        assert said in err
+
+
+def test_a_missing_column_is_named_with_its_file(obelisk: Command, tiny_dataset: Path, tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(tiny_dataset, tmp_path / "broken"))
+    table = broken / "metadata" / "train.csv"
+    table.write_text(table.read_text().replace("landmark_id", "label", 1))
+    code, _, err = obelisk("train", "arcface", "--data", broken, "--out", tmp_path / "new")
+    assert code == 2
+    assert "train.csv" in err
+    assert "landmark_id" in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_landmark_with_one_photo_trains_and_stays_a_reference(
+    obelisk: Command, tiny_dataset: Path, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    folder = tmp_path / "places"
+    photos = sorted((tiny_dataset / "train").rglob("*.jpg"))
+    for place, count in (("alone", 1), ("pair", 2), ("many", 9)):
+        (folder / place).mkdir(parents=True)
+        for photo in photos[:count]:
+            shutil.copy(photo, folder / place)
+        del photos[:count]
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        tiny_recipe.to_toml()
+        .replace('kind = "arcface"', 'kind = "triplet"')
+        .replace("photos_per_landmark = 0", "photos_per_landmark = 2")
+    )
+    code, _, err = obelisk("train", recipe, "--data", folder, "--out", tmp_path / "run")
+    assert code == 0, err
+    assert len(Run.open(tmp_path / "run").landmarks) == 3
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["obelisk", "evaluate", "nothing", "--data", "nothing", "--debug"])
+    with pytest.raises(Exception, match="not a finished run"):
+        run()
+
+
+def test_the_demo_walks_the_whole_path(
+    obelisk: Command, tiny_dataset: Path, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = {name: tiny_recipe.model_copy(update={"name": name}) for name in ("baseline_softmax", "proposed_triplet")}
+    monkeypatch.setattr("obelisk.config.load_recipe", lambda name, overrides=(): arms.get(name, tiny_recipe))
+    monkeypatch.setattr("obelisk.training.run.load_recipe", lambda path: arms[Path(path).parent.name])
+    code, out, err = obelisk("demo", "--data", tiny_dataset, "--out", tmp_path / "demo")
+    assert code == 0, err
+    assert "report:" in out
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == [
+        "gallery",
+        "recognition.png",
+        "report.html",
+        "runs",
+    ]
