@@ -1,0 +1,167 @@
+"""Write the pages that come from the code: docs/recipes.md from the recipe schema, docs/cli.md from ``--help``.
+
+Run ``python docs/generate.py`` after a change of a recipe key or of a command; a test compares the pages.
+"""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+from pydantic.fields import FieldInfo
+from typer.testing import CliRunner
+
+from obelisk.cli.main import app
+from obelisk.config import Recipe, Section, as_toml, find_recipe, load_recipe, shipped_recipes
+from obelisk.errors import RecipeError
+
+DOCS = Path(__file__).resolve().parent
+WIDTH = 100
+BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+TYPES = {int: "whole number", float: "number", str: "text", bool: "`true` or `false`"}
+
+# One example of each combination of keys that the schema refuses, set on a recipe that is sound.
+REFUSED = (
+    ("loss.kind=none",),
+    ("neck.kind=whitening",),
+    ("neck.kind=identity",),
+    ("classifier.kind=softmax",),
+    ("loss.kind=softmax", "classifier.kind=softmax", "neck.per_backbone=true"),
+    ("loss.kind=triplet", "training.photos_per_landmark=0"),
+    ("training.photos_per_landmark=8", "training.batch_size=4"),
+)
+
+RECIPES_HEAD = """# Recipes
+
+A recipe is a TOML file that names every choice of a run. Each key has a default; only `name` must be given.
+An unknown key is an error that names the nearest known one, and all mistakes of a file are reported together.
+`obelisk train RECIPE --set section.key=value` changes a key; the value is TOML, and a bare word is a string.
+The resolved recipe, every key with its value, is written to `RUN/recipe.toml`.
+"""
+
+CLI_HEAD = """# The command line
+
+Results go to stdout; progress, notes and warnings to stderr. There is no colour when piped. `--json` prints one JSON
+object a line. `--debug`, anywhere on the line, shows the traceback of an error. Exit codes are explained in
+[How to](how-to.md#read-the-exit-code).
+"""
+
+
+def main() -> None:
+    """Write both pages."""
+    for name, text in render_pages().items():
+        (DOCS / name).write_text(text, encoding="utf-8")
+
+
+def render_pages() -> dict[str, str]:
+    """Return the text of each generated page by its file name."""
+    return {"recipes.md": render_recipes(), "cli.md": render_cli()}
+
+
+def render_recipes() -> str:
+    """Return the page of recipe keys, and of the recipes that come with the package."""
+    sections = {name: kind for name, field in Recipe.model_fields.items() if (kind := section_of(field))}
+    keys = {name: field for name, field in Recipe.model_fields.items() if name not in sections}
+    parts = [RECIPES_HEAD, "## Shipped recipes\n", list_shipped(), "## Top of the file\n", tabulate_keys(keys)]
+    for name, section in sections.items():
+        parts += [f"## `[{name}]`\n", f"{section.__doc__}\n", tabulate_keys(section.model_fields)]
+    parts += ["## Combinations that are refused\n", list_refusals()]
+    return join(parts)
+
+
+def section_of(field: FieldInfo) -> type[Section] | None:
+    """Return the section that a field of a recipe is, None for a single key."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+
+
+def list_shipped() -> str:
+    """Return the shipped recipes: what each is, and what its file says of cost and outcome."""
+    told = []
+    for name in shipped_recipes():
+        facts = read_header(find_recipe(name)[0])
+        told += [f"- `{name}`: {load_recipe(name).title}", *(f"  - {fact}: {text}" for fact, text in facts.items())]
+    return "\n".join(told) + "\n"
+
+
+def read_header(text: str) -> dict[str, str]:
+    """Return what the comment at the top of a recipe tells: command, hardware, expected; a fact may take more lines."""
+    facts: dict[str, str] = {}
+    fact = ""
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        if found := re.match(r"# (command|hardware|expected)\s+(.*)", line):
+            fact, facts[found[1]] = found[1], found[2].strip()
+        elif fact and line.startswith("#  "):
+            facts[fact] += f" {line.removeprefix('#').strip()}"
+        else:
+            fact = ""
+    return {name: f"`{told}`" if name == "command" else told for name, told in facts.items()}
+
+
+def tabulate_keys(fields: dict[str, FieldInfo]) -> str:
+    """Return a table of keys: values, default, meaning."""
+    rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
+    for name, field in fields.items():
+        default = "must be given" if field.is_required() else f"`{as_toml(field.default)}`"
+        meaning = " ".join((field.description or "").split()).replace("|", "\\|")
+        rows.append(f"| `{name}` | {describe_values(field)} | {default} | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def describe_values(field: FieldInfo) -> str:
+    """Say in words which values a key takes."""
+    kind: typing.Any = field.annotation
+    if typing.get_origin(kind) is typing.Literal:
+        return ", ".join(f'`"{choice}"`' for choice in typing.get_args(kind))
+    named = "list of texts" if typing.get_origin(kind) is tuple else TYPES[kind]
+    bounds = [
+        f"{sign} {getattr(rule, bound):g}"
+        for rule in field.metadata
+        for bound, sign in BOUNDS.items()
+        if hasattr(rule, bound)
+    ]
+    if any(hasattr(rule, "min_length") for rule in field.metadata):
+        bounds.append("not empty")
+    return ", ".join([named, *bounds])
+
+
+def list_refusals() -> str:
+    """Return the combinations that no run can use, in the words of the error."""
+    told = []
+    for overrides in REFUSED:
+        try:
+            load_recipe("arcface", overrides)
+        except RecipeError as error:
+            told.append(f"- {error.what}")
+    return "\n".join(told) + "\n"
+
+
+def render_cli() -> str:
+    """Return the page of commands: the help of every one."""
+    parts = [CLI_HEAD]
+    for words in list_commands(typer.main.get_command(app)):
+        shown = CliRunner().invoke(app, [*words, "--help"], prog_name="obelisk", terminal_width=WIDTH)
+        parts += [f"## `{' '.join(['obelisk', *words])}`\n", f"```text\n{shown.output.strip()}\n```\n"]
+    return join(parts)
+
+
+def list_commands(command: typing.Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the words of a command and of all commands below it."""
+    yield words
+    for name, below in getattr(command, "commands", {}).items():
+        yield from list_commands(below, (*words, name))
+
+
+def join(parts: list[str]) -> str:
+    """Return the parts of a page, lines without spaces at their ends."""
+    text = "\n".join(parts)
+    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+
+
+if __name__ == "__main__":
+    main()

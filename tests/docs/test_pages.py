@@ -1,0 +1,177 @@
+"""The pages say what is true: links lead somewhere, examples run, commands parse, generated pages are fresh."""
+
+from __future__ import annotations
+
+import doctest
+import importlib.util
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+import typer
+
+from obelisk.cli.main import app
+from obelisk.config import load_recipe, shipped_recipes
+from obelisk.data import read_catalog
+from obelisk.gallery import build_gallery
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+FACTS = ("command", "hardware", "expected")
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def find_blocks(page: Path, language: str) -> list[str]:
+    return [code for found, code in FENCED.findall(page.read_text(encoding="utf-8")) if found == language]
+
+
+def anchor_of(heading: str) -> str:
+    """The anchor that GitHub gives a heading: lower case, no punctuation, a dash for a space."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def find_commands() -> Iterator[tuple[str, str]]:
+    """Every obelisk command in the shell examples of the pages and in the headers of shipped recipes."""
+    for page in PAGES:
+        for block in find_blocks(page, "sh"):
+            for line in block.replace("\\\n", " ").splitlines():
+                for part in line.split(" | "):
+                    if part.strip().startswith("obelisk "):
+                        yield name_of(page), part.strip()
+    for name in shipped_recipes():
+        if command := read_header(name).get("command"):
+            yield f"{name}.toml", command
+
+
+def read_header(recipe: str) -> dict[str, str]:
+    """The facts in the comment at the top of a shipped recipe."""
+    return {
+        found[1]: found[2] for found in re.finditer(r"^# (command|hardware|expected) +(\S.*)$", text_of(recipe), re.M)
+    }
+
+
+def text_of(recipe: str) -> str:
+    return (ROOT / "src/obelisk/recipes" / f"{recipe}.toml").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def workplace(tiny_dataset: Path, tiny_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the examples name: two galleries and a photo."""
+    folder = tmp_path_factory.mktemp("workplace")
+    catalog = read_catalog(tiny_dataset)
+    built = build_gallery(folder / "mycity", catalog, tiny_run.bundle).gallery
+    shutil.copytree(built.path, folder / "demo-out/gallery")
+    (folder / "photo.jpg").write_bytes(catalog.locate_photos(catalog.queries)[0].read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_to_a_page_and_a_heading(page: Path) -> None:
+    dead = []
+    for target in LINK.findall(FENCED.sub("", page.read_text(encoding="utf-8"))):
+        path, _, anchor = unquote(target).partition("#")
+        if "://" in target:
+            continue
+        there = page.parent / path if path else page
+        headings = (
+            HEADING.findall(there.read_text(encoding="utf-8")) if there.suffix == ".md" and there.is_file() else []
+        )
+        if not there.exists() or (anchor and anchor not in map(anchor_of, headings)):
+            dead.append(target)
+    assert dead == []
+
+
+def test_every_page_is_linked_from_another() -> None:
+    linked = {
+        (page.parent / target.partition("#")[0]).resolve()
+        for page in PAGES
+        for target in LINK.findall(page.read_text(encoding="utf-8"))
+        if "://" not in target and not target.startswith("#")
+    }
+    assert [name_of(page) for page in PAGES if page.parent.name == "docs" and page not in linked] == []
+
+
+def test_the_examples_of_the_metrics_page_give_what_they_show() -> None:
+    examples = "\n".join(find_blocks(ROOT / "docs/metrics.md", "python"))
+    told: list[str] = []
+    test = doctest.DocTestParser().get_doctest(examples, {}, "docs/metrics.md", None, 0)
+    outcome = doctest.DocTestRunner(verbose=False).run(test, out=told.append)
+    assert outcome.failed == 0, "".join(told)
+    assert outcome.attempted > 25
+
+
+@pytest.mark.parametrize("page", ["how-to.md", "tutorial.md", "gallery-format.md"])
+def test_the_python_of_a_page_runs_from_top_to_bottom(
+    page: str, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(workplace)
+    names: dict[str, Any] = {}
+    blocks = find_blocks(ROOT / "docs" / page, "python")
+    assert blocks
+    for number, block in enumerate(blocks, start=1):
+        exec(compile(block, f"{page}, block {number}", "exec"), names)
+    assert "Traceback" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("place", "line"), list(find_commands()))
+def test_a_command_of_a_page_parses(place: str, line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(line, comments=True)[1:]
+    if ">" in words:
+        words = words[: words.index(">")]
+    command = typer.main.get_command(app)
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]
+    command.make_context("obelisk", list(words))
+
+
+@pytest.mark.parametrize(("place", "line"), [(p, c) for p, c in find_commands() if c.startswith("obelisk train ")])
+def test_the_recipe_of_a_page_loads(place: str, line: str) -> None:
+    words = shlex.split(line, comments=True)
+    overrides = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+    assert load_recipe(words[2], overrides).name
+
+
+@pytest.mark.parametrize("block", find_blocks(ROOT / "docs/how-to.md", "toml"))
+def test_the_recipe_file_of_the_how_to_loads(block: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(block, encoding="utf-8")
+    assert load_recipe(str(tmp_path / "mine.toml")).name == "mine"
+
+
+@pytest.mark.parametrize("name", ["recipes.md", "cli.md"])
+def test_a_generated_page_is_fresh(generator: ModuleType, name: str) -> None:
+    remedy = f"docs/{name} is not what the code says: run `python docs/generate.py`"
+    assert (ROOT / "docs" / name).read_text(encoding="utf-8") == generator.render_pages()[name], remedy
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_shipped_recipe_loads_and_has_a_title(name: str) -> None:
+    assert load_recipe(name).title
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_shipped_recipe_says_how_to_run_it_and_what_comes_of_it(name: str) -> None:
+    header = read_header(name)
+    assert [fact for fact in FACTS if fact not in header] == []
+    assert header["command"].startswith(f"obelisk train {name} ")
