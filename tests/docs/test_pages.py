@@ -143,6 +143,7 @@ def test_a_command_of_a_page_parses(place: str, line: str, monkeypatch: pytest.M
     command = typer.main.get_command(app)
     while words and words[0] in getattr(command, "commands", {}):
         command = command.commands[words.pop(0)]
+    assert not hasattr(command, "commands"), f"obelisk has no command `{' '.join(words[:1])}`"
     command.make_context("obelisk", list(words))
 
 
