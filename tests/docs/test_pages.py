@@ -121,13 +121,13 @@ def test_the_examples_of_the_metrics_page_give_what_they_show() -> None:
     assert outcome.attempted > 25
 
 
-@pytest.mark.parametrize("page", ["how-to.md", "tutorial.md", "gallery-format.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to.md", "docs/tutorial.md", "docs/gallery-format.md"])
 def test_the_python_of_a_page_runs_from_top_to_bottom(
     page: str, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(workplace)
     names: dict[str, Any] = {}
-    blocks = find_blocks(ROOT / "docs" / page, "python")
+    blocks = find_blocks(ROOT / page, "python")
     assert blocks
     for number, block in enumerate(blocks, start=1):
         exec(compile(block, f"{page}, block {number}", "exec"), names)
