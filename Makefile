@@ -20,7 +20,7 @@ demo: $(INSTALLED)
 
 ## The whole test suite, a few minutes
 test: $(INSTALLED)
-	$(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 ## Style, types, import direction
 check: $(INSTALLED)

@@ -27,7 +27,9 @@ Range = Annotated[float, Field(ge=0.0, le=1.0)]
 class Section(BaseModel):
     """A part of a recipe: frozen, and strict about its keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class DataSection(Section):
@@ -53,7 +55,7 @@ class PhotosSection(Section):
 class BackboneSection(Section):
     """The frozen networks whose pooled feature maps are the descriptor."""
 
-    names: tuple[str, ...] = Field(("tf_efficientnet_lite0",), min_length=1)
+    names: tuple[str, ...] = Field(("tf_efficientnet_lite0",), min_length=1, strict=False)
     """timm names; the descriptors of several are concatenated"""
     weights: str = "auto"
     """auto: a package where one carries them, else the hub; or `package`, `hub`, `random`, or a .safetensors or
@@ -231,7 +233,8 @@ class Recipe(Section):
 
 def as_toml(value: object) -> str:
     """Return a string, number, boolean or list of them as TOML, which here is written as JSON is."""
-    return json.dumps(value, ensure_ascii=False)
+    # Of all characters, DEL alone may stand bare in JSON but not in TOML.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def shipped_recipes() -> list[str]:
@@ -263,7 +266,10 @@ def find_recipe(source: str) -> tuple[str, str]:
     """Return the text of a recipe file or shipped recipe, and where it was found."""
     path = Path(source)
     if path.is_file():
-        return path.read_text(encoding="utf-8-sig"), str(path)
+        try:
+            return path.read_text(encoding="utf-8-sig"), str(path)
+        except UnicodeDecodeError:
+            raise RecipeError("not a text file", where=path, fix="give a TOML file in UTF-8") from None
     shipped = shipped_recipes()
     name = path.stem if path.suffix == ".toml" else source
     if name in shipped and path.parent in (Path(), Path("recipes")):

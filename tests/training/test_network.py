@@ -46,18 +46,32 @@ def test_unit_length_leaves_a_zero_row_at_zero() -> None:
 def test_whitened_rows_are_uncorrelated_and_equally_spread() -> None:
     chance = np.random.default_rng(0)
     rows = (chance.standard_normal((500, 12)) @ chance.standard_normal((12, 12)) + 3.0).astype(np.float32)
-    projection, bias = pca_whitening(rows, 8)
-    whitened = rows @ projection.T + bias
+    projection, bias = pca_whitening(torch.from_numpy(rows), 8)
+    whitened = rows @ projection.numpy().T + bias.numpy()
     assert np.abs(whitened.mean(axis=0)).max() < 1e-4
     covariance = np.cov(whitened.T)
     assert np.allclose(covariance / covariance[0, 0], np.eye(8), atol=1e-3)
     assert np.linalg.norm(whitened, axis=1).mean() == pytest.approx(1.0, rel=1e-4)
 
 
-def test_whitening_to_more_dimensions_than_the_photos_span_is_refused() -> None:
-    rows = np.random.default_rng(0).standard_normal((6, 40)).astype(np.float32)
-    with pytest.raises(RecipeError, match=r"span only 5 directions.*--set neck.dimensions=5"):
-        pca_whitening(rows, 16)
+def test_whitening_to_more_dimensions_than_the_photos_tell_is_refused() -> None:
+    torch.manual_seed(0)
+    section = NeckSection(kind="whitening", dimensions=16, normalise_parts=False)
+    with pytest.raises(RecipeError, match=r"20 descriptors tell 10 directions.*--set neck.dimensions=10"):
+        build_neck(section, (40,), torch.randn(20, 40))
+    with pytest.raises(RecipeError, match="60 descriptors tell 2 directions"):
+        build_neck(section, (40,), torch.randn(3, 40).repeat(20, 1))
+
+
+def test_a_linear_neck_for_few_photos_starts_at_what_they_tell() -> None:
+    torch.manual_seed(0)
+    descriptors = torch.randn(20, 40)
+    section = NeckSection(kind="linear", start="whitening", dimensions=16, normalise_parts=False)
+    weights = build_neck(section, (40,), descriptors).layers[-1].weight
+    projection, _ = pca_whitening(descriptors, 16)
+    assert len(projection) == 10
+    assert torch.equal(weights[:10], projection)
+    assert weights[10:].norm(dim=1).min() > 0
 
 
 def test_parts_are_normalised_each_for_itself() -> None:

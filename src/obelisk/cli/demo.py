@@ -23,9 +23,10 @@ SHOWN = 3
 
 def demo(
     data: Annotated[
-        Path | None, typer.Option("--data", help="A dataset; left out, photos of made-up landmarks are rendered.")
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="A dataset; left out, photos of made-up landmarks are rendered."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", help="Where everything goes.")] = Path("obelisk-demo"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where everything goes.")] = Path("obelisk-demo"),
 ) -> None:
     """Show the whole path: data, baseline and proposed recogniser, comparison, recognition, report.
 

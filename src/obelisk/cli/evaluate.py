@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,11 +18,15 @@ if TYPE_CHECKING:
 
 HEADLINE = ("top1", "top5", "f1_macro", "f1_weighted", "gap", "auroc_distractors", "map100", "ece")
 
-Data = Annotated[Path, typer.Option("--data", help="The dataset whose test photos are the queries.")]
+Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The dataset whose test photos are the queries.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-def evaluate(run: Annotated[Path, typer.Argument(help="A finished run.")], data: Data, as_json: AsJson = False) -> None:
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run.", show_default=False)],
+    data: Data,
+    as_json: AsJson = False,
+) -> None:
     """Measure a run on a dataset's queries, with 95 % intervals.
 
     Predictions go to RUN/predictions.parquet and metrics to RUN/metrics.json; predictions that are there already
@@ -35,6 +40,7 @@ def evaluate(run: Annotated[Path, typer.Argument(help="A finished run.")], data:
     opened = Run.open(run)
     catalog = read_catalog(data)
     metrics = measure(predict(opened, catalog), catalog)
+    remember_data(opened, data)
     write_metrics(run / "metrics.json", metrics)
     if as_json:
         result(metrics.to_json())
@@ -43,11 +49,16 @@ def evaluate(run: Annotated[Path, typer.Argument(help="A finished run.")], data:
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Finished runs, evaluated or not.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN…", help="Finished runs, evaluated or not.", show_default=False)
+    ],
     data: Annotated[
-        Path | None, typer.Option("--data", help="The dataset; left out, the one the runs were evaluated on.")
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="The dataset; left out, the one the runs were evaluated on."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Write the whole report to this HTML file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write the whole report to this HTML file.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare runs on the same queries, with paired intervals of their differences."""
@@ -84,7 +95,6 @@ def predict(run: Run, catalog: Catalog) -> Predictions:
             return known
     made = make_predictions(run, catalog, made_by)
     write_predictions(path, made)
-    (run.folder / "evaluated.json").write_text(json.dumps({"data": str(catalog.root.resolve())}) + "\n")
     return made
 
 
@@ -115,15 +125,21 @@ def make_predictions(run: Run, catalog: Catalog, made_by: str) -> Predictions:
     return made
 
 
+def remember_data(run: Run, data: Path) -> None:
+    """Note beside a run which dataset it was evaluated on, for `compare` without --data."""
+    (run.folder / "evaluated.json").write_text(json.dumps({"data": str(data.resolve())}) + "\n")
+
+
 def remembered_data(runs: list[Run]) -> Path:
-    """Return the dataset that the first evaluated run was evaluated on."""
+    """Return the dataset that the runs were evaluated on, as far as they were."""
     from obelisk.errors import UsageError
 
-    for run in runs:
-        path = run.folder / "evaluated.json"
-        if path.is_file():
-            return Path(json.loads(path.read_text())["data"])
-    raise UsageError("none of the runs has been evaluated", fix="name the dataset with --data DIR")
+    notes = [run.folder / "evaluated.json" for run in runs]
+    known = sorted({json.loads(note.read_text())["data"] for note in notes if note.is_file()})
+    if len(known) != 1:
+        what = f"the runs were evaluated on {len(known)} datasets" if known else "none of the runs has been evaluated"
+        raise UsageError(what, fix="name the dataset with --data DIR")
+    return Path(known[0])
 
 
 def name_apart(runs: list[Run]) -> list[str]:
@@ -155,9 +171,12 @@ def show(name: str, metrics: Metrics) -> None:
     rows = []
     for metric, value in metrics.values.items():
         low, high = metrics.intervals[metric]
-        rows.append((metric, f"{value:.4f}", f"{low:.4f} … {high:.4f}"))
-    title = f"{name}: {metrics.known_queries} queries of {metrics.landmarks} landmarks, {metrics.distractors} of none"
-    table(("metric", "value", "95 % interval"), rows, title=title)
+        told = not math.isnan(value)
+        rows.append(
+            (metric, f"{value:.4f}", f"{low:.4f} … {high:.4f}") if told else (metric, "not told by the data", "")
+        )
+    result(f"{name}: {metrics.known_queries} queries of {metrics.landmarks} landmarks, {metrics.distractors} of none")
+    table(("metric", "value", "95 % interval"), rows)
 
 
 def show_comparison(comparison: Comparison) -> None:

@@ -11,9 +11,14 @@ from obelisk.cli.console import Meter, note, require_extra, result, warn
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
-    data: Annotated[Path, typer.Option("--data", help="The dataset: GLDv2 layout, a subset, or a folder a landmark.")],
-    out: Annotated[Path, typer.Option("--out", help="The run's folder, made here.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.", show_default=False),
+    ],
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DIR", help="The dataset: GLDv2 layout, a subset, or a folder a landmark.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="The run's folder, made here.")],
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a key of the recipe.")
     ] = None,

@@ -24,6 +24,7 @@ from obelisk.embedding import Bundle, cache_folder, write_bundle
 from obelisk.errors import ModelError, near_names
 from obelisk.training.export import to_onnx
 from obelisk.training.pooling import gap, gem
+from obelisk.training.threads import one_thread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,7 @@ class FrozenBackbone:
     licence: str
 
 
+@one_thread()
 def load_backbone(name: str, section: BackboneSection, photos: PhotosSection, seed: int) -> FrozenBackbone:
     """Load a backbone by its timm name, frozen, and export it to the cache folder if it is not there yet.
 

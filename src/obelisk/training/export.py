@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from obelisk.embedding import OnnxModel
 from obelisk.errors import ModelError
+from obelisk.training.threads import one_thread
 
 SMALLEST_COSINE = 0.9999
 
@@ -88,6 +89,7 @@ def join_graphs(backbones: Sequence[bytes], neck: bytes) -> bytes:
     return serialised
 
 
+@one_thread()
 def check_export(network: bytes, module: nn.Module, inputs: Sequence[NDArray[np.float32]]) -> float:
     """Compare a serialised graph with the module it came from, over inputs (…) in batches of 1, 2 and 5.
 

@@ -7,7 +7,6 @@ epoch with the best top-1 wins, and ``patience`` epochs without a better one end
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from obelisk.errors import ObeliskError
 from obelisk.training.batches import landmark_batches, natural_batches
 from obelisk.training.losses import MarginSoftmax, Softmax, build_loss
 from obelisk.training.network import Neck, build_neck
+from obelisk.training.threads import one_thread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,21 +57,6 @@ class Trained:
     neck: Neck
     loss: nn.Module | None
     best_epoch: int
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute in one thread for a while.
-
-    Heads are small: a second core gains little, and costs tenfold where the cores are shared with other work
-    (measured 2026-11-24). One thread also adds up in one order, whatever the number of cores.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @one_thread()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from obelisk.config import NeckSection
+from obelisk.errors import RecipeError
 from obelisk.training.pooling import l2n
 from obelisk.training.whitening import pca_whitening
 
@@ -83,11 +84,26 @@ def build_neck(section: NeckSection, parts: Sequence[int], descriptors: Tensor |
         return Neck(nn.Sequential(first, *head[:-1]), DENSE_WIDTHS[-1])
     linear = nn.Linear(width, section.dimensions)
     if descriptors is not None and (section.kind == "whitening" or section.start == "whitening"):
-        with torch.no_grad():
-            projection, bias = pca_whitening(first(descriptors).numpy(), section.dimensions)
-            linear.weight.copy_(torch.from_numpy(projection))
-            linear.bias.copy_(torch.from_numpy(bias))
+        start_at_whitening(linear, first(descriptors), whole=section.kind == "whitening")
     return Neck(nn.Sequential(first, nn.Dropout(section.dropout), linear), section.dimensions)
+
+
+@torch.no_grad()
+def start_at_whitening(linear: nn.Linear, rows: Tensor, *, whole: bool) -> None:
+    """Set a layer to the PCA whitening of rows (N, D_in).
+
+    Few photos tell fewer directions than the layer has: if it must be ``whole``, RecipeError; otherwise the other
+    dimensions keep their small random weights, for training to use.
+    """
+    projection, bias = pca_whitening(rows, linear.out_features)
+    told = len(projection)
+    if whole and told < linear.out_features:
+        raise RecipeError(
+            f"neck.dimensions = {linear.out_features}, but {len(rows)} descriptors tell {told} directions",
+            fix=f"--set neck.dimensions={told} or less",
+        )
+    linear.weight[:told] = projection
+    linear.bias[:told] = bias
 
 
 class Necks(nn.Module):
