@@ -17,9 +17,9 @@ from obelisk.data.gldv2 import looks_like_gldv2
 from obelisk.data.layouts import check_directory, read_catalog
 from obelisk.data.listing import list_photos
 from obelisk.data.manifest import is_subset
-from obelisk.data.progress import Progress, keep_silent, map_in_order
+from obelisk.data.progress import Progress, keep_silent
 from obelisk.errors import PhotoError
-from obelisk.photos import content_hash, read_bytes, read_photo
+from obelisk.photos import content_hash, map_in_order, read_bytes, read_photo
 
 # Truncated and damaged photos show at any size, and the smallest decodes fastest.
 CHECKED_SIDE = 64

@@ -1,15 +1,9 @@
-"""The seam through which long passes over photos tell how far they are, and their threads."""
+"""The seam through which long passes over photos tell how far they are."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol, TypeVar
-
-Item = TypeVar("Item")
-Made = TypeVar("Made")
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 
 class Progress(Protocol):
@@ -22,20 +16,3 @@ class Progress(Protocol):
 def keep_silent(items: Sequence[str], /, *, what: str) -> Iterable[str]:
     """Yield the items and show nothing."""
     return items
-
-
-def map_in_order(function: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
-    """Yield ``function(item)`` for each item, in their order, computed by a thread per core.
-
-    Decoding a photo leaves the interpreter's lock, so threads are enough. Only a few items are under way at a time,
-    whatever their number.
-    """
-    workers = os.cpu_count() or 1
-    waiting: deque[Future[Made]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 4 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from obelisk.embedding.bundle import Bundle
-from obelisk.embedding.runtime import Embedder, map_in_order
+from obelisk.embedding.runtime import Embedder
 from obelisk.errors import PhotoError
-from obelisk.photos import content_hash, prepare, read_bytes, read_photo
+from obelisk.photos import content_hash, map_in_order, prepare, read_bytes, read_photo
 
 COMMIT_EVERY = 64
 PLAIN = "plain"
@@ -80,7 +80,7 @@ class DescriptorCache:
         failed: dict[int, PhotoError] = {}
         missing: list[int] = []
         with closing(self._connect()) as database:
-            hashes = list(map_in_order(hash_or_error, paths, ahead=256))
+            hashes = list(map_in_order(hash_or_error, paths))
             for place, digest in enumerate(hashes):
                 if isinstance(digest, PhotoError):
                     failed[place] = digest

@@ -8,23 +8,16 @@ as fast as batches of 8 or 32 (170, 174 and 161 photos/s), so nothing is paid fo
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.embedding.bundle import MODEL_FILE, Bundle
 from obelisk.errors import ModelError, PhotoError
-from obelisk.photos import content_hash, prepare, read_bytes, read_photo
-
-T = TypeVar("T")
-R = TypeVar("R")
+from obelisk.photos import content_hash, map_in_order, prepare, read_bytes, read_photo
 
 
 class OnnxModel:
@@ -102,20 +95,3 @@ class Embedder:
         """Return the embedding (D,) of a prepared photo (3, H, W)."""
         row: NDArray[np.float32] = self._model.run(pixels[np.newaxis])[0]
         return row
-
-
-def map_in_order(work: Callable[[T], R], items: Iterable[T], *, ahead: int = 32) -> Iterator[R]:
-    """Yield ``work(item)`` in input order, computed by one thread a core, ``ahead`` items in flight at most."""
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers, thread_name_prefix="obelisk-embed") as pool:
-        waiting: deque[Future[R]] = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) >= ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()

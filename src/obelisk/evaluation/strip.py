@@ -30,7 +30,8 @@ def draw_recognitions(
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(answers), columns, squeeze=False)
     for row, answer, truth, photos in zip(grid, answers, truths, references, strict=True):
-        title = f"{answer.landmark or 'not a landmark I know'}\nconfidence {answer.confidence:.2f}"
+        missed = f", it is {truth}" if mark_of(answer.landmark, truth) is False else ""
+        title = f"{answer.landmark or 'not a landmark I know'}\nconfidence {answer.confidence:.2f}{missed}"
         draw_photo(row[0], Path(answer.photo), title, mark_of(answer.landmark, truth), bold=True)
         for axes, neighbour, photo in zip(row[1:], answer.neighbours, photos, strict=False):
             title = f"{neighbour.landmark}\ncosine {neighbour.similarity:.2f}, distance {neighbour.distance:.2f}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from obelisk.photos.decoding import MAX_PIXELS, read_photo
 from obelisk.photos.files import PHOTO_SUFFIXES, content_hash, find_photos, read_bytes
 from obelisk.photos.inputs import ModelInput, prepare
+from obelisk.photos.parallel import map_in_order
 
 __all__ = [
     "MAX_PIXELS",
@@ -15,6 +16,7 @@ __all__ = [
     "ModelInput",
     "content_hash",
     "find_photos",
+    "map_in_order",
     "prepare",
     "read_bytes",
     "read_photo",

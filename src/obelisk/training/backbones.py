@@ -11,10 +11,13 @@ import importlib
 import importlib.util
 import json
 import os
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +28,8 @@ from obelisk.errors import ModelError, near_names
 from obelisk.training.export import to_onnx
 from obelisk.training.pooling import gap, gem
 from obelisk.training.threads import one_thread
+
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,14 +182,30 @@ def create_network(name: str, weights: str, seed: int) -> tuple[TimmNetwork, str
         return timm.create_model(name, num_classes=0), "random"
     if weights not in ("auto", "hub"):
         return load_file(timm.create_model(name, num_classes=0), Path(weights), name), "file"
-    try:
-        return timm.create_model(name, pretrained=True, num_classes=0), "hub"
-    except Exception as error:
-        # The hub client fails in many ways (no network, no such repository, no weights for this name).
-        raise ModelError(
-            f"the weights of `{name}` cannot be fetched from the hub ({type(error).__name__})",
-            fix="connect to the internet once, or give a file: --set backbone.weights=FILE.safetensors",
-        ) from error
+    return fetch_network(name), "hub"
+
+
+def fetch_network(name: str) -> TimmNetwork:
+    """Create a timm network with the hub's weights; raises ModelError when they cannot be had."""
+    import timm
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    reason = "no such name there"
+    repository = timm.get_pretrained_cfg(name).hf_hub_id
+    if repository:
+        cached = any(try_to_load_from_cache(repository, file) for file in HUB_FILES)
+        try:
+            # The hub's client retries for most of a minute, and tells each time, where no address can be had at all.
+            if not cached and not getproxies():
+                socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+            return timm.create_model(name, pretrained=True, num_classes=0)
+        except Exception as error:
+            # The client fails in many ways, without a common class.
+            reason = type(error).__name__
+    raise ModelError(
+        f"the weights of `{name}` cannot be fetched from the hub ({reason})",
+        fix="connect to the internet once, or give a file: --set backbone.weights=FILE.safetensors",
+    )
 
 
 def load_file(network: TimmNetwork, path: Path, name: str) -> TimmNetwork:

@@ -197,7 +197,10 @@ def validate(
     if validation is None or not len(validation):
         return None, None
     features = neck(validation.plain())
-    value = loss(features, validation.landmarks).item()
+    # Drawn as the training batches are, and the same ones after every epoch, so that the two curves can be compared.
+    batches = draw_batches(recipe, validation, torch.Generator().manual_seed(recipe.seed))
+    losses = [loss(features[batch], validation.landmarks[batch]).item() for batch in batches]
+    value = sum(losses) / len(losses)
     if recipe.classifier.kind == "softmax" and isinstance(loss, Softmax):
         named = loss.logits(features).argmax(dim=1)
     else:
