@@ -1,0 +1,87 @@
+"""The whole path on real photos, where they lie beside the checkout: a dozen landmarks, one small backbone."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from obelisk.config import Recipe, load_recipe
+from obelisk.data import find_near_duplicates, read_catalog, sample_subset, write_subset
+from obelisk.data.catalog import Catalog
+from obelisk.evaluation import measure
+from obelisk.evaluation.predict import Embedded, predict_by_neighbours
+from obelisk.gallery import build_gallery
+from obelisk.recognition import Recognizer
+from obelisk.training.run import Run, RunEmbedder
+from obelisk.training.train import train_run
+
+REAL = Path(__file__).parents[2] / "shared" / "data" / "gldv2-mini"
+
+pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="the real photos are not beside this checkout")
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    """A seeded subset of twelve landmarks."""
+    subset = write_subset(
+        sample_subset(read_catalog(REAL), landmarks=12, seed=0), tmp_path_factory.mktemp("subset") / "dozen"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OBELISK_PHOTOS", str(REAL))
+        read = read_catalog(subset)
+    return Catalog(
+        root=read.root,
+        references=read.references,
+        # A few of the hundreds of distractors are enough here.
+        queries=read.queries.filter((pl.col("usage") == "test") | (pl.col("image_id") < "2")),
+        landmarks=read.landmarks,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """ArcFace on the frozen backbone, without augmented views."""
+    recipe: Recipe = load_recipe("arcface", ["views.count=0", "training.epochs=10", "neck.dimensions=64"])
+    return train_run(recipe, catalog, tmp_path_factory.mktemp("runs") / "arcface")
+
+
+def test_landmarks_are_named_and_distractors_score_lower(run: Run, catalog: Catalog) -> None:
+    embedder = RunEmbedder(run)
+    references, _ = embedder.embed(catalog.locate_photos(catalog.references))
+    queries, _ = embedder.embed(catalog.locate_photos(catalog.queries))
+    metrics = measure(
+        predict_by_neighbours(Embedded(references=references, queries=queries), catalog), catalog, resamples=50
+    )
+    assert metrics.values["top1"] > 0.85
+    assert metrics.values["auroc_distractors"] > 0.75
+    low, high = metrics.intervals["top1"]
+    assert low <= metrics.values["top1"] <= high
+
+
+def test_recognition_from_a_gallery_agrees_with_the_evaluation(run: Run, catalog: Catalog, tmp_path: Path) -> None:
+    gallery = build_gallery(tmp_path / "gallery", catalog, run.bundle).gallery
+    queries = catalog.select_known_queries()
+    answers = list(Recognizer.open(gallery).recognize(catalog.locate_photos(queries)))
+    embedder = RunEmbedder(run)
+    references, _ = embedder.embed(catalog.locate_photos(catalog.references))
+    rows, _ = embedder.embed(catalog.locate_photos(queries))
+    known = Catalog(root=catalog.root, references=catalog.references, queries=queries, landmarks=catalog.landmarks)
+    predictions = predict_by_neighbours(Embedded(references=references, queries=rows), known)
+    assert predictions.query_ids.tolist() == [Path(answer.photo).stem for answer in answers]
+    named = np.array([answer.landmark_id for answer in answers])
+    assert (named == predictions.answers).mean() >= 0.98
+    line = json.loads(answers[0].to_json())
+    assert list(line) == ["photo", "landmark", "landmark_id", "confidence", "candidates", "neighbours", "error"]
+
+
+def test_no_near_duplicate_stands_on_both_sides_of_a_split(catalog: Catalog) -> None:
+    queries = catalog.queries.filter(pl.col("landmark_ids").list.len() > 0).select(
+        "image_id", "path", landmark_id=pl.col("landmark_ids").list.first(), split=pl.lit("test")
+    )
+    photos = pl.concat([catalog.references.select("image_id", "path", "landmark_id", "split"), queries])
+    groups = find_near_duplicates(catalog.root, photos).groups
+    split = dict(photos.select("image_id", "split").iter_rows())
+    for image_id, group in groups.items():
+        assert split[image_id] == split[group]
