@@ -15,13 +15,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from obelisk.errors import RecipeError, near_names
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Range = Annotated[float, Field(ge=0.0, le=1.0)]
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 
 
 class Section(BaseModel):
@@ -35,7 +36,7 @@ class Section(BaseModel):
 class DataSection(Section):
     """What is trained on, and what the early stop looks at."""
 
-    validation_share: Share = 0.2
+    validation_share: float = Field(0.2, ge=0.0, lt=1.0)
     """share of each landmark's reference photos carved out for validation; queries are never looked at"""
     refit: bool = True
     """after the early stop, train once more on all reference photos for as many epochs: a landmark of three
@@ -55,7 +56,7 @@ class PhotosSection(Section):
 class BackboneSection(Section):
     """The frozen networks whose pooled feature maps are the descriptor."""
 
-    names: tuple[str, ...] = Field(("tf_efficientnet_lite0",), min_length=1, strict=False)
+    names: Names = Field(("tf_efficientnet_lite0",), min_length=1, strict=False)
     """timm names; the descriptors of several are concatenated"""
     weights: str = "auto"
     """auto: a package where one carries them, else the hub; or `package`, `hub`, `random`, or a .safetensors or

@@ -1,6 +1,7 @@
 """The whole path from the command line, and what each kind of bad input gets: one clear error, never a traceback."""
 
 import json
+import re
 import shutil
 import struct
 import zlib
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from obelisk.cli.evaluate import mean_over_members
 from obelisk.cli.main import run
 from obelisk.config import Recipe
 from obelisk.training.run import Run
@@ -94,6 +96,53 @@ def test_a_run_can_be_compared_with_another_of_the_same_recipe(
     code, out, _ = obelisk("compare", evaluated, tmp_path / "again", "--data", tiny_dataset, "--json")
     assert code == 0
     assert [entry["run"] for entry in json.loads(out)["runs"]] == ["tiny", "again"]
+
+
+def test_photos_that_evaluation_leaves_out_are_named_each_time(
+    obelisk: Command, tiny_run: Run, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(tiny_dataset, tmp_path / "data"))
+    photo = next((data / "test").rglob("*.jpg"))
+    whole = photo.read_bytes()
+    photo.write_bytes(b"rotten")
+    run = shutil.copytree(tiny_run.folder, tmp_path / "run")
+    for _ in range(2):
+        code, out, err = obelisk("evaluate", run, "--data", data, "--json")
+        assert code == 1
+        assert photo.name in err
+        assert json.loads(out)["queries"] == 24
+    photo.write_bytes(whole)
+    code, _, err = obelisk("evaluate", run, "--data", data, "--json")
+    assert code == 0
+    assert photo.name not in err
+
+
+def test_a_softmax_run_refuses_landmarks_it_does_not_know(
+    obelisk: Command, tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "softmax.toml"
+    text = tiny_recipe.to_toml().replace('kind = "linear"', 'kind = "identity"').replace('"arcface"', '"softmax"')
+    recipe.write_text(text.replace('kind = "knn"', 'kind = "softmax"'))
+    assert obelisk("train", recipe, "--data", tiny_dataset, "--out", tmp_path / "run")[0] == 0
+    other = Path(shutil.copytree(tiny_dataset, tmp_path / "other"))
+    for name in ("train.csv", "train_clean.csv", "train_label_to_category.csv", "landmarks.csv"):
+        table = other / "metadata" / name
+        rows = table.read_text().splitlines(keepends=True)
+        # Another set of landmarks: every id gets a digit more.
+        known = {str(landmark) for landmark in Run.open(tmp_path / "run").landmarks}
+        table.write_text(
+            "".join(re.sub(r"\b\d+\b", lambda m: m[0] + "9" if m[0] in known else m[0], row) for row in rows)
+        )
+    code, _, err = obelisk("evaluate", tmp_path / "run", "--data", other)
+    assert code == 2
+    assert "does not know 6 of the landmarks" in err
+
+
+def test_the_curves_of_an_ensemble_are_told_apart(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    rows = [(1, 1, 4.0), (1, 2, 2.0), (1, 3, 1.0), (2, 1, 2.0), (2, 2, 1.0)]
+    log.write_text("".join(json.dumps({"member": m, "epoch": e, "train_loss": x}) + "\n" for m, e, x in rows))
+    assert [(row["epoch"], row["train_loss"]) for row in mean_over_members(log)] == [(1, 3.0), (2, 1.5)]
 
 
 def test_a_trained_model_makes_a_gallery_that_recognises(

@@ -1,15 +1,19 @@
 """A run from photos to a bundle: its files, its repeatability, and the folders it refuses."""
 
+import dataclasses
 import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from obelisk.config import Recipe
 from obelisk.data import read_catalog
-from obelisk.embedding import Bundle, DescriptorCache, Embedder
-from obelisk.errors import ModelError, ObeliskError, RecipeError
+from obelisk.embedding import Bundle, DescriptorCache, Embedder, write_bundle
+from obelisk.errors import DataError, ModelError, ObeliskError, RecipeError
 from obelisk.training.run import Run, RunEmbedder
 from obelisk.training.train import train_run
 
@@ -108,13 +112,85 @@ def test_a_photo_that_cannot_be_read_is_named_and_left_out(
     references = catalog.references.with_columns(
         path=catalog.references["path"].scatter(3, str(broken))  # an absolute path stands for itself
     )
-    import dataclasses
-
     run = train_run(tiny_recipe, dataclasses.replace(catalog, references=references), tmp_path / "run")
     (image_id, error), *others = run.skipped.items()
     assert image_id == references["image_id"][3]
     assert "broken.jpg" in error
     assert not others
+
+
+def test_a_photo_that_was_repaired_makes_it_another_dataset(
+    tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(tiny_dataset, tmp_path / "data"))
+    photo = next((data / "train").rglob("*.jpg"))
+    whole = photo.read_bytes()
+    photo.write_bytes(whole[:100])
+    run = train_run(tiny_recipe, read_catalog(data), tmp_path / "run")
+    assert list(run.skipped) == [photo.stem]
+    photo.write_bytes(whole)
+    with pytest.raises(RecipeError, match="another dataset, or of its photos as they were"):
+        train_run(tiny_recipe, read_catalog(data), tmp_path / "run")
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"recipe": "x"}', "[]"])
+def test_a_damaged_run_is_refused_in_one_line(tiny_run: Run, tmp_path: Path, content: str) -> None:
+    run = Path(shutil.copytree(tiny_run.folder, tmp_path / "run"))
+    (run / "run.json").write_text(content)
+    with pytest.raises(ModelError, match=r"a damaged run.*run.json.*train again"):
+        Run.open(run)
+
+
+def test_a_run_of_other_backbone_weights_is_refused(tiny_run: Run, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(tiny_run.folder, tmp_path / "run"))
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(facts | {"backbones": ["0" * 32]}))
+    with pytest.raises(ModelError, match="other backbone weights"):
+        RunEmbedder(Run.open(run))
+
+
+def test_a_recipe_that_does_not_fit_the_data_leaves_the_folder_free(
+    tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    wide = tiny_recipe.model_copy(
+        update={
+            "neck": tiny_recipe.neck.model_copy(update={"kind": "whitening", "dimensions": 500}),
+            "loss": tiny_recipe.loss.model_copy(update={"kind": "none"}),
+        }
+    )
+    with pytest.raises(RecipeError, match="descriptors tell 30 directions"):
+        train_run(wide, read_catalog(tiny_dataset), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_nothing_can_be_learned_from_is_refused(
+    tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    catalog = read_catalog(tiny_dataset)
+    photos = catalog.references
+    one = photos.filter(photos["landmark_id"] == photos["landmark_id"][0])
+    with pytest.raises(DataError, match="photos of 1 landmark"):
+        train_run(tiny_recipe, dataclasses.replace(catalog, references=one), tmp_path / "run")
+    many = tiny_recipe.model_copy(update={"classifier": tiny_recipe.classifier.model_copy(update={"k": 100})})
+    with pytest.raises(RecipeError, match=r"classifier.k = 100.*only 60 reference photos"):
+        train_run(many, catalog, tmp_path / "run")
+    same = photos.with_columns(path=pl.lit(photos["path"][0]))
+    whitened = tiny_recipe.model_copy(update={"neck": tiny_recipe.neck.model_copy(update={"start": "whitening"})})
+    with pytest.raises(DataError, match="look the same"):
+        train_run(whitened, dataclasses.replace(catalog, references=same), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_may_write_one_bundle(tiny_run: Run, tmp_path: Path) -> None:
+    manifest = tiny_run.bundle.manifest.model_dump(exclude={"fingerprint"})
+    network = (tiny_run.folder / "model" / "model.onnx").read_bytes()
+
+    def write(_: int) -> str:
+        return write_bundle(tmp_path / "bundle", network=network, card="", **manifest).fingerprint
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(write, range(64))) == {tiny_run.bundle.fingerprint}
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_a_finished_run_is_returned_as_it_is(tiny_run: Run, tiny_recipe: Recipe, tiny_dataset: Path) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from obelisk.cli.console import Meter, note, require_extra, result, warn
-from obelisk.cli.evaluate import describe_run, predict, show_comparison
+from obelisk.cli.console import Meter, note, require_extra, result
+from obelisk.cli.evaluate import describe_runs, predict, read_and_tell, show_comparison, tell_left_out
+from obelisk.errors import DataError
 
 if TYPE_CHECKING:
     from obelisk.data import Catalog
@@ -34,31 +35,31 @@ def demo(
     """
     require_extra("train", module="torch", needed_for="the demo")
     from obelisk.config import load_recipe
-    from obelisk.data import read_catalog
     from obelisk.evaluation import compare_runs
     from obelisk.evaluation.report import write_report
     from obelisk.training.train import train_run
 
     with Meter() as meter:
-        catalog = read_catalog(data or render_photos(out / "photos", meter))
+        catalog = read_and_tell(data or render_photos(out / "photos", meter))
         known = catalog.select_known_queries().height
         note(
             f"{catalog.references.height} reference photos of {catalog.landmarks.height} landmarks,"
             f" {known} queries of them and {catalog.queries.height - known} of none"
         )
+        if not known:
+            raise DataError("no query shows a landmark", where=catalog.root, fix="give a dataset with test photos")
         runs = []
         for arm in ARMS:
             note(f"training {arm}")
             folder = out / "runs" / arm
             runs.append(train_run(load_recipe(arm), catalog, folder, resume=is_begun(folder), progress=meter))
-    for run in runs:
-        for image_id, error in run.skipped.items():
-            warn(f"left out {image_id}: {error}")
-    comparison = compare_runs([describe_run(run, predict(run, catalog), run.recipe.name) for run in runs], catalog)
+    evaluated = [predict(run, catalog, catalog.root) for run in runs]
+    comparison = compare_runs(describe_runs(evaluated), catalog)
     report = write_report(out / "report.html", comparison, catalog)
     show_comparison(comparison)
     recognise_some(runs[1], catalog, out)
     result(f"report: {report}")
+    tell_left_out(evaluated)
 
 
 def render_photos(folder: Path, meter: Meter) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from obelisk.cli.console import note, result, table, track, warn
+from obelisk.cli.console import result, table, track, warn
 from obelisk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def build_command(
     bundle = load_model(model)
     catalog = read_catalog(data)
     for omission in catalog.notes:
-        note(omission)
+        warn(omission)
     report = build_gallery(path, catalog, bundle, watch=show_progress)
     tell_skipped(report)
     done = f"{report.embedded} embedded, {report.reused} reused, {report.unchanged} unchanged"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import sys
 from types import FrameType
@@ -71,10 +70,6 @@ def run() -> None:
         app(arguments)
     except ObeliskError as error:
         leave(str(error), error.exit_code, debug=debug)
-    except BrokenPipeError:
-        # The reader of stdout has gone (`obelisk … | head`): nothing is left to say, and to say it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except OSError as error:
         what = "the disk is full" if error.errno == errno.ENOSPC else str(error)
         leave(what, 1, debug=debug)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from obelisk.cli.console import Meter, note, require_extra, result, warn
+from obelisk.cli.evaluate import read_and_tell
 
 
 def train(
@@ -30,15 +31,12 @@ def train(
     seconds. A photo that cannot be read is named and left out, and the exit code is then 1.
     """
     from obelisk.config import load_recipe
-    from obelisk.data import read_catalog
 
     loaded = load_recipe(recipe, overrides or ())
     require_extra("train", module="torch", needed_for="training")
     from obelisk.training.train import train_run
 
-    catalog = read_catalog(data)
-    for remark in catalog.notes:
-        warn(remark)
+    catalog = read_and_tell(data)
     with Meter() as meter:
         run = train_run(loaded, catalog, out, resume=resume, progress=meter)
     for image_id, error in run.skipped.items():

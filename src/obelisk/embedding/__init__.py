@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from obelisk.embedding.bundle import MODEL_FILE, Bundle, BundleManifest, write_bundle
-from obelisk.embedding.descriptors import DescriptorCache, Descriptors, View, cache_folder
+from obelisk.embedding.descriptors import PLAIN, DescriptorCache, Descriptors, View, cache_folder, hash_or_error
 from obelisk.embedding.runtime import Embedded, Embedder, OnnxModel
 
 __all__ = [
     "MODEL_FILE",
+    "PLAIN",
     "Bundle",
     "BundleManifest",
     "DescriptorCache",
@@ -17,5 +18,6 @@ __all__ = [
     "OnnxModel",
     "View",
     "cache_folder",
+    "hash_or_error",
     "write_bundle",
 ]

@@ -144,7 +144,22 @@ def write_bundle(folder: Path, *, network: bytes, card: str, **manifest: object)
         (whole / MODEL_FILE).write_bytes(network)
         (whole / MANIFEST_FILE).write_text(final.model_dump_json(indent=2) + "\n")
         (whole / CARD_FILE).write_text(card)
+        if is_bundle(folder, final.fingerprint):
+            return Bundle(folder=folder, manifest=final)
         if folder.exists():
             shutil.rmtree(folder)
-        whole.rename(folder)
+        try:
+            whole.rename(folder)
+        except OSError:
+            # Another process may have written the same bundle in the meantime: then all is well.
+            if not is_bundle(folder, final.fingerprint):
+                raise
     return Bundle(folder=folder, manifest=final)
+
+
+def is_bundle(folder: Path, fingerprint: str) -> bool:
+    """Tell whether a folder holds a whole bundle of this fingerprint."""
+    try:
+        return Bundle.load(folder).fingerprint == fingerprint
+    except (ModelError, OSError):
+        return False

@@ -22,7 +22,7 @@ from PIL.Image import Image
 
 from obelisk.embedding.bundle import Bundle
 from obelisk.embedding.runtime import Embedder
-from obelisk.errors import PhotoError
+from obelisk.errors import ObeliskError, PhotoError
 from obelisk.photos import content_hash, map_in_order, prepare, read_bytes, read_photo
 
 COMMIT_EVERY = 64
@@ -129,7 +129,17 @@ class DescriptorCache:
         return np.frombuffer(found[0], np.float16) if found else None
 
     def _connect(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            return self._open()
+        except (OSError, sqlite3.Error) as error:
+            raise ObeliskError(
+                f"the descriptor cache cannot be used: {error}",
+                where=self._path,
+                fix="delete the file if it is damaged, or set OBELISK_CACHE to a folder that can be written",
+            ) from error
+
+    def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._path, timeout=60)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")

@@ -40,7 +40,10 @@ class AugmentedView:
 
 
 def move(image: Image.Image, ranges: ViewsSection, chance: np.random.Generator) -> Image.Image:
-    """Shift, zoom, stretch, rotate, shear and mirror by one affine map; what comes from outside is mirrored in."""
+    """Shift, zoom, stretch, rotate, shear and mirror by one affine map.
+
+    What comes from outside is the photo mirrored at its border, as far as a third of its side; beyond that, black.
+    """
     width, height = image.size
     zoom = 1.0 - chance.uniform(-ranges.zoom / 4, ranges.zoom)
     stretch = math.exp(chance.uniform(-ranges.aspect, ranges.aspect) / 2)
@@ -56,7 +59,7 @@ def move(image: Image.Image, ranges: ViewsSection, chance: np.random.Generator) 
     linear = linear @ np.array([[1.0, shear], [0.0, 1.0]])
     centre = np.array([width / 2, height / 2])
     offset = centre + np.array([shift_x, shift_y]) - linear @ centre
-    # Tiling the mirrored photo around itself is dear; a border of a third a side covers the allowed ranges.
+    # Tiling the mirrored photo around itself is dear; a border of a third a side covers the default ranges.
     border_x, border_y = width // 3, height // 3
     pixels = np.pad(np.asarray(image), ((border_y, border_y), (border_x, border_x), (0, 0)), mode="reflect")
     offset += np.array([border_x, border_y])

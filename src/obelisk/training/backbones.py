@@ -92,7 +92,11 @@ class PooledBackbone(nn.Module):
     def measure_parts(self, size: int) -> tuple[int, ...]:
         """Return the length of each pooled part; raises ModelError for a network without feature maps (N, D, H, W)."""
         with torch.inference_mode():
-            maps = self.network.forward_features(torch.zeros(1, 3, size, size))
+            try:
+                maps = self.network.forward_features(torch.zeros(1, 3, size, size))
+            except (AssertionError, RuntimeError) as error:
+                name = self.network.pretrained_cfg["architecture"]
+                raise ModelError(f"`{name}` cannot take photos of {size} pixels: {error}") from error
             if maps.ndim != 4 or maps.shape[1] != self.network.num_features:
                 shape = tuple(maps.shape)
                 raise ModelError(
@@ -109,7 +113,6 @@ class FrozenBackbone:
     module: PooledBackbone
     bundle: Bundle
     parts: tuple[int, ...]
-    licence: str
 
 
 @one_thread()
@@ -129,7 +132,7 @@ def load_backbone(name: str, section: BackboneSection, photos: PhotosSection, se
         raise ModelError(f"backbone.stages = {section.stages}, but `{name}` has {len(network.feature_info)} stages")
     module = PooledBackbone(network, pool, section.stages).eval().requires_grad_(requires_grad=False)
     parts = module.measure_parts(photos.size)
-    licence = PACKAGES[name].licence if source == "package" else str(data.get("license") or "unknown")
+    licence, origin = describe_weights(name, source, section.weights, data)
     folder = cache_folder() / "backbones" / key_of(name, module, section, photos)
     try:
         bundle = Bundle.load(folder)
@@ -146,9 +149,20 @@ def load_backbone(name: str, section: BackboneSection, photos: PhotosSection, se
             dimensions=sum(parts),
             normalised=False,
             licence=licence,
-            data="random weights" if source == "random" else "ImageNet",
+            data=origin,
         )
-    return FrozenBackbone(module=module, bundle=bundle, parts=parts, licence=licence)
+    return FrozenBackbone(module=module, bundle=bundle, parts=parts)
+
+
+def describe_weights(name: str, source: str, weights: str, config: dict[str, Any]) -> tuple[str, str]:
+    """Return the licence of weights, and what they were trained on, as far as that is known."""
+    if source == "package":
+        return PACKAGES[name].licence, "ImageNet"
+    if source == "hub":
+        return str(config.get("license") or "unknown"), "ImageNet, or as timm's hub says"
+    if source == "random":
+        return "none", "random weights"
+    return "unknown", f"local file {Path(weights).name}"
 
 
 class GeMPool(nn.Module):

@@ -34,13 +34,17 @@ def draw_curves(path: Path, epochs: Sequence[Epoch], title: str) -> None:
     figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     losses, top1 = figure.subplots(1, 2)
-    places = [epoch.epoch for epoch in epochs]
-    losses.plot(places, [epoch.train_loss for epoch in epochs], label="training", color="#0f766e")
-    validated = [epoch for epoch in epochs if epoch.val_loss is not None]
-    losses.plot([e.epoch for e in validated], [e.val_loss for e in validated], label="validation", color="#b45309")
+    for member in sorted({epoch.member for epoch in epochs}):
+        rows = [epoch for epoch in epochs if epoch.member == member]
+        validated = [epoch for epoch in rows if epoch.val_loss is not None]
+        places = [epoch.epoch for epoch in validated]
+        # One pair of lines a neck; the first names them for all.
+        names = ("training", "validation") if member == 1 else (None, None)
+        losses.plot([e.epoch for e in rows], [e.train_loss for e in rows], label=names[0], color="#0f766e")
+        losses.plot(places, [e.val_loss for e in validated], label=names[1], color="#b45309")
+        top1.plot(places, [100 * (e.val_top1 or 0.0) for e in validated], color="#b45309")
     losses.set(xlabel="epoch", ylabel="loss", title=title)
     losses.legend(frameon=False)
-    top1.plot([e.epoch for e in validated], [100 * (e.val_top1 or 0.0) for e in validated], color="#b45309")
     top1.set(xlabel="epoch", ylabel="top-1, %", title="validation")
     for axes in (losses, top1):
         axes.spines[["top", "right"]].set_visible(False)
@@ -57,5 +61,5 @@ def write_tensorboard(folder: Path, epochs: Sequence[Epoch]) -> None:
     with SummaryWriter(str(folder)) as writer:
         for epoch in epochs:
             for name, value in dataclasses.asdict(epoch).items():
-                if name != "epoch" and value is not None:
-                    writer.add_scalar(name, value, epoch.epoch)
+                if name not in ("member", "epoch") and value is not None:
+                    writer.add_scalar(f"{epoch.member}/{name}", value, epoch.epoch)

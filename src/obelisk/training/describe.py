@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from obelisk.config import Recipe
 from obelisk.data import Catalog
-from obelisk.embedding import DescriptorCache, View
+from obelisk.embedding import PLAIN, DescriptorCache, View
 from obelisk.errors import DataError, PhotoError
 from obelisk.training.augmentation import augmented_views
 from obelisk.training.backbones import FrozenBackbone
@@ -50,10 +50,12 @@ def describe_references(
     if not len(kept):
         raise DataError("none of the reference photos could be read", where=catalog.root, fix="obelisk data check DIR")
     readable = [paths[place] for place in kept]
-    augmented = [
-        describe(backbones, readable, view=view, view_name=view.name, progress=progress)[0]
-        for view in augmented_views(recipe.views, recipe.seed)
-    ]
+    augmented = []
+    for view in augmented_views(recipe.views, recipe.seed):
+        rows, vanished = describe(backbones, readable, view=view, view_name=view.name, progress=progress)
+        for error in vanished.values():
+            raise DataError(f"a photo vanished meanwhile: {error}", fix="bring it back, or start again without it")
+        augmented.append(rows)
     landmarks, labels = np.unique(references["landmark_id"].to_numpy()[kept], return_inverse=True)
     return DescribedReferences(
         views=np.stack([plain[kept], *augmented]),
@@ -70,14 +72,14 @@ def describe(
     paths: Sequence[Path],
     *,
     view: View | None = None,
-    view_name: str = "plain",
+    view_name: str = PLAIN,
     progress: Progress = lambda *_: None,
 ) -> tuple[NDArray[np.float16], dict[int, PhotoError]]:
     """Return the descriptors (N, D_in) of one view of each photo, all backbones side by side, and the failures."""
     blocks: list[NDArray[np.float16]] = []
     failed: dict[int, PhotoError] = {}
     for backbone in backbones:
-        what = f"descriptors of {backbone.bundle.name}, {view_name.split('-')[0]} view"
+        what = f"descriptors of {backbone.bundle.name}, {view_title(view_name)}"
         found = DescriptorCache(backbone.bundle).get(
             paths,
             view=view,
@@ -88,3 +90,8 @@ def describe(
         blocks.append(found.rows.astype(np.float16))
         failed |= found.failed
     return np.concatenate(blocks, axis=1), failed
+
+
+def view_title(view_name: str) -> str:
+    """Say in words which view of the photos is meant."""
+    return "photos as they are" if view_name == PLAIN else f"augmented view {view_name.rsplit('-', 1)[1]}"

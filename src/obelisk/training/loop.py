@@ -40,8 +40,9 @@ class TrainingPhotos:
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """What one pass did: one line of a run's log."""
+    """What one pass did: one line of a run's log. ``member`` counts the necks of an ensemble from 1."""
 
+    member: int
     epoch: int
     train_loss: float
     val_loss: float | None
@@ -68,6 +69,7 @@ def train_neck(
     *,
     validation: TrainingPhotos | None = None,
     stop_after: int | None = None,
+    member: int = 1,
     log: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Trained:
     """Train the neck of a recipe; with ``validation``, keep its best epoch, else the last one.
@@ -95,6 +97,7 @@ def train_neck(
         loss.eval()
         val_loss, val_top1 = validate(recipe, photos, validation, neck, loss)
         row = Epoch(
+            member=member,
             epoch=epoch,
             train_loss=train_loss,
             val_loss=val_loss,

@@ -20,6 +20,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,11 +28,13 @@ from numpy.typing import NDArray
 
 from obelisk.config import Recipe, load_recipe
 from obelisk.data import Catalog
-from obelisk.embedding import Bundle
+from obelisk.embedding import Bundle, hash_or_error
 from obelisk.errors import ModelError, ObeliskError, PhotoError, RecipeError
+from obelisk.photos import map_in_order
 from obelisk.training.backbones import FrozenBackbone, load_backbones
 from obelisk.training.describe import Progress, describe
 from obelisk.training.network import Necks, build_neck
+from obelisk.training.threads import one_thread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,19 +44,19 @@ class Run:
     folder: Path
     recipe: Recipe
     landmarks: tuple[int, ...]
+    backbones: tuple[str, ...]
     best_epochs: tuple[int, ...]
     skipped: dict[str, str]
 
     @classmethod
     def open(cls, folder: Path) -> Run:
         """Read a finished run; raises ModelError when there is none in the folder, or it is not whole."""
-        if not (folder / "run.json").is_file():
-            raise ModelError("not a finished run: `run.json` is missing", where=folder, fix="obelisk train … --out RUN")
-        facts = json.loads((folder / "run.json").read_text())
+        facts = read_facts(folder)
         return cls(
             folder=folder,
             recipe=load_recipe(str(folder / "recipe.toml")),
             landmarks=tuple(facts["landmarks"]),
+            backbones=tuple(facts["backbones"]),
             best_epochs=tuple(facts["best_epochs"]),
             skipped=facts["skipped"],
         )
@@ -64,14 +67,36 @@ class Run:
         return Bundle.load(self.folder / "model")
 
 
-def find_finished(recipe: Recipe, catalog: Catalog, out: Path, *, resume: bool) -> Run | None:
-    """Return the finished run that is already in the folder, None if it may be trained there; refuse other folders."""
+FACTS = ("recipe", "data", "landmarks", "backbones", "best_epochs", "skipped")
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Read ``run.json``; raises ModelError when it is missing or not whole."""
+    path = folder / "run.json"
+    if not path.is_file():
+        raise ModelError("not a finished run: `run.json` is missing", where=folder, fix="obelisk train … --out RUN")
+    try:
+        facts: dict[str, Any] = json.loads(path.read_bytes())
+        missing = [name for name in FACTS if name not in facts]
+    except (ValueError, TypeError):
+        missing = ["everything"]
+    if missing:
+        fix = "delete the folder and train again"
+        raise ModelError(f"a damaged run: `{missing[0]}` cannot be read", where=path, fix=fix)
+    return facts
+
+
+def find_finished(recipe: Recipe, data: str, out: Path, *, resume: bool) -> Run | None:
+    """Return the finished run that is already in the folder, None if it may be trained there; refuse other folders.
+
+    ``data`` is the fingerprint of the dataset.
+    """
     written = out / "recipe.toml"
     if (out / "run.json").is_file():
-        facts = json.loads((out / "run.json").read_text())
-        if facts["recipe"] == recipe.fingerprint and facts["data"] == fingerprint_of_data(catalog):
+        facts = read_facts(out)
+        if facts["recipe"] == recipe.fingerprint and facts["data"] == data:
             return Run.open(out)
-        what = "recipe" if facts["recipe"] != recipe.fingerprint else "dataset"
+        what = "recipe" if facts["recipe"] != recipe.fingerprint else "dataset, or of its photos as they were"
         raise RecipeError(f"holds a run of another {what}", where=out, fix="choose another --out")
     if written.is_file():
         if load_recipe(str(written)).fingerprint != recipe.fingerprint:
@@ -91,12 +116,23 @@ def begin_folder(recipe: Recipe, out: Path) -> None:
     (out / "recipe.toml").write_text(recipe.to_toml())
 
 
+def forget_folder(out: Path) -> None:
+    """Take back the folder of a run that cannot be trained as it was asked for, so that it can be asked for anew."""
+    for name in ("recipe.toml", "log.jsonl", "refit.jsonl"):
+        (out / name).unlink(missing_ok=True)
+    if not any(out.iterdir()):
+        out.rmdir()
+
+
 def fingerprint_of_data(catalog: Catalog) -> str:
-    """Return a hash of which photos show which landmarks."""
+    """Return a hash of which photos show which landmarks, of their split, and of their contents."""
     digest = hashlib.blake2b(digest_size=8)
-    for photos, column in ((catalog.references, "landmark_id"), (catalog.queries, "landmark_ids")):
-        for image_id, shows in photos.select("image_id", column).sort("image_id").iter_rows():
-            digest.update(f"{image_id} {shows}\n".encode())
+    for photos, columns in ((catalog.references, ["landmark_id", "split"]), (catalog.queries, ["landmark_ids"])):
+        photos = photos.sort("image_id")
+        contents = map_in_order(hash_or_error, catalog.locate_photos(photos))
+        for row, content in zip(photos.select("image_id", *columns).iter_rows(), contents, strict=True):
+            told = content if isinstance(content, str) else type(content).__name__
+            digest.update(f"{row} {told}\n".encode())
     return digest.hexdigest()
 
 
@@ -118,6 +154,12 @@ class RunEmbedder:
 
         self.run = run
         self._backbones = load_backbones(run.recipe.backbone, run.recipe.photos, run.recipe.seed)
+        if [backbone.bundle.fingerprint for backbone in self._backbones] != list(run.backbones):
+            raise ModelError(
+                "the run was trained on other backbone weights than those at hand",
+                where=run.folder,
+                fix="bring back the weights or the versions it was trained with, or train again",
+            )
         members = members_of(run.recipe, self._backbones)
         self._necks = Necks(
             [build_neck(run.recipe.neck, parts) for _, parts in members], [sum(parts) for _, parts in members]
@@ -132,6 +174,7 @@ class RunEmbedder:
             else None
         )
 
+    @one_thread()
     def embed(
         self, paths: Sequence[Path], *, progress: Progress = lambda *_: None
     ) -> tuple[NDArray[np.float32], dict[int, PhotoError]]:
@@ -141,6 +184,7 @@ class RunEmbedder:
             blocks = [self._necks.embed(block.float()) for block in torch.split(torch.from_numpy(descriptors), 4096)]
         return torch.cat(blocks).numpy(), failed
 
+    @one_thread()
     def classify(
         self, paths: Sequence[Path], *, progress: Progress = lambda *_: None
     ) -> tuple[NDArray[np.float32], dict[int, PhotoError]]:

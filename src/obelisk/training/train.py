@@ -17,6 +17,8 @@ import torch
 from obelisk.config import Recipe
 from obelisk.data import Catalog, find_near_duplicates, split_references
 from obelisk.embedding import MODEL_FILE, write_bundle
+from obelisk.errors import DataError, RecipeError, UsageError
+from obelisk.evaluation.files import replace_file
 from obelisk.photos import prepare, read_photo
 from obelisk.training.backbones import FrozenBackbone, load_backbones
 from obelisk.training.curves import EpochLog, draw_curves, write_tensorboard
@@ -25,7 +27,14 @@ from obelisk.training.export import check_export, join_graphs, to_onnx
 from obelisk.training.loop import Trained, TrainingPhotos, train_neck
 from obelisk.training.losses import Softmax
 from obelisk.training.network import Necks, PhotoEmbedder, UnitRows
-from obelisk.training.run import Run, begin_folder, find_finished, fingerprint_of_data, members_of
+from obelisk.training.run import (
+    Run,
+    begin_folder,
+    find_finished,
+    fingerprint_of_data,
+    forget_folder,
+    members_of,
+)
 
 CHECKED_PHOTOS = 16
 
@@ -38,16 +47,34 @@ def train_run(
     A finished run of the same recipe and data is returned as it is; an unfinished one needs ``resume``.
     Raises RecipeError for a folder of another recipe, DataError for data that cannot be trained on.
     """
-    if finished := find_finished(recipe, catalog, out, resume=resume):
+    data = fingerprint_of_data(catalog)
+    if finished := find_finished(recipe, data, out, resume=resume):
         return finished
+    refuse_too_few(recipe, catalog)
     catalog = split_for_validation(recipe, catalog)
     backbones = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
     begin_folder(recipe, out)
+    try:
+        return train_and_write(recipe, catalog, data, backbones, out, progress)
+    except UsageError:
+        forget_folder(out)
+        raise
+
+
+def train_and_write(
+    recipe: Recipe,
+    catalog: Catalog,
+    data: str,
+    backbones: Sequence[FrozenBackbone],
+    out: Path,
+    progress: Progress,
+) -> Run:
+    """Do the work of a run in its folder; ``run.json``, written last, makes it whole."""
     described = describe_references(recipe, catalog, backbones, progress)
     log, refit_log = EpochLog(out / "log.jsonl"), EpochLog(out / "refit.jsonl")
     trained = [
-        fit(recipe, described, columns, parts, log=log, refit_log=refit_log)
-        for columns, parts in members_of(recipe, backbones)
+        fit(recipe, described, columns, parts, member=member, log=log, refit_log=refit_log)
+        for member, (columns, parts) in enumerate(members_of(recipe, backbones), start=1)
     ]
     write_model(out, recipe, backbones, trained, described)
     if log.epochs:
@@ -55,14 +82,29 @@ def train_run(
         write_tensorboard(out / "tensorboard", log.epochs)
     facts = {
         "recipe": recipe.fingerprint,
-        "data": fingerprint_of_data(catalog),
+        "data": data,
+        "backbones": [backbone.bundle.fingerprint for backbone in backbones],
         "landmarks": described.landmarks.tolist(),
         "photos": len(described.labels),
         "best_epochs": [member.best_epoch for member in trained],
         "skipped": described.skipped,
     }
-    (out / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
+    text = json.dumps(facts, indent=1) + "\n"
+    replace_file(out / "run.json", lambda partial: partial.write_text(text))
     return Run.open(out)
+
+
+def refuse_too_few(recipe: Recipe, catalog: Catalog) -> None:
+    """Refuse, before any work, a catalog that nothing can be learned from."""
+    references, landmarks = catalog.references.height, catalog.references["landmark_id"].n_unique()
+    if landmarks < 2:
+        raise DataError(
+            f"{references} reference photos of {landmarks} landmark",
+            where=catalog.root,
+            fix="give photos of at least two landmarks",
+        )
+    if recipe.classifier.k > references:
+        raise RecipeError(f"classifier.k = {recipe.classifier.k}, but there are only {references} reference photos")
 
 
 def split_for_validation(recipe: Recipe, catalog: Catalog) -> Catalog:
@@ -84,6 +126,7 @@ def fit(
     columns: slice,
     parts: tuple[int, ...],
     *,
+    member: int,
     log: EpochLog,
     refit_log: EpochLog,
 ) -> Trained:
@@ -93,7 +136,7 @@ def fit(
     counts = torch.bincount(labels)
     everything = TrainingPhotos(views=views, landmarks=labels)
     if recipe.loss.kind == "none" or not described.is_val.any():
-        return train_neck(recipe, everything, parts, counts, log=log)
+        return train_neck(recipe, everything, parts, counts, member=member, log=log)
     train, val = torch.from_numpy(~described.is_val), torch.from_numpy(described.is_val)
     chosen = train_neck(
         recipe,
@@ -101,11 +144,12 @@ def fit(
         parts,
         counts,
         validation=TrainingPhotos(views=views[:1, val], landmarks=labels[val]),
+        member=member,
         log=log,
     )
     if not recipe.data.refit:
         return chosen
-    return train_neck(recipe, everything, parts, counts, stop_after=chosen.best_epoch, log=refit_log)
+    return train_neck(recipe, everything, parts, counts, stop_after=chosen.best_epoch, member=member, log=refit_log)
 
 
 def write_model(
@@ -116,14 +160,15 @@ def write_model(
     described: DescribedReferences,
 ) -> None:
     """Write the trained weights and the model bundle, and check the bundle against torch on a few photos."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     columns = [columns for columns, _ in members_of(recipe, backbones)]
     necks = Necks([member.neck for member in trained], [part.stop - part.start for part in columns])
     weights = {f"necks.{name}": tensor for name, tensor in necks.state_dict().items()}
     if isinstance(trained[0].loss, Softmax):
         weights |= {f"loss.{name}": tensor for name, tensor in trained[0].loss.state_dict().items()}
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, out / "head.safetensors")
+    serialised = save({name: tensor.contiguous() for name, tensor in weights.items()})
+    replace_file(out / "head.safetensors", lambda partial: partial.write_bytes(serialised))
     module = PhotoEmbedder([backbone.module for backbone in backbones], necks).eval()
     rule = backbones[0].bundle.input
     network = join_graphs(
@@ -143,18 +188,24 @@ def write_model(
         std=rule.std,
         dimensions=necks.dimensions,
         whitening=recipe.neck.kind == "whitening" or recipe.neck.start == "whitening",
-        licence=" AND ".join(sorted({backbone.licence for backbone in backbones})),
-        data=f"backbones on {backbones[0].bundle.manifest.data}, neck on {len(described.landmarks)} landmarks",
+        licence=" AND ".join(sorted({backbone.bundle.manifest.licence for backbone in backbones})),
+        data=f"{weights_of(backbones)}; neck on {len(described.landmarks)} landmarks",
+    )
+
+
+def weights_of(backbones: Sequence[FrozenBackbone]) -> str:
+    """Say where the weights of each backbone come from, and under which licence."""
+    return ", ".join(
+        f"{backbone.bundle.name} ({backbone.bundle.manifest.data}, {backbone.bundle.manifest.licence})"
+        for backbone in backbones
     )
 
 
 def write_card(recipe: Recipe, backbones: Sequence[FrozenBackbone], landmarks: int) -> str:
     """Return the model card: what it is, what it was made from, and how to make it again."""
-    names = ", ".join(backbone.bundle.name for backbone in backbones)
     return (
         f"# {recipe.name}\n\n"
-        f"Embeds photos of landmarks. Backbone: {names}, frozen, ImageNet weights"
-        f" ({', '.join(sorted({backbone.licence for backbone in backbones}))}).\n"
+        f"Embeds photos of landmarks. Frozen backbone: {weights_of(backbones)}.\n"
         f"Neck: {recipe.neck.kind}, loss: {recipe.loss.kind}, trained on {landmarks} landmarks.\n\n"
         f"The recipe, whole:\n\n```toml\n{recipe.to_toml()}```\n"
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from obelisk.errors import DataError
+
 # A direction whose variance is estimated from fewer photos than this is mostly chance, and whitening would blow it up.
 PHOTOS_PER_DIRECTION = 2
 SMALLEST_VARIANCE = 1e-9  # of the largest
@@ -18,6 +20,7 @@ def pca_whitening(rows: Tensor, most: int) -> tuple[Tensor, Tensor]:
     Image Retrieval*, ECCV 2012, section 3. P is scaled so that whitened rows have a mean length of one.
 
     D is ``most``, or less where the photos tell less: one direction for every two photos, and no more than they span.
+    Raises DataError when all rows are equal.
     """
     exact = rows.double()
     mean = exact.mean(dim=0)
@@ -25,6 +28,8 @@ def pca_whitening(rows: Tensor, most: int) -> tuple[Tensor, Tensor]:
     values, vectors = torch.linalg.eigh(centred.T @ centred / len(rows))
     # eigh gives ascending eigenvalues.
     values, vectors = values.flip(0), vectors.flip(1)
+    if not values[0] > 0:
+        raise DataError(f"all {len(rows)} photos look the same to the backbone", fix="give photos that differ")
     spanned = int((values > values[0] * SMALLEST_VARIANCE).sum())
     told = max(1, min(most, spanned, len(rows) // PHOTOS_PER_DIRECTION))
     values, vectors = values[:told], vectors[:, :told]
