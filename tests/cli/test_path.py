@@ -125,11 +125,11 @@ def test_a_softmax_run_refuses_landmarks_it_does_not_know(
     recipe.write_text(text.replace('kind = "knn"', 'kind = "softmax"'))
     assert obelisk("train", recipe, "--data", tiny_dataset, "--out", tmp_path / "run")[0] == 0
     other = Path(shutil.copytree(tiny_dataset, tmp_path / "other"))
+    known = {str(landmark) for landmark in Run.open(tmp_path / "run").landmarks}
     for name in ("train.csv", "train_clean.csv", "train_label_to_category.csv", "landmarks.csv"):
         table = other / "metadata" / name
         rows = table.read_text().splitlines(keepends=True)
         # Another set of landmarks: every id gets a digit more.
-        known = {str(landmark) for landmark in Run.open(tmp_path / "run").landmarks}
         table.write_text(
             "".join(re.sub(r"\b\d+\b", lambda m: m[0] + "9" if m[0] in known else m[0], row) for row in rows)
         )

@@ -37,7 +37,7 @@ from obelisk.errors import UsageError, near_names
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-EXPONENT = 8.0
+EXPONENT = 12.0
 LARGEST_EXPONENT = 100.0  # beyond it, a(s)^p leaves the range of float64 for unlike photos
 
 
