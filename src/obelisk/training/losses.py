@@ -1,7 +1,7 @@
 """Losses on a batch of N embeddings of C landmarks.
 
-Letters, the same everywhere: x (N, D) embeddings of unit length, W (C, D) landmark weights of unit length,
-θ_j the angle between x and W_j, y the true landmark, s the scale, m the margin in radians.
+Letters, the same everywhere: x a feature row (D,), W_j the weights of landmark j (D,), θ_j the angle between them,
+y the true landmark, s the scale, m the margin in radians. Losses take features of any length and measure angles.
 
 The family of margin softmax losses is cross entropy over logits ``s · cos θ_j`` in which the true landmark
 gets a handicap that training must overcome::
@@ -15,8 +15,6 @@ Pair losses come from pytorch-metric-learning.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from pytorch_metric_learning import losses as pair_losses
 from pytorch_metric_learning import miners
@@ -25,40 +23,42 @@ from torch import Tensor, nn
 from obelisk.config import LossSection
 from obelisk.training.pooling import l2n
 
-# Keeps acos away from ±1, where its slope is infinite.
-EDGE = 1e-6
+EDGE = 1e-6  # keeps acos away from ±1, where its slope is infinite
 
 
 def add_angular_margin(cosines: Tensor, landmarks: Tensor, margins: Tensor) -> Tensor:
     """Replace each true cosine, cos θ_y, by cos(θ_y + m_y) in cosines (N, C).
 
-    ``landmarks`` (N,) are the true columns, ``margins`` (N,) radians. Past θ + m = π the cosine would rise
-    again, so the last part is continued by the line ``cos θ − m · sin(π − m)``, as the authors' code does.
-    Deng, Guo, Xue, Zafeiriou, *ArcFace*, CVPR 2019, equation 3.
+    ``landmarks`` (N,) are the true columns, ``margins`` (N,) radians. Past θ + m = π the cosine would rise again
+    and reward a worse angle; there the handicap is ``cos θ − m · sin m`` instead, which goes on falling, as the
+    authors' code does. Deng, Guo, Xue, Zafeiriou, *ArcFace*, CVPR 2019, equation 3.
     """
     true = cosines.gather(1, landmarks[:, None]).squeeze(1).clamp(-1 + EDGE, 1 - EDGE)
     handicapped = torch.cos(torch.acos(true) + margins)
-    beyond = true < torch.cos(math.pi - margins)
-    handicapped = torch.where(beyond, true - margins * torch.sin(math.pi - margins), handicapped)
+    past_the_turn = true < -torch.cos(margins)
+    handicapped = torch.where(past_the_turn, true - margins * torch.sin(margins), handicapped)
     return cosines.scatter(1, landmarks[:, None], handicapped[:, None])
 
 
-def dynamic_margins(photos: Tensor, smallest: float, extra: float) -> Tensor:
-    """Give each landmark a margin (C,) from its number of reference photos (C,).
+def dynamic_margins(photo_counts: Tensor, smallest: float, extra: float) -> Tensor:
+    """Give each landmark a margin (C,) from its number of reference photos, ``photo_counts`` (C,).
 
     ``m_c = smallest + extra · minmax(n_c^(−1/4))``: the most photographed landmark gets ``smallest``, the least
     photographed ``smallest + extra``. Ha, Liu, Kim, Lee, Park, *Google Landmark Recognition 2020 Competition Third
     Place Solution*, arXiv:2010.05350, section 2.2.
     """
-    rarity = photos.clamp(min=1).to(torch.float32).pow(-0.25)
+    rarity = photo_counts.clamp(min=1).to(torch.float32).pow(-0.25)
     span = rarity.max() - rarity.min()
-    return smallest + extra * (rarity - rarity.min()) / span.clamp(min=EDGE)
+    if span == 0:
+        return torch.full_like(rarity, smallest)
+    return smallest + extra * (rarity - rarity.min()) / span
 
 
 class MarginSoftmax(nn.Module):
     """ArcFace; with several centres a landmark, sub-center ArcFace; with unequal margins, dynamic margins.
 
-    ``margins`` (C,) in radians. Deng, Guo, Liu, Gong, Zafeiriou, *Sub-center ArcFace*, ECCV 2020, equation 4.
+    ``margins`` (C,) in radians; ``weight`` (C · K, D) holds the K centres of each landmark one after the other, of any
+    length. Deng, Guo, Liu, Gong, Zafeiriou, *Sub-center ArcFace*, ECCV 2020, equation 4.
     """
 
     margins: Tensor
@@ -112,12 +112,13 @@ class Triplet(nn.Module):
     def __init__(self, margin: float, mining: str) -> None:
         super().__init__()
         self.loss = pair_losses.TripletMarginLoss(margin=margin)
-        self.miner = {
-            "all": lambda: None,
-            "semihard": lambda: miners.TripletMarginMiner(margin=margin, type_of_triplets="semihard"),
-            "batch_hard": miners.BatchHardMiner,
-            "multi_similarity": miners.MultiSimilarityMiner,
-        }[mining]()
+        self.miner: miners.BaseMiner | None = None
+        if mining == "semihard":
+            self.miner = miners.TripletMarginMiner(margin=margin, type_of_triplets="semihard")
+        elif mining == "batch_hard":
+            self.miner = miners.BatchHardMiner()
+        elif mining == "multi_similarity":
+            self.miner = miners.MultiSimilarityMiner()
 
     def forward(self, features: Tensor, landmarks: Tensor) -> Tensor:
         """Return the mean loss of features (N, D) with true landmarks (N,); zero where no triplet is left."""
@@ -127,14 +128,14 @@ class Triplet(nn.Module):
         return loss
 
 
-def build_loss(section: LossSection, dimensions: int, photos: Tensor, *, dropout: float = 0.0) -> nn.Module:
-    """Build the loss of a recipe for features of length D and landmarks with ``photos`` (C,) references each."""
-    landmarks = len(photos)
+def build_loss(section: LossSection, dimensions: int, photo_counts: Tensor, *, dropout: float = 0.0) -> nn.Module:
+    """Build the loss of a recipe for features of length D and C landmarks with ``photo_counts`` (C,) references."""
+    landmarks = len(photo_counts)
     if section.kind == "softmax":
         return Softmax(dimensions, landmarks, label_smoothing=section.label_smoothing, dropout=dropout)
     if section.kind == "triplet":
         return Triplet(section.margin, section.mining)
     if section.kind == "arcface":
         return MarginSoftmax(dimensions, torch.full((landmarks,), section.margin), scale=section.scale)
-    margins = dynamic_margins(photos, section.margin, section.margin_range)
+    margins = dynamic_margins(photo_counts, section.margin, section.margin_range)
     return MarginSoftmax(dimensions, margins, scale=section.scale, centres=section.subcenters)
