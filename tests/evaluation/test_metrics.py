@@ -90,6 +90,11 @@ def test_gap_names_a_prediction_outside_the_solution():
         gap(SOLUTION, {"q9": (1, 1.0)})
 
 
+def test_gap_refuses_a_score_that_is_not_a_number():
+    with pytest.raises(DataError, match="score of query `q2` is not a number"):
+        gap({"q1": [1], "q2": [2]}, {"q1": (1, 0.5), "q2": (2, float("nan"))})
+
+
 def test_ranked_gap_equals_gap():
     chance = np.random.default_rng(3)
     for _ in range(200):

@@ -106,13 +106,16 @@ def gap(
 
     ``solution`` gives the true landmarks of every query, an empty list where it shows none; queries with
     ``Usage`` "Ignored" are to be left out of both. ``predictions`` gives (landmark, score). Raises
-    :class:`DataError` for a prediction of a query that the solution does not have.
+    :class:`DataError` for a prediction of a query that the solution does not have, or whose score is no number.
 
     Weyand et al., Google Landmarks Dataset v2, CVPR 2020, where it is called µAP.
     """
     unknown = predictions.keys() - solution.keys()
     if unknown:
         raise DataError(f"a prediction of query `{min(unknown)}`, which the solution does not have", fix="leave it out")
+    unranked = [query for query, (_, score) in predictions.items() if math.isnan(score)]
+    if unranked:
+        raise DataError(f"the score of query `{unranked[0]}` is not a number", fix="give every prediction a score")
     wanted = [query for query in predictions if solution[query] or not ignore_non_landmarks]
     ranked = sorted(wanted, key=lambda query: (-predictions[query][1], query, predictions[query][0]))
     right = np.array([predictions[query][0] in solution[query] for query in ranked], dtype=bool)
