@@ -309,3 +309,18 @@ def test_the_demo_walks_the_whole_path(
         "report.html",
         "runs",
     ]
+
+
+def test_a_gallery_of_two_photos_recognises_without_being_told_k(
+    obelisk: Command, tiny_run: Run, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    photos = sorted((tiny_dataset / "train").rglob("*.jpg"))[:2]
+    for place, photo in zip(("here", "there"), photos, strict=True):
+        (tmp_path / "places" / place).mkdir(parents=True)
+        shutil.copy(photo, tmp_path / "places" / place)
+    gallery = tmp_path / "gallery"
+    assert obelisk("gallery", "build", gallery, "--data", tmp_path / "places", "--model", tiny_run.folder)[0] == 0
+    code, out, _ = obelisk("recognize", *photos, "--gallery", gallery, "--json")
+    assert code == 0
+    assert [json.loads(line)["landmark"] for line in out.splitlines()] == ["here", "there"]
+    assert obelisk("recognize", photos[0], "--gallery", gallery, "--k", 3)[0] == 2

@@ -33,7 +33,7 @@ def recognize_command(
         typer.Option("--model", metavar="M", help="The model you expect the gallery to be of.", show_default=False),
     ] = None,
     top: Annotated[int, typer.Option("--top", help="Candidates to list.")] = 5,
-    k: Annotated[int, typer.Option("--k", help="Nearest reference photos that vote.")] = 3,
+    k: Annotated[int | None, typer.Option("--k", help="Nearest reference photos that vote.", show_default="3")] = None,
     threshold: Annotated[
         float | None,
         typer.Option("--threshold", help="Reject answers of less confidence, 0 to 1.", show_default="reject nothing"),

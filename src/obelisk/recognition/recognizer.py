@@ -19,6 +19,7 @@ from obelisk.recognition.confidence import check_threshold
 from obelisk.recognition.votes import EXPONENT
 from obelisk.records import Candidate, Neighbour, Recognition
 
+NEIGHBOURS = 3
 PHOTOS_AT_ONCE = 16  # searched together: a large gallery is then read from memory once for all of them
 
 
@@ -53,19 +54,20 @@ class Recognizer:
         paths: Iterable[Path | str],
         *,
         top: int = 5,
-        k: int = 3,
+        k: int | None = None,
         vote: str = "weighted",
         exponent: float = EXPONENT,
         threshold: float | None = None,
     ) -> Iterator[Recognition]:
         """Return an iterator of one answer a photo, in input order, each as soon as it is known.
 
-        The k nearest reference photos vote (see :mod:`obelisk.recognition.votes`); ``top`` landmarks are
-        listed. An answer whose confidence is below ``threshold`` is rejected: it names no landmark. A photo
+        The k nearest reference photos vote (see :mod:`obelisk.recognition.votes`): three, or all of a smaller
+        gallery, where ``k`` is not given. ``top`` landmarks are listed. An answer whose confidence is below ``threshold`` is rejected: it names no landmark. A photo
         that cannot be used is answered by its error. Unusable values raise :class:`UsageError` at once.
         """
         check_threshold(threshold)
         references = self.gallery.references()
+        k = min(NEIGHBOURS, len(references)) if k is None else k
         classifier = NeighbourClassifier(references.embeddings, references.landmark_ids, vote=vote, exponent=exponent)
         classifier.check(k=k, top=top)
         listed = [paths] if isinstance(paths, str | Path) else paths
