@@ -62,8 +62,9 @@ class Recognizer:
         """Return an iterator of one answer a photo, in input order, each as soon as it is known.
 
         The k nearest reference photos vote (see :mod:`obelisk.recognition.votes`): three, or all of a smaller
-        gallery, where ``k`` is not given. ``top`` landmarks are listed. An answer whose confidence is below ``threshold`` is rejected: it names no landmark. A photo
-        that cannot be used is answered by its error. Unusable values raise :class:`UsageError` at once.
+        gallery, where ``k`` is not given. ``top`` landmarks are listed. An answer whose confidence is below
+        ``threshold`` is rejected: it names no landmark. A photo that cannot be used is answered by its error.
+        Unusable values raise :class:`UsageError` at once.
         """
         check_threshold(threshold)
         references = self.gallery.references()
