@@ -7,7 +7,8 @@ from pathlib import Path
 import polars as pl
 
 from obelisk.data.catalog import LANDMARKS, QUERIES, Catalog
-from obelisk.data.listing import is_hidden, list_photos
+from obelisk.data.listing import list_photos
+from obelisk.photos.files import is_hidden
 
 
 def list_landmark_folders(directory: Path) -> list[Path]:

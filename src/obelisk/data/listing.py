@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from obelisk.errors import DataError
-from obelisk.photos.files import is_photo_name
+from obelisk.photos.files import walk_photos
 
 CHUNK = 100_000
-MACOS_DEBRIS = "__MACOSX"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +33,7 @@ def list_photos(folder: Path, *, root: Path) -> Listing:
     chunks: list[pl.Series] = []
     names: list[str] = []
     passed_over: list[str] = []
-    for place, files in walk_folders(folder):
+    for place, files in walk_photos(folder, refuse):
         prefix = place.relative_to(root).as_posix()
         for name in files:
             path = name if prefix == "." else f"{prefix}/{name}"
@@ -51,27 +48,10 @@ def list_photos(folder: Path, *, root: Path) -> Listing:
     return Listing(paths=pl.concat(chunks).sort(), passed_over=tuple(passed_over))
 
 
-def walk_folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield each folder from ``folder`` down with the names of its photo files."""
-
-    def refuse(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise DataError(f"the folder cannot be listed: {error.strerror}", where=error.filename)
-
-    seen: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        yield Path(place), [name for name in files if is_photo_name(name)]
-
-
-def is_hidden(name: str) -> bool:
-    """Say whether a file or folder name is one that people do not see or did not make."""
-    return name.startswith(".") or name == MACOS_DEBRIS
+def refuse(error: OSError) -> None:
+    """Raise DataError for a folder that may not be listed; one that does not exist has no photos."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise DataError(f"the folder cannot be listed: {error.strerror}", where=error.filename)
 
 
 def is_encodable(name: str) -> bool:

@@ -6,12 +6,14 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from obelisk.errors import PhotoMissingError, PhotoTooLargeError, UsageError
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".heic", ".heif"})
 MAX_BYTES = 512 * 2**20
+MACOS_DEBRIS = "__MACOSX"
 
 _REASONS = {
     errno.ENOENT: "no such photo",
@@ -70,7 +72,15 @@ def find_photos(folder: Path) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise UsageError(f"the folder cannot be searched: {error.strerror}", where=error.filename) from error
 
-    found: list[Path] = []
+    return sorted((place / name for place, names in walk_photos(folder, refuse) for name in names), key=str)
+
+
+def walk_photos(folder: Path, refuse: Callable[[OSError], None]) -> Iterator[tuple[Path, list[str]]]:
+    """Yield each folder from ``folder`` down, in sorted order, with the names of its photo files.
+
+    Hidden files and folders are left out; links to folders are followed, each real folder once. ``refuse`` is
+    called for a folder that cannot be listed.
+    """
     seen: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
         real = os.path.realpath(place)
@@ -78,9 +88,13 @@ def find_photos(folder: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found.extend(Path(place, name) for name in files if is_photo_name(name))
-    return sorted(found, key=str)
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        yield Path(place), [name for name in files if is_photo_name(name)]
+
+
+def is_hidden(name: str) -> bool:
+    """Say whether a file or folder name is one that people do not see or did not make."""
+    return name.startswith(".") or name == MACOS_DEBRIS
 
 
 def is_photo_name(name: str) -> bool:
