@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from obelisk.cli.console import Meter, note, require_extra, result
-from obelisk.cli.evaluate import describe_runs, predict, read_and_tell, show_comparison, tell_left_out
+from obelisk.cli.evaluate import describe_runs, predict_all, read_and_tell, show_comparison, tell_left_out
 from obelisk.errors import DataError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def demo(
             note(f"training {arm}")
             folder = out / "runs" / arm
             runs.append(train_run(load_recipe(arm), catalog, folder, resume=is_begun(folder), progress=meter))
-    evaluated = [predict(run, catalog, catalog.root) for run in runs]
+    evaluated = predict_all(runs, catalog, catalog.root)
     comparison = compare_runs(describe_runs(evaluated), catalog)
     report = write_report(out / "report.html", comparison, catalog)
     show_comparison(comparison)

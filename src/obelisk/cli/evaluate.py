@@ -49,7 +49,7 @@ def evaluate(
 
     opened = Run.open(run)
     catalog = read_and_tell(data)
-    evaluated = predict(opened, catalog, data)
+    (evaluated,) = predict_all([opened], catalog, data)
     metrics = measure(evaluated.predictions, catalog)
     write_metrics(run / "metrics.json", metrics)
     if as_json:
@@ -81,7 +81,7 @@ def compare(
     opened = [Run.open(run) for run in dict.fromkeys(run.resolve() for run in runs)]
     data = data or remembered_data(opened)
     catalog = read_and_tell(data)
-    evaluated = [predict(run, catalog, data) for run in opened]
+    evaluated = predict_all(opened, catalog, data)
     comparison = compare_runs(describe_runs(evaluated), catalog)
     if out:
         write_report(out, comparison, catalog)
@@ -93,17 +93,24 @@ def compare(
     tell_left_out(evaluated)
 
 
-def predict(run: Run, catalog: Catalog, data: Path) -> Evaluated:
+def predict_all(runs: Sequence[Run], catalog: Catalog, data: Path) -> list[Evaluated]:
+    """Return each run's predictions for a catalog's queries; the dataset's photos are hashed once for all runs."""
+    from obelisk.training.run import fingerprint_of_data
+
+    contents = fingerprint_of_data(catalog)
+    return [predict(run, catalog, data, contents) for run in runs]
+
+
+def predict(run: Run, catalog: Catalog, data: Path, contents: str) -> Evaluated:
     """Return the run's predictions for a catalog's queries: from its file if they are there, else made now.
 
-    ``data`` is noted beside them, with what was left out: for `compare` without --data, and for the next call.
+    ``contents`` is the dataset's fingerprint. ``data`` is noted beside them, with what was left out: for `compare` without --data, and for the next call.
     """
     from obelisk.evaluation import read_predictions, write_predictions
     from obelisk.evaluation.files import replace_file
-    from obelisk.training.run import fingerprint_of_data
 
     path = run.folder / "predictions.parquet"
-    made_by = f"{run.bundle.fingerprint} {run.recipe.fingerprint} {fingerprint_of_data(catalog)}"
+    made_by = f"{run.bundle.fingerprint} {run.recipe.fingerprint} {contents}"
     note_of_last = read_note(run)
     if path.is_file() and note_of_last.get("made_by") == made_by:
         known = read_predictions(path)
