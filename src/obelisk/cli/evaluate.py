@@ -104,7 +104,8 @@ def predict_all(runs: Sequence[Run], catalog: Catalog, data: Path) -> list[Evalu
 def predict(run: Run, catalog: Catalog, data: Path, contents: str) -> Evaluated:
     """Return the run's predictions for a catalog's queries: from its file if they are there, else made now.
 
-    ``contents`` is the dataset's fingerprint. ``data`` is noted beside them, with what was left out: for `compare` without --data, and for the next call.
+    ``contents`` is the dataset's fingerprint. ``data`` is noted beside the predictions, with what was left out: for
+    `compare` without --data, and for the next call.
     """
     from obelisk.evaluation import read_predictions, write_predictions
     from obelisk.evaluation.files import replace_file
