@@ -72,7 +72,6 @@ def test_check_prints_each_fault(tmp_path: Path, places: Path, run_folder: Path)
 @pytest.mark.parametrize(
     ("words", "error", "text"),
     [
-        pytest.param(["--data", "places"], UsageError, "no model .* give --model M: a bundle folder", id="no model"),
         pytest.param(["--data", "places", "--model", "nowhere"], ModelError, "no model bundle", id="missing model"),
         pytest.param(["--data", "nowhere", "--model", "run"], DataError, "nowhere", id="missing data"),
         pytest.param(["--data", "places", "--model", "other"], GalleryError, "obelisk gallery build", id="other model"),

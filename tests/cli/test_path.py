@@ -232,7 +232,7 @@ BAD: list[tuple[str, Sequence[str], str]] = [
     ("no run at all", ("evaluate", "{tmp}/empty", "--data", "{data}"), "not a finished run"),
     ("runs never evaluated and no data", ("compare", "{run}"), "--data DIR"),
     ("an unknown command", ("recognise",), "recognise"),
-    ("no gallery", ("recognize", "{data}"), "--gallery"),
+    ("a gallery that is not there", ("recognize", "{data}", "--gallery", "{tmp}/nothing"), "no such gallery"),
 ]
 
 

@@ -130,7 +130,6 @@ def test_the_gallerys_own_model_may_be_named(city: Path, photograph: Any) -> Non
 @pytest.mark.parametrize(
     ("words", "error", "text"),
     [
-        pytest.param(["d.png"], UsageError, "no gallery .* --gallery G", id="no gallery given"),
         pytest.param(["d.png", "--gallery", "gone"], GalleryError, "no such gallery · gone", id="missing gallery"),
         pytest.param(["d.png", "--gallery", "places"], GalleryError, "not a gallery", id="another folder"),
         pytest.param(["gone.png", "--gallery", "city"], UsageError, "no such photo or folder: `gone", id="no path"),

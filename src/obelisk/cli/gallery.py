@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from obelisk.cli.console import result, table, track, warn
-from obelisk.errors import UsageError
 
 if TYPE_CHECKING:
     from obelisk.embedding import Embedded
@@ -36,20 +35,25 @@ def build_command(
         Path, typer.Option("--data", metavar="DIR", help="A GLDv2 dataset (its train photos) or a folder per landmark.")
     ],
     model: Annotated[
-        Path | None, typer.Option("--model", metavar="M", help="The model: a bundle or a run.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--model",
+            metavar="M",
+            help="The model: a bundle or a run.",
+            show_default="that of the gallery, or the bundled one",
+        ),
     ] = None,
 ) -> None:
     """Embed the reference photos of a dataset; into a gallery that is there, only those that are new.
 
     Exits 1 if some photos could not be used; the gallery then holds the others.
     """
+    from obelisk.bundled import bundled_gallery
     from obelisk.data import read_catalog
     from obelisk.gallery import build_gallery, load_model
 
-    if model is None:
-        fix = "give --model M: a bundle folder, or a run folder of `obelisk train`"
-        raise UsageError("no model to embed the photos with", fix=fix)
-    bundle = load_model(model)
+    built = (path / "model").is_dir()
+    bundle = load_model(model or (path if built else bundled_gallery()))
     catalog = read_catalog(data)
     for omission in catalog.notes:
         warn(omission)

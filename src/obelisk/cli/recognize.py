@@ -26,7 +26,8 @@ def recognize_command(
         ),
     ],
     gallery: Annotated[
-        Path | None, typer.Option("--gallery", metavar="G", help="The gallery to recognise from.", show_default=False)
+        Path | None,
+        typer.Option("--gallery", metavar="G", help="The gallery to recognise from.", show_default="the bundled one"),
     ] = None,
     model: Annotated[
         Path | None,
@@ -45,12 +46,11 @@ def recognize_command(
 
     Exits 0 also when photos are rejected, 1 if some could not be used.
     """
+    from obelisk.bundled import bundled_gallery
     from obelisk.gallery import load_model
     from obelisk.recognition import Recognizer
 
-    if gallery is None:
-        fix = "give --gallery G; build one with `obelisk gallery build G --data DIR --model M`"
-        raise UsageError("no gallery to recognise from", fix=fix)
+    gallery = gallery or bundled_gallery()
     paths = expand_arguments(photos)
     recognizer = Recognizer.open(gallery, model=load_model(model) if model else None)
     answers = recognizer.recognize(paths, top=top, k=k, threshold=threshold, vote=vote)
