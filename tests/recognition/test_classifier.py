@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 
 from obelisk.errors import GalleryError, UsageError
-from obelisk.gallery import unit_rows
+from obelisk.gallery import ExactSearch, unit_rows
 from obelisk.recognition import NeighbourClassifier, recognize_embeddings
 
 Rows = NDArray[np.float32]
@@ -162,7 +162,7 @@ def test_parts_that_fill_the_memory_change_nothing(monkeypatch: pytest.MonkeyPat
 
 def test_no_query_gives_empty_columns() -> None:
     rows = random_rows(np.random.default_rng(0), 9, 4)
-    votes = NeighbourClassifier(rows, np.arange(9)).classify(rows[:0])
+    votes = NeighbourClassifier(ExactSearch(rows), np.arange(9)).classify(rows[:0])
     assert votes.candidates.shape == (0, 5)
     assert votes.neighbours.shape == (0, 3)
     assert votes.confidence.shape == (0,)

@@ -8,14 +8,16 @@ from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.landmarks import Landmark
 from obelisk.gallery.models import load_model, refuse_directionless
 from obelisk.gallery.references import ReferencePhoto, References
-from obelisk.gallery.search import as_stored, nearest_rows, unit_rows
+from obelisk.gallery.search import ExactSearch, SearchEngine, as_stored, nearest_rows, unit_rows
 
 __all__ = [
     "BuildReport",
+    "ExactSearch",
     "Gallery",
     "Landmark",
     "ReferencePhoto",
     "References",
+    "SearchEngine",
     "as_stored",
     "build_gallery",
     "check_gallery",

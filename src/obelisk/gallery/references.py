@@ -1,8 +1,9 @@
-"""What a gallery holds, in memory: its landmarks, its reference photos and their embeddings."""
+"""What a gallery holds at one moment: its landmarks, its reference photos, and the search over their embeddings."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,63 +11,120 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.errors import GalleryError, UsageError
+from obelisk.gallery import store
 from obelisk.gallery.landmarks import Landmark
-from obelisk.gallery.search import unit_rows
-from obelisk.gallery.store import read_embeddings
+from obelisk.gallery.search import ExactSearch, SearchEngine, unit_rows
+
+PLACES_AT_ONCE = 500  # values in one SQL statement
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReferencePhoto:
     """A labelled photo of a gallery.
 
-    ``landmark_id`` is filled in when a photo is read from a gallery. ``source`` says where it came from, a
-    path or an address; ``content_hash`` is that of its bytes. Both may be empty for an embedding that was
-    added without its photo.
+    ``landmark_id`` is filled in when a photo is read from a gallery. ``content_hash`` is that of its bytes.
+    ``source`` says where it came from: the address it was published at, or the path of a file; where it is an
+    address, ``path`` may name the file. All three may be empty for an embedding that was added without its photo.
     """
 
     id: str
     landmark_id: int | None = None
     content_hash: str = ""
     source: str = ""
+    path: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class References:
-    """All reference photos of a gallery at one moment; place n is the same photo in every field.
+    """All reference photos of a gallery at one moment; place n is the same photo everywhere.
 
-    ==================  ======  =====================================================================
+    ==================  ======  ===========================================================================
     ``ids``             (N,)    int64, what :meth:`Gallery.search` returns; ascending, never used twice
-    ``embeddings``      (N, D)  float32 unit rows
     ``landmark_ids``    (N,)    int64
-    ``photos``          N       the photos
-    ==================  ======  =====================================================================
+    ``landmarks``               landmark id → landmark, by id
+    ``engine``          N       the search over the embeddings; :class:`References` offers it as its own
+    ==================  ======  ===========================================================================
+
+    The records of the photos stay in the gallery's database until :meth:`photo` or :meth:`photos` asks for them.
     """
 
+    folder: Path
     ids: NDArray[np.int64]
-    embeddings: NDArray[np.float32]
     landmark_ids: NDArray[np.int64]
-    photos: tuple[ReferencePhoto, ...]
     landmarks: dict[int, Landmark]
+    engine: SearchEngine
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def dimensions(self) -> int:
+        """D, the number of values in an embedding."""
+        return self.engine.dimensions
+
+    def nearest(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the places (Q, k) and similarities (Q, k) of the k photos most similar to each unit query (Q, D)."""
+        return self.engine.nearest(queries, k)
+
+    def rows(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the embeddings (M, D) in M places, as float32 rows of length 1."""
+        return self.engine.rows(places)
+
+    def photo(self, place: int) -> ReferencePhoto:
+        """Return the photo in a place."""
+        return self.photos([place])[0]
+
+    def photos(self, places: Sequence[int] | NDArray[np.int64]) -> list[ReferencePhoto]:
+        """Return the photos in these places, read together.
+
+        One that was removed after this moment has no id any more, only its landmark.
+        """
+        places = np.asarray(places, dtype=np.int64)
+        rows = self.ids[places].tolist()
+        with store.reading(self.folder) as connection:
+            found = dict(read_photos(connection, rows))
+        shown = self.landmark_ids[places].tolist()
+        return [
+            found.get(row) or ReferencePhoto(id="", landmark_id=landmark)
+            for row, landmark in zip(rows, shown, strict=True)
+        ]
+
+
+def read_photos(connection: sqlite3.Connection, rows: Sequence[int]) -> Iterator[tuple[int, ReferencePhoto]]:
+    """Yield those of the rows that are in the gallery, each with its photo."""
+    for start in range(0, len(rows), PLACES_AT_ONCE):
+        part = rows[start : start + PLACES_AT_ONCE]
+        yield from select_photos(connection, f"row IN ({', '.join('?' * len(part))})", part)
+
+
+def select_photos(
+    connection: sqlite3.Connection, condition: str, values: Sequence[int | str]
+) -> Iterator[tuple[int, ReferencePhoto]]:
+    """Yield the photos that meet a condition, each with its row."""
+    statement = f"SELECT {store.photo_columns(connection)} FROM photos WHERE {condition}"
+    for row, photo_id, landmark_id, content_hash, source, path in connection.execute(statement, values):
+        photo = ReferencePhoto(
+            id=photo_id, landmark_id=landmark_id, content_hash=content_hash, source=source, path=path
+        )
+        yield row, photo
 
 
 def read_references(connection: sqlite3.Connection, dimensions: int, folder: Path) -> References:
     """Read everything that recognition needs, in row order."""
     places = connection.execute("SELECT id, name, latitude, longitude FROM landmarks ORDER BY id")
     landmarks = {row[0]: Landmark(id=row[0], name=row[1], latitude=row[2], longitude=row[3]) for row in places}
-    rows = connection.execute("SELECT row, id, landmark_id, content_hash, source FROM photos ORDER BY row").fetchall()
-    stored = read_embeddings(connection, len(rows), dimensions, folder)
+    pairs = np.dtype([("row", np.int64), ("landmark_id", np.int64)])
+    photos = np.fromiter(connection.execute("SELECT row, landmark_id FROM photos ORDER BY row"), dtype=pairs)
+    stored = store.read_embeddings(connection, len(photos), dimensions, folder)
     try:
-        embeddings = unit_rows(stored, dimensions=dimensions)
+        engine = ExactSearch(unit_rows(stored, dimensions=dimensions))
     except UsageError as error:
         fix = f"see `obelisk gallery check {folder}`"
         raise GalleryError(f"the gallery is damaged: {error.what}", where=folder, fix=fix) from error
     return References(
-        ids=np.array([row[0] for row in rows], dtype=np.int64),
-        embeddings=embeddings,
-        landmark_ids=np.array([row[2] for row in rows], dtype=np.int64),
-        photos=tuple(ReferencePhoto(id=row[1], landmark_id=row[2], content_hash=row[3], source=row[4]) for row in rows),
+        folder=folder,
+        ids=np.ascontiguousarray(photos["row"]),
+        landmark_ids=np.ascontiguousarray(photos["landmark_id"]),
         landmarks=landmarks,
+        engine=engine,
     )

@@ -7,6 +7,8 @@ error of them, are measured again in float64, and equal similarities keep the or
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import faiss
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,50 @@ ROUNDING = 1e-4
 SPARE_ROWS = 8
 ROWS_AT_ONCE = 1 << 14
 GATHERED_VALUES = 1 << 23  # values of reference rows copied at once: 32 MiB
+
+
+class SearchEngine(Protocol):
+    """Finds the nearest of N rows of length 1 and D dimensions; place n is the same row in every answer."""
+
+    def __len__(self) -> int:
+        """Return N."""
+
+    @property
+    def dimensions(self) -> int:
+        """Return D."""
+
+    def nearest(self, queries: FloatRows, k: int) -> tuple[Integers, FloatRows]:
+        """Find the k rows most similar to each of Q unit queries (Q, D).
+
+        Returns their places (Q, k) and cosine similarities (Q, k), best first; equal ones in the order of
+        their places. Raises :class:`GalleryError` when k is larger than N.
+        """
+
+    def rows(self, places: Integers) -> FloatRows:
+        """Return the rows (M, D) in M places, as float32 of length 1."""
+
+
+class ExactSearch:
+    """The search engine of rows (N, D) in memory: every row is looked at."""
+
+    def __init__(self, rows: FloatRows) -> None:
+        self._rows = check_unit_rows(rows, dimensions=rows.shape[-1])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def dimensions(self) -> int:
+        """D, the number of values in a row."""
+        return int(self._rows.shape[1])
+
+    def nearest(self, queries: FloatRows, k: int) -> tuple[Integers, FloatRows]:
+        """Find the k rows most similar to each query; see :func:`nearest_rows`."""
+        return nearest_rows(queries, self._rows, k)
+
+    def rows(self, places: Integers) -> FloatRows:
+        """Return the rows in these places."""
+        return self._rows[places]
 
 
 def nearest_rows(queries: FloatRows, references: FloatRows, k: int) -> tuple[Integers, FloatRows]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.errors import UsageError
-from obelisk.gallery.search import check_fits, check_unit_rows, nearest_rows
+from obelisk.gallery.search import ExactSearch, SearchEngine, check_fits, check_unit_rows
 from obelisk.recognition.confidence import confidence_of
 from obelisk.recognition.votes import EXPONENT, LARGEST_EXPONENT, count_votes, find_vote, landmark_means, rank_landmarks
 
@@ -58,14 +58,18 @@ def recognize_embeddings(
     landmark of each reference. The result is exact, and that of a query does not depend on the others.
     Raises :class:`GalleryError` when k is larger than N, :class:`UsageError` for other unusable values.
     """
-    return NeighbourClassifier(references, landmark_ids, vote=vote, exponent=exponent).classify(queries, k=k, top=top)
+    engine = ExactSearch(references)
+    return NeighbourClassifier(engine, landmark_ids, vote=vote, exponent=exponent).classify(queries, k=k, top=top)
 
 
 class NeighbourClassifier:
-    """The prepared form of :func:`recognize_embeddings`, for queries that come in parts."""
+    """The prepared form of :func:`recognize_embeddings`, for queries that come in parts.
+
+    ``references`` are searchable rows, such as :class:`obelisk.gallery.References`.
+    """
 
     def __init__(
-        self, references: FloatRows, landmark_ids: Integers, *, vote: str = "weighted", exponent: float = EXPONENT
+        self, references: SearchEngine, landmark_ids: Integers, *, vote: str = "weighted", exponent: float = EXPONENT
     ) -> None:
         if not 0 < exponent <= LARGEST_EXPONENT:
             fix = f"give a number above 0, of at most {LARGEST_EXPONENT:g}"
@@ -75,10 +79,11 @@ class NeighbourClassifier:
             raise UsageError(f"{counts} do not belong together", fix="give one landmark id for each reference")
         self._vote = find_vote(vote)
         self._exponent = exponent
-        self._references = check_unit_rows(references, dimensions=references.shape[-1])
-        self._voters, self._voter_landmarks = self._references, landmark_ids
+        self._references = self._voters = references
+        self._voter_landmarks = landmark_ids
         if self._vote.voters == "prototypes" and len(references):
-            self._voters, self._voter_landmarks = landmark_means(self._references, landmark_ids)
+            means, self._voter_landmarks = landmark_means(references.rows(np.arange(len(references))), landmark_ids)
+            self._voters = ExactSearch(means)
         self._landmark_count = len(np.unique(landmark_ids))
 
     def check(self, *, k: int, top: int) -> None:
@@ -90,11 +95,11 @@ class NeighbourClassifier:
     def classify(self, queries: FloatRows, *, k: int = 3, top: int = 5) -> Votes:
         """Recognise the query embeddings (Q, D)."""
         self.check(k=k, top=top)
-        queries = check_unit_rows(queries, dimensions=self._references.shape[1])
+        queries = check_unit_rows(queries, dimensions=self._references.dimensions)
         ranking = self._rank(queries, k=min(k, len(self._voters)), top=min(top, self._landmark_count))
         if self._voters is self._references:
             return ranking
-        neighbours, similarities = nearest_rows(queries, self._references, k)
+        neighbours, similarities = self._references.nearest(queries, k)
         return replace(ranking, neighbours=neighbours, similarities=similarities)
 
     def _rank(self, queries: FloatRows, *, k: int, top: int) -> Votes:
@@ -109,7 +114,7 @@ class NeighbourClassifier:
         while unsettled.size:
             left = []
             for part in np.split(unsettled, range(0, len(unsettled), max(1, PAIRS_AT_ONCE // seen))[1:]):
-                rows, similarities = nearest_rows(queries[part], self._voters, seen)
+                rows, similarities = self._voters.nearest(queries[part], seen)
                 tally = count_votes(self._voter_landmarks[rows], similarities, k=k, exponent=self._exponent)
                 scores = self._vote.score(tally, k, self._exponent)
                 votes.candidates[part], votes.scores[part] = rank_landmarks(tally, scores, queries=len(part), top=top)

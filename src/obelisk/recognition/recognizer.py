@@ -69,7 +69,7 @@ class Recognizer:
         check_threshold(threshold)
         references = self.gallery.references()
         k = min(NEIGHBOURS, len(references)) if k is None else k
-        classifier = NeighbourClassifier(references.embeddings, references.landmark_ids, vote=vote, exponent=exponent)
+        classifier = NeighbourClassifier(references, references.landmark_ids, vote=vote, exponent=exponent)
         classifier.check(k=k, top=top)
         listed = [paths] if isinstance(paths, str | Path) else paths
         return self._answer(listed, references, partial(classifier.classify, k=k, top=top), threshold)
@@ -114,12 +114,17 @@ def compose_answer(
     )
     neighbours = tuple(
         Neighbour(
-            id=references.photos[place].id,
+            id=near.id,
             landmark=landmarks[int(references.landmark_ids[place])].name,
             landmark_id=int(references.landmark_ids[place]),
             similarity=similarity,
         )
-        for place, similarity in zip(votes.neighbours[query], votes.similarities[query].tolist(), strict=True)
+        for place, near, similarity in zip(
+            votes.neighbours[query],
+            references.photos(votes.neighbours[query]),
+            votes.similarities[query].tolist(),
+            strict=True,
+        )
     )
     confidence = float(votes.confidence[query])
     rejected = threshold is not None and confidence < threshold
