@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from obelisk.embedding.bundle import MODEL_FILE, Bundle, BundleManifest, write_bundle
+from obelisk.embedding.bundle import Bundle, write_bundle
 from obelisk.embedding.descriptors import PLAIN, DescriptorCache, Descriptors, View, cache_folder, hash_or_error
-from obelisk.embedding.runtime import Embedded, Embedder, OnnxModel
+from obelisk.embedding.manifest import MODEL_FILE, BundleManifest, Member
+from obelisk.embedding.networks import OnnxModel
+from obelisk.embedding.runtime import Embedded, Embedder
 
 __all__ = [
     "MODEL_FILE",
@@ -15,6 +17,7 @@ __all__ = [
     "Descriptors",
     "Embedded",
     "Embedder",
+    "Member",
     "OnnxModel",
     "View",
     "cache_folder",

@@ -1,57 +1,45 @@
-"""Model bundles: a network that never travels without its preprocessing.
+"""Model bundles: networks that never travel without their preprocessing.
 
-A bundle is a folder of three files::
+A bundle is a folder::
 
-    model.onnx     input ``photos`` (N, 3, H, W) float32 → output ``embedding`` (N, D) float32
-    bundle.json    what to do to a photo first, and what came of whom: the manifest below
+    model.onnx     input ``photos`` (N, 3, H, W) float32 → output ``embedding`` (N, D) float32; a second output
+                   ``features`` (N, C, H, W), where there is one, is the last feature map before pooling
+    bundle.json    what to do to a photo first, and what came of whom
     card.md        the same for people
+    …              attachments, such as what recognition needs to know about the model
 
-The fingerprint is a hash of the network's bytes and of the photo rule: two bundles with one fingerprint
-give the same embedding for the same photo. Galleries and caches are keyed by it.
+A bundle of several networks (an ensemble whose photo rules differ) holds one file a member instead of
+``model.onnx``. The fingerprint is a hash of the networks' bytes and of their photo rules: two bundles with one
+fingerprint give the same embedding for the same photo. Galleries and caches are keyed by it; attachments may
+change without making them stale.
 """
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
+from pydantic_core import from_json
 
+from obelisk.embedding.manifest import (
+    CARD_FILE,
+    FORMAT,
+    MANIFEST_FILE,
+    MODEL_FILE,
+    BundleManifest,
+    Member,
+    fingerprint_of,
+)
 from obelisk.errors import ModelError
-from obelisk.photos import ModelInput
+from obelisk.photos import ModelInput, content_hash
 
-FORMAT = 1
-MODEL_FILE = "model.onnx"
-MANIFEST_FILE = "bundle.json"
-CARD_FILE = "card.md"
-
-
-class BundleManifest(BaseModel):
-    """What ``bundle.json`` holds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: int = Field(default=FORMAT, description="version of this layout")
-    name: str = Field(description="what people call the model")
-    size: int = Field(gt=0, description="side of the square model input, pixels")
-    resize: Literal["squash", "crop"] = Field(description="how a photo becomes a square")
-    mean: tuple[float, float, float] = Field(description="subtracted from each RGB channel in [0, 1]")
-    std: tuple[float, float, float] = Field(description="divides each RGB channel afterwards")
-    dimensions: int = Field(gt=0, description="D, the length of an embedding")
-    normalised: bool = Field(default=True, description="whether embeddings have unit length")
-    whitening: bool = Field(default=False, description="whether PCA whitening is part of the network")
-    licence: str = Field(description="licence of the weights, as an SPDX expression where there is one")
-    data: str = Field(description="what the weights were trained on")
-    fingerprint: str = Field(description="hash of the network and of the photo rule")
-
-    @property
-    def input(self) -> ModelInput:
-        """The rule that makes a photo the network's input."""
-        return ModelInput(size=self.size, resize=self.resize, mean=self.mean, std=self.std)
+FIX = "give a bundle, or a run folder with its `model` folder"
+LARGEST_MANIFEST = 2**20
+LARGEST_FILE = 2**31 - 1  # no serialised ONNX graph is larger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,32 +54,19 @@ class Bundle:
         """Read the bundle in a folder and verify its fingerprint.
 
         Raises ModelError when the folder or a file is missing, the manifest cannot be read, the format is
-        newer than this version, or the network is not the one that the manifest was written for.
+        newer than this version, or a network is not the one that the manifest was written for.
         """
         folder = Path(folder)
-        fix = "give a bundle, or a run folder with its `model` folder"
-        for name in (MODEL_FILE, MANIFEST_FILE):
-            if not (folder / name).is_file():
-                raise ModelError(f"no model bundle: `{name}` is missing", where=folder, fix=fix)
-        where = folder / MANIFEST_FILE
-        try:
-            manifest = BundleManifest.model_validate_json(where.read_bytes())
-        except ValidationError as error:
-            problem = error.errors()[0]
-            key = ".".join(str(part) for part in problem["loc"]) or "the whole file"
-            raise ModelError(f"unreadable manifest: {key}: {problem['msg']}", where=where, fix=fix) from None
-        if manifest.format > FORMAT:
-            raise ModelError(
-                f"bundle format {manifest.format} is newer than {FORMAT}", where=where, fix="upgrade obelisk"
-            )
-        found = fingerprint_of((folder / MODEL_FILE).read_bytes(), manifest.input)
+        manifest = read_manifest(folder)
+        bundle = cls(folder=folder, manifest=manifest)
+        found = fingerprint_of({member.file: bundle.read_network(member) for member in bundle.members}, manifest)
         if found != manifest.fingerprint:
             raise ModelError(
                 f"fingerprint {found} does not match the manifest's {manifest.fingerprint}",
                 where=folder,
                 fix="the network or its photo rule was changed: copy or export the bundle again",
             )
-        return cls(folder=folder, manifest=manifest)
+        return bundle
 
     @property
     def name(self) -> str:
@@ -100,7 +75,7 @@ class Bundle:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the network and of the photo rule."""
+        """Hash of the networks and of their photo rules."""
         return self.manifest.fingerprint
 
     @property
@@ -109,57 +84,125 @@ class Bundle:
         return self.manifest.dimensions
 
     @property
+    def members(self) -> tuple[Member, ...]:
+        """The networks, one or more."""
+        return self.manifest.networks
+
+    @property
     def input(self) -> ModelInput:
-        """The rule that makes a photo the network's input."""
-        return self.manifest.input
+        """The rule that makes a photo the first network's input."""
+        return self.members[0].input
+
+    def read_network(self, member: Member) -> bytes:
+        """Return a member's serialised ONNX graph."""
+        return read_file(self.folder / member.file, LARGEST_FILE)
+
+    def read_attachment(self, name: str) -> bytes | None:
+        """Return an attachment's content, None where the bundle has none of this name.
+
+        Raises ModelError for one that is listed, but missing or not what was attached.
+        """
+        expected = self.manifest.files.get(name)
+        if expected is None:
+            return None
+        content = read_file(self.folder / name, LARGEST_FILE)
+        if content_hash(content) != expected:
+            fix = "copy or export the bundle again"
+            raise ModelError(f"the attachment `{name}` was changed", where=self.folder / name, fix=fix)
+        return content
 
     def save_to(self, folder: Path) -> Bundle:
         """Copy the bundle's files into a new folder and return the copy."""
         folder.mkdir(parents=True)
-        for name in (MODEL_FILE, MANIFEST_FILE, CARD_FILE):
+        for name in (*(member.file for member in self.members), *self.manifest.files, MANIFEST_FILE, CARD_FILE):
             if (self.folder / name).is_file():
                 shutil.copyfile(self.folder / name, folder / name)
         return Bundle(folder=folder, manifest=self.manifest)
 
 
-def fingerprint_of(network: bytes, rule: ModelInput) -> str:
-    """Return 32 hex digits that change when the network's bytes or its photo rule do."""
-    digest = hashlib.blake2b(network, digest_size=16)
-    digest.update(repr((rule.size, rule.resize, tuple(rule.mean), tuple(rule.std))).encode())
-    return digest.hexdigest()
+def read_manifest(folder: Path) -> BundleManifest:
+    """Read a bundle's manifest; raises ModelError."""
+    where = folder / MANIFEST_FILE
+    try:
+        fields = from_json(read_file(where, LARGEST_MANIFEST))
+    except ValueError as error:
+        raise ModelError(f"unreadable manifest: not JSON: {error}", where=where, fix=FIX) from None
+    found = fields.get("format") if isinstance(fields, dict) else None
+    if isinstance(found, int) and found > FORMAT:
+        raise ModelError(f"bundle format {found} is newer than {FORMAT}", where=where, fix="upgrade obelisk")
+    try:
+        return BundleManifest.model_validate(fields)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        key = ".".join(str(part) for part in problem["loc"]) or "the whole file"
+        reason = problem["msg"].removeprefix("Value error, ")
+        raise ModelError(f"unreadable manifest: {key[:200]}: {reason}", where=where, fix=FIX) from None
 
 
-def write_bundle(folder: Path, *, network: bytes, card: str, **manifest: object) -> Bundle:
+def read_file(path: Path, largest: int) -> bytes:
+    """Return the content of one of a bundle's files; raises ModelError when it is missing or absurdly large."""
+    if not path.is_file():
+        raise ModelError(f"no model bundle: `{path.name}` is missing", where=path.parent, fix=FIX)
+    try:
+        with path.open("rb") as file:
+            content = file.read(largest + 1)
+    except OSError as error:
+        raise ModelError(f"`{path.name}` cannot be read: {error.strerror}", where=path.parent, fix=FIX) from error
+    if len(content) > largest:
+        raise ModelError(f"`{path.name}` has more than {largest:,} bytes", where=path.parent, fix=FIX)
+    return content
+
+
+def write_bundle(
+    folder: Path,
+    *,
+    network: bytes | Mapping[str, bytes],
+    card: str,
+    attachments: Mapping[str, bytes] | None = None,
+    **manifest: object,
+) -> Bundle:
     """Write a bundle so that it appears whole or not at all, and return it.
 
-    ``network`` is a serialised ONNX graph; ``manifest`` the fields of :class:`BundleManifest` except the
-    fingerprint, which is computed here. A bundle already in the folder is replaced.
+    ``network`` is a serialised ONNX graph, or one for each file of ``members``; ``manifest`` the fields of
+    :class:`BundleManifest` except the format, the hashes of ``attachments`` (file → content) and the
+    fingerprint, which are computed here. A bundle already in the folder is replaced.
     """
-    draft = BundleManifest.model_validate({**manifest, "fingerprint": ""})
-    final = draft.model_copy(update={"fingerprint": fingerprint_of(network, draft.input)})
+    networks = {MODEL_FILE: network} if isinstance(network, bytes) else network
+    attached = dict(attachments or {})
+    hashes = {name: content_hash(content) for name, content in sorted(attached.items())}
+    draft = BundleManifest.model_validate({**manifest, "format": FORMAT, "files": hashes, "fingerprint": ""})
+    final = draft.model_copy(update={"fingerprint": fingerprint_of(networks, draft)})
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
-        whole = Path(made) / folder.name
+        whole = Path(made) / "new"
         whole.mkdir()
-        (whole / MODEL_FILE).write_bytes(network)
-        (whole / MANIFEST_FILE).write_text(final.model_dump_json(indent=2) + "\n")
-        (whole / CARD_FILE).write_text(card)
-        if is_bundle(folder, final.fingerprint):
-            return Bundle(folder=folder, manifest=final)
-        if folder.exists():
-            shutil.rmtree(folder)
-        try:
-            whole.rename(folder)
-        except OSError:
-            # Another process may have written the same bundle in the meantime: then all is well.
-            if not is_bundle(folder, final.fingerprint):
-                raise
+        for name, content in {**networks, **attached}.items():
+            (whole / name).write_bytes(content)
+        (whole / MANIFEST_FILE).write_text(final.to_json(), encoding="utf-8", newline="\n")
+        (whole / CARD_FILE).write_text(card, encoding="utf-8", newline="\n")
+        replace_folder(folder, whole, final, aside=Path(made) / "old")
     return Bundle(folder=folder, manifest=final)
 
 
-def is_bundle(folder: Path, fingerprint: str) -> bool:
-    """Tell whether a folder holds a whole bundle of this fingerprint."""
+def replace_folder(folder: Path, whole: Path, manifest: BundleManifest, *, aside: Path) -> None:
+    """Put a whole new bundle in a folder's place; a folder that is there already goes ``aside``.
+
+    Another process may write the same bundle at the same time: then its copy stays.
+    """
+    if holds_bundle(folder, manifest):
+        return
     try:
-        return Bundle.load(folder).fingerprint == fingerprint
+        if folder.is_dir():
+            folder.rename(aside)
+        whole.rename(folder)
+    except OSError:
+        if not holds_bundle(folder, manifest):
+            raise
+
+
+def holds_bundle(folder: Path, manifest: BundleManifest) -> bool:
+    """Tell whether a folder holds a whole bundle of this manifest."""
+    try:
+        return Bundle.load(folder).manifest == manifest
     except (ModelError, OSError):
         return False

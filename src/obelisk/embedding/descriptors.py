@@ -23,7 +23,7 @@ from PIL.Image import Image
 from obelisk.embedding.bundle import Bundle
 from obelisk.embedding.runtime import Embedder
 from obelisk.errors import ObeliskError, PhotoError
-from obelisk.photos import content_hash, map_in_order, prepare, read_bytes, read_photo
+from obelisk.photos import content_hash, map_in_order, read_bytes, read_photo
 
 COMMIT_EVERY = 64
 PLAIN = "plain"
@@ -110,17 +110,17 @@ class DescriptorCache:
         if not places:
             return
         embedder = self._embedder = self._embedder or Embedder(self.bundle)
-        rule = self.bundle.input
+        side = max(member.size for member in self.bundle.members)
 
         def compute(place: int) -> tuple[int, NDArray[np.float16] | PhotoError]:
             try:
                 data = read_bytes(paths[place])
-                image = read_photo(data, min_side=rule.size)
+                image = read_photo(data, min_side=side)
             except PhotoError as error:
                 return place, type(error)(error.what, where=paths[place], fix=error.fix)
             if view:
                 image = view(image, content_hash(data))
-            return place, embedder.embed_pixels(prepare(image, rule)).astype(np.float16)
+            return place, embedder.embed_image(image).astype(np.float16)
 
         yield from map_in_order(compute, places)
 

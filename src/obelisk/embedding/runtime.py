@@ -14,41 +14,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
-from obelisk.embedding.bundle import MODEL_FILE, Bundle
+from obelisk.embedding.bundle import Bundle
+from obelisk.embedding.manifest import Member
+from obelisk.embedding.networks import OnnxModel
 from obelisk.errors import ModelError, PhotoError
 from obelisk.photos import content_hash, map_in_order, prepare, read_bytes, read_photo
-
-
-class OnnxModel:
-    """An ONNX graph with one input and one output, run by ONNX Runtime; safe to call from many threads."""
-
-    def __init__(self, source: Path | bytes) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                source if isinstance(source, bytes) else str(source),
-                sess_options=options,
-                providers=["CPUExecutionProvider"],
-            )
-        except Exception as error:
-            # ONNX Runtime's exceptions share no public base class.
-            reason = str(error).splitlines()[0]
-            where = "" if isinstance(source, bytes) else source
-            raise ModelError(
-                f"the network cannot be run: {reason}", where=where, fix="export or copy it again"
-            ) from error
-        self._input = self._session.get_inputs()[0].name
-        self._output = self._session.get_outputs()[0].name
-
-    def run(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the output, (N, …), for an input of N rows."""
-        output: NDArray[np.float32] = self._session.run([self._output], {self._input: rows})[0]
-        return output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +34,18 @@ class Embedded:
 
 
 class Embedder:
-    """Turns photos into the embeddings of one bundle."""
+    """Turns photos into the embeddings of one bundle.
+
+    Raises ModelError for a network that cannot be run, or that does not take what the manifest says.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
-        self._model = OnnxModel(bundle.folder / MODEL_FILE)
+        self._members = bundle.members
+        self._models = [open_member(bundle, member) for member in self._members]
+        weights = np.asarray([member.weight for member in self._members], np.float64)
+        self._scales = np.sqrt(weights / weights.sum()).astype(np.float32)
+        self._decoded_side = max(member.size for member in self._members)
 
     def embed(self, sources: Iterable[Path]) -> Iterator[Embedded]:
         """Yield one :class:`Embedded` a photo, in input order; a bad photo never stops the others."""
@@ -88,10 +67,42 @@ class Embedder:
 
     def embed_bytes(self, data: bytes) -> NDArray[np.float32]:
         """Return the embedding (D,) of an encoded photo; raises PhotoError."""
-        rule = self.bundle.input
-        return self.embed_pixels(prepare(read_photo(data, min_side=rule.size), rule))
+        return self.embed_image(read_photo(data, min_side=self._decoded_side))
 
-    def embed_pixels(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the embedding (D,) of a prepared photo (3, H, W)."""
-        row: NDArray[np.float32] = self._model.run(pixels[np.newaxis])[0]
-        return row
+    def embed_image(self, image: Image) -> NDArray[np.float32]:
+        """Return the embedding (D,) of an upright RGB photo."""
+        return self.embed_pixels(*(prepare(image, member.input) for member in self._members))
+
+    def embed_pixels(self, *pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the embedding (D,) of a photo prepared for each network of the bundle: arrays (3, H, W)."""
+        rows = [model.run(one[np.newaxis]) for model, one in zip(self._models, pixels, strict=True)]
+        if len(rows) == 1:
+            only: NDArray[np.float32] = rows[0][0]
+            return only
+        return np.concatenate([scale * row[0] for scale, row in zip(self._scales, rows, strict=True)])
+
+    def features(self, source: Path | bytes) -> NDArray[np.float32] | None:
+        """Return the first network's last feature map, (C, H, W), of a photo; None where the bundle gives none.
+
+        Raises PhotoError.
+        """
+        image = read_photo(source, min_side=self._decoded_side)
+        maps = self._models[0].features(prepare(image, self.bundle.input)[np.newaxis])
+        return None if maps is None else maps[0]
+
+
+def open_member(bundle: Bundle, member: Member) -> OnnxModel:
+    """Make one of a bundle's networks ready to run, and check that it takes what the manifest says."""
+    where = bundle.folder / member.file
+    model = OnnxModel(where)
+    wanted = [3, member.size, member.size]
+    shape = model.input_shape
+    if len(shape) != 4 or any(
+        isinstance(side, int) and side != want for side, want in zip(shape[1:], wanted, strict=True)
+    ):
+        raise ModelError(
+            f"the network takes an input of {shape}, not photos of {member.size} pixels",
+            where=where,
+            fix="export the bundle again",
+        )
+    return model

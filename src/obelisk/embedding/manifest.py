@@ -1,0 +1,137 @@
+"""What ``bundle.json`` says: the networks of a bundle, what to do to a photo first, and what came of whom."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from obelisk.photos import ModelInput
+
+FORMAT = 2
+MODEL_FILE = "model.onnx"
+MANIFEST_FILE = "bundle.json"
+CARD_FILE = "card.md"
+
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+def check_file_name(name: str) -> str:
+    """Refuse a name that could lead out of the bundle's folder, or stand for one of its own files."""
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", name) or name in (MANIFEST_FILE, CARD_FILE):
+        raise ValueError(f"{name!r} cannot be the name of a file in a bundle")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(check_file_name)]
+Side = Annotated[int, Field(gt=0, le=4096)]
+Length = Annotated[int, Field(gt=0, le=65_536)]
+Deviation = Annotated[float, Field(gt=0)]
+
+
+class StrictModel(BaseModel):
+    """Frozen, and strict about its keys and numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Member(StrictModel):
+    """One network of a bundle with its photo rule.
+
+    Embeddings of several are scaled by √(weight / sum of weights) and concatenated, so that the cosine of two
+    photos is the weighted mean of the members' cosines.
+    """
+
+    file: FileName = Field(description="the network, in the bundle's folder")
+    size: Side = Field(description="side of the square model input, pixels")
+    resize: Literal["squash", "crop"] = Field(description="how a photo becomes a square")
+    mean: tuple[float, float, float] = Field(description="subtracted from each RGB channel in [0, 1]")
+    std: tuple[Deviation, Deviation, Deviation] = Field(description="divides each RGB channel afterwards")
+    dimensions: Length = Field(description="length of this member's part of the embedding")
+    weight: float = Field(default=1.0, gt=0, description="the member's part in the cosine, relative to the others'")
+
+    @property
+    def input(self) -> ModelInput:
+        """The rule that makes a photo the network's input."""
+        return ModelInput(size=self.size, resize=self.resize, mean=self.mean, std=self.std)
+
+
+class BundleManifest(StrictModel):
+    """What ``bundle.json`` holds: one network and its photo rule at the top, or several as ``members``."""
+
+    format: int = Field(default=FORMAT, description="version of this layout")
+    name: str = Field(description="what people call the model")
+    size: Side | None = Field(default=None, description="side of the square model input, pixels")
+    resize: Literal["squash", "crop"] | None = Field(default=None, description="how a photo becomes a square")
+    mean: tuple[float, float, float] | None = Field(
+        default=None, description="subtracted from each RGB channel in [0, 1]"
+    )
+    std: tuple[Deviation, Deviation, Deviation] | None = Field(
+        default=None, description="divides each RGB channel afterwards"
+    )
+    dimensions: Length = Field(description="D, the length of an embedding")
+    normalised: bool = Field(default=True, description="whether embeddings have unit length")
+    whitening: bool = Field(default=False, description="whether PCA whitening is part of the network")
+    precision: Precision = Field(default="fp32", description="how the network's weights are kept")
+    licence: str = Field(description="licence of the weights, as an SPDX expression where there is one")
+    data: str = Field(description="what the weights were trained on")
+    members: tuple[Member, ...] = Field(
+        default=(), max_length=16, description="networks of an ensemble whose photo rules differ"
+    )
+    files: dict[FileName, str] = Field(default={}, description="attachments: file → hash of its content")
+    fingerprint: str = Field(description="hash of the networks and of their photo rules")
+
+    @model_validator(mode="after")
+    def parts_fit(self) -> BundleManifest:
+        """Refuse a manifest that says twice, or not at all, what a network takes."""
+        rule = (self.size, self.resize, self.mean, self.std)
+        if self.members and any(part is not None for part in rule):
+            raise ValueError("a bundle with `members` has no photo rule of its own")
+        if not self.members and any(part is None for part in rule):
+            raise ValueError("`size`, `resize`, `mean` and `std` are needed, or `members`")
+        names = [network.file for network in self.networks]
+        if len({*names, *self.files}) < len(names) + len(self.files):
+            raise ValueError("one file is named twice")
+        if sum(network.dimensions for network in self.networks) != self.dimensions:
+            raise ValueError("`dimensions` is not the sum of the members'")
+        return self
+
+    @property
+    def networks(self) -> tuple[Member, ...]:
+        """The bundle's networks: its members, or the only one."""
+        if self.size is None or self.resize is None or self.mean is None or self.std is None:
+            return self.members
+        return (
+            Member(
+                file=MODEL_FILE,
+                size=self.size,
+                resize=self.resize,
+                mean=self.mean,
+                std=self.std,
+                dimensions=self.dimensions,
+            ),
+        )
+
+    def to_json(self) -> str:
+        """Return the text of ``bundle.json``; parts that the bundle does not have are left out."""
+        absent = {name for name in ("members", "files") if not getattr(self, name)}
+        return self.model_dump_json(indent=2, exclude_none=True, exclude=absent) + "\n"
+
+
+def fingerprint_of(networks: Mapping[str, bytes], manifest: BundleManifest) -> str:
+    """Return 32 hex digits that change when a network's bytes, its photo rule or its weight do.
+
+    ``networks`` maps the files of the manifest's networks to their bytes.
+    """
+    digests = []
+    for member in manifest.networks:
+        digest = hashlib.blake2b(networks[member.file], digest_size=16)
+        digest.update(repr((member.size, member.resize, tuple(member.mean), tuple(member.std))).encode())
+        digests.append(digest.hexdigest())
+    if not manifest.members:
+        return digests[0]
+    weighted = [(digest, member.weight) for digest, member in zip(digests, manifest.members, strict=True)]
+    return hashlib.blake2b(repr(weighted).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,65 @@
+"""Serialised networks, ready to run: ONNX Runtime, or OpenVINO where it is installed and faster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obelisk.embedding.graphs import refuse_outside_data
+from obelisk.errors import ModelError
+
+FEATURES = "features"
+FIX = "export or copy it again"
+
+
+class OnnxModel:
+    """An ONNX graph with one input, run by ONNX Runtime; safe to call from many threads.
+
+    Its first output is what :meth:`run` returns; one named ``features`` is there on request.
+    Raises ModelError for bytes that are no network, or one that cannot be run here.
+    """
+
+    def __init__(self, source: Path | bytes) -> None:
+        import onnxruntime
+
+        self._where = "" if isinstance(source, bytes) else str(source)
+        network = source if isinstance(source, bytes) else source.read_bytes()
+        refuse_outside_data(network, where=self._where)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 4  # what goes wrong is raised
+        try:
+            self._session = onnxruntime.InferenceSession(
+                network, sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            # ONNX Runtime's exceptions share no public base class.
+            raise self._explain(error) from error
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or not outputs:
+            what = f"{len(inputs)} inputs and {len(outputs)} outputs"
+            raise ModelError(f"the network has {what}, not one input", where=self._where, fix=FIX)
+        self.input_shape: list[int | str | None] = inputs[0].shape
+        self._input, self._output = inputs[0].name, outputs[0].name
+        self.has_features = any(output.name == FEATURES for output in outputs)
+
+    def run(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the first output, (N, …), for an input of N rows."""
+        return self._compute(self._output, rows)
+
+    def features(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Return the feature maps, (N, C, H, W), for an input of N rows; None where the network gives none."""
+        return self._compute(FEATURES, rows) if self.has_features else None
+
+    def _compute(self, output: str, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            found: NDArray[np.float32] = self._session.run([output], {self._input: rows})[0]
+        except Exception as error:
+            raise self._explain(error) from error
+        return found
+
+    def _explain(self, error: Exception) -> ModelError:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return ModelError(f"the network cannot be run: {reason[:500]}", where=self._where, fix=FIX)
