@@ -8,6 +8,7 @@
     │   ├── RecipeError             a recipe with unknown keys, wrong values, or of another run
     │   ├── ModelError              a bundle or run that is missing, damaged or does not fit
     │   ├── GalleryError            a gallery that is missing, damaged, too new, or of another model
+    │   │   └── GalleryLockedError  other processes kept a gallery too long (exit 1)
     │   └── MissingExtraError       an optional part that is not installed
     └── PhotoError                  one photo that cannot be used; named, counted, skipped (exit 1)
         ├── PhotoMissingError       no such file, a broken link, or no permission
@@ -60,6 +61,12 @@ class ModelError(UsageError):
 
 class GalleryError(UsageError):
     """A gallery that is missing, damaged, of a newer format, or of another model."""
+
+
+class GalleryLockedError(GalleryError):
+    """A gallery that other processes kept locked for too long: nobody's mistake, and worth another try."""
+
+    exit_code = 1
 
 
 class MissingExtraError(UsageError):

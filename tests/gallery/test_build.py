@@ -101,15 +101,14 @@ def test_a_build_cut_short_is_no_gallery_and_goes_on_where_it_stopped(
     assert [path.name for path in tmp_path.glob("city*")] == ["city"]
 
 
-def test_what_another_model_left_unfinished_is_not_used(
+def test_what_another_model_left_unfinished_is_left_alone(
     build: Callable[..., BuildReport], tmp_path: Path, places: Path, make_bundle: Callable[[str], Bundle], embedder: Any
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         build(watch=interrupt)
-    other = make_bundle("shapes")
-    report = build_gallery(tmp_path / "city", read_catalog(places), other, embedder=embedder)
-    assert report.gallery.fingerprint == other.fingerprint
-    assert report.embedded == 9
+    with pytest.raises(GalleryError, match=r"unfinished build with model `colours` .* finish it with `--model"):
+        build_gallery(tmp_path / "city", read_catalog(places), make_bundle("shapes"), embedder=embedder)
+    assert build().embedded == 9
 
 
 def interrupt(stream: Iterator[Embedded], total: int) -> Iterator[Embedded]:

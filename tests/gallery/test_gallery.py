@@ -93,7 +93,9 @@ def test_replacing_a_photo_keeps_one_of_it(gallery: Gallery) -> None:
 
 def test_a_landmark_given_again_is_updated(gallery: Gallery) -> None:
     gallery.add(rows(1), [Landmark(id=7, name="Old Dome")], ["d"])
-    assert gallery.landmarks[0] == Landmark(id=7, name="Old Dome")
+    assert gallery.landmarks[0] == Landmark(id=7, name="Old Dome", latitude=48.2, longitude=16.4)
+    gallery.add(rows(1), [Landmark(id=7, name="Old Dome", latitude=-1.0, longitude=0.0)], ["e"])
+    assert gallery.landmarks[0] == Landmark(id=7, name="Old Dome", latitude=-1.0, longitude=0.0)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +187,7 @@ def break_into(gallery: Gallery, how: str) -> None:
         ("text", "cannot be used: file is not a database"),
         ("empty", "not a gallery: the file is of another program"),
         ("cut", "cannot be used: database disk image is malformed"),
-        ("PRAGMA user_version = 99", "gallery format 99 is newer than 1"),
+        ("PRAGMA user_version = 99", "gallery format 99 is newer than 2"),
         ("PRAGMA application_id = 5", "of another program"),
         ("DELETE FROM about WHERE key = 'dimensions'", "no usable entry: 'dimensions'"),
         ("UPDATE about SET value = 'many' WHERE key = 'dimensions'", "no usable entry: invalid literal"),

@@ -4,6 +4,7 @@ from obelisk.data.catalog import LANDMARKS, QUERIES, REFERENCES, Catalog
 from obelisk.data.check import check_dataset
 from obelisk.data.duplicates import NearDuplicates, find_near_duplicates
 from obelisk.data.findings import Finding
+from obelisk.data.gldv2 import read_photo_urls
 from obelisk.data.layouts import read_catalog
 from obelisk.data.manifest import read_subset, refuse_occupied, write_subset
 from obelisk.data.splits import split_references
@@ -38,6 +39,7 @@ __all__ = [
     "ks_distance",
     "landmark_buckets",
     "read_catalog",
+    "read_photo_urls",
     "read_subset",
     "refuse_occupied",
     "sample_subset",

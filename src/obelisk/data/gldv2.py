@@ -145,6 +145,17 @@ def read_train(path: Path) -> pl.DataFrame:
     )
 
 
+def read_photo_urls(catalog: Catalog) -> dict[str, str]:
+    """Return the address that train.csv gives for reference photos, by their ids; empty where it tells of none."""
+    path = find_tables(catalog.root).train
+    if path is None:
+        return {}
+    table = read_table(path, required=("id",), optional=("url",)).select("url", image_id="id")
+    told = table.filter(pl.col("url").str.contains("://", literal=True)).unique("image_id", keep="first")
+    photos = catalog.references.select("image_id").join(told, on="image_id", how="inner")
+    return dict(photos.select("image_id", "url").iter_rows())
+
+
 def read_train_clean(path: Path) -> pl.DataFrame:
     """Read train_clean.csv, a row for each landmark, into a row for each photo."""
     table = read_table(path, required=("landmark_id", "images"))

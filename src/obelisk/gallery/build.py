@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -13,13 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.embedding import Bundle, Embedded, Embedder
-from obelisk.errors import GalleryError, PhotoError
+from obelisk.errors import GalleryError, GalleryLockedError, PhotoError
 from obelisk.gallery import store
 from obelisk.gallery.gallery import Gallery, write_empty_gallery
 from obelisk.gallery.landmarks import Landmark, match_landmarks
 from obelisk.gallery.models import refuse_directionless
 from obelisk.gallery.references import ReferencePhoto
-from obelisk.photos import content_hash, read_bytes
+from obelisk.gallery.search import unit_rows
+from obelisk.gallery.writing import insert_references
+from obelisk.photos import content_hash, map_in_order, read_bytes
 
 if TYPE_CHECKING:  # recognising imports this room too, and needs no tables
     from obelisk.data import Catalog
@@ -34,28 +40,60 @@ COMMIT_EVERY = 64  # photos; what a kill costs at most
 class BuildReport:
     """What a build did.
 
-    ``embedded`` photos went through the model, ``reused`` ones were known by their bytes, ``unchanged``
-    ones were in the gallery. ``failed`` holds the error of every photo that was skipped, ``without_photo``
-    the landmarks of the dataset that were left without any.
+    ``embedded`` photos went through the model, ``reused`` ones were known by their bytes, ``unchanged`` ones were
+    in the gallery, and ``moved`` of the reused ones were there under another landmark. ``not_in_data`` photos of
+    the gallery are not in the dataset; they stay. ``failed`` holds the error of every photo that was skipped,
+    ``without_photo`` the landmarks of the dataset that were left without any.
     """
 
     gallery: Gallery
     embedded: int
     reused: int
     unchanged: int
+    moved: int
+    not_in_data: int
     failed: tuple[PhotoError, ...]
     without_photo: tuple[Landmark, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A reference photo of the dataset that is not yet in the gallery; with its embedding, if its bytes are known."""
+    """A reference photo of the dataset that is not in the gallery as it is; with its embedding, if its bytes are known.
+
+    ``landmark_id`` is the dataset's. ``replaces`` says that the gallery has a photo with the id, ``moves`` that it
+    is the same photo under another landmark.
+    """
 
     id: str
     path: Path
-    landmark: Landmark
+    landmark_id: int
+    source: str = ""
     content_hash: str = ""
     embedding: NDArray[np.float32] | None = None
+    replaces: bool = False
+    moves: bool = False
+
+
+class Matching:
+    """Says as which landmark of the gallery each landmark of a dataset is kept, while others change the gallery."""
+
+    def __init__(self, brought: Sequence[Landmark]) -> None:
+        self._brought = brought
+        self._revision = -1
+        self._kept: dict[int, Landmark] = {}
+
+    def look_up(self, connection: sqlite3.Connection) -> dict[int, Landmark]:
+        """Return the landmark of the gallery for each id of the dataset; made anew after a change by somebody else."""
+        revision = store.read_revision(connection)
+        if revision != self._revision:
+            known = dict(connection.execute("SELECT id, name FROM landmarks").fetchall())
+            self._kept = match_landmarks(self._brought, known)
+            self._revision = revision
+        return self._kept
+
+    def count_own_change(self) -> None:
+        """Note that the next change is the build's own, which leaves the matching as it is."""
+        self._revision += 1
 
 
 def build_gallery(
@@ -65,87 +103,140 @@ def build_gallery(
     *,
     embedder: Embedder | None = None,
     watch: Watch = lambda embedded, total: embedded,
+    keep_paths: bool = True,
 ) -> BuildReport:
     """Build a gallery of all reference photos of a catalog, or bring one up to it.
 
     A new gallery grows in ``path`` + ``.partial`` and gets its name when it is whole; a build that was cut
     short goes on where it stopped. A gallery that is already there keeps what it has: photos that are new
-    or changed in the catalog are added. ``watch`` wraps the stream of embedded photos, for a progress bar.
-    Raises :class:`GalleryError` if the gallery is of another model, or if no photo can be used.
+    or changed in the catalog are added, and those that it shows under another landmark follow it; photos that
+    are not in the catalog stay. ``watch`` wraps the stream of embedded photos, for a progress bar. Without
+    ``keep_paths``, the gallery does not say where the photos lie on this machine.
+    Raises :class:`GalleryError` if the gallery, finished or not, is of another model, if another build is at
+    work on it, or if no photo can be used.
     """
     path = Path(path)
     growing = path.with_name(f"{path.name}.partial")
-    finished = path.is_dir() and any(path.iterdir())
-    if finished:
-        gallery = Gallery.open(path)
-        gallery.check_model(bundle)
-    else:
-        gallery = resume_or_start(growing, bundle)
-    report = add_catalog(gallery, catalog, embedder or Embedder(bundle), watch)
-    if not len(gallery):
-        shutil.rmtree(gallery.path)
-        what = f"none of {catalog.references.height} reference photos can be used"
-        raise GalleryError(what, where=catalog.root, fix="see `obelisk data check` for what is wrong with them")
-    if not finished:
-        report = replace(report, gallery=finish(gallery, path))
-    return report
+    finished = is_occupied(path)
+    gallery = Gallery.open(path) if finished else resume_or_start(growing, bundle)
+    gallery.check_model(bundle)
+    with alone(gallery.path):
+        report = add_catalog(gallery, catalog, embedder or Embedder(bundle), watch, keep_paths=keep_paths)
+        if not count_photos(gallery):
+            if not finished:
+                shutil.rmtree(gallery.path)
+            what = f"none of {catalog.references.height} reference photos can be used"
+            raise GalleryError(what, where=catalog.root, fix="see `obelisk data check` for what is wrong with them")
+        return report if finished else replace(report, gallery=finish(gallery, path))
+
+
+def is_occupied(path: Path) -> bool:
+    """Say whether there is anything in a gallery's place but an empty folder."""
+    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
 
 
 def resume_or_start(growing: Path, bundle: Bundle) -> Gallery:
     """Open the gallery that an earlier build of the same model left unfinished, or begin a new one."""
-    try:
-        gallery = Gallery(growing, store.read_about(growing))
-        gallery.check_model(bundle)
-    except GalleryError:
-        shutil.rmtree(growing, ignore_errors=True)
-        growing.parent.mkdir(parents=True, exist_ok=True)
-        gallery = write_empty_gallery(growing, bundle, complete=False)
+    if not is_occupied(growing):
+        return write_empty_gallery(growing, bundle, complete=False)
+    gallery = Gallery(growing, store.read_about(growing))
+    if gallery.fingerprint != bundle.fingerprint:
+        what = f"an unfinished build with model `{gallery.model}` (fingerprint {gallery.fingerprint}) is in the way"
+        fix = f"finish it with `--model {growing}`, or delete that folder"
+        raise GalleryError(what, where=growing, fix=fix)
     return gallery
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other builds away from a gallery; a lock that goes with the process, however it ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fix = "wait until it is done, or stop it"
+            raise GalleryLockedError("another build is at work on this gallery", where=folder, fix=fix) from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def finish(gallery: Gallery, path: Path) -> Gallery:
     """Give a gallery that is whole its name."""
     with store.writing(gallery.path) as connection:
         store.mark_complete(connection)
-    if path.is_dir():
-        path.rmdir()
-    gallery.path.rename(path)
+    store.settle(gallery.path, path)
     return Gallery.open(path)
 
 
-def add_catalog(gallery: Gallery, catalog: Catalog, embedder: Embedder, watch: Watch) -> BuildReport:
+def add_catalog(
+    gallery: Gallery, catalog: Catalog, embedder: Embedder, watch: Watch, *, keep_paths: bool
+) -> BuildReport:
     """Add the reference photos of the catalog that the gallery lacks."""
-    kept = match_landmarks(landmarks_of(catalog), {landmark.id: landmark.name for landmark in gallery.landmarks})
-    tasks = plan(gallery, catalog, kept)
+    matching = Matching(landmarks_of(catalog))
+    before = count_photos(gallery)
+    tasks = plan(gallery, catalog, matching)
+    unchanged = catalog.references.height - len(tasks)
     reused = [task for task in tasks if task.embedding is not None]
     pending = [task for task in tasks if task.embedding is None]
     failed: list[PhotoError] = []
     for batch in batches(chain(reused, embed_tasks(pending, embedder, watch, failed)), COMMIT_EVERY):
-        commit(gallery, batch)
-    present = {landmark.id for landmark in gallery.landmarks}
+        commit(gallery, batch, matching, keep_paths=keep_paths)
+    with store.reading(gallery.path) as connection:
+        kept = matching.look_up(connection)
+        present = {row[0] for row in connection.execute("SELECT id FROM landmarks")}
     return BuildReport(
         gallery=gallery,
         embedded=len(pending) - len(failed),
         reused=len(reused),
-        unchanged=catalog.references.height - len(tasks),
+        unchanged=unchanged,
+        moved=sum(task.moves for task in reused),
+        not_in_data=before - unchanged - sum(task.replaces for task in tasks),
         failed=tuple(failed),
         without_photo=tuple(landmark for landmark in kept.values() if landmark.id not in present),
     )
 
 
-def plan(gallery: Gallery, catalog: Catalog, kept: Mapping[int, Landmark]) -> list[Task]:
+def plan(gallery: Gallery, catalog: Catalog, matching: Matching) -> list[Task]:
     """Return the reference photos of the catalog that the gallery does not have as they are."""
-    references = gallery.references()
-    known = {photo.id: photo for photo in references.photos}
-    embeddings = {photo.content_hash: row for photo, row in zip(references.photos, references.embeddings, strict=True)}
-    tasks = []
-    for photo_id, path, landmark_id in catalog.references.select("image_id", "path", "landmark_id").iter_rows():
-        task = Task(id=photo_id, path=catalog.root / path, landmark=kept[landmark_id])
-        digest = hash_of(task.path) if known else ""
-        photo = known.get(photo_id)
-        if not (photo and photo.content_hash == digest and photo.landmark_id == task.landmark.id):
-            tasks.append(replace(task, content_hash=digest, embedding=embeddings.get(digest)))
-    return tasks
+    from obelisk.data import read_photo_urls
+
+    urls = read_photo_urls(catalog)
+    columns = catalog.references.select("image_id", "path", "landmark_id")
+    tasks = [
+        Task(id=row[0], path=catalog.root / row[1], landmark_id=row[2], source=urls.get(row[0], ""))
+        for row in columns.iter_rows()
+    ]
+    if not count_photos(gallery):
+        return tasks
+    digests = list(map_in_order(hash_of, [task.path for task in tasks]))
+    with store.reading(gallery.path) as connection:
+        kept = matching.look_up(connection)
+        compared = [
+            compare(connection, replace(task, content_hash=digest), kept[task.landmark_id].id, gallery.dimensions)
+            for task, digest in zip(tasks, digests, strict=True)
+        ]
+    return [task for task in compared if task]
+
+
+def compare(connection: sqlite3.Connection, task: Task, landmark_id: int, dimensions: int) -> Task | None:
+    """Return what is to be done about a photo, None if the gallery has it as it is, under its id or from its file."""
+    by_id = "SELECT content_hash, landmark_id FROM photos WHERE id = ?"
+    known = connection.execute(by_id, (task.id,)).fetchone()
+    if known == (task.content_hash, landmark_id):
+        return None
+    by_content = "SELECT row, landmark_id, source, path FROM photos WHERE content_hash = ? ORDER BY row"
+    same = connection.execute(by_content, (task.content_hash,)).fetchall() if task.content_hash else []
+    place = str(task.path.resolve())
+    if any(shown == landmark_id and place in files for _, shown, *files in same):
+        return None
+    task = replace(task, replaces=known is not None)
+    if not same:
+        return task
+    vector = connection.execute("SELECT vector FROM embeddings WHERE row = ?", (same[0][0],)).fetchone()[0]
+    row = unit_rows(np.frombuffer(vector, store.STORED)[np.newaxis], dimensions=dimensions)[0]
+    return replace(task, embedding=row, moves=known is not None and known[0] == task.content_hash)
 
 
 def embed_tasks(tasks: Sequence[Task], embedder: Embedder, watch: Watch, failed: list[PhotoError]) -> Iterator[Task]:
@@ -158,13 +249,29 @@ def embed_tasks(tasks: Sequence[Task], embedder: Embedder, watch: Watch, failed:
             yield replace(task, content_hash=found.content_hash, embedding=found.embedding)
 
 
-def commit(gallery: Gallery, tasks: Sequence[Task]) -> None:
+def commit(gallery: Gallery, tasks: Sequence[Task], matching: Matching, *, keep_paths: bool) -> None:
     """Add a batch of embedded photos."""
     embeddings = np.stack([task.embedding for task in tasks if task.embedding is not None])
-    photos = [
-        ReferencePhoto(id=task.id, content_hash=task.content_hash, source=str(task.path.resolve())) for task in tasks
-    ]
-    gallery.add(embeddings, [task.landmark for task in tasks], photos, replace=True)
+    rows = unit_rows(embeddings, dimensions=gallery.dimensions)
+    photos = [record(task, keep_path=keep_paths) for task in tasks]
+    with gallery.changing() as connection:
+        kept = matching.look_up(connection)
+        landmarks = [kept[task.landmark_id] for task in tasks]
+        insert_references(connection, rows, landmarks, photos, replace=True)
+    matching.count_own_change()
+
+
+def record(task: Task, *, keep_path: bool) -> ReferencePhoto:
+    """Return what the gallery notes of a photo."""
+    path = str(task.path.resolve()) if keep_path else ""
+    source, path = (task.source, path) if task.source else (path, "")
+    return ReferencePhoto(id=task.id, content_hash=task.content_hash, source=source, path=path)
+
+
+def count_photos(gallery: Gallery) -> int:
+    """Return how many photos a gallery has, without reading them."""
+    with store.reading(gallery.path) as connection:
+        return int(connection.execute("SELECT count(*) FROM photos").fetchone()[0])
 
 
 def hash_of(path: Path) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,10 @@ from numpy.typing import NDArray
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, UsageError
 from obelisk.gallery import store
-from obelisk.gallery.landmarks import Landmark, resolve_landmarks
-from obelisk.gallery.references import ReferencePhoto, References, read_references
-from obelisk.gallery.search import nearest_rows, unit_rows
+from obelisk.gallery.landmarks import Landmark, check_name
+from obelisk.gallery.references import ReferencePhoto, References, read_references, select_photos
+from obelisk.gallery.search import unit_rows
+from obelisk.gallery.writing import insert_references, merge_landmarks, remove_references, rename_landmark
 
 MODEL = "model"
 
@@ -24,8 +27,9 @@ MODEL = "model"
 class Gallery:
     """A folder: ``gallery.sqlite`` (landmarks, photos, embeddings) and ``model/`` (the bundle they were made with).
 
-    A change is on the disk when :meth:`add` or :meth:`remove` returns, and the next search of this object
-    sees it. One object may be used from several threads, and one folder from several processes.
+    A change is on the disk when :meth:`add`, :meth:`remove`, :meth:`rename` or :meth:`merge` returns, and the
+    next search of this object sees it. One object may be used from several threads, and one folder from
+    several processes.
     """
 
     def __init__(self, path: Path, about: store.About) -> None:
@@ -43,10 +47,7 @@ class Gallery:
         path = Path(path)
         if path.exists():
             raise GalleryError("there is something in the gallery's place", where=path, fix="choose a new folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as made:
-            write_empty_gallery(Path(made) / path.name, bundle, complete=True).path.rename(path)
-        return cls.open(path)
+        return write_empty_gallery(path, bundle, complete=True)
 
     @classmethod
     def open(cls, path: Path | str) -> Gallery:
@@ -109,8 +110,9 @@ class Gallery:
 
     @property
     def photos(self) -> tuple[ReferencePhoto, ...]:
-        """The reference photos, in row order."""
-        return self.references().photos
+        """The reference photos, in row order, all of them read now."""
+        references = self.references()
+        return tuple(references.photos(np.arange(len(references))))
 
     def photo(self, search_id: int) -> ReferencePhoto:
         """Return the photo that :meth:`search` calls ``search_id``."""
@@ -118,7 +120,12 @@ class Gallery:
         place = int(np.searchsorted(references.ids, search_id))
         if place == len(references) or references.ids[place] != search_id:
             raise GalleryError(f"no reference photo has the search id {search_id}", where=self.path)
-        return references.photos[place]
+        return references.photo(place)
+
+    def find_photo(self, photo_id: str) -> ReferencePhoto | None:
+        """Return the photo with the id ``photo_id``, None if the gallery has none."""
+        with store.reading(self.path) as connection:
+            return next((photo for _, photo in select_photos(connection, "id = ?", [photo_id])), None)
 
     def search(self, embeddings: NDArray[np.floating], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Find the k most similar reference photos for each of Q embeddings.
@@ -128,8 +135,8 @@ class Gallery:
         added. Exact. Raises :class:`GalleryError` when k is larger than the gallery.
         """
         references = self.references()
-        rows, similarities = nearest_rows(unit_rows(embeddings, dimensions=self.dimensions), references.embeddings, k)
-        return references.ids[rows], similarities
+        places, similarities = references.nearest(unit_rows(embeddings, dimensions=self.dimensions), k)
+        return references.ids[places], similarities
 
     def add(
         self,
@@ -157,18 +164,8 @@ class Gallery:
         if twice:
             fix = "give every photo an id of its own"
             raise GalleryError(f"the photo id `{twice[0]}` was given twice", where=self.path, fix=fix)
-        with store.writing(self.path) as connection:
-            taken = store.known_ids(connection, photo_ids)
-            if taken and not replace:
-                fix = "remove it first, or give another id"
-                raise GalleryError(f"the gallery has a photo with the id `{taken[0]}`", where=self.path, fix=fix)
-            landmark_ids, written = resolve_landmarks(landmarks, store.landmark_names(connection))
-            store.insert_landmarks(connection, [(p.id, p.name, p.latitude, p.longitude) for p in written])
-            store.delete_photos(connection, taken)
-            columns = [(r.id, shown, r.content_hash, r.source) for r, shown in zip(records, landmark_ids, strict=True)]
-            new = store.insert_photos(connection, columns, rows)
-            store.delete_empty_landmarks(connection)
-        self._forget()
+        with self.changing() as connection:
+            new = insert_references(connection, rows, landmarks, records, replace=replace)
         return np.array(new, dtype=np.int64)
 
     def remove(self, *, photos: Iterable[str] = (), landmarks: Iterable[int] = ()) -> None:
@@ -176,15 +173,40 @@ class Gallery:
 
         A landmark goes with its last photo. Raises :class:`GalleryError` for an id that is not there.
         """
-        photos, landmarks = list(photos), list(landmarks)
+        with self.changing() as connection:
+            remove_references(connection, list(photos), list(landmarks))
+
+    def rename(self, landmark_id: int, name: str) -> None:
+        """Give a landmark another name.
+
+        Raises :class:`GalleryError` for an id that is not there, and a name that another landmark has.
+        """
+        check_name(name)
+        with self.changing() as connection:
+            rename_landmark(connection, landmark_id, name)
+
+    def merge(self, landmark_ids: Iterable[int], into: int) -> None:
+        """Give all photos of some landmarks to the one with the id ``into``, and remove those: all or none.
+
+        Raises :class:`GalleryError` for an id that is not there.
+        """
+        with self.changing() as connection:
+            merge_landmarks(connection, landmark_ids, into)
+
+    @contextmanager
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """Open the database for one change, which the next search sees.
+
+        Raises :class:`GalleryError` when a gallery of another model has taken this one's place.
+        """
         with store.writing(self.path) as connection:
-            unknown = [f"photo with the id `{one}`" for one in set(photos) - set(store.known_ids(connection, photos))]
-            unknown += [f"landmark with the id {one}" for one in set(landmarks) - set(store.landmark_names(connection))]
-            if unknown:
-                raise GalleryError(f"the gallery has no {min(unknown)}", where=self.path)
-            store.delete_photos(connection, photos)
-            store.delete_photos_of(connection, landmarks)
-            store.delete_empty_landmarks(connection)
+            if store.about_of(connection, self.path).fingerprint != self.fingerprint:
+                what = "the gallery was replaced by one of another model"
+                raise GalleryError(what, where=self.path, fix="open it again")
+            try:
+                yield connection
+            except GalleryError as error:
+                raise GalleryError(error.what, where=error.where or self.path, fix=error.fix) from error
         self._forget()
 
     def _forget(self) -> None:
@@ -192,12 +214,15 @@ class Gallery:
             self._references = None
 
 
-def write_empty_gallery(folder: Path, bundle: Bundle, *, complete: bool) -> Gallery:
-    """Write an empty gallery into a new folder."""
-    folder.mkdir()
-    bundle.save_to(folder / MODEL)
+def write_empty_gallery(path: Path, bundle: Bundle, *, complete: bool) -> Gallery:
+    """Write an empty gallery; its folder appears whole or not at all."""
     about = store.About(
         model=bundle.name, fingerprint=bundle.fingerprint, dimensions=bundle.dimensions, complete=complete
     )
-    store.create_database(folder, about)
-    return Gallery(folder, about)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as made:
+        folder = Path(made) / path.name
+        bundle.save_to(folder / MODEL)
+        store.create_database(folder, about)
+        store.settle(folder, path)
+    return Gallery(path, about)

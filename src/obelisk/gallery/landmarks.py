@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
-from obelisk.errors import GalleryError
+from obelisk.errors import GalleryError, near_names
+
+MAX_ID = 2**53 - 1  # the largest whole number that JSON readers agree on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,23 +24,31 @@ class Landmark:
 
 
 def resolve_landmarks(
-    given: Sequence[Landmark | int | str], known: Mapping[int, str]
+    given: Sequence[Landmark | int | str], known: Mapping[int, str], last: int
 ) -> tuple[list[int], list[Landmark]]:
     """Return the landmark id of each photo, and the landmarks to write.
 
     ``given`` says for each photo what it shows: an id, a name, or a :class:`Landmark`; ``known`` are the
-    gallery's landmarks, id → name. A name that nobody has becomes a new landmark.
+    gallery's landmarks of these ids and names, id → name, and ``last`` is the largest id it has. A name that
+    nobody has becomes a new landmark.
     """
     names = dict(known)
+    by_name: dict[str, set[int]] = defaultdict(set)
+    for landmark_id, name in known.items():
+        by_name[name].add(landmark_id)
     written: dict[int, Landmark] = {}
     ids = []
     for landmark in given:
         if isinstance(landmark, str):
-            found = find_name(landmark, names)
-            landmark = Landmark(id=max(names, default=0) + 1, name=landmark) if found is None else found
+            check_name(landmark)
+            found = one_of(landmark, by_name[landmark])
+            landmark = Landmark(id=last + 1, name=landmark) if found is None else found
         if isinstance(landmark, Landmark):
+            check_id(landmark.id)
             names[landmark.id] = landmark.name
+            by_name[landmark.name].add(landmark.id)
             written[landmark.id] = landmark
+            last = max(last, landmark.id)
             landmark = landmark.id
         if landmark not in names:
             raise GalleryError(f"the gallery has no landmark with the id {landmark}", fix="give its name or a Landmark")
@@ -45,12 +56,40 @@ def resolve_landmarks(
     return ids, list(written.values())
 
 
-def find_name(name: str, names: Mapping[int, str]) -> int | None:
+def one_of(name: str, ids: Collection[int]) -> int | None:
     """Return the id of the landmark with this name, None if there is none; refuse a name of several."""
-    ids = [landmark_id for landmark_id, known in names.items() if known == name]
     if len(ids) > 1:
-        raise GalleryError(f"`{name}` is the name of {len(ids)} landmarks", where=f"ids {ids}", fix="give the id")
-    return ids[0] if ids else None
+        what = f"`{name}` is the name of {len(ids)} landmarks"
+        raise GalleryError(what, where=f"ids {sorted(ids)}", fix="give the id")
+    return next(iter(ids), None)
+
+
+def check_id(landmark_id: int) -> None:
+    """Refuse an id that other programs could not hold."""
+    if not 0 <= landmark_id <= MAX_ID:
+        raise GalleryError(f"{landmark_id} cannot be a landmark's id", fix=f"give a number from 0 to {MAX_ID}")
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that nobody could read or type."""
+    if not name.strip() or any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        what = f"{name!r} cannot be a landmark's name"
+        raise GalleryError(what, fix="give one with letters, and without line breaks or control characters")
+
+
+def find_landmark(given: str, known: Mapping[int, str]) -> int:
+    """Return the id of the landmark that a person means by a name or, if nobody has that name, by an id.
+
+    Raises :class:`GalleryError` for the name of several landmarks, and, with the nearest name, for an unknown one.
+    """
+    ids = [landmark_id for landmark_id, name in known.items() if name == given]
+    if not ids and given.isascii() and given.isdigit() and int(given) in known:
+        ids = [int(given)]
+    found = one_of(given, ids)
+    if found is None:
+        hint = near_names(given, known.values()) or "`obelisk gallery info GALLERY --landmarks` lists them"
+        raise GalleryError(f"the gallery has no landmark `{given}`", fix=hint)
+    return found
 
 
 def match_landmarks(brought: Iterable[Landmark], known: Mapping[int, str]) -> dict[int, Landmark]:

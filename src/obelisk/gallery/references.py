@@ -33,6 +33,12 @@ class ReferencePhoto:
     source: str = ""
     path: str = ""
 
+    @property
+    def file(self) -> Path | None:
+        """Where the photo lay when it was added; None if nobody knows. It may be gone, or another one by now."""
+        place = self.path or ("" if "://" in self.source else self.source)
+        return Path(place) if place else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class References:

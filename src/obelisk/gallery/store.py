@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from obelisk.errors import GalleryError
+from obelisk.bundled import is_bundled
+from obelisk.errors import GalleryError, GalleryLockedError
 
-FORMAT = 1
+FORMAT = 2
 APPLICATION_ID = 0x4F42454C  # "OBEL", so that the file can be told from other SQLite files
 DATABASE = "gallery.sqlite"
+LOG = f"{DATABASE}-wal"
 STORED = np.dtype("<f2")  # embeddings on disk: float16, little-endian
-BUSY_SECONDS = 60.0  # how long a writer waits for the others
+MAX_DIMENSIONS = 1 << 16
+BUSY_SECONDS = 60.0  # how long one waits for the others
 ROWS_AT_ONCE = 4096
+IMMUTABLE = "mode=ro&immutable=1"
 
 SCHEMA = f"""
 PRAGMA journal_mode = WAL;
@@ -46,14 +50,26 @@ CREATE TABLE photos (
     id           TEXT NOT NULL UNIQUE,
     landmark_id  INTEGER NOT NULL REFERENCES landmarks (id),
     content_hash TEXT NOT NULL,
-    source       TEXT NOT NULL
+    source       TEXT NOT NULL,
+    path         TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX photos_by_landmark ON photos (landmark_id);
+CREATE INDEX photos_by_content ON photos (content_hash);
 CREATE TABLE embeddings (
     row    INTEGER PRIMARY KEY REFERENCES photos (row) ON DELETE CASCADE,
     vector BLOB NOT NULL
 );
 """
+
+# What makes the next format of a gallery; run by the first change that a newer version makes to it.
+MIGRATIONS = {
+    1: (
+        "ALTER TABLE photos ADD COLUMN path TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX photos_by_content ON photos (content_hash)",
+    ),
+}
+
+SET_NUMBER = "INSERT INTO about VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +80,7 @@ class About:
     fingerprint: str
     dimensions: int
     complete: bool
+    format: int = FORMAT
 
 
 def create_database(folder: Path, about: About) -> None:
@@ -76,46 +93,142 @@ def create_database(folder: Path, about: About) -> None:
             connection.execute("INSERT INTO about VALUES ('complete', ?)", (str(int(about.complete)),))
 
 
+def settle(made: Path, place: Path) -> None:
+    """Give a finished folder its place; it is there after a power cut, too. An empty folder may be in its place."""
+    for part in [*made.rglob("*"), made]:
+        sync(part)
+    made.rename(place)
+    sync(place.parent)
+
+
+def sync(path: Path) -> None:
+    """Have the system write a file, or the list of names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def reading(folder: Path) -> Iterator[sqlite3.Connection]:
-    """Open the database of a folder for one consistent reading, also where nothing can be written."""
-    path = folder / DATABASE
-    log = folder / f"{DATABASE}-wal"
-    mode = "mode=rw"
-    if not (os.access(folder, os.W_OK) and os.access(path, os.W_OK)):
-        # SQLite must not look for its lock and log files here. Only an unfinished log would be overlooked.
-        mode = "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
-    with opened(folder, mode) as connection:
-        connection.execute("BEGIN")
-        yield connection
-        connection.execute("COMMIT")
+    """Open the database of a folder for one consistent reading, also where nothing can be written.
+
+    Raises :class:`GalleryError` when it cannot be read, or was changed in a way that such a reading does not see.
+    """
+    with translated(folder):
+        before = look_at(folder)
+        connection, mode = begin_reading(folder)
+        with closing(connection):
+            yield connection
+            connection.execute("COMMIT")
+        if mode == IMMUTABLE and look_at(folder) != before:
+            raise GalleryError("the gallery was changed while it was read", where=folder, fix="do the same again")
+
+
+def begin_reading(folder: Path) -> tuple[sqlite3.Connection, str]:
+    """Open a connection in the first mode that works, and fix the moment that it sees."""
+    modes = reading_modes(folder)
+    for mode in modes:
+        connection = connect(folder, mode)
+        try:
+            connection.execute("BEGIN")
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            if mode == modes[-1] or not leaves_no_room(error):
+                raise
+        else:
+            break
+    return connection, mode
+
+
+def reading_modes(folder: Path) -> list[str]:
+    """Say in which SQLite URI modes the database may be read, the best first.
+
+    Reading needs a lock file and an index of the log beside the database. Where these cannot be made, because
+    nobody may write there or the disk is full, the database is read as a file that nobody changes: only an
+    unfinished log would be overlooked, and where there is one, that is no way.
+    """
+    log = folder / LOG
+    whole = not (log.exists() and log.stat().st_size)
+    if not may_write(folder):
+        return [IMMUTABLE if whole else "mode=ro"]
+    return ["mode=rw", IMMUTABLE] if whole else ["mode=rw"]
+
+
+def may_write(folder: Path) -> bool:
+    """Say whether the database of a folder may be changed; that of the installation never is."""
+    return not is_bundled(folder) and os.access(folder, os.W_OK) and os.access(folder / DATABASE, os.W_OK)
+
+
+def look_at(folder: Path) -> tuple[int, int, bool]:
+    """Return what changes when somebody writes to the database."""
+    found = (folder / DATABASE).stat()
+    return found.st_mtime_ns, found.st_size, (folder / LOG).exists()
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[sqlite3.Connection]:
-    """Open the database for one change: all of it is on the disk when the block ends, or none of it."""
-    if not (os.access(folder, os.W_OK) and os.access(folder / DATABASE, os.W_OK)):
+    """Open the database for one change: all of it is on the disk when the block ends, or none of it.
+
+    An older format becomes the present one. Raises :class:`GalleryError` when it cannot be changed, its subclass
+    :class:`GalleryLockedError` when others kept it too long, and OSError (ENOSPC) when the disk is full.
+    """
+    if not may_write(folder):
         raise GalleryError("the gallery cannot be written to", where=folder, fix="copy it to a folder of your own")
-    with opened(folder, "mode=rw") as connection:
+    with translated(folder), closing(connect(folder, "mode=rw")) as connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("BEGIN IMMEDIATE")
+        migrate(connection, folder)
         yield connection
+        connection.execute(SET_NUMBER, ("revision", str(read_revision(connection) + 1)))
         connection.execute("COMMIT")
 
 
-@contextmanager
-def opened(folder: Path, mode: str) -> Iterator[sqlite3.Connection]:
-    """Open the database in an SQLite URI mode, and turn what SQLite says of it into a :class:`GalleryError`."""
+def migrate(connection: sqlite3.Connection, folder: Path) -> None:
+    """Bring a database of an older format up to the present one."""
+    found = check_format(connection, folder)
+    for version in range(found, FORMAT):
+        for statement in MIGRATIONS[version]:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {version + 1}")
+
+
+def connect(folder: Path, mode: str) -> sqlite3.Connection:
+    """Open the database in an SQLite URI mode."""
     address = f"{(folder / DATABASE).resolve().as_uri()}?{mode}"
+    return sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+
+
+@contextmanager
+def translated(folder: Path) -> Iterator[None]:
+    """Turn what SQLite says of a gallery into what a user can act on."""
     try:
-        with closing(sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
-            yield connection
+        yield
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        if leaves_no_room(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        if primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
+            what = f"other processes kept the gallery locked for {BUSY_SECONDS:.0f} s"
+            raise GalleryLockedError(what, where=folder, fix="do the same again when they are done") from error
         fix = f"look with `obelisk gallery check {folder}`; build it again if it is damaged"
         raise GalleryError(f"the gallery cannot be used: {error}", where=folder / DATABASE, fix=fix) from error
+
+
+def primary_code(error: sqlite3.DatabaseError) -> int:
+    """Return SQLite's result code without its details, 0 if the error did not come from SQLite itself."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def leaves_no_room(error: sqlite3.DatabaseError) -> bool:
+    """Say whether an error means that the disk is full; SQLite tells so of its database, but not of its lock file."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return primary_code(error) == sqlite3.SQLITE_FULL or code in (
+        sqlite3.SQLITE_IOERR_SHMSIZE,
+        sqlite3.SQLITE_IOERR_SHMOPEN,
+    )
 
 
 def read_about(folder: Path) -> About:
@@ -129,80 +242,68 @@ def read_about(folder: Path) -> About:
 
 def about_of(connection: sqlite3.Connection, folder: Path) -> About:
     """Return the identity that the database states, after checking its format."""
-    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise GalleryError("not a gallery: the file is of another program", where=folder / DATABASE)
-    found = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found > FORMAT:
-        what = f"gallery format {found} is newer than {FORMAT}, the newest this version reads"
-        raise GalleryError(what, where=folder, fix="upgrade with `pip install -U obelisk-landmarks`")
+    found = check_format(connection, folder)
     rows = dict(connection.execute("SELECT key, value FROM about"))
     try:
-        return About(
+        about = About(
             model=rows["model"],
             fingerprint=rows["fingerprint"],
             dimensions=int(rows["dimensions"]),
             complete=rows["complete"] == "1",
+            format=found,
         )
+        if not 0 < about.dimensions <= MAX_DIMENSIONS:
+            raise ValueError(f"{about.dimensions} dimensions")
     except (KeyError, ValueError) as error:
         what = f"the gallery is damaged: its table `about` has no usable entry: {error}"
         raise GalleryError(what, where=folder / DATABASE, fix="build it again") from error
+    return about
 
 
-def landmark_names(connection: sqlite3.Connection) -> dict[int, str]:
-    """Return the landmarks, id → name."""
-    return {row[0]: row[1] for row in connection.execute("SELECT id, name FROM landmarks ORDER BY id")}
+def check_format(connection: sqlite3.Connection, folder: Path) -> int:
+    """Return the format of the database; refuse the file of another program, and a format from the future."""
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise GalleryError("not a gallery: the file is of another program", where=folder / DATABASE)
+    found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if found > FORMAT:
+        what = f"gallery format {found} is newer than {FORMAT}, the newest this version reads"
+        raise GalleryError(what, where=folder, fix="upgrade with `pip install -U obelisk-landmarks`")
+    if found < 1:
+        what = f"the gallery is damaged: it states format {found}"
+        raise GalleryError(what, where=folder / DATABASE, fix="build it again")
+    return found
 
 
-def insert_landmarks(
-    connection: sqlite3.Connection, rows: Iterable[tuple[int, str, float | None, float | None]]
-) -> None:
-    """Write landmarks (id, name, latitude, longitude); one that is there gets the new name and place."""
-    connection.executemany(
-        "INSERT INTO landmarks VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
-        " SET name = excluded.name, latitude = excluded.latitude, longitude = excluded.longitude",
-        rows,
-    )
+def read_revision(connection: sqlite3.Connection) -> int:
+    """Return the number of changes that were made to a gallery: what was derived at another number is stale."""
+    return read_number(connection, "revision")
 
 
-def insert_photos(
-    connection: sqlite3.Connection,
-    photos: Sequence[tuple[str, int, str, str]],
-    embeddings: NDArray[np.float32],
-) -> list[int]:
-    """Write photos (id, landmark id, content hash, source) and their embeddings (N, D); return the new rows."""
-    rows = []
-    for photo, vector in zip(photos, embeddings.astype(STORED), strict=True):
-        insert = "INSERT INTO photos (id, landmark_id, content_hash, source) VALUES (?, ?, ?, ?)"
-        row = connection.execute(insert, photo).lastrowid
-        connection.execute("INSERT INTO embeddings VALUES (?, ?)", (row, vector.tobytes()))
-        rows.append(int(row or 0))
-    return rows
+def read_edited(connection: sqlite3.Connection) -> int:
+    """Return the revision of the last change that did more than add new photos, 0 if there was none."""
+    return read_number(connection, "edited")
 
 
-def known_ids(connection: sqlite3.Connection, ids: Iterable[str]) -> list[str]:
-    """Return those photo ids that the gallery has."""
-    find = "SELECT EXISTS (SELECT 1 FROM photos WHERE id = ?)"
-    return [photo_id for photo_id in ids if connection.execute(find, (photo_id,)).fetchone()[0]]
+def mark_edited(connection: sqlite3.Connection) -> None:
+    """Note that the present change does more than add new photos."""
+    connection.execute(SET_NUMBER, ("edited", str(read_revision(connection) + 1)))
 
 
-def delete_photos(connection: sqlite3.Connection, ids: Iterable[str]) -> None:
-    """Delete photos by id."""
-    connection.executemany("DELETE FROM photos WHERE id = ?", [(photo_id,) for photo_id in ids])
-
-
-def delete_photos_of(connection: sqlite3.Connection, landmark_ids: Iterable[int]) -> None:
-    """Delete all photos of landmarks."""
-    connection.executemany("DELETE FROM photos WHERE landmark_id = ?", [(landmark_id,) for landmark_id in landmark_ids])
-
-
-def delete_empty_landmarks(connection: sqlite3.Connection) -> None:
-    """Delete the landmarks that have no photo."""
-    connection.execute("DELETE FROM landmarks WHERE id NOT IN (SELECT landmark_id FROM photos)")
+def read_number(connection: sqlite3.Connection, key: str) -> int:
+    """Return a number that the gallery keeps of itself, 0 if it has none."""
+    row = connection.execute("SELECT CAST(value AS INTEGER) FROM about WHERE key = ?", (key,)).fetchone()
+    return int(row[0]) if row else 0
 
 
 def mark_complete(connection: sqlite3.Connection) -> None:
     """Note that the gallery's building was finished."""
     connection.execute("UPDATE about SET value = '1' WHERE key = 'complete'")
+
+
+def photo_columns(connection: sqlite3.Connection) -> str:
+    """Return the columns row, id, landmark_id, content_hash, source, path of ``photos`` for a SELECT, in any format."""
+    with_path = connection.execute("PRAGMA user_version").fetchone()[0] > 1
+    return "row, id, landmark_id, content_hash, source, " + ("path" if with_path else "'' AS path")
 
 
 def read_embeddings(connection: sqlite3.Connection, count: int, dimensions: int, folder: Path) -> NDArray[np.float16]:
