@@ -1,31 +1,38 @@
-"""``obelisk gallery``: build a gallery, say what it holds, and look it over."""
+"""``obelisk gallery``: build a gallery, change it, say what it holds, and look it over."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from obelisk.cli.console import result, table, track, warn
+from obelisk.cli.console import note, result, table, track, warn
+from obelisk.cli.gallery_changes import (
+    GalleryFolder,
+    add_command,
+    count_of,
+    merge_command,
+    remove_command,
+    rename_command,
+)
 
 if TYPE_CHECKING:
     from obelisk.embedding import Embedded
-    from obelisk.gallery import BuildReport
+    from obelisk.gallery import BuildReport, GalleryFacts
 
 NAMED_LANDMARKS = 10  # of those left without a photo; a dataset may list thousands
 
 gallery_app = typer.Typer(
     name="gallery",
-    help="Build and inspect the reference photos that recognition rests on.",
+    help="Build, change and inspect the reference photos that recognition rests on.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-GalleryFolder = Annotated[Path, typer.Argument(metavar="GALLERY", help="The gallery's folder.", show_default=False)]
 
 
 @gallery_app.command("build")
@@ -43,24 +50,30 @@ def build_command(
             show_default="that of the gallery, or the bundled one",
         ),
     ] = None,
+    no_paths: Annotated[
+        bool, typer.Option("--no-paths", help="Do not note where the photos lie on this machine.")
+    ] = False,
 ) -> None:
     """Embed the reference photos of a dataset; into a gallery that is there, only those that are new.
 
+    A build that was cut short goes on where it stopped. A gallery that is there keeps photos that DIR does not have.
     Exits 1 if some photos could not be used; the gallery then holds the others.
     """
     from obelisk.bundled import bundled_gallery
     from obelisk.data import read_catalog
-    from obelisk.gallery import build_gallery, load_model
+    from obelisk.gallery import build_gallery, gather_facts, load_model
 
     built = (path / "model").is_dir()
     bundle = load_model(model or (path if built else bundled_gallery()))
     catalog = read_catalog(data)
     for omission in catalog.notes:
         warn(omission)
-    report = build_gallery(path, catalog, bundle, watch=show_progress)
+    report = build_gallery(path, catalog, bundle, watch=show_progress, keep_paths=not no_paths)
     tell_skipped(report)
+    tell_differences(report, path, data)
     done = f"{report.embedded} embedded, {report.reused} reused, {report.unchanged} unchanged"
-    result(f"{path}: {count_contents(len(report.gallery), len(report.gallery.landmarks))} ({done})")
+    facts = gather_facts(report.gallery)
+    result(f"{path}: {count_contents(facts)} ({done})")
     if report.failed:
         raise typer.Exit(1)
 
@@ -83,44 +96,60 @@ def tell_skipped(report: BuildReport) -> None:
         warn(f"nor of {len(report.without_photo) - NAMED_LANDMARKS} more landmarks")
 
 
+def tell_differences(report: BuildReport, path: Path, data: Path) -> None:
+    """Say in what the gallery differed from the dataset."""
+    if report.moved:
+        note(f"{report.moved} photos were of other landmarks in {path}; they follow {data}")
+    if report.not_in_data:
+        note(f"{report.not_in_data} photos of {path} are not in {data}, and stay; `obelisk gallery remove` removes")
+
+
+gallery_app.command("add")(add_command)
+gallery_app.command("remove")(remove_command)
+gallery_app.command("rename")(rename_command)
+gallery_app.command("merge")(merge_command)
+
+
 @gallery_app.command("info")
 def info_command(
     path: GalleryFolder,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    landmarks: Annotated[bool, typer.Option("--landmarks", help="List the landmarks with their ids.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one a landmark.")] = False,
 ) -> None:
     """Say which model a gallery belongs to and how much it holds."""
-    from obelisk.gallery import Gallery
+    from obelisk.gallery import Gallery, count_photos, gather_facts
 
     gallery = Gallery.open(path)
-    facts: dict[str, str | int] = {
-        "gallery": str(path),
-        "model": gallery.model,
-        "fingerprint": gallery.fingerprint,
-        "dimensions": gallery.dimensions,
-        "landmarks": len(gallery.landmarks),
-        "photos": len(gallery),
-        "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
-    }
+    if not landmarks:
+        facts = asdict(gather_facts(gallery))
+        if as_json:
+            result(json.dumps(facts, ensure_ascii=False))
+        else:
+            table(("", ""), list(facts.items()))
+        return
+    rows = [{**asdict(landmark), "photos": photos} for landmark, photos in count_photos(gallery).items()]
     if as_json:
-        result(json.dumps(facts, ensure_ascii=False))
+        for row in rows:
+            result(json.dumps(row, ensure_ascii=False))
     else:
-        table(("", ""), list(facts.items()))
+        columns = ("id", "name", "latitude", "longitude", "photos")
+        table(columns, [["" if row[column] is None else row[column] for column in columns] for row in rows])
 
 
 @gallery_app.command("check")
 def check_command(path: GalleryFolder) -> None:
     """Check the database, the copy of the model and every embedding; exit 1 if something is wrong."""
-    from obelisk.gallery import Gallery, check_gallery
+    from obelisk.gallery import Gallery, check_gallery, gather_facts
 
     problems: Sequence[str] = check_gallery(path)
     for problem in problems:
         result(f"{path}: {problem}")
     if problems:
         raise typer.Exit(1)
-    gallery = Gallery.open(path)
-    result(f"{path}: sound, {count_contents(len(gallery), len(gallery.landmarks))}")
+    facts = gather_facts(Gallery.open(path))
+    result(f"{path}: sound, {count_contents(facts)}")
 
 
-def count_contents(photos: int, landmarks: int) -> str:
+def count_contents(facts: GalleryFacts) -> str:
     """Return ``3 photos of 1 landmark``."""
-    return f"{photos} photo{'' if photos == 1 else 's'} of {landmarks} landmark{'' if landmarks == 1 else 's'}"
+    return f"{count_of(facts.photos, 'photo')} of {count_of(facts.landmarks, 'landmark')}"

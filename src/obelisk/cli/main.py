@@ -71,10 +71,16 @@ def run() -> None:
     except ObeliskError as error:
         leave(str(error), error.exit_code, debug=debug)
     except OSError as error:
-        what = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-        leave(what, 1, debug=debug)
+        leave(explain_system_error(error), 1, debug=debug)
     except Exception as error:
         leave(f"unexpected {type(error).__name__}: {error} · run again with --debug to see where", 1, debug=debug)
+
+
+def explain_system_error(error: OSError) -> str:
+    """Say what the system refused, where, and what to do about it."""
+    if error.errno != errno.ENOSPC:
+        return str(error)
+    return " · ".join(filter(None, ["the disk is full", error.filename, "free some space, and do the same again"]))
 
 
 def leave(text: str, code: int, *, debug: bool) -> None:

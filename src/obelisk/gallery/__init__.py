@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+from obelisk.gallery.additions import Addition, add_photos, choose_landmark
 from obelisk.gallery.build import BuildReport, build_gallery
 from obelisk.gallery.check import check_gallery
+from obelisk.gallery.facts import GalleryFacts, count_photos, gather_facts, landmark_names
 from obelisk.gallery.gallery import Gallery
-from obelisk.gallery.landmarks import Landmark
+from obelisk.gallery.landmarks import Landmark, find_landmark
 from obelisk.gallery.models import load_model, refuse_directionless
 from obelisk.gallery.references import ReferencePhoto, References
 from obelisk.gallery.search import ExactSearch, SearchEngine, as_stored, nearest_rows, unit_rows
 
 __all__ = [
+    "Addition",
     "BuildReport",
     "ExactSearch",
     "Gallery",
+    "GalleryFacts",
     "Landmark",
     "ReferencePhoto",
     "References",
     "SearchEngine",
+    "add_photos",
     "as_stored",
     "build_gallery",
     "check_gallery",
+    "choose_landmark",
+    "count_photos",
+    "find_landmark",
+    "gather_facts",
+    "landmark_names",
     "load_model",
     "nearest_rows",
     "refuse_directionless",

@@ -13,6 +13,8 @@ from obelisk.errors import GalleryError, ObeliskError
 from obelisk.gallery import store
 from obelisk.gallery.gallery import MODEL
 
+TOLERANCE = 0.01  # of a vector's length, which rounding to float16 changes by less
+
 ORPHANS = {
     "photos without a landmark": "SELECT id FROM photos WHERE landmark_id NOT IN (SELECT id FROM landmarks)",
     "photos without an embedding": "SELECT id FROM photos WHERE row NOT IN (SELECT row FROM embeddings)",
@@ -59,10 +61,19 @@ def check_database(connection: sqlite3.Connection, dimensions: int) -> Iterator[
     for what, query in ORPHANS.items():
         if found := [str(row[0]) for row in connection.execute(query)]:
             yield f"{what}: {len(found)}, the first is `{found[0]}`"
-    for row, vector in connection.execute("SELECT row, vector FROM embeddings ORDER BY row"):
-        if len(vector) != store.STORED.itemsize * dimensions:
-            yield f"the embedding of row {row} has {len(vector)} bytes, not {store.STORED.itemsize * dimensions}"
-            continue
-        length = float(np.linalg.norm(np.frombuffer(vector, dtype=store.STORED).astype(np.float64)))
-        if not abs(length - 1.0) < 0.01:
-            yield f"the embedding of row {row} has length {length:.4g}, not 1"
+    cursor = connection.execute("SELECT row, CAST(vector AS BLOB) FROM embeddings ORDER BY row")
+    while rows := cursor.fetchmany(store.ROWS_AT_ONCE):
+        yield from check_vectors(rows, dimensions)
+
+
+def check_vectors(rows: list[tuple[int, bytes]], dimensions: int) -> Iterator[str]:
+    """Yield what is wrong with stored embeddings, given as (row, vector)."""
+    size = store.STORED.itemsize * dimensions
+    for row, vector in rows:
+        if len(vector) != size:
+            yield f"the embedding of row {row} has {len(vector)} bytes, not {size}"
+    whole = [(row, vector) for row, vector in rows if len(vector) == size]
+    values = np.frombuffer(b"".join(vector for _, vector in whole), dtype=store.STORED).reshape(-1, dimensions)
+    lengths = np.linalg.norm(values.astype(np.float32), axis=1)
+    for place in np.flatnonzero(~(np.abs(lengths - 1.0) < TOLERANCE)):
+        yield f"the embedding of row {whole[place][0]} has length {lengths[place]:.4g}, not 1"

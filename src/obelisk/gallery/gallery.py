@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, UsageError
 from obelisk.gallery import store
-from obelisk.gallery.landmarks import Landmark, check_name
+from obelisk.gallery.landmarks import Landmark
 from obelisk.gallery.references import ReferencePhoto, References, read_references, select_photos
 from obelisk.gallery.search import unit_rows
 from obelisk.gallery.writing import insert_references, merge_landmarks, remove_references, rename_landmark
@@ -181,17 +181,19 @@ class Gallery:
 
         Raises :class:`GalleryError` for an id that is not there, and a name that another landmark has.
         """
-        check_name(name)
         with self.changing() as connection:
             rename_landmark(connection, landmark_id, name)
 
-    def merge(self, landmark_ids: Iterable[int], into: int) -> None:
+    def merge(self, landmark_ids: Iterable[int], into: int, *, name: str | None = None) -> None:
         """Give all photos of some landmarks to the one with the id ``into``, and remove those: all or none.
 
-        Raises :class:`GalleryError` for an id that is not there.
+        It may be among them, and gets a new ``name`` if one is given. Raises :class:`GalleryError` for an id
+        that is not there, and a name that another landmark has.
         """
         with self.changing() as connection:
             merge_landmarks(connection, landmark_ids, into)
+            if name is not None:
+                rename_landmark(connection, into, name)
 
     @contextmanager
     def changing(self) -> Iterator[sqlite3.Connection]:

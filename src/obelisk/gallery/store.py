@@ -85,7 +85,7 @@ class About:
 
 def create_database(folder: Path, about: About) -> None:
     """Write an empty database into the folder."""
-    with closing(sqlite3.connect(folder / DATABASE)) as connection:
+    with translated(folder), closing(sqlite3.connect(folder / DATABASE)) as connection:
         connection.executescript(SCHEMA)
         rows = {"model": about.model, "fingerprint": about.fingerprint, "dimensions": about.dimensions}
         with connection:
@@ -150,8 +150,7 @@ def reading_modes(folder: Path) -> list[str]:
     nobody may write there or the disk is full, the database is read as a file that nobody changes: only an
     unfinished log would be overlooked, and where there is one, that is no way.
     """
-    log = folder / LOG
-    whole = not (log.exists() and log.stat().st_size)
+    whole = not log_size(folder)
     if not may_write(folder):
         return [IMMUTABLE if whole else "mode=ro"]
     return ["mode=rw", IMMUTABLE] if whole else ["mode=rw"]
@@ -162,10 +161,18 @@ def may_write(folder: Path) -> bool:
     return not is_bundled(folder) and os.access(folder, os.W_OK) and os.access(folder / DATABASE, os.W_OK)
 
 
-def look_at(folder: Path) -> tuple[int, int, bool]:
+def look_at(folder: Path) -> tuple[int, int, int]:
     """Return what changes when somebody writes to the database."""
     found = (folder / DATABASE).stat()
-    return found.st_mtime_ns, found.st_size, (folder / LOG).exists()
+    return found.st_mtime_ns, found.st_size, log_size(folder)
+
+
+def log_size(folder: Path) -> int:
+    """Return how many bytes of changes have not been folded into the database."""
+    try:
+        return (folder / LOG).stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 @contextmanager

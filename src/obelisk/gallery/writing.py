@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.errors import GalleryError
-from obelisk.gallery.landmarks import Landmark, resolve_landmarks
+from obelisk.gallery.landmarks import Landmark, check_name, resolve_landmarks
 from obelisk.gallery.references import ReferencePhoto
 from obelisk.gallery.store import STORED, mark_edited
 
@@ -98,8 +98,9 @@ def remove_references(connection: sqlite3.Connection, photos: Sequence[str], lan
 def rename_landmark(connection: sqlite3.Connection, landmark_id: int, name: str) -> None:
     """Give a landmark another name.
 
-    Raises :class:`GalleryError` for an id that is not there, and a name that another landmark has.
+    Raises :class:`GalleryError` for an id that is not there, and a name that another landmark has or nobody could read.
     """
+    check_name(name)
     require_landmark(connection, landmark_id)
     others = [known for known in named_landmarks(connection, {name}) if known != landmark_id]
     if others:

@@ -1,0 +1,185 @@
+"""``obelisk gallery add``, ``remove``, ``rename``, ``merge``: each tells what it did once that is on the disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from obelisk.cli.console import note, result, warn
+from obelisk.cli.recognize import expand_arguments, take_odd_names
+from obelisk.errors import UsageError, near_names
+
+if TYPE_CHECKING:
+    from obelisk.gallery import Addition, Gallery
+
+GalleryFolder = Annotated[Path, typer.Argument(metavar="GALLERY", help="The gallery's folder.", show_default=False)]
+LandmarkNames = Annotated[
+    list[str],
+    typer.Argument(metavar="NAME", help="Landmarks, by name; by id where a name is not enough.", show_default=False),
+]
+
+
+def add_command(
+    path: GalleryFolder,
+    photos: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PHOTO|FOLDER|-",
+            help="Photos, folders (searched at any depth, in sorted order), or - for paths from stdin, one a line.",
+            show_default=False,
+        ),
+    ],
+    landmark: Annotated[
+        str,
+        typer.Option("--landmark", metavar="NAME", help="What the photos show; a new name makes a new landmark."),
+    ],
+    landmark_id: Annotated[
+        int | None,
+        typer.Option(
+            "--id",
+            metavar="N",
+            help="The landmark's id: to tell landmarks of one name apart, or to choose that of a new one.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a photo.")] = False,
+) -> None:
+    """Add photos of one landmark; prints a line for each once it is on the disk.
+
+    A photo whose bytes the gallery has is told, not added again. Exits 1 if some photos could not be added.
+    """
+    from obelisk.gallery import Gallery, add_photos, choose_landmark
+
+    paths = expand_arguments(photos)
+    gallery = Gallery.open(path)
+    chosen = choose_landmark(gallery, landmark, landmark_id)
+    tell_new_name(gallery, landmark)
+    take_odd_names()
+    total = failed = 0
+    for addition in add_photos(gallery, map(Path, paths), chosen):
+        total += 1
+        if addition.error:
+            failed += 1
+            warn(str(addition.error))
+        if as_json:
+            result(addition_to_json(addition, landmark))
+        elif not addition.error and addition.photo:
+            done = "added as" if addition.new else "is there already, as"
+            result(f"{addition.path}: {done} `{addition.photo.id}` of `{landmark}` (id {addition.photo.landmark_id})")
+    if failed:
+        warn(f"{failed} of {total} photos could not be added")
+        raise typer.Exit(1)
+
+
+def tell_new_name(gallery: Gallery, name: str) -> None:
+    """Say so if no landmark has the name yet, in case it was mistyped."""
+    from obelisk.gallery import landmark_names
+
+    known = landmark_names(gallery).values()
+    if name not in known:
+        note(" · ".join(filter(None, [f"`{name}` is a new landmark", near_names(name, known)])))
+
+
+def addition_to_json(addition: Addition, landmark: str) -> str:
+    """Return what became of a photo as one line of JSON."""
+    photo = addition.photo
+    fields = {
+        "photo": str(addition.path),
+        "id": photo.id if photo else None,
+        "landmark": None if addition.error else landmark,
+        "landmark_id": photo.landmark_id if photo and not addition.error else None,
+        "new": addition.new,
+        "error": str(addition.error) if addition.error else None,
+    }
+    return json.dumps(fields, ensure_ascii=False)
+
+
+def remove_command(
+    path: GalleryFolder,
+    landmarks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--landmark",
+            metavar="NAME",
+            help="A landmark, with all its photos: its name, or its id where a name is not enough; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    photos: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--photo",
+            metavar="ID",
+            help="A photo, by its id as `add` and `recognize` print it; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Remove landmarks or photos, all that are named or none; a landmark goes with its last photo."""
+    from obelisk.gallery import Gallery, count_photos, find_landmark, landmark_names
+
+    if not landmarks and not photos:
+        raise UsageError("nothing to remove was named", fix="give --landmark NAME or --photo ID")
+    gallery = Gallery.open(path)
+    before = count_photos(gallery)
+    names = {landmark.id: landmark.name for landmark in before}
+    chosen = [find_landmark(name, names) for name in landmarks or ()]
+    gallery.remove(photos=photos or (), landmarks=chosen)
+    for photo_id in photos or ():
+        result(f"{path}: removed photo `{photo_id}`")
+    left = landmark_names(gallery)
+    for landmark, count in before.items():
+        if landmark.id not in left:
+            result(f"{path}: removed landmark `{landmark.name}` (id {landmark.id}, {count_of(count, 'photo')})")
+
+
+def count_of(count: int, what: str) -> str:
+    """Return ``1 photo`` or ``3 photos``."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def rename_command(
+    path: GalleryFolder,
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="The landmark: its name, or its id where a name is not enough."),
+    ],
+    into: Annotated[str, typer.Option("--into", metavar="NAME", help="Its new name.")],
+) -> None:
+    """Give a landmark another name."""
+    from obelisk.gallery import Gallery, find_landmark, landmark_names
+
+    gallery = Gallery.open(path)
+    names = landmark_names(gallery)
+    landmark_id = find_landmark(name, names)
+    gallery.rename(landmark_id, into)
+    result(f"{path}: `{names[landmark_id]}` (id {landmark_id}) is called `{into}`")
+
+
+def merge_command(
+    path: GalleryFolder,
+    landmarks: LandmarkNames,
+    into: Annotated[
+        str,
+        typer.Option(
+            "--into",
+            metavar="NAME",
+            help="The landmark that gets all photos; a new name goes to the one with the smallest id.",
+        ),
+    ],
+) -> None:
+    """Make one landmark of several."""
+    from obelisk.gallery import Gallery, find_landmark, landmark_names
+
+    gallery = Gallery.open(path)
+    names = landmark_names(gallery)
+    merged = [find_landmark(name, names) for name in landmarks]
+    known = into in names.values() or (into.isdigit() and int(into) in names)
+    target = find_landmark(into, names) if known else min(merged)
+    gallery.merge(merged, target, name=None if known else into)
+    called = names[target] if known else into
+    told = ", ".join(f"`{names[landmark_id]}` (id {landmark_id})" for landmark_id in merged)
+    result(f"{path}: {told} merged into `{called}` (id {target})")
