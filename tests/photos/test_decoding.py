@@ -257,21 +257,38 @@ def test_all_orientations_become_the_same_upright_photo(
     assert distance(photo, picture) <= (1.0 if kind == "JPEG" else 0.0)
 
 
-# min_side, and the shorter side that a JPEG of 640 × 480 then has: the smallest of 480/1, /2, /4, /8 that is enough.
-DRAFTS = [(None, 480), (1, 60), (60, 60), (61, 120), (120, 120), (121, 240), (224, 240), (241, 480), (2000, 480)]
+# min_side, and the shorter side that a photo of 640 × 480 then has: the smallest of 480/1, /2, /4, /8 that is enough.
+SHORTER = [(None, 480), (1, 60), (60, 60), (61, 120), (120, 120), (121, 240), (224, 240), (241, 480), (2000, 480)]
+KINDS = {"JPEG": {}, "progressive": {"progressive": True}, "PNG": {}, "WEBP": {}, "GIF": {}}
 
 
-@pytest.mark.parametrize(("min_side", "shorter"), DRAFTS)
-@pytest.mark.parametrize("progressive", [False, True])
-def test_drafting_never_goes_below_the_needed_side(
-    min_side: int | None, shorter: int, progressive: bool, encode: Encode, picture: Image.Image
+@pytest.mark.parametrize(("min_side", "shorter"), SHORTER)
+@pytest.mark.parametrize("kind", KINDS)
+def test_shrinking_never_goes_below_the_needed_side(
+    min_side: int | None, shorter: int, kind: str, encode: Encode, picture: Image.Image
 ) -> None:
-    photo = read_photo(encode(picture.resize((640, 480)), "JPEG", progressive=progressive), min_side=min_side)
-    assert min(photo.size) == shorter
+    data = encode(picture.resize((640, 480)), kind if kind != "progressive" else "JPEG", **KINDS[kind])
+    assert min(read_photo(data, min_side=min_side).size) == shorter
 
 
-def test_a_drafted_photo_looks_like_the_whole_one(encode: Encode, picture: Image.Image) -> None:
-    data = encode(picture.resize((640, 480), Image.Resampling.BICUBIC), "JPEG", quality=95)
+@pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (447, 900)])
+def test_what_is_small_already_keeps_its_pixels(size: tuple[int, int], encode: Encode, picture: Image.Image) -> None:
+    photo = picture.resize(size)
+    assert distance(read_photo(encode(photo, "PNG"), min_side=224), photo) == 0
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+def test_a_shrunk_photo_is_turned_upright(kind: str, encode: Encode, picture: Image.Image) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying = picture.resize((640, 480), Image.Resampling.BICUBIC).transpose(Image.Transpose.ROTATE_90)
+    photo = read_photo(encode(lying, kind, exif=exif), min_side=100)
+    assert distance(photo, picture.resize((160, 120), Image.Resampling.BOX)) < 6
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_shrunk_photo_looks_like_the_whole_one(kind: str, encode: Encode, picture: Image.Image) -> None:
+    data = encode(picture.resize((640, 480), Image.Resampling.BICUBIC), kind, quality=95)
     small = read_photo(data, min_side=100)
     assert distance(small, read_photo(data).resize(small.size, Image.Resampling.BOX)) < 1.5
 
@@ -287,5 +304,10 @@ def test_pixels_are_capped_after_drafting(
     for data in refused:
         with pytest.raises(PhotoTooLargeError, match="640 × 480"):
             read_photo(data, min_side=200)
+    # Of a WebP, half as many: libwebp needs more memory a pixel.
+    middle = picture.resize((300, 200))
+    assert read_photo(encode(middle, "PNG")).size == (300, 200)
+    with pytest.raises(PhotoTooLargeError, match="300 × 200 pixels, more than 50,000"):
+        read_photo(encode(middle, "WEBP"))
     with pytest.raises(PhotoTooLargeError):
         read_photo(encode(large, "JPEG"))

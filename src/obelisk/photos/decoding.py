@@ -8,7 +8,9 @@ warning filters) are neither needed nor touched, so that photos decode alike in 
 from __future__ import annotations
 
 import importlib.util
+import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 
@@ -20,9 +22,14 @@ from obelisk.photos.files import read_bytes
 from obelisk.photos.headers import Header, PhotoFormat, find_format, read_header
 
 MAX_PIXELS = 50_000_000
+# Decoding such a photo holds up to 400 MB; those above this size take turns, however many threads there are.
+LARGE_PIXELS = 16_000_000
+MOST_SHRUNK = 8
+ROWS_AT_ONCE = 256
 FORMATS = "JPEG, PNG, WebP, GIF or HEIC"
 HEIC_EXTRA = "pip install 'obelisk-landmarks[heic]', or save the photo as JPEG"
 
+_large_photos = threading.Lock()
 _DECODERS: dict[PhotoFormat, Callable[[BytesIO], Image.Image]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
@@ -58,8 +65,9 @@ def read_photo(source: Path | bytes, *, min_side: int | None = None) -> Image.Im
     JPEG, PNG, WebP and GIF are read, HEIC with the extra ``heic``; of an animation the first frame. The content
     decides, not the suffix. Transparency is laid over white, 16-bit values keep their upper 8 bits.
 
-    With ``min_side`` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, as small as leaves the shorter side at
-    least that many pixels. More than ``MAX_PIXELS`` pixels to decode are refused from the header.
+    With ``min_side`` the photo comes at 1/2, 1/4 or 1/8 of its size, as small as leaves the shorter side at least
+    that many pixels; a JPEG is not even decoded any larger. More than ``MAX_PIXELS`` pixels to decode (of a WebP,
+    half as many) are refused from the header.
 
     Raises PhotoMissingError, PhotoFormatError, PhotoTooLargeError or PhotoTruncatedError, which names the path.
     """
@@ -76,14 +84,20 @@ def decode(data: bytes, where: object, min_side: int | None) -> Image.Image:
     header = read_header(data, found)
     drafted = found == "JPEG" and min_side is not None
     if header.size is not None and (header.buffered or not drafted):
-        refuse_too_large(header.size, where)
+        refuse_too_large(header.size, found, where)
     try:
         image = open_image(header, where)
         if drafted:
             image.draft(None, (min_side or 1, min_side or 1))
-        refuse_too_large(image.size, where)
-        image.load()
-        return turn_upright(convert_to_rgb(image), header.orientation)
+        refuse_too_large(image.size, found, where)
+        held = header.size if header.buffered and header.size else image.size
+        with _large_photos if held[0] * held[1] > LARGE_PIXELS else nullcontext():
+            image.load()
+            # One name for every stage: what a stage was made from is let go.
+            image = convert_to_rgb(image)
+            if not drafted and min_side is not None:
+                image = shrink(image, min_side)
+            return turn_upright(image, header.orientation)
     except (PhotoError, MemoryError):
         raise
     except Exception as error:
@@ -100,17 +114,19 @@ def open_image(header: Header, where: object) -> Image.Image:
     import pillow_heif
 
     photo = pillow_heif.open_heif(BytesIO(header.pixels), convert_hdr_to_8bit=True)
-    refuse_too_large(photo.size, where)
+    refuse_too_large(photo.size, header.format, where)
     image: Image.Image = photo.to_pillow()
     return image
 
 
-def refuse_too_large(size: tuple[int, int], where: object) -> None:
-    """Raise PhotoTooLargeError for more pixels than the cap."""
+def refuse_too_large(size: tuple[int, int], format: PhotoFormat, where: object) -> None:  # noqa: A002
+    """Raise PhotoTooLargeError for more pixels than the cap of the format."""
     width, height = size
-    if width * height > MAX_PIXELS:
+    # libwebp holds two canvases and Pillow two copies: 20 bytes a pixel, where other formats need 8.
+    cap = MAX_PIXELS // 2 if format == "WebP" else MAX_PIXELS
+    if width * height > cap:
         raise PhotoTooLargeError(
-            f"{width:,} × {height:,} pixels, more than {MAX_PIXELS:,} in all", where=where, fix="scale the photo down"
+            f"{width:,} × {height:,} pixels, more than {cap:,} in all", where=where, fix="scale the photo down"
         )
 
 
@@ -120,11 +136,19 @@ def convert_to_rgb(image: Image.Image) -> Image.Image:
         # Pillow's own conversion clips 16-bit grey at 255 instead of scaling it.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        canvas = Image.new("RGB", layer.size, "white")
-        canvas.paste(layer, mask=layer)
+        canvas = Image.new("RGB", image.size, "white")
+        for top in range(0, image.height, ROWS_AT_ONCE):
+            band = image.crop((0, top, image.width, min(top + ROWS_AT_ONCE, image.height))).convert("RGBA")
+            canvas.paste(band, (0, top), mask=band)
         return canvas
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def shrink(image: Image.Image, min_side: int) -> Image.Image:
+    """Return the photo at the size at which a JPEG would have been decoded for this ``min_side``; by averaging."""
+    spare = max(1, min(image.size) // max(1, min_side))
+    factor = min(MOST_SHRUNK, 1 << (spare.bit_length() - 1))
+    return image.reduce(factor) if factor > 1 else image
 
 
 def turn_upright(image: Image.Image, orientation: int) -> Image.Image:

@@ -12,7 +12,7 @@ from pathlib import Path
 from obelisk.errors import PhotoMissingError, PhotoTooLargeError, UsageError
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".heic", ".heif"})
-MAX_BYTES = 512 * 2**20
+MAX_BYTES = 128 * 2**20
 MACOS_DEBRIS = "__MACOSX"
 
 _REASONS = {
@@ -29,7 +29,7 @@ def read_bytes(path: Path) -> bytes:
 
     Only regular files are read: a named pipe or a device could keep the reader waiting for ever.
     Raises PhotoMissingError for anything that is not a readable file, PhotoTooLargeError for one of more
-    than 512 MiB, which no photo under the pixel cap needs.
+    than 128 MiB, which no photo under the pixel cap needs.
     """
     path = Path(path)
     try:

@@ -72,7 +72,7 @@ def read_header(data: bytes, format: PhotoFormat) -> Header:  # noqa: A002
 
 def read_jpeg_header(data: bytes) -> Header:
     """Read a JPEG's segments up to its first scan, and leave out comments and application data."""
-    kept = bytearray(data[:2])
+    kept: list[bytes | memoryview] = [data[:2]]
     size: tuple[int, int] | None = None
     orientation, components, progressive, buffered = 1, 0, False, False
     position = 2
@@ -97,16 +97,17 @@ def read_jpeg_header(data: bytes) -> Header:
         if marker == EXIF_SEGMENT and segment.startswith(b"Exif\0\0"):
             orientation = read_orientation(segment[6:])
         if marker in (JFIF, ADOBE) or (marker not in APPLICATION and marker != COMMENT):
-            kept += data[position : position + 2 + length]
+            kept.append(data[position : position + 2 + length])
         position += 2 + max(length, 2)
-    kept += data[position:] if position >= 0 else b""
-    return Header(format="JPEG", pixels=bytes(kept), size=size, orientation=orientation, buffered=buffered)
+    kept.append(memoryview(data)[position:] if position >= 0 else b"")
+    return Header(format="JPEG", pixels=b"".join(kept), size=size, orientation=orientation, buffered=buffered)
 
 
 def read_png_header(data: bytes) -> Header:
     """Read a PNG's chunks and keep those that hold pixels; of an animated PNG that is its first picture."""
     size = struct.unpack_from(">II", data, 16) if data[12:16] == b"IHDR" else None
-    kept = bytearray(PNG_SIGNATURE)
+    view = memoryview(data)
+    kept: list[bytes | memoryview] = [PNG_SIGNATURE]
     orientation = 1
     position = len(PNG_SIGNATURE)
     while position + 8 <= len(data):
@@ -114,11 +115,11 @@ def read_png_header(data: bytes) -> Header:
         name = data[position + 4 : position + 8]
         end = position + 12 + length
         if name in PNG_PIXELS:
-            kept += data[position:end]
+            kept.append(view[position:end])
         elif name == b"eXIf":
             orientation = read_orientation(data[position + 8 : end - 4])
         position = end
-    return Header(format="PNG", pixels=bytes(kept), size=size, orientation=orientation)
+    return Header(format="PNG", pixels=b"".join(kept), size=size, orientation=orientation)
 
 
 def read_webp_header(data: bytes) -> Header:
