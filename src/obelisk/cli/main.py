@@ -15,6 +15,7 @@ from obelisk.cli.console import errors
 from obelisk.cli.data import data_app
 from obelisk.cli.demo import demo
 from obelisk.cli.evaluate import compare, evaluate
+from obelisk.cli.export import export
 from obelisk.cli.gallery import gallery_app
 from obelisk.cli.recognize import recognize_command
 from obelisk.cli.train import train
@@ -52,6 +53,7 @@ app.add_typer(data_app)
 app.command()(train)
 app.command()(evaluate)
 app.command()(compare)
+app.command()(export)
 app.add_typer(gallery_app)
 app.command("recognize")(recognize_command)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from obelisk.embedding.bundle import Bundle, write_bundle
 from obelisk.embedding.descriptors import PLAIN, DescriptorCache, Descriptors, View, cache_folder, hash_or_error
-from obelisk.embedding.manifest import MODEL_FILE, BundleManifest, Member
-from obelisk.embedding.networks import OnnxModel
+from obelisk.embedding.manifest import MANIFEST_FILE, MODEL_FILE, BundleManifest, Member, Precision
+from obelisk.embedding.networks import FEATURES, OnnxModel
 from obelisk.embedding.runtime import Embedded, Embedder
 
 __all__ = [
+    "FEATURES",
+    "MANIFEST_FILE",
     "MODEL_FILE",
     "PLAIN",
     "Bundle",
@@ -19,6 +21,7 @@ __all__ = [
     "Embedder",
     "Member",
     "OnnxModel",
+    "Precision",
     "View",
     "cache_folder",
     "hash_or_error",

@@ -97,6 +97,11 @@ class Bundle:
         """Return a member's serialised ONNX graph."""
         return read_file(self.folder / member.file, LARGEST_FILE)
 
+    def read_card(self) -> str:
+        """Return the model card, empty where the bundle has none."""
+        path = self.folder / CARD_FILE
+        return read_file(path, LARGEST_MANIFEST).decode(errors="replace") if path.is_file() else ""
+
     def read_attachment(self, name: str) -> bytes | None:
         """Return an attachment's content, None where the bundle has none of this name.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,10 @@ from obelisk.photos import content_hash, map_in_order, prepare, read_bytes, read
 
 @dataclass(frozen=True, kw_only=True)
 class Embedded:
-    """What became of one photo: an embedding (D,), or the error that says why there is none."""
+    """What became of one photo: an embedding (D,), or the error that says why there is none.
+
+    ``content_hash`` is empty for a file that could not be read, and where it was not asked for.
+    """
 
     path: Path
     content_hash: str
@@ -47,17 +51,17 @@ class Embedder:
         self._scales = np.sqrt(weights / weights.sum()).astype(np.float32)
         self._decoded_side = max(member.size for member in self._members)
 
-    def embed(self, sources: Iterable[Path]) -> Iterator[Embedded]:
+    def embed(self, sources: Iterable[Path], *, hashed: bool = True) -> Iterator[Embedded]:
         """Yield one :class:`Embedded` a photo, in input order; a bad photo never stops the others."""
-        return map_in_order(self.embed_one, sources)
+        return map_in_order(partial(self.embed_one, hashed=hashed), sources)
 
-    def embed_one(self, path: Path) -> Embedded:
+    def embed_one(self, path: Path, *, hashed: bool = True) -> Embedded:
         """Embed one photo in the calling thread."""
         try:
             data = read_bytes(path)
         except PhotoError as error:
             return Embedded(path=path, content_hash="", embedding=None, error=error)
-        digest = content_hash(data)
+        digest = content_hash(data) if hashed else ""
         try:
             row = self.embed_bytes(data)
         except PhotoError as error:

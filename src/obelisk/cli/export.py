@@ -1,0 +1,125 @@
+"""``obelisk export``: a run in, a checked bundle out; several runs become one ensemble."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from obelisk.cli.console import Meter, note, require_extra, result, warn
+from obelisk.cli.evaluate import read_and_tell, remembered_data
+
+if TYPE_CHECKING:
+    from obelisk.training.ensembles import Weights
+    from obelisk.training.run import Run
+
+
+class PrecisionName(StrEnum):
+    """How the weights of the network are kept."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
+def export(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN…", help="A finished run, or several for an ensemble.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="BUNDLE", help="The bundle's folder, made here.")],
+    precision: Annotated[
+        PrecisionName,
+        typer.Option("--precision", help="How weights are kept: fp16 halves the size, int8 quarters it."),
+    ] = PrecisionName.fp32,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", metavar="DIR", help="The dataset to check with; default: the one the run was evaluated on."
+        ),
+    ] = None,
+    photos: Annotated[
+        Path | None,
+        typer.Option(
+            "--photos", metavar="FOLDER", help="Photos to check with, of whatever; then top-1 is not compared."
+        ),
+    ] = None,
+    weights: Annotated[
+        str,
+        typer.Option(
+            "--weights",
+            metavar="HOW",
+            help="Ensembles: `validation` chooses by validation photos, `equal`, or a number a run: 0.6,0.4.",
+        ),
+    ] = "validation",
+) -> None:
+    """Write a run's model bundle, checked against torch over 200 photos; one that differs is refused.
+
+    With fp16 and int8 the mean cosine to the original must be 0.99 and top-1 must not fall by more than 0.5 points.
+    Several runs are combined: their whitened embeddings, weighted and side by side.
+    """
+    from obelisk.errors import UsageError
+
+    require_extra("train", module="torch", needed_for="exporting")
+    from obelisk.training.run import Run
+
+    opened = [Run.open(folder) for folder in runs]
+    if len(opened) == 1:
+        export_one(opened[0], out, precision, data, photos)
+    elif photos is not None or precision != PrecisionName.fp32:
+        raise UsageError("--photos and --precision are for a single run", fix="leave them out, or name one run")
+    else:
+        export_ensemble(opened, out, data, read_weights(weights))
+    result(str(out))
+
+
+def export_one(run: Run, out: Path, precision: PrecisionName, data: Path | None, folder: Path | None) -> None:
+    """Export a run, and say what the checks found."""
+    from obelisk.photos import find_photos
+    from obelisk.training.exporting import export_run
+
+    landmarks = None
+    if folder is not None:
+        paths = find_photos(folder)
+    else:
+        catalog = read_and_tell(data or remembered_data([run]))
+        paths = catalog.locate_photos(catalog.references)
+        landmarks = catalog.references["landmark_id"].to_list()
+    exported = export_run(run, out, photos=paths, landmarks=landmarks, precision=precision.value)
+    for error in exported.skipped:
+        warn(f"left out: {error}")
+    note(f"smallest cosine to torch over {exported.photos} photos: {exported.cosine:.6f}")
+    if check := exported.precision:
+        note(f"{precision}: mean cosine to float32 over {check.photos} photos: {check.cosine:.4f}")
+        if check.top1 is not None and check.original_top1 is not None:
+            note(f"{precision}: top-1 of these photos among each other {check.original_top1:.4f} → {check.top1:.4f}")
+    if exported.skipped:
+        raise typer.Exit(1)
+
+
+def export_ensemble(runs: list[Run], out: Path, data: Path | None, weights: Weights) -> None:
+    """Combine runs, and say which weights they got."""
+    from obelisk.training.ensembles import combine_runs
+
+    catalog = read_and_tell(data or remembered_data(runs))
+    with Meter() as meter:
+        combined = combine_runs(runs, catalog, out, name=out.name, weights=weights, progress=meter)
+    for run, weight in zip(runs, combined.weights, strict=True):
+        note(f"{run.recipe.name}: weight {weight:.3g}")
+
+
+def read_weights(text: str) -> Weights:
+    """Read ``--weights``."""
+    from obelisk.errors import UsageError
+
+    if text == "validation":
+        return "validation"
+    if text == "equal":
+        return "equal"
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        fix = "give `validation`, `equal`, or a number a run: 0.6,0.4"
+        raise UsageError(f"--weights {text!r}", fix=fix) from None

@@ -1,0 +1,283 @@
+"""Several runs as one model: their whitened embeddings, weighted and side by side.
+
+Each run's embedding e is whitened over the reference photos and scaled to unit length, w(e); the ensemble's is
+``(√a₁ w₁, √a₂ w₂, …)`` with weights that add up to one. So the cosine of two photos is the weighted mean
+``Σ aᵢ cosᵢ`` of the members' cosines, and a member that tells little can be given little to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from obelisk.data import Catalog
+from obelisk.embedding import Bundle, Member, write_bundle
+from obelisk.errors import DataError, ModelError, UsageError
+from obelisk.photos import prepare, read_photo
+from obelisk.training.describe import Progress
+from obelisk.training.export import check_export, join_graphs, to_onnx
+from obelisk.training.exporting import CHECKED_PHOTOS, spread
+from obelisk.training.pooling import l2n
+from obelisk.training.run import Run, RunEmbedder, load_module
+from obelisk.training.threads import one_thread
+from obelisk.training.train import split_for_validation
+from obelisk.training.whitening import pca_whitening
+
+Weights = Literal["validation", "equal"] | Sequence[float]
+Rows = NDArray[np.float32]
+
+STEPS = 20  # weights are tried in steps of a twentieth
+MOST_RUNS = 5  # beyond it, there are too many combinations to try
+ASKED_PHOTOS, SEARCHED_PHOTOS = 1_000, 20_000
+
+
+class Whitened(nn.Module):
+    """An embedding (N, D_in) → its whitening over reference photos, (N, D), at unit length."""
+
+    def __init__(self, references: Tensor) -> None:
+        super().__init__()
+        projection, bias = pca_whitening(references, references.shape[1])
+        self.linear = nn.Linear(references.shape[1], len(projection))
+        self.linear.weight.data, self.linear.bias.data = projection, bias
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return whitened unit rows."""
+        return l2n(self.linear(rows))
+
+
+class Weighted(nn.Module):
+    """Unit rows of several members, side by side (N, D) → each scaled by the root of its weight."""
+
+    def __init__(self, widths: Sequence[int], weights: Sequence[float]) -> None:
+        super().__init__()
+        scales = torch.tensor(weights).sqrt().repeat_interleave(torch.tensor(widths))
+        self.scales = nn.Parameter(scales, requires_grad=False)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return rows of unit length, where the weights add up to one."""
+        return rows * self.scales
+
+
+class SideBySide(nn.Module):
+    """Several networks of the same photos, weighted: the whole ensemble where the photo rules are equal."""
+
+    def __init__(self, members: Sequence[nn.Module], weighted: nn.Module) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.weighted = weighted
+
+    def forward(self, photos: Tensor) -> Tensor:
+        """Return the ensemble's embeddings (N, D)."""
+        rows: Tensor = self.weighted(torch.cat([member(photos) for member in self.members], dim=1))
+        return rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Combined:
+    """The bundle of an ensemble, and the weights of its runs, in their order; they add up to one."""
+
+    bundle: Bundle
+    weights: Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A run as a member of an ensemble: its photo rule, its whitening, and both as one graph."""
+
+    run: Run
+    member: Member
+    whitened: Whitened
+    graph: bytes
+
+    def module(self) -> nn.Module:
+        """Load the run's network with its whitening as a torch module."""
+        return nn.Sequential(load_module(self.run), self.whitened)
+
+
+@one_thread()
+def combine_runs(
+    runs: Sequence[Run],
+    catalog: Catalog,
+    out: Path,
+    *,
+    name: str = "ensemble",
+    weights: Weights = "validation",
+    progress: Progress = lambda *_: None,
+) -> Combined:
+    """Write the ensemble of several runs as one bundle: one joined network where their photo rules are equal.
+
+    Whitening is learned from the catalog's reference photos. ``weights``, one a run, are chosen by the top-1 of
+    validation photos that no run was trained on (``validation``), or ``equal``, or given.
+
+    Raises UsageError for weights that do not fit, or that validation cannot tell because a run was refitted on the
+    validation photos; ModelError when the networks differ from torch.
+    """
+    if len(runs) < 2:
+        raise UsageError(f"an ensemble of {len(runs)} run", fix="name two runs or more")
+    paths = catalog.locate_photos(catalog.references)
+    rows, kept = embed_with_all(runs, paths, progress)
+    parts = [make_part(run, torch.from_numpy(each[kept])) for run, each in zip(runs, rows, strict=True)]
+    if isinstance(weights, str):
+        chosen = [1 / len(runs)] * len(runs) if weights == "equal" else choose_weights(parts, rows, kept, catalog)
+    else:
+        chosen = check_weights(weights, len(runs))
+    examples = [paths[place] for place in spread(kept, CHECKED_PHOTOS)]
+    return Combined(bundle=write_ensemble(parts, chosen, out, name, examples), weights=chosen)
+
+
+def embed_with_all(
+    runs: Sequence[Run], paths: Sequence[Path], progress: Progress
+) -> tuple[list[Rows], NDArray[np.int64]]:
+    """Embed photos with every run; return the rows (N, D) of each, and the places that all could read."""
+    rows, unread = [], set()
+    for run in runs:
+        embedded, failed = RunEmbedder(run).embed(paths, progress=progress)
+        rows.append(embedded)
+        unread |= set(failed)
+    kept = np.setdiff1d(np.arange(len(paths)), list(unread)).astype(np.int64)
+    if not len(kept):
+        raise DataError(f"none of the {len(paths)} reference photos could be read", fix="obelisk data check DIR")
+    return rows, kept
+
+
+def make_part(run: Run, references: Tensor) -> Part:
+    """Whiten a run over the embeddings (N, D) of reference photos."""
+    bundle = run.bundle
+    if len(bundle.members) > 1:
+        raise ModelError("an ensemble cannot be a member of another", where=bundle.folder, fix="name its runs instead")
+    (member,) = bundle.members
+    whitened = Whitened(references).eval()
+    neck = to_onnx(whitened, torch.zeros(2, references.shape[1]), "descriptors", "embedding")
+    dimensions = whitened.linear.out_features
+    return Part(
+        run=run,
+        member=member.model_copy(update={"dimensions": dimensions}),
+        whitened=whitened,
+        graph=join_graphs([bundle.read_network(member)], neck),
+    )
+
+
+def check_weights(weights: Sequence[float], runs: int) -> list[float]:
+    """Return given weights, scaled to add up to one."""
+    if len(weights) != runs or not all(0 < weight < float("inf") for weight in weights):
+        fix = "give a positive number for each run"
+        raise UsageError(f"weights {', '.join(map(str, weights))} for {runs} runs", fix=fix)
+    return [weight / sum(weights) for weight in weights]
+
+
+def choose_weights(
+    parts: Sequence[Part], rows: Sequence[Rows], kept: NDArray[np.int64], catalog: Catalog
+) -> list[float]:
+    """Choose the weights with which most validation photos are nearest to a photo of their landmark.
+
+    Of equal ones those that set the right landmark farthest apart from the others.
+    """
+    runs = [part.run for part in parts]
+    if len(runs) > MOST_RUNS:
+        raise UsageError(f"{len(runs)} runs are too many to choose weights for", fix="give them, or take equal ones")
+    asked, searched = split_places(runs, catalog, kept)
+    labels = catalog.references["landmark_id"].to_numpy()
+    right = labels[asked][:, None] == labels[searched]
+    with torch.inference_mode():
+        whitened = [part.whitened(torch.from_numpy(each)).numpy() for part, each in zip(parts, rows, strict=True)]
+    cosines = [each[asked] @ each[searched].T for each in whitened]
+
+    def judge(weights: Sequence[float]) -> tuple[int, float]:
+        mixed = sum(weight * each for weight, each in zip(weights, cosines, strict=True))
+        lead = np.where(right, mixed, -2).max(axis=1) - np.where(right, -2, mixed).max(axis=1)
+        return int((lead > 0).sum()), float(lead.mean())
+
+    return max(compositions(len(runs), STEPS), key=judge)
+
+
+def split_places(
+    runs: Sequence[Run], catalog: Catalog, kept: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the places of photos that every run kept for validation, and of those that none did."""
+    for run in runs:
+        if run.recipe.data.refit and run.recipe.loss.kind != "none":
+            raise UsageError(
+                "the run was refitted on its validation photos, so they cannot tell its weight",
+                where=run.folder,
+                fix="train it with --set data.refit=false to learn the weights, then give them",
+            )
+    splits = {(run.recipe.seed, run.recipe.data.validation_share): run.recipe for run in runs}
+    held = [
+        (split_for_validation(recipe, catalog).references["split"] == "val").to_numpy() for recipe in splits.values()
+    ]
+    asked = kept[np.all(held, axis=0)[kept]]
+    searched = kept[~np.any(held, axis=0)[kept]]
+    if not len(asked) or not len(searched):
+        raise UsageError("the runs have no validation photo in common", fix="train them with one seed and share")
+    return spread(asked, ASKED_PHOTOS), spread(searched, SEARCHED_PHOTOS)
+
+
+def compositions(members: int, steps: int) -> Iterator[list[float]]:
+    """Yield every way to share ``steps`` equal parts among members, at least one each, as shares of one."""
+
+    def share(left: int, among: int) -> Iterator[list[int]]:
+        if among == 1:
+            yield [left]
+            return
+        for first in range(1, left - among + 2):
+            for others in share(left - first, among - 1):
+                yield [first, *others]
+
+    for counts in share(steps, members):
+        yield [count / steps for count in counts]
+
+
+def write_ensemble(
+    parts: Sequence[Part], weights: Sequence[float], out: Path, name: str, examples: Sequence[Path]
+) -> Bundle:
+    """Check an ensemble's networks against torch on some photos, and write its bundle."""
+    members = [part.member for part in parts]
+    manifests = [part.run.bundle.manifest for part in parts]
+    about: dict[str, Any] = {
+        "name": name,
+        "dimensions": sum(member.dimensions for member in members),
+        "whitening": True,
+        "licence": " AND ".join(sorted({manifest.licence for manifest in manifests})),
+        "data": "; ".join(dict.fromkeys(manifest.data for manifest in manifests)),
+    }
+    card = write_card(name, parts, weights)
+    if len({member.input for member in members}) == 1:
+        weighted = Weighted([member.dimensions for member in members], weights)
+        neck = to_onnx(
+            weighted, torch.zeros(2, sum(member.dimensions for member in members)), "descriptors", "embedding"
+        )
+        network = join_graphs([part.graph for part in parts], neck)
+        check_member(network, SideBySide([part.module() for part in parts], weighted), members[0], examples)
+        rule = members[0].model_dump(include={"size", "resize", "mean", "std"})
+        return write_bundle(out, network=network, card=card, **about, **rule)
+    for part in parts:
+        check_member(part.graph, part.module(), part.member, examples)
+    files = [f"member{number}.onnx" for number in range(1, len(parts) + 1)]
+    listed = [
+        member.model_copy(update={"file": file, "weight": weight})
+        for member, file, weight in zip(members, files, weights, strict=True)
+    ]
+    networks = dict(zip(files, (part.graph for part in parts), strict=True))
+    return write_bundle(out, network=networks, card=card, members=listed, **about)
+
+
+def check_member(network: bytes, module: nn.Module, member: Member, examples: Sequence[Path]) -> None:
+    """Compare a network with torch on some photos; raises ModelError where they differ."""
+    inputs = [prepare(read_photo(path, min_side=member.size), member.input) for path in examples]
+    check_export(network, module.eval(), inputs)
+
+
+def write_card(name: str, parts: Sequence[Part], weights: Sequence[float]) -> str:
+    """Return the model card: the members, their weights, and their own cards."""
+    listed = "".join(
+        f"- {part.run.recipe.name}, weight {weight:.3g}\n" for part, weight in zip(parts, weights, strict=True)
+    )
+    cards = "\n".join(part.run.bundle.read_card() for part in parts)
+    return f"# {name}\n\nThe whitened embeddings of {len(parts)} models, side by side:\n\n{listed}\n{cards}"
