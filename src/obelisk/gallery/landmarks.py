@@ -40,7 +40,6 @@ def resolve_landmarks(
     ids = []
     for landmark in given:
         if isinstance(landmark, str):
-            check_name(landmark)
             found = one_of(landmark, by_name[landmark])
             landmark = Landmark(id=last + 1, name=landmark) if found is None else found
         if isinstance(landmark, Landmark):

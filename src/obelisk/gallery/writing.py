@@ -52,6 +52,8 @@ def insert_references(
 def write_landmarks(connection: sqlite3.Connection, landmarks: Sequence[Landmark | int | str]) -> list[int]:
     """Add or update the landmarks that photos show, and return the id of each."""
     names = {landmark for landmark in landmarks if isinstance(landmark, str)}
+    for name in names:
+        check_name(name)
     known = named_landmarks(connection, names)
     for landmark in landmarks:
         if not isinstance(landmark, str | Landmark):
