@@ -9,12 +9,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from obelisk.data import read_catalog
 from obelisk.embedding import Bundle, Embedded
-from obelisk.errors import GalleryError
-from obelisk.gallery import BuildReport, Gallery, Landmark, build_gallery, check_gallery
+from obelisk.errors import GalleryError, GalleryLockedError
+from obelisk.gallery import BuildReport, Gallery, Landmark, add_photos, build_gallery, check_gallery
 from obelisk.gallery.landmarks import match_landmarks
 
 
@@ -123,6 +124,104 @@ def test_a_gallery_of_another_model_is_left_alone(
     with pytest.raises(GalleryError, match="built with model `colours`"):
         build_gallery(tmp_path / "city", read_catalog(places), make_bundle("shapes"), embedder=embedder)
     assert len(Gallery.open(tmp_path / "city")) == 9
+
+
+def test_photos_that_left_the_dataset_stay_and_are_counted(
+    build: Callable[..., BuildReport], places: Path, embedder: Any
+) -> None:
+    build()
+    (places / "Dome" / "0.png").unlink()
+    shutil.rmtree(places / "Tower")
+    report = build()
+    assert (report.unchanged, report.not_in_data, report.moved) == (6, 3, 0)
+    assert len(report.gallery) == 9
+    assert [landmark.name for landmark in report.gallery.landmarks] == ["Dome", "Gate", "Tower"]
+
+
+def test_a_photo_follows_the_landmark_that_the_dataset_gives_it(
+    build: Callable[..., BuildReport], places: Path, embedder: Any
+) -> None:
+    gallery = build().gallery
+    gallery.merge([2], 1)
+    embedder.seen.clear()
+    report = build()
+    assert (report.reused, report.moved, report.not_in_data, embedder.seen) == (3, 3, 0, [])
+    assert shown(report.gallery) == {photo: photo.split("/")[0] for photo in shown(report.gallery)}
+
+
+def test_a_photo_that_was_added_from_its_file_is_known(
+    build: Callable[..., BuildReport], places: Path, embedder: Any, photograph: Callable[..., None]
+) -> None:
+    gallery = build().gallery
+    photograph(places / "Dome" / "new.png", (220, 40, 40), 77)
+    (added,) = add_photos(gallery, [places / "Dome" / "new.png"], "Dome", embedder=embedder)
+    report = build()
+    assert (report.unchanged, report.embedded, report.reused) == (10, 0, 0)
+    assert added.photo in report.gallery.photos
+
+
+def test_landmarks_that_others_make_meanwhile_are_not_taken_for_ours(
+    build: Callable[..., BuildReport], tmp_path: Path, places: Path, photograph: Callable[..., None], monkeypatch: Any
+) -> None:
+    """Two sides choose the same free id for a new landmark: the build looks again before it writes."""
+    monkeypatch.setattr("obelisk.gallery.build.COMMIT_EVERY", 2)
+    build()
+    for photo in range(4):
+        photograph(places / "Arch" / f"{photo}.png", (120, 120, 20), photo)
+
+    def add_between(stream: Iterator[Embedded], total: int) -> Iterator[Embedded]:
+        for number, photo in enumerate(stream):
+            if number in (0, 3):
+                Gallery.open(tmp_path / "city").add(np.eye(24)[:1], [f"Mill {number}"], [f"mill {number}"])
+            yield photo
+
+    names = shown(build(watch=add_between).gallery)
+    assert {names[f"Arch/{photo}.png"] for photo in range(4)} == {"Arch"}
+    assert (names["mill 0"], names["mill 3"]) == ("Mill 0", "Mill 3")
+    assert set(names.values()) == {"Arch", "Dome", "Gate", "Tower", "Mill 0", "Mill 3"}
+
+
+def test_a_second_build_at_once_is_refused(build: Callable[..., BuildReport]) -> None:
+    def build_again(stream: Iterator[Embedded], total: int) -> Iterator[Embedded]:
+        with pytest.raises(GalleryLockedError, match="another build is at work"):
+            build()
+        return stream
+
+    assert build(watch=build_again).embedded == 9
+    assert build(watch=build_again).unchanged == 9
+
+
+def test_photos_of_a_google_landmarks_dataset_keep_their_addresses(
+    tmp_path: Path, bundle: Bundle, embedder: Any, photograph: Callable[..., None]
+) -> None:
+    data = tmp_path / "gldv2"
+    ids = [f"{number:016x}" for number in (1, 2, 3)]
+    for number, photo in enumerate(ids):
+        photograph(data / "train" / "0" / "0" / "0" / f"{photo}.png", (9, 9, 9), number)
+    rows = [f"{ids[0]},https://x.org/a.jpg,7", f"{ids[1]},,7", f"{ids[2]},None,8"]
+    (data / "train.csv").write_text("\n".join(["id,url,landmark_id", *rows]))
+    build_gallery(tmp_path / "city", read_catalog(data), bundle, embedder=embedder)
+    first, second, third = Gallery.open(tmp_path / "city").photos
+    files = [str(data / "train" / "0" / "0" / "0" / f"{photo}.png") for photo in ids]
+    assert (first.source, first.path) == ("https://x.org/a.jpg", files[0])
+    assert [str(photo.file) for photo in (first, second, third)] == files
+    assert (second.source, third.source) == (files[1], files[2])
+
+    build_gallery(tmp_path / "portable", read_catalog(data), bundle, embedder=embedder, keep_paths=False)
+    assert [(p.source, p.path) for p in Gallery.open(tmp_path / "portable").photos] == [
+        ("https://x.org/a.jpg", ""),
+        ("", ""),
+        ("", ""),
+    ]
+
+
+def test_an_emptied_gallery_is_not_thrown_away(tmp_path: Path, bundle: Bundle, embedder: Any) -> None:
+    Gallery.create(tmp_path / "city", bundle)
+    (tmp_path / "ruins" / "Ruin").mkdir(parents=True)
+    (tmp_path / "ruins" / "Ruin" / "a.jpg").write_text("a text")
+    with pytest.raises(GalleryError, match="none of 1 reference photos can be used"):
+        build_gallery(tmp_path / "city", read_catalog(tmp_path / "ruins"), bundle, embedder=embedder)
+    assert len(Gallery.open(tmp_path / "city")) == 0
 
 
 def test_no_usable_photo_makes_no_gallery(tmp_path: Path, bundle: Bundle, embedder: Any) -> None:

@@ -15,7 +15,7 @@ from obelisk.errors import GalleryError, PhotoError
 from obelisk.gallery import store
 from obelisk.gallery.build import COMMIT_EVERY, batches, hash_of
 from obelisk.gallery.gallery import Gallery
-from obelisk.gallery.landmarks import Landmark, one_of
+from obelisk.gallery.landmarks import Landmark, check_id, check_name, one_of
 from obelisk.gallery.models import refuse_directionless
 from obelisk.gallery.references import ReferencePhoto, select_photos
 from obelisk.gallery.search import unit_rows
@@ -41,8 +41,10 @@ def choose_landmark(gallery: Gallery, name: str, landmark_id: int | None = None)
     """Return what photos show that are brought as ``name``, as :meth:`Gallery.add` takes it.
 
     With an id, it is the landmark with this id, a new one if the gallery has none. Raises :class:`GalleryError`
-    for the name of several landmarks, and for an id that belongs to another name.
+    for the name of several landmarks, for an id that belongs to another name, and for what can be neither.
     """
+    check_name(name)
+    check_id(landmark_id or 0)
     with store.reading(gallery.path) as connection:
         if landmark_id is None:
             one_of(name, named_landmarks(connection, [name]))

@@ -1,0 +1,141 @@
+"""``obelisk gallery``: add, remove, rename, merge, and what info lists."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
+
+from obelisk.cli.gallery import gallery_app
+from obelisk.errors import GalleryError, UsageError
+
+app = typer.Typer()
+app.add_typer(gallery_app)
+
+
+def gallery(*words: object) -> Result:
+    return CliRunner().invoke(app, ["gallery", *map(str, words)])
+
+
+@pytest.fixture
+def city(tmp_path: Path, places: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Dome (1), Tôrre de Belém (2) and 塔 (3), three photos each."""
+    monkeypatch.chdir(tmp_path)
+    gallery("build", "city", "--data", "places", "--model", "run")
+    return tmp_path / "city"
+
+
+def landmarks() -> dict[str, int]:
+    lines = gallery("info", "city", "--landmarks", "--json").stdout.splitlines()
+    return {f"{row['name']} {row['id']}": row["photos"] for row in map(json.loads, lines)}
+
+
+def test_add_prints_a_line_for_each_photo(city: Path, places: Path, photograph: Any) -> None:
+    photograph(Path("new/1.png"), (200, 200, 30), 70)
+    shutil.copy(places / "Dome" / "0.png", "new/2.png")
+    Path("new/3.jpg").write_text("a text")
+    added = gallery("add", "city", "new", "--landmark", "Dome")
+    assert added.exit_code == 1
+    first, second = added.stdout.splitlines()
+    assert first.startswith("new/1.png: added as `1-")
+    assert first.endswith(".png` of `Dome` (id 1)")
+    assert second == "new/2.png: is there already, as `Dome/0.png` of `Dome` (id 1)"
+    assert "new/3.jpg" in added.stderr
+    assert "1 of 3 photos could not be added" in added.stderr
+    again = gallery("add", "city", "new/1.png", "--landmark", "Dome", "--json")
+    assert again.exit_code == 0
+    told = json.loads(again.stdout)
+    assert first == f"new/1.png: added as `{told.pop('id')}` of `Dome` (id 1)"
+    assert told == {"photo": "new/1.png", "landmark": "Dome", "landmark_id": 1, "new": False, "error": None}
+
+
+def test_a_new_name_is_told_with_the_nearest_known(city: Path, photograph: Any) -> None:
+    photograph(Path("new.png"), (200, 200, 30), 70)
+    added = gallery("add", "city", "new.png", "--landmark", "Dom")
+    assert added.exit_code == 0
+    assert added.stderr == "`Dom` is a new landmark · did you mean `Dome`?\n"
+    assert landmarks()["Dom 4"] == 1
+
+
+def test_landmarks_of_one_name_are_told_apart_by_id(city: Path, photograph: Any) -> None:
+    for number in (1, 2):
+        photograph(Path(f"{number}.png"), (200, 200, 30), number)
+    assert gallery("add", "city", "1.png", "--landmark", "Dome", "--id", 70).exit_code == 0
+    assert landmarks() == {"Dome 1": 3, "Tôrre de Belém 2": 3, "塔 3": 3, "Dome 70": 1}
+    refused = gallery("add", "city", "2.png", "--landmark", "Dome")
+    assert "`Dome` is the name of 2 landmarks · ids [1, 70] · give the id" in str(refused.exception)
+    merged = gallery("merge", "city", 70, "--into", 1)
+    assert merged.stdout == "city: `Dome` (id 70) merged into `Dome` (id 1)\n"
+    assert landmarks()["Dome 1"] == 4
+
+
+def test_remove_tells_what_went(city: Path) -> None:
+    removed = gallery("remove", "city", "--landmark", "塔", "--photo", "Dome/0.png", "--photo", "Dome/1.png")
+    assert removed.stdout.splitlines() == [
+        "city: removed photo `Dome/0.png`",
+        "city: removed photo `Dome/1.png`",
+        "city: removed landmark `塔` (id 3, 3 photos)",
+    ]
+    assert "removed landmark `Dome` (id 1, 1 photo)" in gallery("remove", "city", "--photo", "Dome/2.png").stdout
+    assert landmarks() == {"Tôrre de Belém 2": 3}
+
+
+def test_rename_and_merge_tell_what_is_called_what(city: Path) -> None:
+    assert gallery("rename", "city", "塔", "--into", "Tower").stdout == "city: `塔` (id 3) is called `Tower`\n"
+    merged = gallery("merge", "city", "Tower", "Dome", "--into", "Ensemble")
+    assert merged.stdout == "city: `Tower` (id 3), `Dome` (id 1) merged into `Ensemble` (id 1)\n"
+    assert landmarks() == {"Ensemble 1": 6, "Tôrre de Belém 2": 3}
+    assert gallery("check", "city").stdout == "city: sound, 9 photos of 2 landmarks\n"
+
+
+def test_info_lists_landmarks_for_people(city: Path) -> None:
+    lines = gallery("info", "city", "--landmarks").stdout.splitlines()
+    assert lines[0].split() == ["id", "name", "latitude", "longitude", "photos"]
+    assert [line.split()[0] for line in lines[1:]] == ["1", "2", "3"]
+    facts = json.loads(gallery("info", "city", "--json").stdout)
+    assert (facts["format"], facts["landmarks"], facts["places"], facts["photos"]) == (2, 3, 0, 9)
+
+
+def test_build_tells_in_what_the_gallery_differs(city: Path, places: Path) -> None:
+    shutil.rmtree(places / "塔")
+    gallery("merge", "city", "Dome", "--into", "Tôrre de Belém")
+    built = gallery("build", "city", "--data", "places")
+    assert built.stdout == "city: 9 photos of 3 landmarks (0 embedded, 3 reused, 3 unchanged)\n"
+    assert "3 photos were of other landmarks in city; they follow places" in built.stderr
+    assert "3 photos of city are not in places, and stay" in built.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "text"),
+    [
+        pytest.param(
+            ["add", "city", "gone.png", "--landmark", "Dome"], UsageError, "no such photo", id="missing photo"
+        ),
+        pytest.param(["add", "gone", "places", "--landmark", "Dome"], GalleryError, "no such gallery", id="no gallery"),
+        pytest.param(["add", "city", "places", "--landmark", " "], GalleryError, "landmark's name", id="empty name"),
+        pytest.param(["add", "city", "places", "--landmark", "A", "--id", "1"], GalleryError, "`Dome`", id="taken id"),
+        pytest.param(["add", "city", "places", "--landmark", "A", "--id", "-1"], GalleryError, "id", id="negative id"),
+        pytest.param(["remove", "city"], UsageError, "--landmark NAME or --photo ID", id="nothing named"),
+        pytest.param(["remove", "city", "--landmark", "Doom"], GalleryError, "did you mean `Dome`", id="mistyped"),
+        pytest.param(["remove", "city", "--photo", "x"], GalleryError, "no photo with the id `x`", id="unknown photo"),
+        pytest.param(
+            ["rename", "city", "Dome", "--into", "塔"], GalleryError, "is called `塔` already", id="taken name"
+        ),
+        pytest.param(["rename", "city", "Doom", "--into", "A"], GalleryError, "did you mean", id="rename the unknown"),
+        pytest.param(["merge", "city", "Doom", "--into", "Dome"], GalleryError, "did you mean", id="merge the unknown"),
+    ],
+)
+def test_mistakes_are_named_and_change_nothing(
+    city: Path, words: list[str], error: type[UsageError], text: str
+) -> None:
+    before = gallery("info", "city", "--json").stdout
+    failed = gallery(*words)
+    assert isinstance(failed.exception, error)
+    assert text in str(failed.exception)
+    assert gallery("info", "city", "--json").stdout == before
