@@ -10,12 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from obelisk.errors import GalleryError, UsageError
 from obelisk.gallery import store
 from obelisk.gallery.landmarks import Landmark
-from obelisk.gallery.search import ExactSearch, SearchEngine, unit_rows
-
-PLACES_AT_ONCE = 500  # values in one SQL statement
+from obelisk.gallery.search import SearchEngine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +45,7 @@ class References:
     ``ids``             (N,)    int64, what :meth:`Gallery.search` returns; ascending, never used twice
     ``landmark_ids``    (N,)    int64
     ``landmarks``               landmark id → landmark, by id
+    ``revision``                the number of changes that were made to the gallery until then
     ``engine``          N       the search over the embeddings; :class:`References` offers it as its own
     ==================  ======  ===========================================================================
 
@@ -59,6 +57,7 @@ class References:
     landmark_ids: NDArray[np.int64]
     landmarks: dict[int, Landmark]
     engine: SearchEngine
+    revision: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -98,8 +97,8 @@ class References:
 
 def read_photos(connection: sqlite3.Connection, rows: Sequence[int]) -> Iterator[tuple[int, ReferencePhoto]]:
     """Yield those of the rows that are in the gallery, each with its photo."""
-    for start in range(0, len(rows), PLACES_AT_ONCE):
-        part = rows[start : start + PLACES_AT_ONCE]
+    for start in range(0, len(rows), store.VALUES_AT_ONCE):
+        part = rows[start : start + store.VALUES_AT_ONCE]
         yield from select_photos(connection, f"row IN ({', '.join('?' * len(part))})", part)
 
 
@@ -113,24 +112,3 @@ def select_photos(
             id=photo_id, landmark_id=landmark_id, content_hash=content_hash, source=source, path=path
         )
         yield row, photo
-
-
-def read_references(connection: sqlite3.Connection, dimensions: int, folder: Path) -> References:
-    """Read everything that recognition needs, in row order."""
-    places = connection.execute("SELECT id, name, latitude, longitude FROM landmarks ORDER BY id")
-    landmarks = {row[0]: Landmark(id=row[0], name=row[1], latitude=row[2], longitude=row[3]) for row in places}
-    pairs = np.dtype([("row", np.int64), ("landmark_id", np.int64)])
-    photos = np.fromiter(connection.execute("SELECT row, landmark_id FROM photos ORDER BY row"), dtype=pairs)
-    stored = store.read_embeddings(connection, len(photos), dimensions, folder)
-    try:
-        engine = ExactSearch(unit_rows(stored, dimensions=dimensions))
-    except UsageError as error:
-        fix = f"see `obelisk gallery check {folder}`"
-        raise GalleryError(f"the gallery is damaged: {error.what}", where=folder, fix=fix) from error
-    return References(
-        folder=folder,
-        ids=np.ascontiguousarray(photos["row"]),
-        landmark_ids=np.ascontiguousarray(photos["landmark_id"]),
-        landmarks=landmarks,
-        engine=engine,
-    )

@@ -47,26 +47,26 @@ class SearchEngine(Protocol):
 
 
 class ExactSearch:
-    """The search engine of rows (N, D) in memory: every row is looked at."""
+    """The search engine of embeddings (N, D) in memory: every row is looked at."""
 
-    def __init__(self, rows: FloatRows) -> None:
-        self._rows = check_unit_rows(rows, dimensions=rows.shape[-1])
+    def __init__(self, embeddings: FloatRows) -> None:
+        self.embeddings = check_unit_rows(embeddings, dimensions=embeddings.shape[-1])
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.embeddings)
 
     @property
     def dimensions(self) -> int:
         """D, the number of values in a row."""
-        return int(self._rows.shape[1])
+        return int(self.embeddings.shape[1])
 
     def nearest(self, queries: FloatRows, k: int) -> tuple[Integers, FloatRows]:
         """Find the k rows most similar to each query; see :func:`nearest_rows`."""
-        return nearest_rows(queries, self._rows, k)
+        return nearest_rows(queries, self.embeddings, k)
 
     def rows(self, places: Integers) -> FloatRows:
         """Return the rows in these places."""
-        return self._rows[places]
+        return self.embeddings[places]
 
 
 def nearest_rows(queries: FloatRows, references: FloatRows, k: int) -> tuple[Integers, FloatRows]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ STORED = np.dtype("<f2")  # embeddings on disk: float16, little-endian
 MAX_DIMENSIONS = 1 << 16
 BUSY_SECONDS = 60.0  # how long one waits for the others
 ROWS_AT_ONCE = 4096
+TIME_STEP = 50_000_000  # ns
+VALUES_AT_ONCE = 500  # in one SQL statement
 IMMUTABLE = "mode=ro&immutable=1"
 
 SCHEMA = f"""
@@ -127,20 +130,26 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
 
 
 def begin_reading(folder: Path) -> tuple[sqlite3.Connection, str]:
-    """Open a connection in the first mode that works, and fix the moment that it sees."""
-    modes = reading_modes(folder)
-    for mode in modes:
-        connection = connect(folder, mode)
+    """Open a connection in the first mode that there is room for, and fix the moment that it sees."""
+    *better, last = reading_modes(folder)
+    for mode in better:
         try:
-            connection.execute("BEGIN")
-            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            return take_snapshot(connect(folder, mode)), mode
         except sqlite3.DatabaseError as error:
-            connection.close()
-            if mode == modes[-1] or not leaves_no_room(error):
+            if not leaves_no_room(error):
                 raise
-        else:
-            break
-    return connection, mode
+    return take_snapshot(connect(folder, last)), last
+
+
+def take_snapshot(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Begin a transaction that sees the database as it is now."""
+    try:
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise
+    return connection
 
 
 def reading_modes(folder: Path) -> list[str]:
@@ -150,7 +159,7 @@ def reading_modes(folder: Path) -> list[str]:
     nobody may write there or the disk is full, the database is read as a file that nobody changes: only an
     unfinished log would be overlooked, and where there is one, that is no way.
     """
-    whole = not log_size(folder)
+    whole = look_at_log(folder) == (0, 0)
     if not may_write(folder):
         return [IMMUTABLE if whole else "mode=ro"]
     return ["mode=rw", IMMUTABLE] if whole else ["mode=rw"]
@@ -161,18 +170,27 @@ def may_write(folder: Path) -> bool:
     return not is_bundled(folder) and os.access(folder, os.W_OK) and os.access(folder / DATABASE, os.W_OK)
 
 
-def look_at(folder: Path) -> tuple[int, int, int]:
-    """Return what changes when somebody writes to the database."""
-    found = (folder / DATABASE).stat()
-    return found.st_mtime_ns, found.st_size, log_size(folder)
-
-
-def log_size(folder: Path) -> int:
-    """Return how many bytes of changes have not been folded into the database."""
+def look_at(folder: Path) -> tuple[int, ...]:
+    """Return what changes when somebody writes to the database, or puts another one in its place."""
     try:
-        return (folder / LOG).stat().st_size
+        found = (folder / DATABASE).stat()
+    except FileNotFoundError as error:
+        raise GalleryError("the gallery is no longer there", where=folder, fix="open it where it is now") from error
+    return found.st_ino, found.st_mtime_ns, found.st_size, *look_at_log(folder)
+
+
+def is_settled(seen: tuple[int, ...]) -> bool:
+    """Say whether every change after a look at the database will show: the times of files move in steps."""
+    return time.time_ns() - max(seen[1], seen[4]) > TIME_STEP
+
+
+def look_at_log(folder: Path) -> tuple[int, int]:
+    """Return the size of the changes that have not been folded into the database, and when the last was made."""
+    try:
+        found = (folder / LOG).stat()
     except FileNotFoundError:
-        return 0
+        return 0, 0
+    return (found.st_size, found.st_mtime_ns) if found.st_size else (0, 0)
 
 
 @contextmanager
@@ -220,6 +238,9 @@ def translated(folder: Path) -> Iterator[None]:
         if primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
             what = f"other processes kept the gallery locked for {BUSY_SECONDS:.0f} s"
             raise GalleryLockedError(what, where=folder, fix="do the same again when they are done") from error
+        if primary_code(error) == sqlite3.SQLITE_CANTOPEN and any(look_at_log(folder)) and not may_write(folder):
+            what = f"the gallery has changes in `{LOG}` that cannot be read where nothing can be written"
+            raise GalleryError(what, where=folder, fix="copy it to a folder of your own") from error
         fix = f"look with `obelisk gallery check {folder}`; build it again if it is damaged"
         raise GalleryError(f"the gallery cannot be used: {error}", where=folder / DATABASE, fix=fix) from error
 
@@ -313,15 +334,38 @@ def photo_columns(connection: sqlite3.Connection) -> str:
     return "row, id, landmark_id, content_hash, source, " + ("path" if with_path else "'' AS path")
 
 
-def read_embeddings(connection: sqlite3.Connection, count: int, dimensions: int, folder: Path) -> NDArray[np.float16]:
-    """Return the embeddings (N, D) in row order."""
-    rows = np.empty((count, dimensions), dtype=STORED)
-    cursor = connection.execute("SELECT vector FROM embeddings ORDER BY row")
-    for start in range(0, count, ROWS_AT_ONCE):
-        blobs = [blob for (blob,) in cursor.fetchmany(ROWS_AT_ONCE)]
-        part = rows[start : start + ROWS_AT_ONCE]
-        if len(blobs) != len(part) or any(len(blob) != STORED.itemsize * dimensions for blob in blobs):
-            fix = f"see `obelisk gallery check {folder}`"
-            raise GalleryError("embeddings are missing or of a wrong length", where=folder / DATABASE, fix=fix)
-        part[:] = np.frombuffer(b"".join(blobs), dtype=STORED).reshape(part.shape)
-    return rows
+def read_embeddings(
+    connection: sqlite3.Connection, rows: NDArray[np.int64], dimensions: int, folder: Path
+) -> NDArray[np.float16]:
+    """Return the embeddings (N, D) of these rows, which are all that the gallery has from the first of them on."""
+    first = int(rows[0]) if len(rows) else 0
+    cursor = connection.execute("SELECT row, vector FROM embeddings WHERE row >= ? ORDER BY row", (first,))
+    embeddings = np.empty((len(rows), dimensions), dtype=STORED)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        wanted = rows[start : start + ROWS_AT_ONCE].tolist()
+        found = cursor.fetchmany(ROWS_AT_ONCE)[: len(wanted)]
+        blobs = [blob for row, blob in found] if [row for row, _ in found] == wanted else []
+        embeddings[start : start + ROWS_AT_ONCE] = join_embeddings(blobs, (len(wanted), dimensions), folder)
+    return embeddings
+
+
+def pick_embeddings(
+    connection: sqlite3.Connection, rows: Sequence[int], dimensions: int, folder: Path
+) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+    """Return those of the rows that are in the gallery, ascending, and their embeddings (M, D)."""
+    found: list[tuple[int, bytes]] = []
+    for start in range(0, len(rows), VALUES_AT_ONCE):
+        part = rows[start : start + VALUES_AT_ONCE]
+        select = f"SELECT row, vector FROM embeddings WHERE row IN ({', '.join('?' * len(part))}) ORDER BY row"
+        found += connection.execute(select, part)
+    numbers = np.array([row for row, _ in found], dtype=np.int64)
+    return numbers, join_embeddings([blob for _, blob in found], (len(found), dimensions), folder)
+
+
+def join_embeddings(blobs: Sequence[bytes], shape: tuple[int, ...], folder: Path) -> NDArray[np.float16]:
+    """Return stored embeddings as an array of this shape; raise :class:`GalleryError` if they do not make one."""
+    count, dimensions = shape
+    if len(blobs) != count or any(len(blob) != STORED.itemsize * dimensions for blob in blobs):
+        fix = f"see `obelisk gallery check {folder}`"
+        raise GalleryError("embeddings are missing or of a wrong length", where=folder / DATABASE, fix=fix)
+    return np.frombuffer(b"".join(blobs), dtype=STORED).reshape(shape)

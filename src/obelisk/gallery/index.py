@@ -1,0 +1,259 @@
+"""An approximate index of embeddings, for galleries that are too large to look at every row of.
+
+The rows are divided among L lists by their nearest of L centroids, and what is left of each is kept as a code of
+M numbers from 0 to 15, one for each of M sub-vectors (product quantisation; Jégou et al. 2011,
+https://doi.org/10.1109/TPAMI.2010.57; scanned as in André et al. 2015, https://doi.org/10.14778/2856318.2856324):
+
+    x ≈ centroid[list] + (codebook[1][code 1], …, codebook[M][code M])
+
+A search scans the codes of the ``probes`` lists nearest to the query and proposes the best as candidates; the
+caller measures those exactly. How many lists and candidates that takes depends on the embeddings, so both numbers
+are chosen when the index is made, by its recall on reference photos that are searched for among the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from obelisk.gallery.search import FloatRows, Integers
+
+Progress = Callable[[str, int, int], None]
+"""Is told what is being done, how much of it is done, and of how much."""
+ReadRows = Callable[[Integers], tuple[Integers, FloatRows]]
+"""Returns those of the rows that still exist, ascending, and their embeddings (M, D)."""
+
+ROWS_PER_CENTROID = 48  # in the sample that the centroids are learnt from
+ITERATIONS = 8
+CODES = 16  # centroids of a sub-vector: 4 bits
+SUBVECTOR = 4  # values of an embedding to a code, more where that makes more than MOST_CODES
+MOST_CODES = 256
+ROWS_AT_ONCE = 1 << 14
+SEED = 0
+LONGEST_TAIL = 1 << 13  # rows that are searched beside an index: it takes them in when they are more
+
+TRIALS = 256  # reference photos that the recall is measured with
+NEAREST = 10  # at so many neighbours
+PROBES_RECALL = 0.998  # share of the true neighbours that the probed lists hold
+RECALL = 0.995  # share of them among the candidates
+DEPTHS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # candidates, in multiples of NEAREST
+
+
+def tell_nobody(what: str, done: int, total: int) -> None:
+    """Watch nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowIndex:
+    """The index of N rows as plain arrays; P ≥ D is a multiple of M.
+
+    ==============  ============  ====================================================================
+    ``dimensions``                D
+    ``probes``                    lists that a search for 10 neighbours scans
+    ``depth``                     candidates that it proposes for each of them
+    ``measured``                  rows of the index when these two were chosen
+    ``centroids``   (L, P)        float32, of length 1; the values from D on are 0
+    ``codebooks``   (M, 16, P/M)  float32
+    ``sizes``       (L,)          int64, rows in each list
+    ``rows``        (N,)          int64, row numbers, list by list, ascending in each
+    ``codes``       (N, M/2)      uint8, two codes a byte, in the order of ``rows``
+    ``witnesses``   (W,)          int64, row numbers that tell to which gallery the index belongs, by
+    ``testimony``   (W, D)        float16, their embeddings as they are stored there
+    ==============  ============  ====================================================================
+    """
+
+    dimensions: int
+    probes: int
+    depth: int
+    measured: int
+    centroids: FloatRows
+    codebooks: FloatRows
+    sizes: Integers
+    rows: Integers
+    codes: NDArray[np.uint8]
+    witnesses: Integers
+    testimony: NDArray[np.float16]
+
+
+class CandidateSearch:
+    """The index, ready to be searched. Several threads may use it at once."""
+
+    def __init__(self, index: RowIndex) -> None:
+        lists, width = index.centroids.shape
+        self._coarse = faiss.IndexFlatIP(width)
+        self._coarse.add(index.centroids)
+        plain: Any = faiss.IndexIVFPQ(self._coarse, width, lists, len(index.codebooks), 4, faiss.METRIC_INNER_PRODUCT)
+        faiss.copy_array_to_vector(index.codebooks.ravel(), plain.pq.centroids)
+        plain.is_trained = True
+        ends = np.cumsum(index.sizes)
+        for number in np.flatnonzero(index.sizes).tolist():
+            part = slice(ends[number] - index.sizes[number], ends[number])
+            rows, codes = np.ascontiguousarray(index.rows[part]), np.ascontiguousarray(index.codes[part])
+            plain.invlists.add_entries(number, len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(codes))
+        plain.ntotal = len(index.rows)
+        self._lists = faiss.IndexIVFPQFastScan(plain)
+        self.last = int(index.rows.max())
+        self._width = width
+        self._probes, self._depth = index.probes, index.depth
+
+    def __len__(self) -> int:
+        return int(self._lists.ntotal)
+
+    def serves(self, ids: Integers) -> bool:
+        """Say whether the index still pays for the photos ``ids`` (N,): few are beside it, and few in it are gone."""
+        beside = len(ids) - int(np.searchsorted(ids, self.last, side="right"))
+        return beside <= LONGEST_TAIL and 2 * (len(ids) - beside) >= len(self)
+
+    def candidates(self, queries: FloatRows, k: int, *, widening: int = 1) -> Integers:
+        """Return the numbers of the rows (Q, C) that may be among the k nearest of each query (Q, D).
+
+        Best first; -1 where the scanned lists hold fewer than C. ``widening`` is how many times more to look at
+        than usual; enough of it proposes every row.
+        """
+        count = min(len(self), widening * (NEAREST * self._depth + 2 * max(0, k - NEAREST)))
+        enough = -(-4 * count * self._lists.nlist // max(1, len(self)))
+        probes = min(self._lists.nlist, max(widening * self._probes, enough))
+        settings = faiss.SearchParametersIVF()
+        settings.nprobe = probes
+        _, rows = self._lists.search(padded(queries, self._width), count, params=settings)
+        return np.asarray(rows, dtype=np.int64)
+
+
+def make_index(ids: Integers, dimensions: int, read: ReadRows, watch: Progress) -> RowIndex:
+    """Learn the centroids and codebooks from a sample of the rows ``ids`` (N,), code all rows, measure the recall."""
+    generator = np.random.default_rng(SEED)
+    lists = 1 << max(0, round(np.log2(len(ids)) / 2))
+    sample = generator.choice(ids, min(len(ids), ROWS_PER_CENTROID * lists), replace=False)
+    _, rows = read(np.sort(sample))
+    untuned = learn_codes(padded(rows, coded_width(dimensions)), lists, dimensions, watch)
+    trials = Trials(*read(np.sort(generator.choice(ids, min(len(ids), TRIALS), replace=False))))
+    return tune(add_rows(untuned, ids, read, watch, trials), trials)
+
+
+def coded_width(dimensions: int) -> int:
+    """Return P, the least width from D on that divides into an even number of equal sub-vectors."""
+    each = max(SUBVECTOR, -(-dimensions // MOST_CODES))
+    return -(-dimensions // (2 * each)) * 2 * each
+
+
+def padded(rows: FloatRows, width: int) -> FloatRows:
+    """Return the rows with zeros after their D values, up to the width."""
+    missing = width - rows.shape[1]
+    return np.pad(rows, ((0, 0), (0, missing))) if missing else np.ascontiguousarray(rows)
+
+
+def learn_codes(rows: FloatRows, lists: int, dimensions: int, watch: Progress) -> RowIndex:
+    """Learn the centroids of L lists and the codebooks of what they leave; the index holds no row yet."""
+    width = rows.shape[1]
+    M = width // max(SUBVECTOR, -(-dimensions // MOST_CODES))
+    step = "learning a search index"
+    watch(step, 0, 2)
+    clusters = faiss.Kmeans(width, lists, niter=ITERATIONS, spherical=True, seed=SEED + 1, min_points_per_centroid=1)
+    clusters.train(rows)
+    watch(step, 1, 2)
+    coarse = faiss.IndexFlatIP(width)
+    centroids = np.array(clusters.centroids, dtype=np.float32)
+    coarse.add(centroids)
+    plain = faiss.IndexIVFPQ(coarse, width, lists, M, 4, faiss.METRIC_INNER_PRODUCT)
+    plain.train(rows)
+    watch(step, 2, 2)
+    return RowIndex(
+        dimensions=dimensions,
+        probes=1,
+        depth=1,
+        measured=0,
+        centroids=centroids,
+        codebooks=faiss.vector_to_array(plain.pq.centroids).reshape(M, CODES, width // M),
+        sizes=np.zeros(lists, dtype=np.int64),
+        rows=np.empty(0, dtype=np.int64),
+        codes=np.empty((0, M // 2), dtype=np.uint8),
+        witnesses=np.empty(0, dtype=np.int64),
+        testimony=np.empty((0, dimensions), dtype=np.float16),
+    )
+
+
+class Trials:
+    """Reference photos that are searched for among the others, and their nearest rows, as far as these were seen."""
+
+    def __init__(self, rows: Integers, queries: FloatRows) -> None:
+        self.rows, self.queries = rows, queries
+        self.nearest = np.empty((len(rows), 0), dtype=np.int64)
+        self._similarities = np.empty((len(rows), 0), dtype=np.float32)
+
+    def see(self, rows: Integers, embeddings: FloatRows) -> None:
+        """Let more rows compete for the places of the nearest."""
+        count = min(len(rows), NEAREST + 1)
+        similarities, found = faiss.knn(self.queries, embeddings, count, metric=faiss.METRIC_INNER_PRODUCT)
+        others = rows[found] != self.rows[:, None]
+        self.nearest = np.hstack([self.nearest, rows[found]])
+        self._similarities = np.hstack([self._similarities, np.where(others, similarities, -np.inf)])
+        best = np.argsort(-self._similarities, axis=1, kind="stable")[:, :NEAREST]
+        self.nearest = np.take_along_axis(self.nearest, best, axis=1)
+        self._similarities = np.take_along_axis(self._similarities, best, axis=1)
+
+
+def add_rows(index: RowIndex, ids: Integers, read: ReadRows, watch: Progress, trials: Trials | None = None) -> RowIndex:
+    """Return the index with the rows ``ids`` added, which it does not hold yet; the trials see them, too."""
+    rows, codes = [index.rows], [index.codes]
+    lists = [np.repeat(np.arange(len(index.sizes)), index.sizes)]
+    for start in range(0, len(ids), ROWS_AT_ONCE):
+        watch("indexing embeddings", start, len(ids))
+        found, embeddings = read(ids[start : start + ROWS_AT_ONCE])
+        if not len(found):
+            continue
+        nearest, coded = code(index, padded(embeddings, index.centroids.shape[1]))
+        rows.append(found)
+        lists.append(nearest)
+        codes.append(coded)
+        if trials:
+            trials.see(found, embeddings)
+    watch("indexing embeddings", len(ids), len(ids))
+    return in_lists(index, np.concatenate(lists), np.concatenate(rows), np.concatenate(codes))
+
+
+def keep_rows(index: RowIndex, ids: Integers) -> RowIndex:
+    """Return the index without the rows that are not among ``ids``."""
+    kept = np.isin(index.rows, ids)
+    lists = np.repeat(np.arange(len(index.sizes)), index.sizes)
+    return in_lists(index, lists[kept], index.rows[kept], index.codes[kept])
+
+
+def in_lists(index: RowIndex, lists: Integers, rows: Integers, codes: NDArray[np.uint8]) -> RowIndex:
+    """Return the index with these rows instead of its own, in the order of their lists."""
+    order = np.lexsort((rows, lists))
+    sizes = np.bincount(lists, minlength=len(index.sizes)).astype(np.int64)
+    return replace(index, sizes=sizes, rows=rows[order], codes=codes[order])
+
+
+def code(index: RowIndex, rows: FloatRows) -> tuple[Integers, NDArray[np.uint8]]:
+    """Return the nearest list (N,) of each row (N, P), and the codes (N, M/2) of what the centroid leaves."""
+    quantiser = faiss.ProductQuantizer(rows.shape[1], len(index.codebooks), 4)
+    faiss.copy_array_to_vector(index.codebooks.ravel(), quantiser.centroids)
+    _, nearest = faiss.knn(rows, index.centroids, 1, metric=faiss.METRIC_INNER_PRODUCT)
+    nearest = np.asarray(nearest[:, 0], dtype=np.int64)
+    return nearest, quantiser.compute_codes(rows - index.centroids[nearest])
+
+
+def tune(index: RowIndex, trials: Trials) -> RowIndex:
+    """Choose how many lists to scan, and how many candidates to propose, by the recall of the trials' neighbours."""
+    queries = padded(trials.queries, index.centroids.shape[1])
+    by_similarity = np.argsort(-(queries @ index.centroids.T), axis=1)
+    order = np.argsort(by_similarity, axis=1)  # of each list, for each trial
+    by_row = np.argsort(index.rows)
+    lists = np.repeat(np.arange(len(index.sizes)), index.sizes)[by_row]
+    holding = lists[np.searchsorted(index.rows[by_row], trials.nearest)]
+    needed = 1 + np.take_along_axis(order, holding, axis=1)
+    probes = min(len(index.sizes), int(np.quantile(needed, PROBES_RECALL, method="higher")))
+
+    search = CandidateSearch(replace(index, probes=probes, depth=DEPTHS[-1]))
+    proposed = search.candidates(trials.queries, NEAREST + 1)
+    for depth in DEPTHS:
+        found = (trials.nearest[:, :, None] == proposed[:, None, : depth * NEAREST]).any(axis=2)
+        if found.mean() >= RECALL:
+            break
+    return replace(index, probes=probes, depth=depth, measured=len(index.rows))

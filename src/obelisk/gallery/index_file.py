@@ -1,0 +1,151 @@
+"""``index/search.index``: a :class:`RowIndex` on disk. The layout is described in docs/gallery-format.md.
+
+The file is a cache: what cannot be trusted is made again. It holds plain arrays, whose sizes follow from its
+header, and a digest of everything before it. Nothing in it is executed, and nothing of it is answered: it can
+only choose which rows are measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from obelisk.gallery import store
+from obelisk.gallery.index import CODES, DEPTHS, RowIndex
+
+INDEX = Path("index", "search.index")
+MAGIC = b"obelisk search index 1\n"
+DIGEST = 32  # bytes of BLAKE2b at the end of the file
+LONGEST_HEADER = 1000  # bytes
+LARGEST_NUMBER = 1 << 40
+PARTIAL = ".partial"
+NUMBERS = ("dimensions", "width", "lists", "subvectors", "rows", "witnesses", "probes", "depth", "measured")
+
+
+def layout_of(header: Mapping[str, int]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return type and shape of each array of an index, in the order of the file."""
+    L, P, M, N, W, D = (header[name] for name in ("lists", "width", "subvectors", "rows", "witnesses", "dimensions"))
+    return {
+        "centroids": ("<f4", (L, P)),
+        "codebooks": ("<f4", (M, CODES, P // M)),
+        "sizes": ("<i8", (L,)),
+        "rows": ("<i8", (N,)),
+        "codes": ("|u1", (N, M // 2)),
+        "witnesses": ("<i8", (W,)),
+        "testimony": ("<f2", (W, D)),
+    }
+
+
+def header_of(index: RowIndex) -> dict[str, int]:
+    """Return the numbers that the sizes of the arrays follow from, and those of the search."""
+    lists, width = index.centroids.shape
+    counts = (index.dimensions, width, lists, len(index.codebooks), len(index.rows), len(index.witnesses))
+    return dict(zip(NUMBERS, (*counts, index.probes, index.depth, index.measured), strict=True))
+
+
+def write_index(path: Path, index: RowIndex) -> None:
+    """Write an index in place of the one that is there: the file appears whole or not at all.
+
+    Whoever writes is alone there: what earlier builders left unfinished is removed.
+    """
+    for left in path.parent.glob(f"*{PARTIAL}"):
+        left.unlink()
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=PARTIAL)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            header = header_of(index)
+            start = MAGIC + json.dumps(header).encode() + b"\n"
+            file.write(start)
+            digest = blake2b(start, digest_size=DIGEST)
+            for part in arrays_of(index, header):
+                digest.update(part)
+                file.write(part)
+            file.write(digest.digest())
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
+    store.sync(path.parent)
+
+
+def arrays_of(index: RowIndex, header: Mapping[str, int]) -> list[memoryview]:
+    """Return the arrays of an index as the file holds them."""
+    return [np.ascontiguousarray(getattr(index, name), dtype).data for name, (dtype, _) in layout_of(header).items()]
+
+
+def read_index(path: Path, *, dimensions: int, most_rows: int) -> RowIndex | None:
+    """Return the index in a file of embeddings (N, D) with N ≤ ``most_rows``; None if there is none to be trusted."""
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            start = file.read(len(MAGIC)) + file.readline(LONGEST_HEADER)
+            header = parse_header(start)
+            if not header or header["dimensions"] != dimensions or header["rows"] > most_rows:
+                return None
+            if len(start) + body_size(header) + DIGEST != os.fstat(file.fileno()).st_size:
+                return None
+            rest = memoryview(file.read())
+    except OSError:
+        return None
+    body, digest = rest[:-DIGEST], rest[-DIGEST:]
+    found = blake2b(start, digest_size=DIGEST)
+    found.update(body)
+    if found.digest() != digest:
+        return None
+    numbers = {name: header[name] for name in ("dimensions", "probes", "depth", "measured")}
+    index = RowIndex(**numbers | split(body, header))
+    return index if is_sound(index) else None
+
+
+def parse_header(start: bytes) -> dict[str, int] | None:
+    """Return the numbers at the start of a file, None if it does not begin as an index does."""
+    if not start.startswith(MAGIC):
+        return None
+    try:
+        header = json.loads(start[len(MAGIC) :])
+    except ValueError:
+        return None
+    if not isinstance(header, dict) or set(header) != set(NUMBERS):
+        return None
+    if not all(type(number) is int and 0 <= number <= LARGEST_NUMBER for number in header.values()):
+        return None
+    width, codes = header["width"], header["subvectors"]
+    fits = codes > 0 and codes % 2 == 0 and width % codes == 0 and width >= header["dimensions"]
+    usable = 1 <= header["probes"] <= header["lists"] and 1 <= header["depth"] <= DEPTHS[-1]
+    return header if fits and usable else None
+
+
+def body_size(header: Mapping[str, int]) -> int:
+    """Return how many bytes the arrays have."""
+    return sum(math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in layout_of(header).values())
+
+
+def split(body: memoryview, header: Mapping[str, int]) -> dict[str, Any]:
+    """Cut the bytes of a file into its arrays."""
+    arrays: dict[str, Any] = {}
+    start = 0
+    for name, (dtype, shape) in layout_of(header).items():
+        array = np.frombuffer(body, dtype, math.prod(shape), start).reshape(shape)
+        arrays[name] = np.require(array, requirements="A")
+        start += array.nbytes
+    return arrays
+
+
+def is_sound(index: RowIndex) -> bool:
+    """Say whether the arrays are such that a search by them ends, and names no row twice."""
+    finite = np.isfinite(index.centroids).all() and np.isfinite(index.codebooks).all()
+    whole = (index.sizes >= 0).all() and index.sizes.sum() == len(index.rows)
+    return bool(finite and whole and (np.diff(np.sort(index.rows)) > 0).all() and (index.rows > 0).all())

@@ -1,0 +1,242 @@
+"""Search over a gallery that is too large to look at every row of for each query.
+
+An index proposes candidates, and the embeddings in the gallery's database decide: a similarity is always that of
+the stored embedding, and a row that is not in the gallery is no answer, whatever the index holds. Rows that were
+added since the index was made are in memory and searched exactly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obelisk.embedding.descriptors import cache_folder
+from obelisk.errors import GalleryError, UsageError
+from obelisk.gallery import store
+from obelisk.gallery.index import (
+    LONGEST_TAIL,
+    CandidateSearch,
+    Progress,
+    RowIndex,
+    add_rows,
+    keep_rows,
+    make_index,
+)
+from obelisk.gallery.index_file import INDEX, read_index, write_index
+from obelisk.gallery.search import (
+    GATHERED_VALUES,
+    FloatRows,
+    Integers,
+    check_fits,
+    dot_products,
+    nearest_rows,
+    unit_rows,
+)
+
+EXACT_UP_TO = 200_000  # photos that are searched without an index: 400 MB of embeddings with 512 values
+GROWTH = 1.5  # times the photos that an index was measured with: then it is made anew
+WITNESSES = 256  # rows that tell to which gallery an index belongs
+LOCK = "lock"
+LONGEST_WAIT = 3600.0  # s, for another process that makes the same index
+
+
+class IndexedSearch:
+    """The search engine of a large gallery at one moment.
+
+    ``ids`` (N,) are the row numbers of the gallery, ascending; ``tail`` (T, D) the embeddings of the last T,
+    which the index does not hold.
+    """
+
+    def __init__(self, folder: Path, index: CandidateSearch, ids: Integers, tail: FloatRows) -> None:
+        self.index = index
+        self.tail = tail
+        self._folder = folder
+        self._ids = ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def dimensions(self) -> int:
+        """D, the number of values in a row."""
+        return int(self.tail.shape[1])
+
+    def rows(self, places: Integers) -> FloatRows:
+        """Return the rows in these places.
+
+        Raises :class:`GalleryError` if one of them was removed since the moment of this search.
+        """
+        asked = self._ids[places]
+        with store.reading(self._folder) as connection:
+            found, rows = pick_units(connection, np.unique(asked), self.dimensions, self._folder)
+        if not is_among(found, asked).all():
+            what = "a reference photo was removed while it was used"
+            raise GalleryError(what, where=self._folder, fix="do the same again")
+        return rows[np.searchsorted(found, asked)]
+
+    def nearest(self, queries: FloatRows, k: int) -> tuple[Integers, FloatRows]:
+        """Find the k rows most similar to each query, with a recall of about 0.995 (see :mod:`obelisk.gallery.index`).
+
+        The similarities are exact. Raises :class:`GalleryError` when k is larger than N.
+        """
+        check_fits(k, len(self))
+        places = np.full((len(queries), k), -1, dtype=np.int64)
+        similarities = np.full((len(queries), k), -1, dtype=np.float32)
+        unsettled, widening = np.arange(len(queries)), 1
+        while unsettled.size:
+            proposed = self.index.candidates(queries[unsettled], k, widening=widening)
+            step = max(1, GATHERED_VALUES // (proposed.shape[1] * self.dimensions))
+            for start in range(0, len(unsettled), step):
+                part = unsettled[start : start + step]
+                places[part], similarities[part] = self._measure(queries[part], proposed[start : start + step], k)
+            unsettled = unsettled[places[unsettled, -1] < 0]
+            if unsettled.size and proposed.shape[1] == len(self.index):
+                what = f"fewer than {k} reference photos are left of {len(self)}"
+                raise GalleryError(what, where=self._folder, fix="do the same again")
+            widening *= 4
+        return places, similarities
+
+    def _measure(self, queries: FloatRows, proposed: Integers, k: int) -> tuple[Integers, FloatRows]:
+        """Return places (Q, k) and similarities of the best of the proposed rows (Q, C) and the tail; -1: too few."""
+        wanted = np.unique(proposed)
+        with store.reading(self._folder) as connection:
+            found, rows = pick_units(connection, wanted[is_among(self._ids, wanted)], self.dimensions, self._folder)
+        there = is_among(found, proposed)
+        places = np.where(there, np.searchsorted(self._ids, proposed), -1)
+        similarities = np.full(proposed.shape, -np.inf, dtype=np.float32)
+        if len(found):
+            position = np.where(there, np.searchsorted(found, proposed), 0)
+            similarities = np.where(there, dot_products(queries, rows, position), similarities)
+        if len(self.tail):
+            beside, near = nearest_rows(queries, self.tail, min(k, len(self.tail)))
+            places = np.hstack([places, beside + len(self) - len(self.tail)])
+            similarities = np.hstack([similarities, near])
+        best = np.lexsort((places, -similarities))[:, :k]
+        return np.take_along_axis(places, best, axis=1), np.take_along_axis(similarities, best, axis=1)
+
+
+def is_among(rows: Integers, asked: Integers) -> NDArray[np.bool_]:
+    """Say of each row asked for whether it is among the ascending rows."""
+    if not len(rows):
+        return np.zeros(asked.shape, dtype=bool)
+    return np.asarray(rows[np.minimum(np.searchsorted(rows, asked), len(rows) - 1)] == asked)
+
+
+def pick_units(
+    connection: sqlite3.Connection, rows: Integers, dimensions: int, folder: Path
+) -> tuple[Integers, FloatRows]:
+    """Return those of the rows that are in the gallery, ascending, and their embeddings as float32 of length 1."""
+    found, stored = store.pick_embeddings(connection, rows.tolist(), dimensions, folder)
+    return found, unit_embeddings(stored, folder)
+
+
+def unit_embeddings(stored: NDArray[np.float16], folder: Path) -> FloatRows:
+    """Return stored embeddings as float32 rows of length 1; raise :class:`GalleryError` for one without a direction."""
+    try:
+        return unit_rows(stored, dimensions=stored.shape[1])
+    except UsageError as error:
+        fix = f"see `obelisk gallery check {folder}`"
+        raise GalleryError(f"the gallery is damaged: {error.what}", where=folder, fix=fix) from error
+
+
+def open_index(folder: Path, ids: Integers, dimensions: int, watch: Progress) -> CandidateSearch:
+    """Return an index of a gallery's photos ``ids`` (N,): the one on the disk, brought up to them, or a new one.
+
+    It is kept in the gallery's folder; in the user's cache folder where nothing may be written there; and in memory
+    alone where neither works.
+    """
+    path = index_path(folder)
+    index = read_own_index(path, folder, ids, dimensions)
+    if not (index and is_current(index, ids)):
+        with alone_in(path.parent):
+            index = read_own_index(path, folder, ids, dimensions)  # somebody may have made it meanwhile
+            if not (index and is_current(index, ids)):
+                index = renew(index, folder, ids, dimensions, watch)
+                with contextlib.suppress(OSError):
+                    write_index(path, index)
+    return CandidateSearch(index)
+
+
+def describe_index(folder: Path, connection: sqlite3.Connection) -> str | None:
+    """Say in a sentence what is wrong with the search index of a gallery; None if nothing is, or if it needs none.
+
+    The next search mends it; it is no fault of the gallery.
+    """
+    ids = np.fromiter((row for (row,) in connection.execute("SELECT row FROM photos ORDER BY row")), dtype=np.int64)
+    path = index_path(folder)
+    if len(ids) <= EXACT_UP_TO:
+        return None
+    if not path.exists():
+        return f"the search index is missing: the next search makes it · {path}"
+    dimensions = store.about_of(connection, folder).dimensions
+    index = read_own_index(path, folder, ids, dimensions)
+    if index is None:
+        return f"the search index is damaged, or of another gallery: the next search makes it anew · {path}"
+    if not is_current(index, ids):
+        return f"the search index is out of date: the next search brings it up to date · {path}"
+    return None
+
+
+def index_path(folder: Path) -> Path:
+    """Return where the index of a gallery is kept."""
+    if store.may_write(folder):
+        return folder / INDEX
+    name = blake2b(str(folder.resolve()).encode(), digest_size=16).hexdigest()
+    return cache_folder() / "galleries" / name / INDEX
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process makes an index in this folder; where no lock can be had, wait for nobody."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError, sqlite3.Error):
+            folder.mkdir(parents=True, exist_ok=True)
+            # SQLite's locks work on every system, and end with their process.
+            lock = sqlite3.connect(folder / LOCK, timeout=LONGEST_WAIT, isolation_level=None)
+            held.enter_context(closing(lock)).execute("BEGIN EXCLUSIVE")
+        yield
+
+
+def read_own_index(path: Path, folder: Path, ids: Integers, dimensions: int) -> RowIndex | None:
+    """Return the index in a file, if there is one, if it is whole, and if it was made of this gallery."""
+    index = read_index(path, dimensions=dimensions, most_rows=2 * len(ids))
+    if index is None:
+        return None
+    with store.reading(folder) as connection:
+        found, stored = store.pick_embeddings(connection, index.witnesses.tolist(), dimensions, folder)
+    given = index.testimony[np.searchsorted(index.witnesses, found)]
+    return index if len(found) and np.array_equal(given.view(np.uint16), stored.view(np.uint16)) else None
+
+
+def is_current(index: RowIndex, ids: Integers) -> bool:
+    """Say whether an index holds all of the photos but for a few that were added last."""
+    rows = np.sort(index.rows)
+    old = ids[: np.searchsorted(ids, rows[-1], side="right")]
+    return len(ids) - len(old) <= LONGEST_TAIL and bool(is_among(rows, old).all())
+
+
+def renew(index: RowIndex | None, folder: Path, ids: Integers, dimensions: int, watch: Progress) -> RowIndex:
+    """Take the photos that an index lacks into it; make it anew if there is none, or one of far fewer photos."""
+
+    def read(rows: Integers) -> tuple[Integers, FloatRows]:
+        with store.reading(folder) as connection:
+            return pick_units(connection, rows, dimensions, folder)
+
+    if index is None or len(ids) > GROWTH * index.measured:
+        index = make_index(ids, dimensions, read, watch)
+    else:
+        index = keep_rows(index, ids)
+        index = add_rows(index, ids[~is_among(np.sort(index.rows), ids)], read, watch)
+    rows = np.sort(index.rows)
+    spread = np.unique(np.linspace(0, len(rows) - 1, WITNESSES).astype(np.int64))  # the last row among them
+    with store.reading(folder) as connection:
+        witnesses, testimony = store.pick_embeddings(connection, rows[spread].tolist(), dimensions, folder)
+    return replace(index, witnesses=witnesses, testimony=testimony)

@@ -1,0 +1,120 @@
+"""From the tables of a gallery to :class:`References`: everything at first, then only what was changed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from obelisk.gallery import indexed, store
+from obelisk.gallery.index import Progress
+from obelisk.gallery.indexed import IndexedSearch, open_index, unit_embeddings
+from obelisk.gallery.landmarks import Landmark
+from obelisk.gallery.references import References
+from obelisk.gallery.search import ExactSearch, FloatRows, Integers, SearchEngine
+
+PAIRS = np.dtype([("row", np.int64), ("landmark_id", np.int64)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """What a gallery holds but for the embeddings; see :class:`References`."""
+
+    ids: Integers
+    landmark_ids: Integers
+    landmarks: dict[int, Landmark]
+    revision: int
+
+
+def read_references(folder: Path, dimensions: int, before: References | None, watch: Progress) -> References:
+    """Return what a gallery holds now; ``before`` is what it held when it was last read.
+
+    A gallery of more than :data:`indexed.EXACT_UP_TO` photos gets a search index if it has none: ``watch`` is told
+    how far that is.
+    """
+    index = before.engine.index if before and isinstance(before.engine, IndexedSearch) else None
+    fresh = False
+    while True:
+        with store.reading(folder) as connection:
+            if before and before.revision and before.revision == store.read_revision(connection):
+                return before
+            now = read_tables(connection, before)
+            if len(now.ids) <= indexed.EXACT_UP_TO:
+                rows = read_rows(connection, folder, now.ids, dimensions, before)
+                return references_of(folder, now, ExactSearch(rows))
+            if index and (fresh or index.serves(now.ids)):
+                tail = now.ids[now.ids > index.last]
+                rows = read_rows(connection, folder, tail, dimensions, before)
+                return references_of(folder, now, IndexedSearch(folder, index, now.ids, rows))
+        index, fresh = open_index(folder, now.ids, dimensions, watch), True
+
+
+def references_of(folder: Path, tables: Tables, engine: SearchEngine) -> References:
+    """Put the tables and the search over the embeddings together."""
+    return References(
+        folder=folder,
+        ids=tables.ids,
+        landmark_ids=tables.landmark_ids,
+        landmarks=tables.landmarks,
+        engine=engine,
+        revision=tables.revision,
+    )
+
+
+def read_tables(connection: sqlite3.Connection, before: References | None) -> Tables:
+    """Read the landmarks and photos: if nothing but additions was made since, only those."""
+    revision = store.read_revision(connection)
+    if not before or not before.revision or store.read_edited(connection) > before.revision:
+        ids, landmark_ids = read_photo_rows(connection, after=0)
+        landmarks = read_landmarks(connection, "TRUE", ())
+        return Tables(ids=ids, landmark_ids=landmark_ids, landmarks=landmarks, revision=revision)
+    ids, landmark_ids = read_photo_rows(connection, after=int(before.ids[-1]) if len(before) else 0)
+    landmarks = dict(before.landmarks)
+    for landmark_id in np.setdiff1d(landmark_ids, np.fromiter(landmarks, np.int64, len(landmarks))).tolist():
+        landmarks |= read_landmarks(connection, "id = ?", (landmark_id,))
+    return Tables(
+        ids=np.concatenate([before.ids, ids]),
+        landmark_ids=np.concatenate([before.landmark_ids, landmark_ids]),
+        landmarks=dict(sorted(landmarks.items())),
+        revision=revision,
+    )
+
+
+def read_photo_rows(connection: sqlite3.Connection, *, after: int) -> tuple[Integers, Integers]:
+    """Return the rows (N,) of the photos behind a row, ascending, and what they show (N,)."""
+    # Without an order, SQLite reads the index by landmark, which has both columns and is a fraction of the table.
+    select = "SELECT row, landmark_id FROM photos" + (f" WHERE row > {after}" if after else "")
+    found = np.fromiter(connection.execute(select), dtype=PAIRS)
+    order = np.argsort(found["row"])
+    return found["row"][order], found["landmark_id"][order]
+
+
+def read_landmarks(connection: sqlite3.Connection, condition: str, values: Sequence[int]) -> dict[int, Landmark]:
+    """Return the landmarks that meet a condition, by id."""
+    select = f"SELECT id, name, latitude, longitude FROM landmarks WHERE {condition} ORDER BY id"
+    rows = connection.execute(select, values)
+    return {row[0]: Landmark(id=row[0], name=row[1], latitude=row[2], longitude=row[3]) for row in rows}
+
+
+def read_rows(
+    connection: sqlite3.Connection, folder: Path, ids: Integers, dimensions: int, before: References | None
+) -> FloatRows:
+    """Return the embeddings (N, D) of the last N photos as float32 of length 1: what is in memory is not read again."""
+    known_ids, known = in_memory(before) if before else (ids[:0], np.empty((0, dimensions), dtype=np.float32))
+    if len(known_ids) and len(ids) and known_ids[0] > ids[0]:
+        known_ids, known = known_ids[:0], known[:0]
+    new = ids[np.searchsorted(ids, known_ids[-1], side="right") :] if len(known_ids) else ids
+    kept = known[np.isin(known_ids, ids)]
+    read = unit_embeddings(store.read_embeddings(connection, new, dimensions, folder), folder)
+    return np.concatenate([kept, read]) if len(kept) else read
+
+
+def in_memory(references: References) -> tuple[Integers, FloatRows]:
+    """Return the ids (M,) of those photos whose embeddings (M, D) are in memory."""
+    engine = references.engine
+    if isinstance(engine, IndexedSearch):
+        return references.ids[len(references) - len(engine.tail) :], engine.tail
+    return references.ids, engine.embeddings if isinstance(engine, ExactSearch) else engine.rows(references.ids[:0])
