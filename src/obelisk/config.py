@@ -156,6 +156,33 @@ class TrainingSection(Section):
     """share of the steps in which the learning rate rises"""
 
 
+class FinetuningSection(Section):
+    """How the backbone itself is trained, once the neck is: on photos, augmented on the fly as `views` says."""
+
+    epochs: int = Field(0, ge=0, le=1000)
+    """passes over the reference photos; 0 leaves the backbone frozen"""
+    frozen_groups: int = Field(0, ge=0)
+    """layer groups that stay as they are, from the stem on: 0 trains the whole network; an EfficientNet has 8 groups
+    (stem, seven stages), a ResNet 5 (stem, four stages)"""
+    batch_size: int = Field(64, ge=2)
+    """photos a step"""
+    learning_rate: float = Field(1e-4, gt=0.0)
+    """peak learning rate of the last layer group; neck and landmark weights go on with those of `training`"""
+    layer_decay: float = Field(0.7, gt=0.0, le=1.0)
+    """the learning rate of a layer group, as share of the next one's: early layers know what photos share"""
+    weight_decay: float = Field(1e-2, ge=0.0)
+    """decoupled weight decay of the backbone"""
+    largest_gradient: float = Field(5.0, gt=0.0)
+    """length to which longer gradients of the backbone are cut"""
+    distillation: float = Field(0.0, ge=0.0)
+    """weight of a second loss, 1 − cosine between the descriptor's parts and those of the frozen backbone: keeps the
+    eye for places that are not among the reference photos"""
+    frozen_share: Share = 0.0
+    """share of the frozen weights in the final ones: 0 takes the trained ones, between 0 and 1 interpolates"""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 is several times as fast where the processor computes in it, and many times as slow where not"""
+
+
 class ClassifierSection(Section):
     """How a query's embedding becomes ranked landmarks."""
 
@@ -183,6 +210,7 @@ class Recipe(Section):
     neck: NeckSection = NeckSection()
     loss: LossSection = LossSection()
     training: TrainingSection = TrainingSection()
+    finetuning: FinetuningSection = FinetuningSection()
     classifier: ClassifierSection = ClassifierSection()
 
     @model_validator(mode="after")
@@ -203,6 +231,12 @@ class Recipe(Section):
             raise ValueError("loss.kind = 'triplet' needs training.photos_per_landmark of 2 or more")
         if self.training.photos_per_landmark > self.training.batch_size:
             raise ValueError("training.batch_size is smaller than training.photos_per_landmark")
+        if self.finetuning.epochs and len(self.backbone.names) > 1:
+            raise ValueError("finetuning.epochs trains one backbone, but backbone.names has several: train a run each")
+        if self.finetuning.epochs and not trains:
+            raise ValueError("finetuning.epochs needs a loss: loss.kind cannot be 'none'")
+        if self.finetuning.epochs and self.classifier.kind == "softmax":
+            raise ValueError("finetuning.epochs gives embeddings, not probabilities: set classifier.kind = 'knn'")
         return self
 
     @property

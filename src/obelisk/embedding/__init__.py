@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from obelisk.embedding.bundle import Bundle, write_bundle
-from obelisk.embedding.descriptors import PLAIN, DescriptorCache, Descriptors, View, cache_folder, hash_or_error
+from obelisk.embedding.caches import cache_folder
+from obelisk.embedding.choice import Runtime
+from obelisk.embedding.descriptors import PLAIN, DescriptorCache, Descriptors, View, hash_or_error
 from obelisk.embedding.manifest import MANIFEST_FILE, MODEL_FILE, BundleManifest, Member, Precision
 from obelisk.embedding.networks import FEATURES, OnnxModel
 from obelisk.embedding.runtime import Embedded, Embedder
@@ -22,6 +24,7 @@ __all__ = [
     "Member",
     "OnnxModel",
     "Precision",
+    "Runtime",
     "View",
     "cache_folder",
     "hash_or_error",

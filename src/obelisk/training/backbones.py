@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from obelisk.config import BackboneSection, PhotosSection
-from obelisk.embedding import Bundle, cache_folder, write_bundle
+from obelisk.embedding import FEATURES, Bundle, cache_folder, write_bundle
 from obelisk.errors import ModelError, near_names
 from obelisk.training.export import to_onnx
 from obelisk.training.pooling import gap, gem
@@ -78,12 +78,16 @@ class PooledBackbone(nn.Module):
         # Earlier stages are taken from timm's feature_info; its last entry is the input of the final map.
         self.indices = list(range(len(network.feature_info)))[len(network.feature_info) - stages + 1 :]
 
+    def read_stages(self, photos: Tensor) -> list[Tensor]:
+        """Return the feature map of each stage, (N, D_stage, H_stage, W_stage)."""
+        if not self.indices:
+            return [self.network.forward_features(photos)]
+        last, earlier = self.network.forward_intermediates(photos, indices=self.indices)
+        return [*earlier, last]
+
     def pool_stages(self, photos: Tensor) -> list[Tensor]:
         """Return the pooled feature map of each stage, (N, D_stage)."""
-        if not self.indices:
-            return [self.pool(self.network.forward_features(photos))]
-        last, earlier = self.network.forward_intermediates(photos, indices=self.indices)
-        return [self.pool(maps) for maps in (*earlier, last)]
+        return [self.pool(maps) for maps in self.read_stages(photos)]
 
     def forward(self, photos: Tensor) -> Tensor:
         """Return the descriptors."""
@@ -104,6 +108,19 @@ class PooledBackbone(nn.Module):
                     fix="choose a convolutional backbone",
                 )
             return tuple(pooled.shape[1] for pooled in self.pool_stages(torch.zeros(1, 3, size, size)))
+
+
+class WithFeatures(nn.Module):
+    """A backbone that also gives the last feature map that it pools, for explanations: an export's two outputs."""
+
+    def __init__(self, backbone: PooledBackbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, photos: Tensor) -> tuple[Tensor, Tensor]:
+        """Return descriptors (N, D_in) and feature maps (N, C, H, W)."""
+        maps = self.backbone.read_stages(photos)
+        return torch.cat([self.backbone.pool(each) for each in maps], dim=1), maps[-1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +156,7 @@ def load_backbone(name: str, section: BackboneSection, photos: PhotosSection, se
     except ModelError:
         bundle = write_bundle(
             folder,
-            network=to_onnx(module, torch.zeros(2, 3, photos.size, photos.size), "photos", "embedding"),
+            network=export_backbone(module, photos.size),
             card=f"# {name}\n\nFrozen backbone with {section.pooling} pooling of {section.stages} stage(s).\n",
             name=name,
             size=photos.size,
@@ -163,6 +180,11 @@ def describe_weights(name: str, source: str, weights: str, config: dict[str, Any
     if source == "random":
         return "none", "random weights"
     return "unknown", f"local file {Path(weights).name}"
+
+
+def export_backbone(module: PooledBackbone, size: int) -> bytes:
+    """Serialise a backbone as an ONNX graph: ``photos`` → ``embedding`` (its descriptors) and ``features``."""
+    return to_onnx(WithFeatures(module), torch.zeros(2, 3, size, size), "photos", "embedding", FEATURES)
 
 
 class GeMPool(nn.Module):

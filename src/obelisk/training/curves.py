@@ -14,10 +14,12 @@ from obelisk.training.loop import Epoch
 class EpochLog:
     """The epochs of one training: in a list, and at once in a file, one JSON object a line."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keep: bool = False) -> None:
+        """Begin a log; with ``keep``, go on with the one that is there."""
         self.epochs: list[Epoch] = []
         self._path = path
-        path.write_text("")
+        if not keep:
+            path.write_text("")
 
     def __call__(self, epoch: Epoch) -> None:
         """Note an epoch that has just ended."""

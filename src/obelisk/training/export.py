@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from obelisk.embedding import OnnxModel
+from obelisk.embedding import FEATURES, OnnxModel
 from obelisk.errors import ModelError
 from obelisk.training.threads import one_thread
 
 SMALLEST_COSINE = 0.9999
 
 
-def to_onnx(module: nn.Module, example: Tensor, input_name: str, output_name: str) -> bytes:
-    """Serialise a module as an ONNX graph whose first axis is free; equal weights give equal bytes.
+def to_onnx(module: nn.Module, example: Tensor, input_name: str, *output_names: str) -> bytes:
+    """Serialise a module of one input as an ONNX graph whose first axis is free; equal weights give equal bytes.
 
     ``example`` has two rows, so that the exporter does not take the number of rows for a constant.
     """
@@ -36,7 +36,7 @@ def to_onnx(module: nn.Module, example: Tensor, input_name: str, output_name: st
             dynamo=True,
             dynamic_shapes=({0: rows},),
             input_names=[input_name],
-            output_names=[output_name],
+            output_names=list(output_names),
             verbose=False,
         )
     if program is None:
@@ -62,7 +62,8 @@ def join_graphs(backbones: Sequence[bytes], neck: bytes) -> bytes:
     """Join serialised graphs into one: photos → each backbone → descriptors, side by side → neck → embedding.
 
     The backbones' graphs read ``photos`` and write ``embedding``; the neck's reads ``descriptors`` and writes
-    ``embedding``. Joining takes no time, where exporting the whole network anew would take as long as training it.
+    ``embedding``. The first backbone's ``features``, where it gives them, stay a second output. Joining takes no
+    time, where exporting the whole network anew would take as long as training it.
     """
     import onnx
 
@@ -72,15 +73,17 @@ def join_graphs(backbones: Sequence[bytes], neck: bytes) -> bytes:
         for place, model in enumerate(models)
     ]
     described = [net.graph.output[0].name for net in nets]
+    features = [output for output in models[0].graph.output if output.name == FEATURES]
     graph = onnx.helper.make_graph(
         nodes=[
             *(node for net in nets for node in net.graph.node),
             onnx.helper.make_node("Concat", described, [last.graph.input[0].name], axis=1),
             *last.graph.node,
+            *(onnx.helper.make_node("Identity", [f"part0_{FEATURES}"], [FEATURES]) for _ in features),
         ],
         name="photos_to_embedding",
         inputs=[nets[0].graph.input[0]],
-        outputs=[last.graph.output[0]],
+        outputs=[last.graph.output[0], *features],
         initializer=[tensor for model in (*nets, last) for tensor in model.graph.initializer],
     )
     joined = onnx.helper.make_model(graph, opset_imports=last.opset_import, ir_version=last.ir_version)

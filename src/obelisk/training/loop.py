@@ -1,4 +1,4 @@
-"""The training loop: descriptors and landmarks in, a trained neck out.
+"""Training necks: cached descriptors and landmarks in, a trained neck out.
 
 Every epoch sees each photo once, in one of its cached views drawn at random. After it, the validation photos
 are named by their nearest training photo (or by the softmax layer, where the recipe classifies by it); the
@@ -47,7 +47,7 @@ class Epoch:
     train_loss: float
     val_loss: float | None
     val_top1: float | None
-    embedding_std: float
+    embedding_std: float | None
     learning_rate: float
 
 
@@ -124,17 +124,13 @@ def run_epoch(
     chance: torch.Generator,
 ) -> float:
     """Take one pass over the photos; return the mean loss."""
-    batches = list(draw_batches(recipe, photos, chance))
+    batches = list(draw_batches(recipe, photos.landmarks, recipe.training.batch_size, chance))
     total = 0.0
     for step, batch in enumerate(batches):
-        set_learning_rate(optimiser, recipe, (epoch + step / len(batches)) / recipe.training.epochs)
+        set_learning_rate(optimiser, recipe.training.warm_up, (epoch + step / len(batches)) / recipe.training.epochs)
         views = torch.randint(len(photos.views), (len(batch),), generator=chance)
         value = loss(neck(photos.views[views, batch].float()), photos.landmarks[batch])
-        if not torch.isfinite(value):
-            raise ObeliskError(
-                f"the loss became {value.item()} in epoch {epoch + 1}, step {step + 1}",
-                fix="lower training.learning_rate and training.classifier_learning_rate",
-            )
+        refuse_diverged(value, epoch, step, fix="lower training.learning_rate and training.classifier_learning_rate")
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
@@ -142,12 +138,17 @@ def run_epoch(
     return total / len(batches)
 
 
-def draw_batches(recipe: Recipe, photos: TrainingPhotos, chance: torch.Generator) -> Iterator[Tensor]:
-    """Yield the batches of one epoch as the recipe samples them."""
-    training = recipe.training
-    if training.photos_per_landmark:
-        return landmark_batches(photos.landmarks, training.batch_size, training.photos_per_landmark, chance)
-    return natural_batches(len(photos), training.batch_size, chance)
+def draw_batches(recipe: Recipe, landmarks: Tensor, size: int, chance: torch.Generator) -> Iterator[Tensor]:
+    """Yield the batches of one epoch over photos with these landmarks (N,), as the recipe samples them."""
+    if recipe.training.photos_per_landmark:
+        return landmark_batches(landmarks, size, recipe.training.photos_per_landmark, chance)
+    return natural_batches(len(landmarks), size, chance)
+
+
+def refuse_diverged(value: Tensor, epoch: int, step: int, *, fix: str) -> None:
+    """Raise ObeliskError when a loss is not a number any more."""
+    if not torch.isfinite(value):
+        raise ObeliskError(f"the loss became {value.item()} in epoch {epoch + 1}, step {step + 1}", fix=fix)
 
 
 def build_optimiser(recipe: Recipe, neck: Neck, loss: nn.Module) -> torch.optim.Optimizer:
@@ -160,9 +161,8 @@ def build_optimiser(recipe: Recipe, neck: Neck, loss: nn.Module) -> torch.optim.
     return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=training.weight_decay)
 
 
-def set_learning_rate(optimiser: torch.optim.Optimizer, recipe: Recipe, progress: float) -> None:
-    """Set every rate for a share of the training done: a linear rise, then half a cosine down to zero."""
-    warm_up = recipe.training.warm_up
+def set_learning_rate(optimiser: torch.optim.Optimizer, warm_up: float, progress: float) -> None:
+    """Set every rate for a share of the training done: a linear rise during ``warm_up``, half a cosine down to zero."""
     first_step = 0.01
     rise = min(1.0, progress / warm_up + first_step) if warm_up else 1.0
     for group in optimiser.param_groups:
@@ -201,7 +201,8 @@ def validate(
         return None, None
     features = neck(validation.plain())
     # Drawn as the training batches are, and the same ones after every epoch, so that the two curves can be compared.
-    batches = draw_batches(recipe, validation, torch.Generator().manual_seed(recipe.seed))
+    chance = torch.Generator().manual_seed(recipe.seed)
+    batches = draw_batches(recipe, validation.landmarks, recipe.training.batch_size, chance)
     losses = [loss(features[batch], validation.landmarks[batch]).item() for batch in batches]
     value = sum(losses) / len(losses)
     if recipe.classifier.kind == "softmax" and isinstance(loss, Softmax):

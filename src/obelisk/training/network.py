@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from obelisk.config import NeckSection
 from obelisk.errors import RecipeError
+from obelisk.training.backbones import PooledBackbone
 from obelisk.training.pooling import l2n
 from obelisk.training.whitening import pca_whitening
 
@@ -152,6 +153,17 @@ class PhotoEmbedder(nn.Module):
         self.backbones = nn.ModuleList(backbones)
         self.necks = necks
 
+    @property
+    def only_backbone(self) -> PooledBackbone:
+        """The backbone of a network that has just one; raises ValueError for more."""
+        (backbone,) = self.backbones
+        assert isinstance(backbone, PooledBackbone)
+        return backbone
+
+    def describe(self, photos: Tensor) -> Tensor:
+        """Return descriptors (N, D_in): what each backbone sees, side by side."""
+        return torch.cat([backbone(photos) for backbone in self.backbones], dim=1)
+
     def forward(self, photos: Tensor) -> Tensor:
-        """Concatenate what each frozen backbone sees, and embed it."""
-        return self.necks.embed(torch.cat([backbone(photos) for backbone in self.backbones], dim=1))
+        """Describe the photos, and embed what the backbones see."""
+        return self.necks.embed(self.describe(photos))

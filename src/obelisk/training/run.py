@@ -5,8 +5,10 @@
     RUN/recipe.toml         the resolved recipe
     RUN/log.jsonl           one line an epoch of the training that the early stop watched
     RUN/refit.jsonl         the same for the refit on all reference photos
+    RUN/finetuning.jsonl    the same for the fine-tuning of the backbone, where the recipe asks for it
     RUN/curves.png          both losses and the validation top-1
     RUN/head.safetensors    the trained neck, and the softmax layer where there is one
+    RUN/backbone.safetensors  the fine-tuned backbone
     RUN/model/              the bundle: photos → embeddings, without torch
     RUN/run.json            landmarks, best epoch, what was left out; written last: with it, the run is whole
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,15 +27,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from obelisk.config import Recipe, load_recipe
 from obelisk.data import Catalog
-from obelisk.embedding import Bundle, hash_or_error
+from obelisk.embedding import Bundle, DescriptorCache, hash_or_error
 from obelisk.errors import ModelError, ObeliskError, PhotoError, RecipeError
 from obelisk.photos import map_in_order
 from obelisk.training.backbones import FrozenBackbone, load_backbones
 from obelisk.training.describe import Progress, describe
-from obelisk.training.network import Necks, build_neck
+from obelisk.training.network import Necks, PhotoEmbedder, build_neck
+from obelisk.training.pooling import l2n
 from obelisk.training.threads import one_thread
 
 
@@ -118,7 +122,7 @@ def begin_folder(recipe: Recipe, out: Path) -> None:
 
 def forget_folder(out: Path) -> None:
     """Take back the folder of a run that cannot be trained as it was asked for, so that it can be asked for anew."""
-    for name in ("recipe.toml", "log.jsonl", "refit.jsonl"):
+    for name in ("recipe.toml", "log.jsonl", "refit.jsonl", "finetuning.jsonl"):
         (out / name).unlink(missing_ok=True)
     if not any(out.iterdir()):
         out.rmdir()
@@ -146,28 +150,54 @@ def members_of(recipe: Recipe, backbones: Sequence[FrozenBackbone]) -> list[tupl
     return [(slice(start, end), backbone.parts) for start, end, backbone in zip(starts, ends, backbones, strict=True)]
 
 
+def load_frozen(run: Run) -> Sequence[FrozenBackbone]:
+    """Load the backbones that a run started from; raises ModelError when they are not the same any more."""
+    backbones = load_backbones(run.recipe.backbone, run.recipe.photos, run.recipe.seed)
+    if [backbone.bundle.fingerprint for backbone in backbones] != list(run.backbones):
+        raise ModelError(
+            "the run was trained on other backbone weights than those at hand",
+            where=run.folder,
+            fix="bring back the weights or the versions it was trained with, or train again",
+        )
+    return backbones
+
+
+def load_necks(run: Run, backbones: Sequence[FrozenBackbone], weights: Mapping[str, Tensor]) -> Necks:
+    """Build a run's necks with their trained weights, which are those of ``head.safetensors``."""
+    members = members_of(run.recipe, backbones)
+    necks = Necks([build_neck(run.recipe.neck, parts) for _, parts in members], [sum(parts) for _, parts in members])
+    trained = {name.removeprefix("necks."): value for name, value in weights.items() if name.startswith("necks.")}
+    necks.load_state_dict(trained)
+    return necks.eval()
+
+
+def load_module(run: Run) -> PhotoEmbedder:
+    """Load a run's whole network as a torch module: photos (N, 3, H, W) → embeddings (N, D) of unit length."""
+    from safetensors.torch import load_file
+
+    backbones = load_frozen(run)
+    if run.recipe.finetuning.epochs:
+        backbones[0].module.network.load_state_dict(load_file(run.folder / "backbone.safetensors"))
+    necks = load_necks(run, backbones, load_file(run.folder / "head.safetensors"))
+    return PhotoEmbedder([backbone.module for backbone in backbones], necks).eval()
+
+
 class RunEmbedder:
-    """Embeds photos with a run's network through the descriptor cache: no photo is described twice."""
+    """Embeds photos with a run's network through the descriptor cache: no photo is described twice.
+
+    What is cached of a frozen backbone are its descriptors, which other runs share; of a fine-tuned one, embeddings.
+    """
 
     def __init__(self, run: Run) -> None:
         from safetensors.torch import load_file
 
         self.run = run
-        self._backbones = load_backbones(run.recipe.backbone, run.recipe.photos, run.recipe.seed)
-        if [backbone.bundle.fingerprint for backbone in self._backbones] != list(run.backbones):
-            raise ModelError(
-                "the run was trained on other backbone weights than those at hand",
-                where=run.folder,
-                fix="bring back the weights or the versions it was trained with, or train again",
-            )
-        members = members_of(run.recipe, self._backbones)
-        self._necks = Necks(
-            [build_neck(run.recipe.neck, parts) for _, parts in members], [sum(parts) for _, parts in members]
-        ).eval()
+        self._finetuned = DescriptorCache(run.bundle) if run.recipe.finetuning.epochs else None
+        if self._finetuned:
+            return
+        self._backbones = load_frozen(run)
         weights = load_file(run.folder / "head.safetensors")
-        self._necks.load_state_dict(
-            {name.removeprefix("necks."): tensor for name, tensor in weights.items() if name.startswith("necks.")}
-        )
+        self._necks = load_necks(run, self._backbones, weights)
         self._classifier = (
             (weights["loss.classifier.weight"], weights["loss.classifier.bias"])
             if ("loss.classifier.weight" in weights)
@@ -179,6 +209,10 @@ class RunEmbedder:
         self, paths: Sequence[Path], *, progress: Progress = lambda *_: None
     ) -> tuple[NDArray[np.float32], dict[int, PhotoError]]:
         """Return embeddings (N, D) of unit length and the failures by place (their rows are meaningless)."""
+        if self._finetuned:
+            what = f"embeddings of {self.run.recipe.name}"
+            found = self._finetuned.get(paths, progress=lambda done: progress(what, done, len(paths)))
+            return l2n(torch.from_numpy(found.rows)).numpy(), found.failed
         descriptors, failed = describe(self._backbones, paths, progress=progress)
         with torch.inference_mode():
             blocks = [self._necks.embed(block.float()) for block in torch.split(torch.from_numpy(descriptors), 4096)]

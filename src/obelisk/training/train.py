@@ -3,7 +3,8 @@
 ::
 
     split the references → describe them (cached) → fit a neck, watched by validation photos
-    → refit on all → join backbones and neck into a bundle, checked against torch
+    → refit on all → fine-tune the backbone, where the recipe asks for it
+    → join backbones and neck into a bundle, checked against torch
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from obelisk.config import Recipe
 from obelisk.data import Catalog, find_near_duplicates, split_references
@@ -20,10 +24,11 @@ from obelisk.embedding import MODEL_FILE, write_bundle
 from obelisk.errors import DataError, RecipeError, UsageError
 from obelisk.evaluation.files import replace_file
 from obelisk.photos import prepare, read_photo
-from obelisk.training.backbones import FrozenBackbone, load_backbones
+from obelisk.training.backbones import FrozenBackbone, export_backbone, load_backbones
 from obelisk.training.curves import EpochLog, draw_curves, write_tensorboard
 from obelisk.training.describe import DescribedReferences, Progress, describe_references
 from obelisk.training.export import check_export, join_graphs, to_onnx
+from obelisk.training.finetune import LabelledPhotos, finetune
 from obelisk.training.loop import Trained, TrainingPhotos, train_neck
 from obelisk.training.losses import Softmax
 from obelisk.training.network import Necks, PhotoEmbedder, UnitRows
@@ -76,7 +81,11 @@ def train_and_write(
         fit(recipe, described, columns, parts, member=member, log=log, refit_log=refit_log)
         for member, (columns, parts) in enumerate(members_of(recipe, backbones), start=1)
     ]
-    write_model(out, recipe, backbones, trained, described)
+    embedder = join_modules(recipe, backbones, trained)
+    graphs = [(backbone.bundle.folder / MODEL_FILE).read_bytes() for backbone in backbones]
+    if recipe.finetuning.epochs and trained[0].loss:
+        graphs = [finetune_backbone(out, recipe, embedder, backbones[0], trained[0].loss, described, progress)]
+    write_model(out, recipe, backbones, graphs, embedder, trained[0].loss, described)
     if log.epochs:
         draw_curves(out / "curves.png", log.epochs, recipe.name)
         write_tensorboard(out / "tensorboard", log.epochs)
@@ -152,31 +161,71 @@ def fit(
     return train_neck(recipe, everything, parts, counts, stop_after=chosen.best_epoch, member=member, log=refit_log)
 
 
+def join_modules(recipe: Recipe, backbones: Sequence[FrozenBackbone], trained: Sequence[Trained]) -> PhotoEmbedder:
+    """Put the backbones and their trained necks together."""
+    columns = [columns for columns, _ in members_of(recipe, backbones)]
+    necks = Necks([member.neck for member in trained], [part.stop - part.start for part in columns])
+    return PhotoEmbedder([backbone.module for backbone in backbones], necks).eval()
+
+
+def finetune_backbone(
+    out: Path,
+    recipe: Recipe,
+    embedder: PhotoEmbedder,
+    backbone: FrozenBackbone,
+    loss: nn.Module,
+    described: DescribedReferences,
+    progress: Progress,
+) -> bytes:
+    """Train backbone, neck and loss on together, and return the backbone's new graph.
+
+    As the neck was: on all reference photos where the recipe refits, else on those that are not for validation.
+    """
+    rule, labels = backbone.bundle.input, torch.from_numpy(described.labels)
+
+    def choose(wanted: NDArray[np.bool_]) -> LabelledPhotos:
+        paths = [path for path, chosen in zip(described.paths, wanted, strict=True) if chosen]
+        return LabelledPhotos(paths=paths, landmarks=labels[torch.from_numpy(wanted)], rule=rule)
+
+    everything = recipe.data.refit or not described.is_val.any()
+    checkpoint = out / "finetuning.safetensors"
+    finetune(
+        recipe,
+        embedder,
+        backbone.parts,
+        loss,
+        choose(np.full(len(labels), fill_value=True) if everything else ~described.is_val),
+        validation=None if everything else choose(described.is_val),
+        checkpoint=checkpoint,
+        log=EpochLog(out / "finetuning.jsonl", keep=checkpoint.is_file()),
+        progress=progress,
+    )
+    tuned = embedder.only_backbone
+    write_tensors(out / "backbone.safetensors", tuned.network.state_dict())
+    checkpoint.unlink(missing_ok=True)
+    return export_backbone(tuned, rule.size)
+
+
 def write_model(
     out: Path,
     recipe: Recipe,
     backbones: Sequence[FrozenBackbone],
-    trained: Sequence[Trained],
+    graphs: Sequence[bytes],
+    embedder: PhotoEmbedder,
+    loss: nn.Module | None,
     described: DescribedReferences,
 ) -> None:
     """Write the trained weights and the model bundle, and check the bundle against torch on a few photos."""
-    from safetensors.torch import save
-
-    columns = [columns for columns, _ in members_of(recipe, backbones)]
-    necks = Necks([member.neck for member in trained], [part.stop - part.start for part in columns])
-    weights = {f"necks.{name}": tensor for name, tensor in necks.state_dict().items()}
-    if isinstance(trained[0].loss, Softmax):
-        weights |= {f"loss.{name}": tensor for name, tensor in trained[0].loss.state_dict().items()}
-    serialised = save({name: tensor.contiguous() for name, tensor in weights.items()})
-    replace_file(out / "head.safetensors", lambda partial: partial.write_bytes(serialised))
-    module = PhotoEmbedder([backbone.module for backbone in backbones], necks).eval()
-    rule = backbones[0].bundle.input
+    weights = {f"necks.{name}": tensor for name, tensor in embedder.necks.state_dict().items()}
+    if isinstance(loss, Softmax):
+        weights |= {f"loss.{name}": tensor for name, tensor in loss.state_dict().items()}
+    write_tensors(out / "head.safetensors", weights)
+    rule, necks = backbones[0].bundle.input, embedder.necks
     network = join_graphs(
-        [(backbone.bundle.folder / MODEL_FILE).read_bytes() for backbone in backbones],
-        to_onnx(UnitRows(necks), torch.zeros(2, sum(necks.widths)), "descriptors", "embedding"),
+        graphs, to_onnx(UnitRows(necks), torch.zeros(2, sum(necks.widths)), "descriptors", "embedding")
     )
     examples = described.paths[:: max(1, len(described.paths) // CHECKED_PHOTOS)]
-    check_export(network, module, [prepare(read_photo(path, min_side=rule.size), rule) for path in examples])
+    check_export(network, embedder, [prepare(read_photo(path, min_side=rule.size), rule) for path in examples])
     write_bundle(
         out / "model",
         network=network,
@@ -189,8 +238,23 @@ def write_model(
         dimensions=necks.dimensions,
         whitening=recipe.neck.kind == "whitening" or recipe.neck.start == "whitening",
         licence=" AND ".join(sorted({backbone.bundle.manifest.licence for backbone in backbones})),
-        data=f"{weights_of(backbones)}; neck on {len(described.landmarks)} landmarks",
+        data=describe_data(recipe, backbones, len(described.landmarks)),
     )
+
+
+def describe_data(recipe: Recipe, backbones: Sequence[FrozenBackbone], landmarks: int) -> str:
+    """Say what the weights were trained on."""
+    trained = "fine-tuned" if recipe.finetuning.epochs else "neck"
+    return f"{weights_of(backbones)}; {trained} on {landmarks} landmarks"
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a state dict as safetensors, in its own order, whole or not at all."""
+    from safetensors.torch import save
+
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    serialised = save(whole, metadata={"order": json.dumps(list(whole))})
+    replace_file(path, lambda partial: partial.write_bytes(serialised))
 
 
 def weights_of(backbones: Sequence[FrozenBackbone]) -> str:
@@ -205,7 +269,8 @@ def write_card(recipe: Recipe, backbones: Sequence[FrozenBackbone], landmarks: i
     """Return the model card: what it is, what it was made from, and how to make it again."""
     return (
         f"# {recipe.name}\n\n"
-        f"Embeds photos of landmarks. Frozen backbone: {weights_of(backbones)}.\n"
+        f"Embeds photos of landmarks. {'Fine-tuned' if recipe.finetuning.epochs else 'Frozen'} backbone: "
+        f"{weights_of(backbones)}.\n"
         f"Neck: {recipe.neck.kind}, loss: {recipe.loss.kind}, trained on {landmarks} landmarks.\n\n"
         f"The recipe, whole:\n\n```toml\n{recipe.to_toml()}```\n"
     )

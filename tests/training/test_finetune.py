@@ -1,0 +1,197 @@
+"""Fine-tuning: what moves, what stays, what it is held against, and that a stop costs nothing."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from obelisk.config import Recipe, load_recipe
+from obelisk.data import read_catalog
+from obelisk.embedding import Embedder
+from obelisk.errors import ModelError, ObeliskError, RecipeError
+from obelisk.photos import ModelInput
+from obelisk.training.backbones import PooledBackbone, create_network
+from obelisk.training.checkpoint import load_checkpoint, save_checkpoint
+from obelisk.training.finetune import LabelledPhotos, finetune, group_layers, interpolate, part_distance
+from obelisk.training.loop import Epoch
+from obelisk.training.losses import MarginSoftmax
+from obelisk.training.network import Necks, PhotoEmbedder, build_neck
+from obelisk.training.pooling import gap
+from obelisk.training.run import Run, RunEmbedder
+from obelisk.training.train import train_run
+
+TINY = "test_efficientnet"
+SIZE = 64
+
+
+@pytest.fixture
+def photos(tiny_dataset: Path) -> LabelledPhotos:
+    catalog = read_catalog(tiny_dataset)
+    _, labels = np.unique(catalog.references["landmark_id"].to_numpy(), return_inverse=True)
+    rule = ModelInput(size=SIZE, resize="squash", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    paths = catalog.locate_photos(catalog.references)
+    return LabelledPhotos(paths=paths, landmarks=torch.from_numpy(labels), rule=rule)
+
+
+def build(recipe: Recipe, landmarks: int) -> tuple[PhotoEmbedder, tuple[int, ...], MarginSoftmax]:
+    """Build a small network, the same each time."""
+    network, _ = create_network(TINY, "random", 0)
+    backbone = PooledBackbone(network, gap, 2).eval()
+    parts = backbone.measure_parts(SIZE)
+    torch.manual_seed(0)
+    neck = build_neck(recipe.neck, parts)
+    loss = MarginSoftmax(neck.dimensions, torch.full((landmarks,), 0.2), scale=16.0)
+    return PhotoEmbedder([backbone], Necks([neck], [sum(parts)])).eval(), parts, loss
+
+
+@pytest.fixture
+def tune(photos: LabelledPhotos, tmp_path: Path) -> Callable[..., tuple[PhotoEmbedder, PhotoEmbedder, list[Epoch]]]:
+    def run(
+        checkpoint: str = "state.safetensors", **section: object
+    ) -> tuple[PhotoEmbedder, PhotoEmbedder, list[Epoch]]:
+        keys = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, **section}
+        recipe = load_recipe("arcface", [f"finetuning.{key}={value}" for key, value in keys.items()])
+        embedder, parts, loss = build(recipe, int(photos.landmarks.max()) + 1)
+        before, log = copy.deepcopy(embedder), list[Epoch]()
+        tuned = finetune(
+            recipe, embedder, parts, loss, photos, validation=photos, checkpoint=tmp_path / checkpoint, log=log.append
+        )
+        return before, tuned, log
+
+    return run
+
+
+def moved(before: PhotoEmbedder, after: PhotoEmbedder) -> list[bool]:
+    """Tell of each layer group whether it changed."""
+    pairs = zip(group_layers(before.only_backbone.network), group_layers(after.only_backbone.network), strict=True)
+    return [
+        any(not torch.equal(one, other) for one, other in zip(layer, others, strict=True)) for layer, others in pairs
+    ]
+
+
+@pytest.mark.parametrize("frozen", [0, 2])
+def test_frozen_groups_stay_and_the_others_move(tune: Callable[..., tuple], frozen: int) -> None:
+    before, after, log = tune(frozen_groups=frozen)
+    changed = moved(before, after)
+    assert changed == [False] * frozen + [True] * (len(changed) - frozen)
+    assert [epoch.epoch for epoch in log] == [1, 2]
+    assert all(epoch.val_loss is not None and 0.0 <= epoch.val_top1 <= 1.0 for epoch in log)
+
+
+def test_batch_norms_keep_their_statistics(tune: Callable[..., tuple]) -> None:
+    before, after, _ = tune()
+    kept = {name: tensor for name, tensor in before.state_dict().items() if "running" in name}
+    assert kept
+    assert all(torch.equal(after.state_dict()[name], tensor) for name, tensor in kept.items())
+
+
+def test_it_learns_the_photos_it_sees(tune: Callable[..., tuple]) -> None:
+    *_, log = tune(epochs=8)
+    assert log[-1].val_loss < log[0].val_loss
+
+
+def test_a_share_of_one_gives_the_frozen_weights_back(tune: Callable[..., tuple]) -> None:
+    before, after, _ = tune(frozen_share=1.0)
+    assert not any(moved(before, after))
+
+
+def test_interpolation_is_linear_and_leaves_counters() -> None:
+    before = {"w": torch.zeros(3), "n": torch.tensor(1)}
+    after = {"w": torch.ones(3), "n": torch.tensor(7)}
+    assert torch.allclose(interpolate(before, after, 0.25)["w"], torch.full((3,), 0.75))
+    assert interpolate(before, after, 0.25)["n"] == 7
+
+
+def test_distillation_keeps_the_descriptors_near_the_frozen_ones(
+    tune: Callable[..., tuple], photos: LabelledPhotos
+) -> None:
+    def drift(weight: float) -> float:
+        before, after, _ = tune(f"{weight}.safetensors", epochs=4, distillation=weight)
+        rows = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            return float(part_distance(after.describe(rows), before.describe(rows), before.necks.widths))
+
+    assert drift(50.0) < drift(0.0) / 2
+
+
+def test_part_distance_is_the_mean_of_one_minus_cosine() -> None:
+    # Parts of 2 and 1 columns: at right angles (1), and opposite (2).
+    one, other = torch.tensor([[1.0, 0.0, 3.0]]), torch.tensor([[0.0, 5.0, -1.0]])
+    assert part_distance(one, other, [2, 1]).item() == pytest.approx(1.5)
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights(
+    tune: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, whole, _ = tune("whole.safetensors", epochs=3)
+    saved = 0
+
+    def stop_after_the_second(*args: object, **keywords: object) -> None:
+        nonlocal saved
+        save_checkpoint(*args, **keywords)  # type: ignore[arg-type]
+        saved += 1
+        if saved == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("obelisk.training.finetune.save_checkpoint", stop_after_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            tune("stopped.safetensors", epochs=3)
+    _, resumed, log = tune("stopped.safetensors", epochs=3)
+    assert [epoch.epoch for epoch in log] == [3]
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], tensor), name
+
+
+def test_a_loss_that_is_no_number_is_told(tune: Callable[..., tuple]) -> None:
+    with pytest.raises(ObeliskError, match=r"the loss became .* finetuning.learning_rate"):
+        tune(epochs=4, learning_rate=1e30)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"not safetensors", None],
+    ids=["bytes of something else", "of another module"],
+)
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, damage: bytes | None) -> None:
+    path = tmp_path / "state.safetensors"
+    other = torch.nn.Linear(2, 2)
+    if damage is None:
+        save_checkpoint(path, other, torch.optim.AdamW(other.parameters()), epoch=1)
+    else:
+        path.write_bytes(damage)
+    module = torch.nn.Linear(3, 3)
+    with pytest.raises(ModelError, match="not a checkpoint of this training"):
+        load_checkpoint(path, module, torch.optim.AdamW(module.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["backbone.names=['a', 'b']"], "trains one backbone"),
+        (["loss.kind=none", "neck.kind=identity"], "needs a loss"),
+        (["loss.kind=softmax", "classifier.kind=softmax"], "not probabilities"),
+    ],
+)
+def test_what_cannot_be_fine_tuned_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("arcface", ["finetuning.epochs=1", *overrides])
+
+
+def test_a_finetuned_run_embeds_as_its_bundle_does(tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path) -> None:
+    section = tiny_recipe.finetuning.model_copy(update={"epochs": 1, "batch_size": 8, "learning_rate": 1e-3})
+    recipe = tiny_recipe.model_copy(update={"finetuning": section})
+    run = train_run(recipe, read_catalog(tiny_dataset), tmp_path / "run")
+    assert (run.folder / "backbone.safetensors").is_file()
+    assert not (run.folder / "finetuning.safetensors").exists()
+    assert len((run.folder / "finetuning.jsonl").read_text().splitlines()) == 1
+    assert [json.loads(line)["epoch"] for line in (run.folder / "finetuning.jsonl").read_text().splitlines()] == [1]
+    paths = sorted((tiny_dataset / "test").rglob("*.jpg"))
+    rows, failed = RunEmbedder(Run.open(run.folder)).embed(paths)
+    embedded = np.stack([photo.embedding for photo in Embedder(run.bundle).embed(paths) if photo.embedding is not None])
+    assert not failed
+    assert (rows * embedded).sum(axis=1).min() > 0.9999
