@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 import obelisk
+from obelisk.cli.bench import bench
 from obelisk.cli.console import errors
 from obelisk.cli.data import data_app
 from obelisk.cli.demo import demo
@@ -56,6 +57,7 @@ app.command()(compare)
 app.command()(export)
 app.add_typer(gallery_app)
 app.command("recognize")(recognize_command)
+app.command()(bench)
 
 
 def stop_on_sigterm(number: int, frame: FrameType | None) -> None:

@@ -9,12 +9,14 @@
     landmark    shape and surroundings of a seed    rendering   one photo of a landmark
     invented    names and places                    distractors photos of anything else
     palette     colours                             dataset     a whole dataset in GLDv2's layout
+                                                    enlarged    photos as large as a camera's
 """
 
 from __future__ import annotations
 
 from obelisk.data.generated.dataset import generate_dataset
 from obelisk.data.generated.distractors import render_distractor
+from obelisk.data.generated.enlarged import render_camera_photo
 from obelisk.data.generated.rendering import render_photo
 
-__all__ = ["generate_dataset", "render_distractor", "render_photo"]
+__all__ = ["generate_dataset", "render_camera_photo", "render_distractor", "render_photo"]

@@ -1,0 +1,99 @@
+"""The gallery and the model that come with the package: found without a word, and never written to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
+
+from obelisk import bundled
+from obelisk.cli.gallery import gallery_app
+from obelisk.cli.recognize import recognize_command
+from obelisk.errors import GalleryError, UsageError
+from obelisk.gallery import Gallery, store
+
+app = typer.Typer()
+app.command("recognize")(recognize_command)
+app.add_typer(gallery_app)
+
+DOME = (230, 60, 60)
+
+
+def obelisk(*words: object) -> Result:
+    return CliRunner().invoke(app, list(map(str, words)))
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, places: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small gallery in the place of the one that comes with the package."""
+    folder = tmp_path / "site-packages" / "gallery"
+    obelisk("gallery", "build", folder, "--data", places, "--model", run_folder)
+    monkeypatch.setattr(bundled, "GALLERY", folder)
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+@pytest.fixture
+def none_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundled, "GALLERY", tmp_path / "gone")
+    monkeypatch.chdir(tmp_path)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_without_a_gallery_the_bundled_one_recognises(shipped: Path, photograph: Any) -> None:
+    photograph(Path("d.png"), DOME, 70)
+    before = contents(shipped)
+    printed = obelisk("recognize", "d.png", "--json")
+    assert (printed.exit_code, json.loads(printed.stdout)["landmark"]) == (0, "Dome")
+    assert contents(shipped) == before
+
+
+def test_without_a_model_a_gallery_is_built_with_the_bundled_one(shipped: Path, places: Path) -> None:
+    built = obelisk("gallery", "build", "city", "--data", places)
+    assert built.exit_code == 0
+    assert Gallery.open("city").fingerprint == Gallery.open(shipped).fingerprint
+
+
+def test_without_a_model_a_gallery_that_is_there_keeps_its_own(shipped: Path, places: Path, other_bundle: Path) -> None:
+    obelisk("gallery", "build", "city", "--data", places, "--model", other_bundle)
+    again = obelisk("gallery", "build", "city", "--data", places)
+    assert again.exit_code == 0
+    assert "9 unchanged" in again.stdout
+    assert Gallery.open("city").model == "other"
+
+
+def test_the_bundled_gallery_is_not_written_to(shipped: Path) -> None:
+    before = contents(shipped)
+    with pytest.raises(GalleryError, match="cannot be written to"):
+        Gallery.open(shipped).remove(landmarks=[1])
+    assert contents(shipped) == before
+
+
+def test_reading_the_bundled_gallery_leaves_no_file_beside_it(shipped: Path) -> None:
+    with store.reading(shipped) as connection:
+        assert connection.execute("SELECT count(*) FROM photos").fetchone() == (9,)
+        assert {path.name for path in shipped.iterdir()} == {"gallery.sqlite", "model"}
+
+
+@pytest.mark.usefixtures("none_shipped")
+@pytest.mark.parametrize("words", [("recognize", "d.png"), ("gallery", "build", "city", "--data", "places")])
+def test_a_package_without_a_gallery_says_what_to_name(words: tuple[str, ...], photograph: Any) -> None:
+    photograph(Path("d.png"), DOME, 71)
+    failed = obelisk(*words)
+    assert isinstance(failed.exception, UsageError)
+    assert "carries no gallery" in str(failed.exception)
+    assert "recognize --gallery G" in str(failed.exception)
+
+
+def test_the_lookup_knows_its_folder_by_any_path(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(bundled.GALLERY.parent)
+    assert bundled.is_bundled(tmp_path / "link" / "gallery")
+    assert not bundled.is_bundled(tmp_path)
