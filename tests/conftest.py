@@ -14,9 +14,10 @@ from obelisk.training.train import train_run
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing of the user's is read or written."""
+    """Nothing of the user's is read or written, and one runtime computes, whatever is installed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OBELISK_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("OBELISK_RUNTIME", "onnxruntime")
         yield
 
 

@@ -8,9 +8,7 @@ bit. What is cached survives a kill, and the next pass computes only what is mis
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from obelisk.embedding.bundle import Bundle
+from obelisk.embedding.caches import cache_folder
 from obelisk.embedding.runtime import Embedder
 from obelisk.errors import ObeliskError, PhotoError
 from obelisk.photos import content_hash, map_in_order, read_bytes, read_photo
@@ -30,18 +29,6 @@ PLAIN = "plain"
 
 View = Callable[[Image, str], Image]
 """Makes an augmented view of an upright photo; the second argument, its content hash, seeds the chance."""
-
-
-def cache_folder() -> Path:
-    """Return the folder for what can be computed again: ``OBELISK_CACHE``, or the user's cache folder."""
-    named = os.environ.get("OBELISK_CACHE")
-    if named:
-        return Path(named)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "obelisk"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", str(Path.home()))) / "obelisk" / "cache"
-    return Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))) / "obelisk"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +96,8 @@ class DescriptorCache:
     ) -> Iterator[tuple[int, NDArray[np.float16] | PhotoError]]:
         if not places:
             return
-        embedder = self._embedder = self._embedder or Embedder(self.bundle)
+        # Rows that are kept must not depend on what else is installed.
+        embedder = self._embedder = self._embedder or Embedder(self.bundle, runtime="onnxruntime")
         side = max(member.size for member in self.bundle.members)
 
         def compute(place: int) -> tuple[int, NDArray[np.float16] | PhotoError]:

@@ -1,8 +1,9 @@
-"""Serialised networks, ready to run: ONNX Runtime, or OpenVINO where it is installed and faster."""
+"""Serialised networks, ready to run by ONNX Runtime."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,18 @@ from obelisk.errors import ModelError
 
 FEATURES = "features"
 FIX = "export or copy it again"
+
+
+class NetworkModel(Protocol):
+    """A network that is ready to run, by whichever runtime; safe to call from many threads."""
+
+    input_shape: list[int | str | None]
+
+    def run(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the first output, (N, …), for an input of N rows."""
+
+    def features(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Return the feature maps, (N, C, H, W), for an input of N rows; None where the network gives none."""
 
 
 class OnnxModel:
@@ -61,5 +74,9 @@ class OnnxModel:
         return found
 
     def _explain(self, error: Exception) -> ModelError:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        return ModelError(f"the network cannot be run: {reason[:500]}", where=self._where, fix=FIX)
+        return ModelError(f"the network cannot be run: {shorten(error)}", where=self._where, fix=FIX)
+
+
+def shorten(error: Exception) -> str:
+    """Return what a runtime says of an error, in one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:500]
