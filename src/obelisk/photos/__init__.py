@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from obelisk.photos.decoding import MAX_PIXELS, read_photo
 from obelisk.photos.files import PHOTO_SUFFIXES, content_hash, find_photos, read_bytes
-from obelisk.photos.inputs import ModelInput, prepare
+from obelisk.photos.inputs import ModelInput, prepare, source_box
 from obelisk.photos.parallel import map_in_order
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "prepare",
     "read_bytes",
     "read_photo",
+    "source_box",
 ]
