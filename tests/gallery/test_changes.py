@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from obelisk.gallery import (
     find_landmark,
     gather_facts,
     landmark_names,
+    store,
 )
 
 D = 24
@@ -243,6 +246,44 @@ def test_a_change_that_cannot_be_made_changes_nothing(
     assert text.format(path=gallery.path) in str(caught.value)
     assert shown(Gallery.open(gallery.path)) == before
     assert gather_facts(gallery).revision == facts.revision
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda g: g.add(np.eye(D)[:3], ["Dome", 5, "Tower"], ["x", "y", "z"]), id="add"),
+        pytest.param(
+            lambda g: g.add(np.eye(D)[:2], [1, Landmark(id=9, name="A")], ["a", "b"], replace=True), id="replace"
+        ),
+        pytest.param(lambda g: g.remove(photos=["a"], landmarks=[5]), id="remove"),
+        pytest.param(lambda g: g.rename(1, "Arch"), id="rename"),
+        pytest.param(lambda g: g.merge([5], 2), id="merge"),
+    ],
+)
+def test_no_change_reads_a_whole_table(
+    gallery: Gallery, change: Callable[[Gallery], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a change costs does not grow with the gallery: no step of SQLite's plans is a scan."""
+    statements: list[str] = []
+    connect = store.connect
+
+    def connect_listening(folder: Path, mode: str) -> sqlite3.Connection:
+        connection = connect(folder, mode)
+        connection.set_trace_callback(statements.append)
+        return connection
+
+    monkeypatch.setattr(store, "connect", connect_listening)
+    change(gallery)
+    kinds = {statement for statement in statements if statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))}
+    assert len(kinds) > 5
+    with closing(sqlite3.connect(gallery.path / "gallery.sqlite")) as connection:
+        plans = {s: [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {s}")] for s in kinds}
+    about = "SELECT key, value FROM about"  # a handful of rows
+    assert [s for s, plan in plans.items() if s != about and any(map(is_scan, plan))] == []
+
+
+def is_scan(step: str) -> bool:
+    return step.startswith("SCAN") and step != "SCAN CONSTANT ROW"
 
 
 def test_facts_count_what_is_there(gallery: Gallery, bundle: Bundle) -> None:

@@ -138,14 +138,16 @@ def info_command(
 
 @gallery_app.command("check")
 def check_command(path: GalleryFolder) -> None:
-    """Check the database, the copy of the model and every embedding; exit 1 if something is wrong."""
-    from obelisk.gallery import Gallery, check_gallery, gather_facts
+    """Check the database, the copy of the model, every embedding and the search index; exit 1 if something is wrong."""
+    from obelisk.gallery import Gallery, check_gallery, check_index, gather_facts
 
     problems: Sequence[str] = check_gallery(path)
     for problem in problems:
         result(f"{path}: {problem}")
     if problems:
         raise typer.Exit(1)
+    if remark := check_index(path):
+        note(remark)
     facts = gather_facts(Gallery.open(path))
     result(f"{path}: sound, {count_contents(facts)}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from obelisk.gallery.additions import Addition, add_photos, choose_landmark
 from obelisk.gallery.build import BuildReport, build_gallery
-from obelisk.gallery.check import check_gallery
+from obelisk.gallery.check import check_gallery, check_index
 from obelisk.gallery.facts import GalleryFacts, count_photos, gather_facts, landmark_names
 from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.landmarks import Landmark, find_landmark
@@ -26,6 +26,7 @@ __all__ = [
     "as_stored",
     "build_gallery",
     "check_gallery",
+    "check_index",
     "choose_landmark",
     "count_photos",
     "find_landmark",

@@ -12,6 +12,7 @@ from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, ObeliskError
 from obelisk.gallery import store
 from obelisk.gallery.gallery import MODEL
+from obelisk.gallery.indexed import describe_index
 
 TOLERANCE = 0.01  # of a vector's length, which rounding to float16 changes by less
 
@@ -38,6 +39,12 @@ def check_gallery(path: Path | str) -> list[str]:
     except GalleryError as error:
         problems.append(str(error))
     return problems
+
+
+def check_index(path: Path | str) -> str | None:
+    """Say what is wrong with a gallery's search index, None if nothing is: no fault, for the next search mends it."""
+    with store.reading(Path(path)) as connection:
+        return describe_index(Path(path), connection)
 
 
 def check_model_copy(folder: Path, about: store.About) -> list[str]:

@@ -1,0 +1,189 @@
+"""Processes that write to a gallery and are killed at any moment: nothing that they acknowledged is lost."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import random
+import re
+import time
+from collections.abc import Iterable, Iterator
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+
+from obelisk.cli.gallery import gallery_app
+from obelisk.embedding import Bundle, Embedded, write_bundle
+from obelisk.gallery import Gallery, additions, build, check_gallery, store
+from obelisk.photos import content_hash, read_bytes
+
+pytestmark = pytest.mark.stress
+
+D = 64
+WRITERS = 4
+KILLS = 200
+PHOTOS = 120
+COMMIT_EVERY = 4
+
+
+class TinyEmbedder:
+    """Stands in for the runtime: rows drawn from the photo's content; notes each photo in a file beside the gallery."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._log = bundle.folder.parent.with_suffix(".embedded")
+
+    def embed(self, sources: Iterable[Path]) -> Iterator[Embedded]:
+        for path in sources:
+            digest = content_hash(read_bytes(path))
+            row = np.random.default_rng(int(digest, 16)).normal(size=D).astype(np.float32)
+            with self._log.open("a") as log:
+                log.write(f"{path}\n")
+            yield Embedded(path=path, content_hash=digest, embedding=row)
+
+
+def run_command(words: list[str], output: Path) -> None:
+    """Run ``obelisk gallery`` with the tiny model and small batches, its output into a file."""
+    for module in (additions, build):
+        module.Embedder = TinyEmbedder  # type: ignore[misc, assignment]
+        module.COMMIT_EVERY = COMMIT_EVERY
+    os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), 1)
+    app = typer.Typer()
+    app.add_typer(gallery_app)
+    app(["gallery", *words])
+
+
+@pytest.fixture(scope="module")
+def processes() -> ForkServerContext:
+    """Processes that have all modules at once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["obelisk.gallery", "obelisk.cli.gallery", "obelisk.data", "numpy"])
+    return context
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return write_bundle(
+        tmp_path / "model",
+        network=b"drawn from the content",
+        card="# Tiny\n",
+        name="tiny",
+        size=8,
+        resize="squash",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        dimensions=D,
+        licence="MIT",
+        data="none",
+    )
+
+
+def save_photos(folder: Path, count: int, seed: int) -> None:
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, size=(count, 8, 8, 3), dtype=np.uint8)
+    for number, values in enumerate(pixels):
+        Image.fromarray(values).save(folder / f"{number:03}.png")
+
+
+def kill_sometime(process: BaseProcess, moment: float) -> None:
+    process.join(moment)
+    process.kill()
+    process.join()
+
+
+def acknowledged(output: Path) -> dict[str, str]:
+    """Return the photos whose lines were printed whole, id → landmark."""
+    text = output.read_text() if output.exists() else ""
+    return dict(re.findall(r"added as `(.+)` of `(.+)` \(id \d+\)\n", text))
+
+
+def shown(path: Path) -> dict[str, str]:
+    with store.reading(path) as connection:
+        return dict(connection.execute("SELECT p.id, l.name FROM photos p JOIN landmarks l ON l.id = p.landmark_id"))
+
+
+def test_no_acknowledged_photo_is_lost_in_200_kills(
+    tmp_path: Path, bundle: Bundle, processes: ForkServerContext
+) -> None:
+    city = Gallery.create(tmp_path / "city", bundle).path
+    chance = random.Random(0)
+    safe: dict[str, str] = {}
+    early = 0
+    for start in range(0, KILLS, WRITERS):
+        writers = []
+        for number in range(start, start + WRITERS):
+            folder, output = tmp_path / f"photos {number}", tmp_path / f"output {number}"
+            save_photos(folder, PHOTOS, seed=number)
+            words = ["add", str(city), str(folder), "--landmark", f"place {number % 10}"]
+            writers.append((processes.Process(target=run_command, args=(words, output)), output))
+        for process, _ in writers:
+            process.start()
+        begun = time.monotonic()
+        for moment, (process, output) in sorted((chance.uniform(0.05, 1.5), one) for one in writers):
+            kill_sometime(process, max(0.0, moment - (time.monotonic() - begun)))
+            early += process.exitcode != 0
+            safe |= acknowledged(output)
+        found = shown(city)
+        assert {photo: found.get(photo) for photo in safe} == safe
+        assert check_gallery(city) == []
+    assert len(Gallery.open(city)) >= len(safe) > 0
+    print(f"{KILLS} writers, {early} killed at work; {len(safe)} photos acknowledged, 0 lost, {len(found)} there")
+
+
+def test_a_build_killed_again_and_again_loses_one_batch_a_time(
+    tmp_path: Path, bundle: Bundle, processes: ForkServerContext
+) -> None:
+    for number in range(10):
+        save_photos(tmp_path / "places" / f"place {number}", 60, seed=number)
+    city, growing, log = tmp_path / "city", tmp_path / "city.partial", tmp_path / "city.embedded"
+    words = ["build", str(city), "--data", str(tmp_path / "places"), "--model", str(bundle.folder)]
+    chance = random.Random(1)
+    kept = kills = 0
+    while not city.exists():
+        process = processes.Process(target=run_command, args=(words, tmp_path / "output"))
+        process.start()
+        kill_sometime(process, chance.uniform(0.1, 1.0))
+        if process.exitcode == 0 or not growing.exists():
+            continue
+        kills += 1
+        there = len(shown(growing))
+        assert there >= kept, "what was kept stays"
+        kept = there
+        assert len(log.read_text().splitlines()) <= kept + kills * COMMIT_EVERY
+    assert len(Gallery.open(city)) == 600
+    assert check_gallery(city) == []
+    print(f"{kills} kills; {len(log.read_text().splitlines())} photos embedded for 600")
+
+
+def add_one_by_one(path: Path, writer: int, count: int) -> None:
+    gallery = Gallery.open(path)
+    for number in range(count):
+        digest = hashlib.md5(f"{writer} {number}".encode()).digest()
+        rows = np.random.default_rng(list(digest)).normal(size=(2, D))
+        gallery.add(rows, [f"place {writer}"] * 2, [f"{writer} {number} {half}" for half in "ab"])
+
+
+def test_eight_processes_add_a_thousand_times_each(
+    tmp_path: Path, bundle: Bundle, processes: ForkServerContext
+) -> None:
+    city = Gallery.create(tmp_path / "city", bundle).path
+    writers = [processes.Process(target=add_one_by_one, args=(city, writer, 1000)) for writer in range(8)]
+    begun = time.monotonic()
+    for writer in writers:
+        writer.start()
+    readings = 0
+    while any(writer.is_alive() for writer in writers):
+        with store.reading(city) as connection:
+            counts = connection.execute("SELECT count(*) FROM photos GROUP BY landmark_id").fetchall()
+        assert all(count % 2 == 0 for (count,) in counts), "half a batch was seen"
+        readings += 1
+        time.sleep(0.05)
+    assert [writer.exitcode for writer in writers] == [0] * 8
+    assert len(shown(city)) == 16000
+    assert check_gallery(city) == []
+    print(f"8,000 additions in {time.monotonic() - begun:.0f} s beside {readings} readings")
