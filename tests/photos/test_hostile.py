@@ -17,8 +17,12 @@ from typing import Any
 import pytest
 from PIL import Image, ImageFile
 
+from obelisk.data import read_catalog
 from obelisk.errors import PhotoError, PhotoTooLargeError
+from obelisk.gallery import build_gallery
 from obelisk.photos import ModelInput, prepare, read_photo
+from obelisk.records import Recognition
+from obelisk.training.run import Run
 
 Encode = Callable[..., bytes]
 RULE = ModelInput(size=64, resize="crop", mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -195,3 +199,39 @@ def test_ten_thousand_damaged_photos(encode: Encode, picture: Image.Image) -> No
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert fuzz(sound_photos(encode, picture), rounds=10_000, seed=1) > 5_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 512 * 1024
+
+
+@pytest.mark.stress
+def test_ten_thousand_damaged_photos_through_the_command_line(
+    encode: Encode, picture: Image.Image, tiny_dataset: Path, tiny_run: Run, tmp_path: Path
+) -> None:
+    gallery = build_gallery(tmp_path / "gallery", read_catalog(tiny_dataset), tiny_run.bundle).gallery.path
+    (tmp_path / "photos").mkdir()
+    chance, photos = random.Random(2), sound_photos(encode, picture)
+    for number in range(10_000):
+        (tmp_path / "photos" / f"{number:05}.jpg").write_bytes(mutate(photos[number % len(photos)], chance))
+    # /proc/self/status tells the peak of this program alone; what resource tells counts the parent's memory, too.
+    program = (
+        "import atexit, sys\n"
+        "from obelisk.cli.main import run\n"
+        "atexit.register(lambda: sys.stderr.write(open('/proc/self/status').read()))\n"
+        "run()\n"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        "recognize",
+        str(tmp_path / "photos"),
+        "--gallery",
+        str(gallery),
+        "--json",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    answers = [Recognition.from_json(line) for line in done.stdout.splitlines()]
+    refused = sum(answer.error is not None for answer in answers)
+    assert (done.returncode, len(answers)) == (1, 10_000)
+    assert 5_000 < refused < 10_000
+    assert f"{refused} of 10000 photos could not be used" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert int(done.stderr.partition("VmHWM:")[2].split()[0]) < 700 * 1024

@@ -1,0 +1,69 @@
+"""A core installation, made as a user makes it: its size, its time, and its first answer."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from obelisk.bundled import GALLERY
+from obelisk.data.generated import render_photo
+
+ROOT = Path(__file__).resolve().parents[2]
+INSTALL_MIB, INSTALL_S, COLD_S = 520, 60, 1.2
+
+pytestmark = pytest.mark.stress
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """A virtual environment with the package and no extras, and the seconds that pip took."""
+    folder = tmp_path_factory.mktemp("core") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    start = time.perf_counter()
+    pip = [folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", ROOT]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"pip reaches no packages: {done.stderr.splitlines()[-1]}")
+    return folder, time.perf_counter() - start
+
+
+def test_it_is_small_and_quick(installed: tuple[Path, float]) -> None:
+    folder, seconds = installed
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert sum(sizes) / 2**20 <= INSTALL_MIB
+    assert seconds <= INSTALL_S
+
+
+def test_it_has_no_torch(installed: tuple[Path, float]) -> None:
+    listed = subprocess.run(
+        [installed[0] / "bin" / "pip", "list", "--format=json"], capture_output=True, text=True, check=True
+    )
+    names = {package["name"].lower() for package in json.loads(listed.stdout)}
+    assert not {"torch", "timm", "torchvision", "matplotlib", "onnx", "scikit-learn"} & names
+
+
+@pytest.mark.skipif(not GALLERY.is_dir(), reason="this checkout carries no bundled gallery")
+def test_the_first_answer_comes_without_any_configuration(installed: tuple[Path, float], tmp_path: Path) -> None:
+    render_photo(0, 0).save(tmp_path / "photo.jpg")
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        # Where nothing may be written: no configuration, no cache, no download.
+        done = subprocess.run(
+            [installed[0] / "bin" / "obelisk", "recognize", "photo.jpg", "--json"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
+            env={"HOME": "/nonexistent"},
+        )
+        seconds.append(time.perf_counter() - start)
+    assert json.loads(done.stdout)["candidates"]
+    assert min(seconds) <= COLD_S
+    shipped = next(installed[0].glob("lib/python*/site-packages/obelisk/bundled/gallery"))
+    assert not list(shipped.glob("*-wal")) + list(shipped.glob("*-shm"))
