@@ -76,9 +76,9 @@ def is_begun(folder: Path) -> bool:
 
 def recognise_some(run: Run, catalog: Catalog, out: Path) -> None:
     """Build a gallery with a run's model, name the landmarks in a few queries, and draw them with their neighbours."""
-    from obelisk.evaluation.strip import draw_recognitions
     from obelisk.gallery import build_gallery
     from obelisk.recognition import Recognizer
+    from obelisk.recognition.pictures import draw_recognitions
 
     gallery = build_gallery(out / "gallery", catalog, run.bundle).gallery
     known = catalog.select_known_queries()
@@ -87,12 +87,9 @@ def recognise_some(run: Run, catalog: Catalog, out: Path) -> None:
     answers = list(Recognizer.open(gallery).recognize(catalog.locate_photos(queries)))
     for answer in answers:
         result(f"{answer.photo}: {answer.landmark} (confidence {answer.confidence:.2f})")
-    picture = draw_recognitions(
-        out / "recognition.png",
-        answers,
-        [names.get(ids[0]) for ids in queries["landmark_ids"].to_list()],
-        neighbour_photos(answers, gallery, catalog),
-    )
+    truths = [names.get(ids[0]) for ids in queries["landmark_ids"].to_list()]
+    picture = out / "recognition.png"
+    draw_recognitions(answers, truths, neighbour_photos(answers, gallery, catalog)).save(picture)
     result(f"picture: {picture}")
 
 

@@ -7,13 +7,16 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from obelisk.cli.console import result, warn
-from obelisk.errors import UsageError
+from obelisk.cli.console import note, result, warn
+from obelisk.errors import PhotoError, UsageError
 from obelisk.records import Recognition
+
+if TYPE_CHECKING:
+    from obelisk.recognition import Recognizer
 
 
 def recognize_command(
@@ -40,6 +43,15 @@ def recognize_command(
         typer.Option("--threshold", help="Reject answers of less confidence, 0 to 1.", show_default="reject nothing"),
     ] = None,
     vote: Annotated[str, typer.Option("--vote", help="weighted, majority or prototype.")] = "weighted",
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            "--explain",
+            metavar="DIR",
+            help="Draw a picture a photo into DIR: its neighbours, and the regions that match the best of them.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a photo.")] = False,
 ) -> None:
     """Name the landmark in each photo, with the candidates and the reference photos it rests on.
@@ -55,19 +67,51 @@ def recognize_command(
     recognizer = Recognizer.open(gallery, model=load_model(model) if model else None)
     answers = recognizer.recognize(paths, top=top, k=k, threshold=threshold, vote=vote)
     take_odd_names()
+    draw = Explainer(recognizer, explain) if explain else None
     total = failed = 0
     for answer in answers:
         total += 1
         if answer.error:
             failed += 1
             warn(answer.error)
+        elif draw:
+            draw(answer)
         if as_json:
             result(answer.to_json())
         elif not answer.error:
             result(describe_answer(answer, threshold))
+    if draw:
+        draw.tell()
     if failed:
         warn(f"{failed} of {total} photos could not be used")
+    if failed or (draw and draw.failed):
         raise typer.Exit(1)
+
+
+class Explainer:
+    """Draws what each answer rests on into a folder."""
+
+    def __init__(self, recognizer: Recognizer, folder: Path) -> None:
+        from obelisk.recognition.pictures import PictureFolder
+
+        self._recognizer = recognizer
+        self._folder = PictureFolder(folder)
+        self.failed = 0
+
+    def __call__(self, answer: Recognition) -> None:
+        """Draw an answer; a photo that is gone by now is named."""
+        try:
+            picture = self._recognizer.explain(answer)
+        except PhotoError as error:
+            self.failed += 1
+            warn(f"no picture: {error}")
+        else:
+            self._folder.save(answer.photo, picture)
+
+    def tell(self) -> None:
+        """Say where the pictures are."""
+        count = len(self._folder)
+        note(f"{count} picture{'' if count == 1 else 's'} in {self._folder.path}")
 
 
 def expand_arguments(arguments: Sequence[str]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from obelisk.embedding import Bundle, Embedder
 from obelisk.gallery import Gallery, References, refuse_directionless, unit_rows
@@ -73,6 +74,17 @@ class Recognizer:
         classifier.check(k=k, top=top)
         listed = [paths] if isinstance(paths, str | Path) else paths
         return self._answer(listed, references, partial(classifier.classify, k=k, top=top), threshold)
+
+    def explain(self, answer: Recognition) -> Image:
+        """Draw what an answer of this recogniser rests on.
+
+        The photo is shown beside its nearest reference photos; where the model gives feature maps, also which regions
+        of it matched which of the best reference. The photo must still lie where ``answer.photo`` says; what is
+        known of references whose files are not at hand is drawn without them. Raises :class:`PhotoError`.
+        """
+        from obelisk.recognition.pictures import explain_answer
+
+        return explain_answer(answer, self.gallery, self._embedder)
 
     def _answer(
         self,

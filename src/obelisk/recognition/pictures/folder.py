@@ -1,0 +1,60 @@
+"""A folder of pictures, one a photo, under names that are safe everywhere."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+from PIL import Image
+
+from obelisk.errors import UsageError
+
+SUFFIX = ".explained.png"  # so that no photo is ever overwritten, not even in a folder of photos
+LONGEST = 120  # bytes of a name; file systems take 255
+
+
+class PictureFolder:
+    """Takes one picture a photo; it is named after the photo, and numbered where several photos have one name.
+
+    The folder is made if it is not there. Raises :class:`UsageError` when it cannot be.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._taken: set[str] = set()
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            what = f"the folder for pictures cannot be made: {error.strerror}"
+            raise UsageError(what, where=path, fix="give another folder") from error
+
+    def __len__(self) -> int:
+        return len(self._taken)
+
+    def save(self, photo: str, picture: Image.Image) -> Path:
+        """Write the picture of a photo, whole or not at all, and return where it is."""
+        path = self.path / self._choose_name(photo)
+        partial = path.with_name(f".{path.name}.partial")
+        try:
+            picture.save(partial, "PNG")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+    def _choose_name(self, photo: str) -> str:
+        stem = make_safe(Path(photo).stem)
+        name, number = stem, 1
+        # Some file systems hold a and A for one name.
+        while name.casefold() in self._taken:
+            number += 1
+            name = f"{stem}-{number}"
+        self._taken.add(name.casefold())
+        return name + SUFFIX
+
+
+def make_safe(stem: str) -> str:
+    """Return a file name's letters and digits of any script, other characters as ``_``, neither hidden nor too long."""
+    plain = unicodedata.normalize("NFC", stem)
+    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in plain).lstrip(".")
+    return safe.encode()[:LONGEST].decode(errors="ignore") or "photo"
