@@ -61,7 +61,7 @@ def test_people_get_a_table_and_what_is_missing_is_said(city: Path, monkeypatch:
     printed = run("in")
     assert printed.exit_code == 0, printed.exception
     lines = printed.stdout.splitlines()
-    assert "model colours · references 9" in lines[0]
+    assert "engine onnxruntime · model colours · input 32 · references 9" in lines[0]
     assert [line.split()[0] for line in lines[4:11]] == [*STAGES, "answer"]
     assert "by hand" not in printed.stdout
     assert lines[-1].endswith("s from command to answer")

@@ -81,13 +81,23 @@ def bench(
     By hand means timm in eager float32 on the whole photo and scikit-learn's neighbours, where both are installed.
     """
     from obelisk.bundled import bundled_gallery
+    from obelisk.embedding import Embedder
+    from obelisk.gallery import Gallery
     from obelisk.recognition import Recognizer
 
-    recognizer = Recognizer.open(gallery or bundled_gallery())
+    opened = Gallery.open(gallery or bundled_gallery())
+    embedder = Embedder(opened.load_bundle())
+    recognizer = Recognizer(opened, embedder)
     missing = [name for name, module in NEEDED_BY_HAND.items() if importlib.util.find_spec(module) is None]
     if missing:
         note(f"nothing to compare with: {' and '.join(missing)} not installed")
-    facts = describe_machine(recognizer)
+    facts = {
+        **describe_machine(),
+        "engine": embedder.engine,
+        "model": opened.model,
+        "input": embedder.bundle.input.size,
+        "references": len(opened),
+    }
     with tempfile.TemporaryDirectory() as made:
         sets = {"given": keep_usable(photos, recognizer)} if photos else make_photos(Path(made))
         # First all of ours: torch, once loaded, has threads that keep cores busy.
@@ -131,8 +141,8 @@ def make_photos(folder: Path) -> dict[str, list[Path]]:
     return made
 
 
-def describe_machine(recognizer: Recognizer) -> dict[str, str | int]:
-    """Return what a reader must know to make use of the times."""
+def describe_machine() -> dict[str, str | int]:
+    """Return what a reader must know of the machine to make use of the times."""
     from importlib.metadata import version
 
     cpuinfo = Path("/proc/cpuinfo")
@@ -143,8 +153,6 @@ def describe_machine(recognizer: Recognizer) -> dict[str, str | int]:
         "cores": os.cpu_count() or 1,
         "python": platform.python_version(),
         "onnxruntime": version("onnxruntime"),
-        "model": recognizer.gallery.model,
-        "references": len(recognizer.gallery),
     }
 
 
@@ -169,8 +177,8 @@ def measure_by_hand(
     """Yield the pace of timm and scikit-learn on each set of photos, with a model input of the same size."""
     from obelisk.training.eager import EagerRecognizer
 
-    rule = recognizer.gallery.load_bundle().input
-    eager = EagerRecognizer(backbone, rule, references=len(recognizer.gallery))
+    gallery = recognizer.gallery
+    eager = EagerRecognizer(backbone, gallery.load_bundle().input, references=len(gallery))
     for photos in sets:
         yield measure_pace(eager.recognize, photos, answers=answers)
 

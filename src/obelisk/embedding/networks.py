@@ -19,6 +19,7 @@ class NetworkModel(Protocol):
     """A network that is ready to run, by whichever runtime; safe to call from many threads."""
 
     input_shape: list[int | str | None]
+    engine: str
 
     def run(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the first output, (N, …), for an input of N rows."""
@@ -37,6 +38,7 @@ class OnnxModel:
     def __init__(self, source: Path | bytes) -> None:
         import onnxruntime
 
+        self.engine = "onnxruntime"
         self._where = "" if isinstance(source, bytes) else str(source)
         network = source if isinstance(source, bytes) else source.read_bytes()
         refuse_outside_data(network, where=self._where)

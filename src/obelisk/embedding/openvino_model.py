@@ -31,6 +31,7 @@ class OpenVinoModel:
         import openvino
         from openvino import passes
 
+        self.engine = f"openvino-{arithmetic}"
         self._where = str(where)
         refuse_outside_data(network, where=where)
         cores = os.cpu_count() or 1

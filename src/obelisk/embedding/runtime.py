@@ -56,6 +56,11 @@ class Embedder:
         self._scales = np.sqrt(weights / weights.sum()).astype(np.float32)
         self._decoded_side = max(member.size for member in self._members)
 
+    @property
+    def engine(self) -> str:
+        """What computes the embeddings here: onnxruntime, openvino-bf16 or openvino-f32."""
+        return self._models[0].engine
+
     def embed(self, sources: Iterable[Path], *, hashed: bool = True) -> Iterator[Embedded]:
         """Yield one :class:`Embedded` a photo, in input order; a bad photo never stops the others."""
         return map_in_order(partial(self.embed_one, hashed=hashed), sources)
