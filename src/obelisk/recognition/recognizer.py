@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL.Image import Image
 
 from obelisk.embedding import Bundle, Embedder
 from obelisk.gallery import Gallery, References, refuse_directionless, unit_rows
-from obelisk.recognition.classifier import NeighbourClassifier, Votes
+from obelisk.recognition.classifier import FloatRows, NeighbourClassifier, Votes
 from obelisk.recognition.confidence import check_threshold
+from obelisk.recognition.verification import VERIFIED, Verifier
 from obelisk.recognition.votes import EXPONENT
 from obelisk.records import Candidate, Neighbour, Recognition
 
@@ -59,13 +58,15 @@ class Recognizer:
         vote: str = "weighted",
         exponent: float = EXPONENT,
         threshold: float | None = None,
+        verify: bool = False,
     ) -> Iterator[Recognition]:
         """Return an iterator of one answer a photo, in input order, each as soon as it is known.
 
         The k nearest reference photos vote (see :mod:`obelisk.recognition.votes`): three, or all of a smaller
         gallery, where ``k`` is not given. ``top`` landmarks are listed. An answer whose confidence is below
         ``threshold`` is rejected: it names no landmark. A photo that cannot be used is answered by its error.
-        Unusable values raise :class:`UsageError` at once.
+        ``verify`` adds what the geometry of the nearest reference photos says, where their files are at hand (see
+        :mod:`obelisk.recognition.verification`). Unusable values raise :class:`UsageError` at once.
         """
         check_threshold(threshold)
         references = self.gallery.references()
@@ -73,7 +74,15 @@ class Recognizer:
         classifier = NeighbourClassifier(references, references.landmark_ids, vote=vote, exponent=exponent)
         classifier.check(k=k, top=top)
         listed = [paths] if isinstance(paths, str | Path) else paths
-        return self._answer(listed, references, partial(classifier.classify, k=k, top=top), threshold)
+        verifier = Verifier(references) if verify else None
+
+        def classify(queries: FloatRows, photos: Sequence[Path]) -> Votes:
+            if verifier is None:
+                return classifier.classify(queries, k=k, top=top)
+            votes = classifier.classify(queries, k=k, top=max(top, VERIFIED))
+            return verifier.verify(votes, queries, photos, top=top)
+
+        return self._answer(listed, references, classify, threshold)
 
     def explain(self, answer: Recognition) -> Image:
         """Draw what an answer of this recogniser rests on.
@@ -90,7 +99,7 @@ class Recognizer:
         self,
         paths: Iterable[Path | str],
         references: References,
-        classify: Callable[[NDArray[np.float32]], Votes],
+        classify: Callable[[FloatRows, Sequence[Path]], Votes],
         threshold: float | None,
     ) -> Iterator[Recognition]:
         names: deque[str] = deque()
@@ -103,9 +112,12 @@ class Recognizer:
 
         stream = refuse_directionless(self._embedder.embed(note_names()))
         while batch := list(islice(stream, PHOTOS_AT_ONCE)):
-            rows = [photo.embedding for photo in batch if photo.embedding is not None]
-            queries = np.array(rows, dtype=np.float32).reshape(-1, self.gallery.dimensions)
-            votes = classify(unit_rows(queries, dimensions=self.gallery.dimensions))
+            usable = [photo for photo in batch if photo.embedding is not None]
+            rows = np.array([photo.embedding for photo in usable], dtype=np.float32).reshape(
+                -1, self.gallery.dimensions
+            )
+            queries = unit_rows(rows, dimensions=self.gallery.dimensions)
+            votes = classify(queries, [photo.path for photo in usable])
             query = count()
             for photo in batch:
                 name = names.popleft()

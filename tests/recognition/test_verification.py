@@ -1,0 +1,231 @@
+"""Verification: views of one thing agree in their geometry, others do not; nothing to see is no evidence."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image, ImageDraw
+
+from obelisk.embedding import write_bundle
+from obelisk.errors import MissingExtraError
+from obelisk.gallery import Gallery, ReferencePhoto
+from obelisk.recognition import Votes
+from obelisk.recognition.verification import (
+    BY_CHANCE,
+    FULL,
+    MOST_KEYPOINTS,
+    RATIO,
+    Keypoints,
+    Verifier,
+    add_evidence,
+    count_inliers,
+    find_keypoints,
+    gather_evidence,
+    match_descriptors,
+    reorder,
+    root,
+)
+
+cv2 = pytest.importorskip("cv2", reason="the extra `verify` is not installed")
+
+QUADS = {
+    "as it is": (0, 0, 0, 300, 300, 300, 300, 0),
+    "from the left": (0, 30, 0, 270, 300, 300, 300, 0),
+    "from below": (40, 0, 0, 300, 300, 300, 260, 0),
+    "from nearer": (60, 60, 60, 240, 240, 240, 240, 60),
+}
+
+
+def paint(seed: int) -> Image.Image:
+    """A wall of coloured boxes and discs, another for each seed."""
+    rng = np.random.default_rng(seed)
+    wall = Image.new("RGB", (300, 300), tuple(rng.integers(60, 200, 3).tolist()))
+    canvas = ImageDraw.Draw(wall)
+    for number in range(120):
+        x, y, width, height = (*rng.integers(0, 290, 2).tolist(), *rng.integers(6, 40, 2).tolist())
+        draw = canvas.ellipse if number % 2 else canvas.rectangle
+        draw((x, y, x + width, y + height), fill=tuple(rng.integers(0, 255, 3).tolist()))
+    return wall
+
+
+def encode(image: Image.Image, kind: str = "PNG") -> bytes:
+    written = BytesIO()
+    image.save(written, kind)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize("quad", QUADS.values(), ids=QUADS)
+def test_another_view_of_a_wall_has_many_inliers(quad: tuple[int, ...]) -> None:
+    view = paint(1).transform((300, 300), Image.Transform.QUAD, quad, Image.Resampling.BICUBIC)
+    wall, seen = find_keypoints(encode(paint(1))), find_keypoints(encode(view, "JPEG"))
+    assert count_inliers(seen, wall) >= BY_CHANCE + FULL
+    assert count_inliers(seen, wall) == count_inliers(seen, wall), "the same each time"
+
+
+def test_another_wall_has_few_inliers() -> None:
+    keypoints = [find_keypoints(encode(paint(seed))) for seed in range(6)]
+    counts = [count_inliers(keypoints[0], other) for other in keypoints[1:]]
+    assert max(counts) < 12
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        pytest.param(Image.new("RGB", (200, 200), "white"), id="nothing to see"),
+        pytest.param(Image.new("RGB", (1, 1)), id="one pixel"),
+        pytest.param(paint(1).resize((3000, 2)), id="a strip"),
+        pytest.param(paint(1).resize((2, 3000)), id="an upright strip"),
+        pytest.param(paint(1).resize((17, 17)), id="very small"),
+        pytest.param(Image.linear_gradient("L"), id="a gradient"),
+    ],
+)
+def test_featureless_photos_are_no_evidence_and_no_crash(image: Image.Image) -> None:
+    keypoints = find_keypoints(encode(image))
+    assert len(keypoints.places) == len(keypoints.descriptors)
+    wall = find_keypoints(encode(paint(1)))
+    assert count_inliers(keypoints, wall) < 8
+    assert count_inliers(wall, keypoints) < 8
+    assert count_inliers(keypoints, keypoints) >= 0
+
+
+def test_large_photos_are_bounded() -> None:
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 255, (2000, 3000, 3), dtype=np.uint8))
+    keypoints = find_keypoints(encode(noise, "JPEG"))
+    assert len(keypoints.places) <= MOST_KEYPOINTS
+    assert keypoints.places.max(initial=0) <= 320
+
+
+def test_photos_that_cannot_be_read_have_no_keypoints(tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_text("no photo")
+    for path in (tmp_path / "bad.jpg", tmp_path / "gone.jpg", tmp_path):
+        assert len(find_keypoints(path).places) == 0
+
+
+def test_points_on_one_line_are_no_evidence() -> None:
+    places = np.stack([np.arange(40), np.full(40, 7)], axis=1).astype(np.float32)
+    descriptors = np.random.default_rng(0).integers(0, 255, (40, 128), dtype=np.uint8)
+    line = Keypoints(places=places, descriptors=descriptors)
+    assert 0 <= count_inliers(line, line) <= 40
+
+
+def test_matches_are_those_of_opencv() -> None:
+    rng = np.random.default_rng(0)
+    query = rng.integers(0, 255, (90, 128), dtype=np.uint8)
+    reference = np.concatenate([np.clip(query[:40] + rng.integers(-20, 20, (40, 128)), 0, 255), query[:5]])
+    reference = reference.astype(np.uint8)
+    matcher = cv2.BFMatcher(cv2.NORM_L2)
+    forth = matcher.knnMatch(root(query), root(reference), k=2)
+    back = {match[0].queryIdx: match[0].trainIdx for match in matcher.knnMatch(root(reference), root(query), k=1)}
+    expected = [
+        [first.queryIdx, first.trainIdx]
+        for first, second in forth
+        if first.distance < RATIO * second.distance and back[first.trainIdx] == first.queryIdx
+    ]
+    assert match_descriptors(query, reference).tolist() == expected
+
+
+@pytest.mark.parametrize(("n", "m"), [(0, 5), (5, 0), (0, 0), (1, 1), (1, 2), (2, 1)])
+def test_few_descriptors_match_little(n: int, m: int) -> None:
+    rng = np.random.default_rng(0)
+    pairs = match_descriptors(
+        rng.integers(0, 255, (n, 128), dtype=np.uint8), rng.integers(0, 255, (m, 128), dtype=np.uint8)
+    )
+    assert pairs.shape[1] == 2
+    assert len(pairs) <= min(n, m)
+
+
+@given(
+    scores=arrays.arrays(np.float64, (3, 4), elements=st.floats(0, 1)),
+    inliers=arrays.arrays(np.int64, (3, 4), elements=st.integers(0, 1000)),
+)
+def test_evidence_raises_scores_within_their_range(scores: np.ndarray, inliers: np.ndarray) -> None:
+    raised = add_evidence(scores, inliers)
+    assert (raised >= scores - 1e-12).all()
+    assert (raised <= 1.0).all()
+    np.testing.assert_allclose(add_evidence(scores, np.minimum(inliers, 5)), scores, atol=1e-12)
+    order = np.argsort(inliers, axis=None)
+    same = add_evidence(np.full(12, 0.4), inliers.ravel()[order])
+    assert (np.diff(same) >= 0).all()
+
+
+def test_the_best_photo_of_a_landmark_is_its_evidence() -> None:
+    candidates = np.array([[7, 8, 9]])
+    assert gather_evidence(candidates, np.array([[8, 7, 8, 5]]), np.array([[4, 6, 30, 99]])).tolist() == [[6, 30, 0]]
+
+
+def votes_for(candidates: list[int], scores: list[float]) -> Votes:
+    return Votes(
+        candidates=np.array([candidates]),
+        scores=np.array([scores]),
+        confidence=np.array([scores[0]]),
+        neighbours=np.array([[0]]),
+        similarities=np.array([[0.5]], dtype=np.float32),
+    )
+
+
+def test_candidates_are_put_in_order_and_cut() -> None:
+    votes = reorder(votes_for([7, 8, 9], [0.6, 0.5, 0.4]), np.array([[0.6, 0.95, 0.6]]), top=2)
+    assert votes.candidates.tolist() == [[8, 7]]
+    assert votes.scores.tolist() == [[0.95, 0.6]]
+    assert votes.neighbours.tolist() == [[0]]
+
+
+@pytest.fixture
+def walls(tmp_path: Path) -> Gallery:
+    """Two walls whose embeddings say nothing, and one whose file is gone."""
+    bundle = write_bundle(
+        tmp_path / "bundle",
+        network=b"none",
+        card="",
+        name="none",
+        size=8,
+        resize="crop",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        dimensions=2,
+        licence="MIT",
+        data="none",
+    )
+    gallery = Gallery.create(tmp_path / "walls", bundle)
+    for seed in (1, 2):
+        paint(seed).save(tmp_path / f"{seed}.png")
+    photos = [ReferencePhoto(id=f"{seed}", source=str(tmp_path / f"{seed}.png")) for seed in (1, 2, 3)]
+    gallery.add(np.ones((3, 2)), ["one", "two", "three"], photos)
+    return gallery
+
+
+def test_geometry_decides_where_embeddings_do_not(walls: Gallery, tmp_path: Path) -> None:
+    references = walls.references()
+    ids = references.landmark_ids.tolist()
+    view = paint(2).transform((300, 300), Image.Transform.QUAD, QUADS["from below"], Image.Resampling.BICUBIC)
+    view.save(tmp_path / "query.jpg")
+    query = np.full((1, 2), 0.5**0.5, dtype=np.float32)
+    votes = Verifier(references).verify(votes_for(ids, [0.6, 0.5, 0.5]), query, [tmp_path / "query.jpg"], top=2)
+    assert votes.candidates.tolist() == [[ids[1], ids[0]]]
+    assert votes.scores[0, 0] == pytest.approx(0.95)
+    assert votes.scores[0, 1] == pytest.approx(0.6, abs=0.1)
+
+
+def test_no_query_is_no_work(walls: Gallery) -> None:
+    none = Votes(
+        candidates=np.empty((0, 3), np.int64),
+        scores=np.empty((0, 3)),
+        confidence=np.empty(0),
+        neighbours=np.empty((0, 1), np.int64),
+        similarities=np.empty((0, 1), np.float32),
+    )
+    votes = Verifier(walls.references()).verify(none, np.empty((0, 2), np.float32), [], top=2)
+    assert votes.candidates.shape == (0, 2)
+
+
+def test_without_opencv_the_extra_is_named(walls: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"obelisk-landmarks\[verify\]"):
+        Verifier(walls.references())
