@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +29,15 @@ pytestmark = pytest.mark.stress
 D = 64
 WRITERS = 4
 KILLS = 200
-PHOTOS = 120
+PHOTOS = 60
 COMMIT_EVERY = 4
 
 
 class TinyEmbedder:
-    """Stands in for the runtime: rows drawn from the photo's content; notes each photo in a file beside the gallery."""
+    """Stands in for the runtime: rows drawn from the photo's content; notes each photo in a file beside its bundle."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self._log = bundle.folder.parent.with_suffix(".embedded")
+        self._log = bundle.folder.with_suffix(".embedded")
 
     def embed(self, sources: Iterable[Path]) -> Iterator[Embedded]:
         for path in sources:
@@ -47,7 +48,7 @@ class TinyEmbedder:
             yield Embedded(path=path, content_hash=digest, embedding=row)
 
 
-def run_command(words: list[str], output: Path) -> None:
+def run_command(words: list[str], output: Path, ready: Event) -> None:
     """Run ``obelisk gallery`` with the tiny model and small batches, its output into a file."""
     for module in (additions, build):
         module.Embedder = TinyEmbedder  # type: ignore[misc, assignment]
@@ -55,6 +56,7 @@ def run_command(words: list[str], output: Path) -> None:
     os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), 1)
     app = typer.Typer()
     app.add_typer(gallery_app)
+    ready.set()
     app(["gallery", *words])
 
 
@@ -62,7 +64,7 @@ def run_command(words: list[str], output: Path) -> None:
 def processes() -> ForkServerContext:
     """Processes that have all modules at once."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["obelisk.gallery", "obelisk.cli.gallery", "obelisk.data", "numpy"])
+    context.set_forkserver_preload(["obelisk.gallery", "obelisk.cli.gallery", "obelisk.data", "PIL.Image", "pytest"])
     return context
 
 
@@ -90,10 +92,21 @@ def save_photos(folder: Path, count: int, seed: int) -> None:
         Image.fromarray(values).save(folder / f"{number:03}.png")
 
 
-def kill_sometime(process: BaseProcess, moment: float) -> None:
-    process.join(moment)
+def start_command(processes: ForkServerContext, words: list[str], output: Path) -> BaseProcess:
+    """Start a process that runs a command, and wait until it does."""
+    ready = processes.Event()
+    process = processes.Process(target=run_command, args=(words, output, ready))
+    process.start()
+    assert ready.wait(60)
+    return process
+
+
+def kill_after(process: BaseProcess, seconds: float) -> bool:
+    """Kill a process unless it ends before that; say whether it was killed."""
+    process.join(max(0.0, seconds))
     process.kill()
     process.join()
+    return process.exitcode != 0
 
 
 def acknowledged(output: Path) -> dict[str, str]:
@@ -113,26 +126,30 @@ def test_no_acknowledged_photo_is_lost_in_200_kills(
     city = Gallery.create(tmp_path / "city", bundle).path
     chance = random.Random(0)
     safe: dict[str, str] = {}
-    early = 0
-    for start in range(0, KILLS, WRITERS):
-        writers = []
-        for number in range(start, start + WRITERS):
-            folder, output = tmp_path / f"photos {number}", tmp_path / f"output {number}"
-            save_photos(folder, PHOTOS, seed=number)
-            words = ["add", str(city), str(folder), "--landmark", f"place {number % 10}"]
-            writers.append((processes.Process(target=run_command, args=(words, output)), output))
-        for process, _ in writers:
-            process.start()
+    killed = started = 0
+    whole = 60.0  # seconds that the writers take if they are let; the first are, and show it
+    while killed < KILLS:
+        outputs = [tmp_path / f"output {started + number}" for number in range(WRITERS)]
+        writers = [start_writer(processes, city, started + number, output) for number, output in enumerate(outputs)]
         begun = time.monotonic()
-        for moment, (process, output) in sorted((chance.uniform(0.05, 1.5), one) for one in writers):
-            kill_sometime(process, max(0.0, moment - (time.monotonic() - begun)))
-            early += process.exitcode != 0
+        moments = sorted(chance.uniform(0.0, whole) if started else whole for _ in writers)
+        for writer, moment in zip(writers, moments, strict=True):
+            killed += kill_after(writer, begun + moment - time.monotonic())
+        whole = whole if started else time.monotonic() - begun
+        started += WRITERS
+        for output in outputs:
             safe |= acknowledged(output)
         found = shown(city)
         assert {photo: found.get(photo) for photo in safe} == safe
         assert check_gallery(city) == []
     assert len(Gallery.open(city)) >= len(safe) > 0
-    print(f"{KILLS} writers, {early} killed at work; {len(safe)} photos acknowledged, 0 lost, {len(found)} there")
+    print(f"{killed} of {started} writers killed; {len(safe)} photos acknowledged, 0 lost, {len(found)} there")
+
+
+def start_writer(processes: ForkServerContext, city: Path, number: int, output: Path) -> BaseProcess:
+    folder = output.with_name(f"photos {number}")
+    save_photos(folder, PHOTOS, seed=number)
+    return start_command(processes, ["add", str(city), str(folder), "--landmark", f"place {number % 10}"], output)
 
 
 def test_a_build_killed_again_and_again_loses_one_batch_a_time(
@@ -140,15 +157,13 @@ def test_a_build_killed_again_and_again_loses_one_batch_a_time(
 ) -> None:
     for number in range(10):
         save_photos(tmp_path / "places" / f"place {number}", 60, seed=number)
-    city, growing, log = tmp_path / "city", tmp_path / "city.partial", tmp_path / "city.embedded"
+    city, growing, log = tmp_path / "city", tmp_path / "city.partial", bundle.folder.with_suffix(".embedded")
     words = ["build", str(city), "--data", str(tmp_path / "places"), "--model", str(bundle.folder)]
     chance = random.Random(1)
     kept = kills = 0
     while not city.exists():
-        process = processes.Process(target=run_command, args=(words, tmp_path / "output"))
-        process.start()
-        kill_sometime(process, chance.uniform(0.1, 1.0))
-        if process.exitcode == 0 or not growing.exists():
+        process = start_command(processes, words, tmp_path / "output")
+        if not kill_after(process, chance.uniform(0.0, 2.0)) or not growing.exists():
             continue
         kills += 1
         there = len(shown(growing))
