@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from obelisk.cli.console import note, result, table, track, warn
+from obelisk.cli.console import Meter, note, result, table, track, warn
 from obelisk.cli.gallery_changes import (
     GalleryFolder,
     add_command,
@@ -61,7 +61,7 @@ def build_command(
     """
     from obelisk.bundled import bundled_gallery
     from obelisk.data import read_catalog
-    from obelisk.gallery import build_gallery, gather_facts, load_model
+    from obelisk.gallery import Gallery, build_gallery, gather_facts, load_model
 
     built = (path / "model").is_dir()
     bundle = load_model(model or (path if built else bundled_gallery()))
@@ -69,6 +69,8 @@ def build_command(
     for omission in catalog.notes:
         warn(omission)
     report = build_gallery(path, catalog, bundle, watch=show_progress, keep_paths=not no_paths)
+    with Meter() as meter:
+        Gallery.open(path, watch=meter).references()  # a large gallery is indexed now rather than by the first photo
     tell_skipped(report)
     tell_differences(report, path, data)
     done = f"{report.embedded} embedded, {report.reused} reused, {report.unchanged} unchanged"

@@ -147,7 +147,7 @@ class Gallery:
 
         ``embeddings`` is (Q, D), of any length other than 0. Returns the search ids (Q, k), see :meth:`photo`,
         and the cosine similarities (Q, k), best first; equal ones in the order they were added. Up to 200,000
-        photos the search is exact; above, it finds some 0.995 of the nearest, and its similarities are exact.
+        photos the search is exact; above, it finds at least 0.99 of the nearest, and its similarities are exact.
         Raises :class:`GalleryError` when k is larger than the gallery.
         """
         references = self.references()

@@ -31,7 +31,7 @@ ReadRows = Callable[[Integers], tuple[Integers, FloatRows]]
 ROWS_PER_CENTROID = 48  # in the sample that the centroids are learnt from
 ITERATIONS = 8
 CODES = 16  # centroids of a sub-vector: 4 bits
-SUBVECTOR = 4  # values of an embedding to a code, more where that makes more than MOST_CODES
+SUBVECTOR = 2  # values of an embedding to a code, more where that makes more than MOST_CODES
 MOST_CODES = 256
 ROWS_AT_ONCE = 1 << 14
 SEED = 0
@@ -39,9 +39,9 @@ LONGEST_TAIL = 1 << 13  # rows that are searched beside an index: it takes them 
 
 TRIALS = 256  # reference photos that the recall is measured with
 NEAREST = 10  # at so many neighbours
-PROBES_RECALL = 0.998  # share of the true neighbours that the probed lists hold
-RECALL = 0.995  # share of them among the candidates
-DEPTHS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # candidates, in multiples of NEAREST
+PROBES_RECALL = 0.999  # share of the true neighbours that the probed lists hold
+RECALL = 0.998  # share of them among the candidates
+DEPTHS = (2, 3, 4, 6, 8, 10, 12, 16, 24, 32, 48, 64)  # candidates, in multiples of NEAREST
 
 
 def tell_nobody(what: str, done: int, total: int) -> None:
@@ -97,7 +97,8 @@ class CandidateSearch:
             plain.invlists.add_entries(number, len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(codes))
         plain.ntotal = len(index.rows)
         self._lists = faiss.IndexIVFPQFastScan(plain)
-        self.last = int(index.rows.max())
+        self._rows = np.sort(index.rows)
+        self.last = int(self._rows[-1])
         self._width = width
         self._probes, self._depth = index.probes, index.depth
 
@@ -112,10 +113,12 @@ class CandidateSearch:
     def candidates(self, queries: FloatRows, k: int, *, widening: int = 1) -> Integers:
         """Return the numbers of the rows (Q, C) that may be among the k nearest of each query (Q, D).
 
-        Best first; -1 where the scanned lists hold fewer than C. ``widening`` is how many times more to look at
-        than usual; enough of it proposes every row.
+        -1 where the scanned lists hold fewer than C. ``widening`` is how many times more to look at than usual;
+        enough of it proposes every row.
         """
-        count = min(len(self), widening * (NEAREST * self._depth + 2 * max(0, k - NEAREST)))
+        count = widening * (NEAREST * self._depth + 2 * max(0, k - NEAREST))
+        if count >= len(self):
+            return np.broadcast_to(self._rows, (len(queries), len(self)))
         enough = -(-4 * count * self._lists.nlist // max(1, len(self)))
         probes = min(self._lists.nlist, max(widening * self._probes, enough))
         settings = faiss.SearchParametersIVF()
@@ -160,6 +163,7 @@ def learn_codes(rows: FloatRows, lists: int, dimensions: int, watch: Progress) -
     centroids = np.array(clusters.centroids, dtype=np.float32)
     coarse.add(centroids)
     plain = faiss.IndexIVFPQ(coarse, width, lists, M, 4, faiss.METRIC_INNER_PRODUCT)
+    plain.pq.cp.min_points_per_centroid = 1
     plain.train(rows)
     watch(step, 2, 2)
     return RowIndex(
@@ -257,3 +261,17 @@ def tune(index: RowIndex, trials: Trials) -> RowIndex:
         if found.mean() >= RECALL:
             break
     return replace(index, probes=probes, depth=depth, measured=len(index.rows))
+
+
+def is_current(index: RowIndex, ids: Integers) -> bool:
+    """Say whether an index holds all of the photos but for a few that were added last."""
+    rows = np.sort(index.rows)
+    old = ids[: np.searchsorted(ids, rows[-1], side="right")]
+    return len(ids) - len(old) <= LONGEST_TAIL and bool(is_among(rows, old).all())
+
+
+def is_among(rows: Integers, asked: Integers) -> NDArray[np.bool_]:
+    """Say of each row asked for whether it is among the ascending rows."""
+    if not len(rows):
+        return np.zeros(asked.shape, dtype=bool)
+    return np.asarray(rows[np.minimum(np.searchsorted(rows, asked), len(rows) - 1)] == asked)

@@ -116,7 +116,7 @@ def parse_header(start: bytes) -> dict[str, int] | None:
         return None
     try:
         header = json.loads(start[len(MAGIC) :])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(header, dict) or set(header) != set(NUMBERS):
         return None
@@ -124,7 +124,7 @@ def parse_header(start: bytes) -> dict[str, int] | None:
         return None
     width, codes = header["width"], header["subvectors"]
     fits = codes > 0 and codes % 2 == 0 and width % codes == 0 and width >= header["dimensions"]
-    usable = 1 <= header["probes"] <= header["lists"] and 1 <= header["depth"] <= DEPTHS[-1]
+    usable = header["rows"] > 0 and 1 <= header["probes"] <= header["lists"] and 1 <= header["depth"] <= DEPTHS[-1]
     return header if fits and usable else None
 
 
@@ -147,5 +147,7 @@ def split(body: memoryview, header: Mapping[str, int]) -> dict[str, Any]:
 def is_sound(index: RowIndex) -> bool:
     """Say whether the arrays are such that a search by them ends, and names no row twice."""
     finite = np.isfinite(index.centroids).all() and np.isfinite(index.codebooks).all()
-    whole = (index.sizes >= 0).all() and index.sizes.sum() == len(index.rows)
-    return bool(finite and whole and (np.diff(np.sort(index.rows)) > 0).all() and (index.rows > 0).all())
+    N = len(index.rows)
+    whole = ((index.sizes >= 0) & (index.sizes <= N)).all() and index.sizes.sum() == N
+    different = (np.diff(np.sort(index.rows)) > 0).all() and (np.diff(index.witnesses) > 0).all()
+    return bool(finite and whole and different)

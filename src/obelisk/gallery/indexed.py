@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from obelisk.embedding.descriptors import cache_folder
-from obelisk.errors import GalleryError, UsageError
+from obelisk.embedding.caches import cache_folder
+from obelisk.errors import GalleryError
 from obelisk.gallery import store
+from obelisk.gallery.embeddings import EmbeddingReader, pick_embeddings
 from obelisk.gallery.index import (
-    LONGEST_TAIL,
     CandidateSearch,
     Progress,
     RowIndex,
     add_rows,
+    is_among,
+    is_current,
     keep_rows,
     make_index,
 )
@@ -38,7 +39,6 @@ from obelisk.gallery.search import (
     check_fits,
     dot_products,
     nearest_rows,
-    unit_rows,
 )
 
 EXACT_UP_TO = 200_000  # photos that are searched without an index: 400 MB of embeddings with 512 values
@@ -58,8 +58,8 @@ class IndexedSearch:
     def __init__(self, folder: Path, index: CandidateSearch, ids: Integers, tail: FloatRows) -> None:
         self.index = index
         self.tail = tail
-        self._folder = folder
         self._ids = ids
+        self._reader = EmbeddingReader(folder, tail.shape[1])
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -75,15 +75,14 @@ class IndexedSearch:
         Raises :class:`GalleryError` if one of them was removed since the moment of this search.
         """
         asked = self._ids[places]
-        with store.reading(self._folder) as connection:
-            found, rows = pick_units(connection, np.unique(asked), self.dimensions, self._folder)
+        found, rows = self._reader.read(np.unique(asked))
         if not is_among(found, asked).all():
             what = "a reference photo was removed while it was used"
-            raise GalleryError(what, where=self._folder, fix="do the same again")
+            raise GalleryError(what, where=self._reader.folder, fix="do the same again")
         return rows[np.searchsorted(found, asked)]
 
     def nearest(self, queries: FloatRows, k: int) -> tuple[Integers, FloatRows]:
-        """Find the k rows most similar to each query, with a recall of about 0.995 (see :mod:`obelisk.gallery.index`).
+        """Find the k rows most similar to each query; at k = 10 with a recall of 0.99 and more.
 
         The similarities are exact. Raises :class:`GalleryError` when k is larger than N.
         """
@@ -100,15 +99,14 @@ class IndexedSearch:
             unsettled = unsettled[places[unsettled, -1] < 0]
             if unsettled.size and proposed.shape[1] == len(self.index):
                 what = f"fewer than {k} reference photos are left of {len(self)}"
-                raise GalleryError(what, where=self._folder, fix="do the same again")
+                raise GalleryError(what, where=self._reader.folder, fix="do the same again")
             widening *= 4
         return places, similarities
 
     def _measure(self, queries: FloatRows, proposed: Integers, k: int) -> tuple[Integers, FloatRows]:
         """Return places (Q, k) and similarities of the best of the proposed rows (Q, C) and the tail; -1: too few."""
         wanted = np.unique(proposed)
-        with store.reading(self._folder) as connection:
-            found, rows = pick_units(connection, wanted[is_among(self._ids, wanted)], self.dimensions, self._folder)
+        found, rows = self._reader.read(wanted[is_among(self._ids, wanted)])
         there = is_among(found, proposed)
         places = np.where(there, np.searchsorted(self._ids, proposed), -1)
         similarities = np.full(proposed.shape, -np.inf, dtype=np.float32)
@@ -123,45 +121,21 @@ class IndexedSearch:
         return np.take_along_axis(places, best, axis=1), np.take_along_axis(similarities, best, axis=1)
 
 
-def is_among(rows: Integers, asked: Integers) -> NDArray[np.bool_]:
-    """Say of each row asked for whether it is among the ascending rows."""
-    if not len(rows):
-        return np.zeros(asked.shape, dtype=bool)
-    return np.asarray(rows[np.minimum(np.searchsorted(rows, asked), len(rows) - 1)] == asked)
-
-
-def pick_units(
-    connection: sqlite3.Connection, rows: Integers, dimensions: int, folder: Path
-) -> tuple[Integers, FloatRows]:
-    """Return those of the rows that are in the gallery, ascending, and their embeddings as float32 of length 1."""
-    found, stored = store.pick_embeddings(connection, rows.tolist(), dimensions, folder)
-    return found, unit_embeddings(stored, folder)
-
-
-def unit_embeddings(stored: NDArray[np.float16], folder: Path) -> FloatRows:
-    """Return stored embeddings as float32 rows of length 1; raise :class:`GalleryError` for one without a direction."""
-    try:
-        return unit_rows(stored, dimensions=stored.shape[1])
-    except UsageError as error:
-        fix = f"see `obelisk gallery check {folder}`"
-        raise GalleryError(f"the gallery is damaged: {error.what}", where=folder, fix=fix) from error
-
-
 def open_index(folder: Path, ids: Integers, dimensions: int, watch: Progress) -> CandidateSearch:
     """Return an index of a gallery's photos ``ids`` (N,): the one on the disk, brought up to them, or a new one.
 
     It is kept in the gallery's folder; in the user's cache folder where nothing may be written there; and in memory
     alone where neither works.
     """
-    path = index_path(folder)
-    index = read_own_index(path, folder, ids, dimensions)
+    places = index_places(folder)
+    index = read_best_index(places, folder, ids, dimensions)
     if not (index and is_current(index, ids)):
-        with alone_in(path.parent):
-            index = read_own_index(path, folder, ids, dimensions)  # somebody may have made it meanwhile
+        with alone_in(places[-1].parent):
+            index = read_best_index(places, folder, ids, dimensions)  # somebody may have made it meanwhile
             if not (index and is_current(index, ids)):
                 index = renew(index, folder, ids, dimensions, watch)
                 with contextlib.suppress(OSError):
-                    write_index(path, index)
+                    write_index(places[-1], index)
     return CandidateSearch(index)
 
 
@@ -171,13 +145,13 @@ def describe_index(folder: Path, connection: sqlite3.Connection) -> str | None:
     The next search mends it; it is no fault of the gallery.
     """
     ids = np.fromiter((row for (row,) in connection.execute("SELECT row FROM photos ORDER BY row")), dtype=np.int64)
-    path = index_path(folder)
     if len(ids) <= EXACT_UP_TO:
         return None
-    if not path.exists():
-        return f"the search index is missing: the next search makes it · {path}"
-    dimensions = store.about_of(connection, folder).dimensions
-    index = read_own_index(path, folder, ids, dimensions)
+    places = index_places(folder)
+    path = next((place for place in places if place.exists()), None)
+    if path is None:
+        return f"the search index is missing: the next search makes it · {places[-1]}"
+    index = read_best_index(places, folder, ids, store.about_of(connection, folder).dimensions)
     if index is None:
         return f"the search index is damaged, or of another gallery: the next search makes it anew · {path}"
     if not is_current(index, ids):
@@ -185,12 +159,22 @@ def describe_index(folder: Path, connection: sqlite3.Connection) -> str | None:
     return None
 
 
-def index_path(folder: Path) -> Path:
-    """Return where the index of a gallery is kept."""
+def index_places(folder: Path) -> list[Path]:
+    """Return where an index of a gallery may lie; the last is where one is kept that is made now."""
     if store.may_write(folder):
-        return folder / INDEX
+        return [folder / INDEX]
     name = blake2b(str(folder.resolve()).encode(), digest_size=16).hexdigest()
-    return cache_folder() / "galleries" / name / INDEX
+    return [folder / INDEX, cache_folder() / "galleries" / name / INDEX]
+
+
+def read_best_index(places: Sequence[Path], folder: Path, ids: Integers, dimensions: int) -> RowIndex | None:
+    """Return the first index that holds the gallery's photos; else one that lacks some; None if there is none."""
+    index = None
+    for place in places:
+        index = read_own_index(place, folder, ids, dimensions) or index
+        if index and is_current(index, ids):
+            break
+    return index
 
 
 @contextmanager
@@ -211,25 +195,14 @@ def read_own_index(path: Path, folder: Path, ids: Integers, dimensions: int) -> 
     if index is None:
         return None
     with store.reading(folder) as connection:
-        found, stored = store.pick_embeddings(connection, index.witnesses.tolist(), dimensions, folder)
+        found, stored = pick_embeddings(connection, index.witnesses.tolist(), dimensions, folder)
     given = index.testimony[np.searchsorted(index.witnesses, found)]
     return index if len(found) and np.array_equal(given.view(np.uint16), stored.view(np.uint16)) else None
 
 
-def is_current(index: RowIndex, ids: Integers) -> bool:
-    """Say whether an index holds all of the photos but for a few that were added last."""
-    rows = np.sort(index.rows)
-    old = ids[: np.searchsorted(ids, rows[-1], side="right")]
-    return len(ids) - len(old) <= LONGEST_TAIL and bool(is_among(rows, old).all())
-
-
 def renew(index: RowIndex | None, folder: Path, ids: Integers, dimensions: int, watch: Progress) -> RowIndex:
     """Take the photos that an index lacks into it; make it anew if there is none, or one of far fewer photos."""
-
-    def read(rows: Integers) -> tuple[Integers, FloatRows]:
-        with store.reading(folder) as connection:
-            return pick_units(connection, rows, dimensions, folder)
-
+    read = EmbeddingReader(folder, dimensions).read
     if index is None or len(ids) > GROWTH * index.measured:
         index = make_index(ids, dimensions, read, watch)
     else:
@@ -238,5 +211,5 @@ def renew(index: RowIndex | None, folder: Path, ids: Integers, dimensions: int, 
     rows = np.sort(index.rows)
     spread = np.unique(np.linspace(0, len(rows) - 1, WITNESSES).astype(np.int64))  # the last row among them
     with store.reading(folder) as connection:
-        witnesses, testimony = store.pick_embeddings(connection, rows[spread].tolist(), dimensions, folder)
+        witnesses, testimony = pick_embeddings(connection, rows[spread].tolist(), dimensions, folder)
     return replace(index, witnesses=witnesses, testimony=testimony)

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from obelisk.gallery import indexed, store
+from obelisk.gallery.embeddings import read_embeddings, unit_embeddings
 from obelisk.gallery.index import Progress
-from obelisk.gallery.indexed import IndexedSearch, open_index, unit_embeddings
+from obelisk.gallery.indexed import IndexedSearch, open_index
 from obelisk.gallery.landmarks import Landmark
 from obelisk.gallery.references import References
 from obelisk.gallery.search import ExactSearch, FloatRows, Integers, SearchEngine
@@ -108,7 +109,7 @@ def read_rows(
         known_ids, known = known_ids[:0], known[:0]
     new = ids[np.searchsorted(ids, known_ids[-1], side="right") :] if len(known_ids) else ids
     kept = known[np.isin(known_ids, ids)]
-    read = unit_embeddings(store.read_embeddings(connection, new, dimensions, folder), folder)
+    read = unit_embeddings(read_embeddings(connection, new, dimensions, folder), folder)
     return np.concatenate([kept, read]) if len(kept) else read
 
 

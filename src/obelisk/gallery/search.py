@@ -1,7 +1,7 @@
 """Exact search over reference embeddings, the same on every machine and for every batch size.
 
-faiss finds the nearest rows in float32, whose last digits depend on how many queries it is given and
-on the processor. That must decide nothing: the rows it proposes, and everything within its rounding
+The nearest rows are found in float32, whose last digits depend on the number of queries and on the
+processor. That must decide nothing: the rows found so, and everything within its rounding
 error of them, are measured again in float64, and equal similarities keep the order of the rows.
 """
 
@@ -22,6 +22,7 @@ Integers = NDArray[np.int64]
 ROUNDING = 1e-4
 SPARE_ROWS = 8
 ROWS_AT_ONCE = 1 << 14
+FEW_QUERIES = 20  # up to here one matrix product is faster than faiss, which reads all rows for each query
 GATHERED_VALUES = 1 << 23  # values of reference rows copied at once: 32 MiB
 
 
@@ -83,16 +84,30 @@ def nearest_rows(queries: FloatRows, references: FloatRows, k: int) -> tuple[Int
     proposed = min(len(references), k + SPARE_ROWS)
     while unsettled.size:
         part = queries[unsettled]
-        rough, found = faiss.knn(part, references, proposed, metric=faiss.METRIC_INNER_PRODUCT)
+        found, lowest = propose_rows(part, references, proposed)
         exact = dot_products(part, references, found)
         best = np.lexsort((found, -exact))[:, :k]
         rows[unsettled] = np.take_along_axis(found, best, axis=1)
         similarities[unsettled] = np.take_along_axis(exact, best, axis=1)
-        # A row that faiss left out may belong here if it is within rounding of the k-th: then look at more of them.
-        doubtful = rough[:, -1] >= similarities[unsettled, -1] - ROUNDING
+        # A row that was left out may belong here if it is within rounding of the k-th: then look at more of them.
+        doubtful = lowest >= similarities[unsettled, -1] - ROUNDING
         unsettled = unsettled[doubtful] if proposed < len(references) else unsettled[:0]
         proposed = min(len(references), 4 * proposed)
     return rows, similarities
+
+
+def propose_rows(queries: FloatRows, references: FloatRows, count: int) -> tuple[Integers, FloatRows]:
+    """Return ``count`` rows (Q, count) most similar to each query, in any order, and the least similarity (Q,) of them.
+
+    The similarities are rounded as float32 products of many values are.
+    """
+    if len(queries) > FEW_QUERIES:
+        rough, rows = faiss.knn(queries, references, count, metric=faiss.METRIC_INNER_PRODUCT)
+        return rows, rough[:, -1]
+    rough = queries @ references.T
+    first = len(references) - count
+    rows = np.argpartition(rough, first, axis=1)[:, first:]
+    return rows, np.take_along_axis(rough, rows[:, :1], axis=1)[:, 0]
 
 
 def dot_products(queries: FloatRows, references: FloatRows, rows: Integers) -> FloatRows:

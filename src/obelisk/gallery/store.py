@@ -10,13 +10,12 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from obelisk.bundled import is_bundled
 from obelisk.errors import GalleryError, GalleryLockedError
@@ -28,8 +27,8 @@ LOG = f"{DATABASE}-wal"
 STORED = np.dtype("<f2")  # embeddings on disk: float16, little-endian
 MAX_DIMENSIONS = 1 << 16
 BUSY_SECONDS = 60.0  # how long one waits for the others
-ROWS_AT_ONCE = 4096
 TIME_STEP = 50_000_000  # ns
+ROWS_AT_ONCE = 4096
 VALUES_AT_ONCE = 500  # in one SQL statement
 IMMUTABLE = "mode=ro&immutable=1"
 
@@ -224,7 +223,8 @@ def migrate(connection: sqlite3.Connection, folder: Path) -> None:
 def connect(folder: Path, mode: str) -> sqlite3.Connection:
     """Open the database in an SQLite URI mode."""
     address = f"{(folder / DATABASE).resolve().as_uri()}?{mode}"
-    return sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    # A thread may use the connection that another has opened, if they take turns.
+    return sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
 
 @contextmanager
@@ -332,40 +332,3 @@ def photo_columns(connection: sqlite3.Connection) -> str:
     """Return the columns row, id, landmark_id, content_hash, source, path of ``photos`` for a SELECT, in any format."""
     with_path = connection.execute("PRAGMA user_version").fetchone()[0] > 1
     return "row, id, landmark_id, content_hash, source, " + ("path" if with_path else "'' AS path")
-
-
-def read_embeddings(
-    connection: sqlite3.Connection, rows: NDArray[np.int64], dimensions: int, folder: Path
-) -> NDArray[np.float16]:
-    """Return the embeddings (N, D) of these rows, which are all that the gallery has from the first of them on."""
-    first = int(rows[0]) if len(rows) else 0
-    cursor = connection.execute("SELECT row, vector FROM embeddings WHERE row >= ? ORDER BY row", (first,))
-    embeddings = np.empty((len(rows), dimensions), dtype=STORED)
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        wanted = rows[start : start + ROWS_AT_ONCE].tolist()
-        found = cursor.fetchmany(ROWS_AT_ONCE)[: len(wanted)]
-        blobs = [blob for row, blob in found] if [row for row, _ in found] == wanted else []
-        embeddings[start : start + ROWS_AT_ONCE] = join_embeddings(blobs, (len(wanted), dimensions), folder)
-    return embeddings
-
-
-def pick_embeddings(
-    connection: sqlite3.Connection, rows: Sequence[int], dimensions: int, folder: Path
-) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
-    """Return those of the rows that are in the gallery, ascending, and their embeddings (M, D)."""
-    found: list[tuple[int, bytes]] = []
-    for start in range(0, len(rows), VALUES_AT_ONCE):
-        part = rows[start : start + VALUES_AT_ONCE]
-        select = f"SELECT row, vector FROM embeddings WHERE row IN ({', '.join('?' * len(part))}) ORDER BY row"
-        found += connection.execute(select, part)
-    numbers = np.array([row for row, _ in found], dtype=np.int64)
-    return numbers, join_embeddings([blob for _, blob in found], (len(found), dimensions), folder)
-
-
-def join_embeddings(blobs: Sequence[bytes], shape: tuple[int, ...], folder: Path) -> NDArray[np.float16]:
-    """Return stored embeddings as an array of this shape; raise :class:`GalleryError` if they do not make one."""
-    count, dimensions = shape
-    if len(blobs) != count or any(len(blob) != STORED.itemsize * dimensions for blob in blobs):
-        fix = f"see `obelisk gallery check {folder}`"
-        raise GalleryError("embeddings are missing or of a wrong length", where=folder / DATABASE, fix=fix)
-    return np.frombuffer(b"".join(blobs), dtype=STORED).reshape(shape)

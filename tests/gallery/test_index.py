@@ -1,0 +1,431 @@
+"""The search index of large galleries: what it finds, how it follows changes, and what is made of a bad file.
+
+The galleries here are small, and the size from which an index is used is smaller.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from obelisk.embedding import Bundle
+from obelisk.errors import GalleryError, UsageError
+from obelisk.gallery import Gallery, as_stored, check_gallery, index, indexed, nearest_rows, store, unit_rows
+from obelisk.gallery.index_file import DIGEST, INDEX, MAGIC, read_index
+
+D = 24
+N = 1200
+LANDMARKS = 60
+
+
+def scatter(seed: int, *, each: int, spread: float = 0.5) -> np.ndarray:
+    """Make photos of made-up landmarks: unit rows (LANDMARKS · each, D) around one centre a landmark."""
+    centres = np.random.default_rng(0).normal(size=(LANDMARKS, D))
+    noise = np.random.default_rng(seed).normal(size=(LANDMARKS * each, D))
+    return unit_rows(np.repeat(centres, each, axis=0) + spread * noise, dimensions=D)
+
+
+ROWS = scatter(1, each=N // LANDMARKS)
+QUERIES = scatter(2, each=2)
+
+
+def fill(gallery: Gallery, rows: np.ndarray, prefix: str = "photo") -> np.ndarray:
+    names = [f"landmark {number % LANDMARKS}" for number in range(len(rows))]
+    return gallery.add(rows, names, [f"{prefix} {number}" for number in range(len(rows))])
+
+
+@pytest.fixture(autouse=True)
+def large_from_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(indexed, "EXACT_UP_TO", 1000)
+    monkeypatch.setattr(index, "LONGEST_TAIL", 50)
+    monkeypatch.setenv("OBELISK_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def gallery(tmp_path: Path, bundle: Bundle) -> Gallery:
+    gallery = Gallery.create(tmp_path / "city", bundle)
+    fill(gallery, ROWS)
+    return gallery
+
+
+class Watch:
+    """Notes what took long."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        assert 0 <= done <= total
+        if what not in self.steps:
+            self.steps.append(what)
+
+
+def recall(found: np.ndarray, rows: np.ndarray, k: int) -> float:
+    expected, _ = nearest_rows(QUERIES, as_stored(rows), k)
+    return float(np.mean([len(set(a) & set(b)) / k for a, b in zip(expected + 1, found, strict=True)]))
+
+
+def test_nearly_all_neighbours_are_found_with_exact_similarities(gallery: Gallery) -> None:
+    ids, similarities = gallery.search(QUERIES, 10)
+    assert isinstance(gallery.references().engine, indexed.IndexedSearch)
+    assert recall(ids, ROWS, 10) >= 0.99
+    expected = np.einsum("qkd,qd->qk", as_stored(ROWS)[ids - 1], QUERIES, dtype=np.float64, casting="safe")
+    np.testing.assert_array_equal(similarities, expected.astype(np.float32))
+    assert (np.diff(similarities, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("k", [1, 200, N], ids=["one", "many", "all"])
+def test_any_number_of_neighbours_is_given(gallery: Gallery, k: int) -> None:
+    ids, _ = gallery.search(QUERIES[:9], k)
+    assert ids.shape == (9, k)
+    assert all(len(set(row)) == k for row in ids.tolist())
+    with pytest.raises(GalleryError, match=f"of {N} reference photos"):
+        gallery.search(QUERIES, N + 1)
+
+
+def test_equal_rows_come_in_the_order_they_were_added(tmp_path: Path, bundle: Bundle) -> None:
+    gallery = Gallery.create(tmp_path / "same", bundle)
+    fill(gallery, np.vstack([ROWS, ROWS[:7], ROWS[:7]]))
+    ids, _ = gallery.search(ROWS[:7], 3)
+    assert ids.tolist() == [[1 + n, N + 1 + n, N + 8 + n] for n in range(7)]
+
+
+def test_a_query_does_not_depend_on_the_others(gallery: Gallery) -> None:
+    together = gallery.search(QUERIES, 10)
+    for number in (0, 50, 119):
+        alone = gallery.search(QUERIES[number : number + 1], 10)
+        for one, all_of_them in zip(alone, together, strict=True):
+            np.testing.assert_array_equal(one[0], all_of_them[number])
+
+
+def test_rows_are_given_by_place(gallery: Gallery) -> None:
+    references = gallery.references()
+    places = np.array([5, 0, N - 1, 5])
+    np.testing.assert_array_equal(references.rows(places), as_stored(ROWS)[places])
+    gallery.remove(photos=["photo 5"])
+    with pytest.raises(GalleryError, match="removed while it was used"):
+        references.rows(places)
+
+
+@pytest.mark.parametrize("whose", ["the same", "another"])
+def test_changes_are_seen_by_the_next_search_without_a_rebuild(gallery: Gallery, whose: str) -> None:
+    gallery.references()
+    made = (gallery.path / INDEX).read_bytes()
+    writer = gallery if whose == "the same" else Gallery.open(gallery.path)
+    new = fill(writer, QUERIES[:9], "new")
+    ids, similarities = gallery.search(QUERIES[:9], 3)
+    assert ids[:, 0].tolist() == new.tolist()
+    assert (similarities[:, 0] > 0.999).all()
+    assert gallery.photo(int(new[4])).id == "new 4"
+
+    writer.remove(photos=["new 2", "photo 7"])
+    ids, _ = gallery.search(np.vstack([QUERIES[2], ROWS[7]]), 3)
+    assert new[2] not in ids[0]
+    assert 8 not in ids[1]
+    assert len(gallery) == len(gallery.references()) == N + 7
+    writer.merge([2], 1)
+    assert gallery.references().landmark_ids[1] == 1
+    assert (gallery.path / INDEX).read_bytes() == made
+
+
+def test_a_row_removed_behind_the_back_of_a_search_is_no_answer(gallery: Gallery) -> None:
+    references = gallery.references()
+    gallery.remove(photos=["photo 7"])
+    places, _ = references.nearest(ROWS[7:8], 30)
+    assert 7 not in places
+    assert (places >= 0).all()
+    with pytest.raises(GalleryError, match=f"fewer than {N} reference photos are left"):
+        references.nearest(ROWS[7:8], N)
+    assert references.photo(7).id == ""
+
+
+def test_an_index_takes_in_what_was_added_and_is_learnt_anew_when_it_is_too_small(
+    gallery: Gallery, bundle: Bundle
+) -> None:
+    gallery.references()
+    watch = Watch()
+    fill(gallery, scatter(3, each=1), "few")
+    Gallery.open(gallery.path, watch=watch).references()
+    assert watch.steps == ["indexing embeddings"]
+    fill(gallery, scatter(4, each=10), "many")
+    again = Gallery.open(gallery.path, watch=watch)
+    rows = np.vstack([ROWS, scatter(3, each=1), scatter(4, each=10)])
+    assert recall(again.search(QUERIES, 10)[0], rows, 10) >= 0.98
+    assert "learning a search index" in watch.steps
+    assert again.references().engine.index.last == len(rows)
+
+
+def test_a_gallery_that_shrinks_is_searched_exactly_again(gallery: Gallery) -> None:
+    gallery.references()
+    gallery.remove(photos=[f"photo {number}" for number in range(300)])
+    ids, similarities = gallery.search(QUERIES, 10)
+    places, expected = nearest_rows(QUERIES, as_stored(ROWS[300:]), 10)
+    np.testing.assert_array_equal(ids, places + 301)
+    np.testing.assert_array_equal(similarities, expected)
+
+
+def test_the_index_is_used_again_and_is_the_same_when_made_again(gallery: Gallery) -> None:
+    gallery.references()
+    made = (gallery.path / INDEX).read_bytes()
+    watch = Watch()
+    Gallery.open(gallery.path, watch=watch).references()
+    assert watch.steps == []
+    shutil.rmtree(gallery.path / "index")
+    Gallery.open(gallery.path, watch=watch).references()
+    assert watch.steps == ["learning a search index", "indexing embeddings"]
+    assert (gallery.path / INDEX).read_bytes() == made
+
+
+def rewrite(content: bytes, **changes: object) -> bytes:
+    """Change numbers of the header, and sign the file again as a forger would."""
+    line, body = content[len(MAGIC) : -DIGEST].split(b"\n", 1)
+    signed = MAGIC + json.dumps(json.loads(line) | changes).encode() + b"\n" + body
+    return signed + blake2b(signed, digest_size=DIGEST).digest()
+
+
+def forge_rows(content: bytes) -> bytes:
+    """Let all rows of the index have one number, and sign it again."""
+    line, body = content[len(MAGIC) : -DIGEST].split(b"\n", 1)
+    rows = np.frombuffer(read_index_bytes(content), np.int64).tobytes()
+    assert body.count(rows) == 1
+    signed = MAGIC + line + b"\n" + body.replace(rows, np.full(N, 3).tobytes())
+    return signed + blake2b(signed, digest_size=DIGEST).digest()
+
+
+def read_index_bytes(content: bytes) -> bytes:
+    header = json.loads(content[len(MAGIC) :].split(b"\n", 1)[0])
+    start = len(MAGIC) + content[len(MAGIC) :].index(b"\n") + 1
+    start += 4 * header["lists"] * header["width"] + 4 * 16 * header["width"] + 8 * header["lists"]
+    return content[start : start + 8 * header["rows"]]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda content: b"",
+    "half": lambda content: content[: len(content) // 2],
+    "one byte short": lambda content: content[:-1],
+    "one byte more": lambda content: content + b"\0",
+    "a flipped bit in the codes": lambda content: content[:-5000] + bytes([content[-5000] ^ 1]) + content[-4999:],
+    "a flipped bit in the header": lambda content: content.replace(b'"probes": ', b'"probes":1', 1),
+    "text": lambda content: b"this is no index\n" * 99,
+    "another version": lambda content: content.replace(b"index 1\n", b"index 2\n"),
+    "a header that never ends": lambda content: MAGIC + b"[" * 5000,
+    "a header that is no object": lambda content: MAGIC + b"[]\n" + content[-DIGEST:],
+    "a key too few": lambda content: MAGIC + b'{"rows": 3}\n' + content[-DIGEST:],
+    "more rows than a machine holds": lambda content: rewrite(content, rows=1 << 39),
+    "fewer rows than the lists say": lambda content: rewrite(content, rows=N - 8),
+    "rows of a fraction": lambda content: rewrite(content, rows=1.5),
+    "negative rows": lambda content: rewrite(content, rows=-1),
+    "true probes": lambda content: rewrite(content, probes=True),
+    "no probes": lambda content: rewrite(content, probes=0),
+    "more probes than lists": lambda content: rewrite(content, probes=4000),
+    "a depth of a billion": lambda content: rewrite(content, depth=10**9),
+    "no sub-vectors": lambda content: rewrite(content, subvectors=0),
+    "sub-vectors of no whole number": lambda content: rewrite(content, subvectors=10),
+    "other dimensions": lambda content: rewrite(content, dimensions=D - 4),
+    "a width below the dimensions": lambda content: rewrite(content, width=16),
+    "no row": lambda content: rewrite(content, rows=0),
+    "no witness": lambda content: rewrite(content, witnesses=0),
+    "the same row throughout": forge_rows,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_file_that_cannot_be_trusted_is_made_again(gallery: Gallery, damage: Callable[[bytes], bytes]) -> None:
+    expected = gallery.search(QUERIES, 10)
+    path = gallery.path / INDEX
+    made = path.read_bytes()
+    path.write_bytes(damage(made))
+    again = Gallery.open(gallery.path)
+    for found, wanted in zip(again.search(QUERIES, 10), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert path.read_bytes() == made
+
+
+def test_any_flipped_byte_is_noticed(gallery: Gallery) -> None:
+    gallery.references()
+    path = gallery.path / INDEX
+    made = path.read_bytes()
+    for place in np.random.default_rng(0).integers(0, len(made), size=300).tolist():
+        path.write_bytes(made[:place] + bytes([made[place] ^ 0x11]) + made[place + 1 :])
+        assert read_index(path, dimensions=D, most_rows=2 * N) is None
+
+
+def test_the_index_of_another_gallery_is_not_used(gallery: Gallery, tmp_path: Path, bundle: Bundle) -> None:
+    other = Gallery.create(tmp_path / "other", bundle)
+    fill(other, scatter(7, each=N // LANDMARKS))
+    other.references()
+    expected = gallery.search(QUERIES, 10)
+    shutil.copy(other.path / INDEX, gallery.path / INDEX)
+    watch = Watch()
+    found = Gallery.open(gallery.path, watch=watch).search(QUERIES, 10)
+    assert watch.steps
+    np.testing.assert_array_equal(found[0], expected[0])
+
+
+def test_copies_that_went_different_ways_do_not_take_each_others_index(gallery: Gallery, tmp_path: Path) -> None:
+    shutil.copytree(gallery.path, tmp_path / "copy")
+    copy = Gallery.open(tmp_path / "copy")
+    for one, seed in ((gallery, 8), (copy, 9)):
+        fill(one, scatter(seed, each=1), "late")
+        one.references()
+    shutil.copy(copy.path / INDEX, gallery.path / INDEX)
+    watch = Watch()
+    ids, _ = Gallery.open(gallery.path, watch=watch).search(scatter(8, each=1), 1)
+    assert ids[:, 0].tolist() == list(range(N + 1, N + LANDMARKS + 1))
+    assert watch.steps
+
+
+@pytest.mark.parametrize("obstacle", ["a file named index", "a folder named search.index", "a lock that is no lock"])
+def test_what_lies_in_the_way_is_worked_around(gallery: Gallery, obstacle: str) -> None:
+    if obstacle == "a file named index":
+        (gallery.path / "index").write_text("mine")
+    elif obstacle == "a folder named search.index":
+        (gallery.path / INDEX).mkdir(parents=True)
+    else:
+        (gallery.path / "index").mkdir()
+        (gallery.path / "index" / "lock").write_bytes(b"no lock" * 5000)
+    assert recall(Gallery.open(gallery.path).search(QUERIES, 10)[0], ROWS, 10) >= 0.99
+
+
+def test_a_gallery_nobody_may_write_to_keeps_its_index_in_the_users_cache(
+    gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    before = sorted(gallery.path.rglob("*"))
+    for steps in (["learning a search index", "indexing embeddings"], []):
+        watch = Watch()
+        read_only = Gallery.open(gallery.path, watch=watch)
+        assert recall(read_only.search(QUERIES, 10)[0], ROWS, 10) >= 0.99
+        assert watch.steps == steps
+    assert sorted(gallery.path.rglob("*")) == before
+    assert len(list((tmp_path / "cache").rglob("search.index"))) == 1
+
+
+def test_a_gallery_nobody_may_write_to_uses_the_index_it_came_with(
+    gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery.references()
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    watch = Watch()
+    assert recall(Gallery.open(gallery.path, watch=watch).search(QUERIES, 10)[0], ROWS, 10) >= 0.99
+    assert watch.steps == []
+    assert not (tmp_path / "cache").exists()
+
+
+def test_where_nothing_can_be_written_the_index_is_in_memory(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, found: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(indexed, "write_index", refuse)
+    assert recall(gallery.search(QUERIES, 10)[0], ROWS, 10) >= 0.99
+    assert not (gallery.path / INDEX).exists()
+
+
+BUILD = """
+import sys
+from obelisk.gallery import Gallery, indexed
+indexed.EXACT_UP_TO = 1000
+def watch(what, done, total):
+    print(what, flush=True)
+Gallery.open(sys.argv[1], watch=watch).references()
+print("done", flush=True)
+"""
+
+
+def build_elsewhere(gallery: Gallery) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", BUILD, str(gallery.path)], stdout=subprocess.PIPE, text=True)
+
+
+def test_of_two_processes_one_makes_the_index(gallery: Gallery) -> None:
+    both = [build_elsewhere(gallery) for _ in range(2)]
+    said = [process.communicate(timeout=120)[0].splitlines() for process in both]
+    assert [lines[-1] for lines in said] == ["done", "done"]
+    assert sorted(len(lines) > 1 for lines in said) == [False, True]
+    assert check_gallery(gallery.path) == []
+
+
+def test_a_builder_that_was_killed_leaves_nothing_that_is_used(gallery: Gallery) -> None:
+    process = build_elsewhere(gallery)
+    assert process.stdout is not None
+    process.stdout.readline()  # it has begun
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (gallery.path / "index" / "search.index.abc.partial").write_bytes(b"half")
+    assert not (gallery.path / INDEX).exists()
+    assert recall(gallery.search(QUERIES, 10)[0], ROWS, 10) >= 0.99
+    assert sorted(file.name for file in (gallery.path / "index").iterdir()) == ["lock", "search.index"]
+
+
+def test_threads_search_while_others_add(gallery: Gallery) -> None:
+    gallery.references()
+    wrong: list[int] = []
+
+    def add_and_search(number: int) -> None:
+        row = scatter(100 + number, each=1)[number : number + 1]
+        new = gallery.add(row, [f"landmark {number}"], [f"thread {number}"])
+        if gallery.search(row, 1)[0][0, 0] != new[0]:
+            wrong.append(number)
+
+    threads = [threading.Thread(target=add_and_search, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(gallery) == N + 16
+
+
+@pytest.mark.parametrize("dimensions", [1, 3, 24, 509, 1100])
+def test_any_number_of_dimensions_is_coded(dimensions: int) -> None:
+    rows = unit_rows(np.random.default_rng(0).normal(size=(400, dimensions)), dimensions=dimensions)
+    ids = np.arange(1, 401)
+    made = index.make_index(ids, dimensions, lambda wanted: (wanted, rows[wanted - 1]), index.tell_nobody)
+    proposed = index.CandidateSearch(made).candidates(rows[:20], 5, widening=400)
+    assert [sorted(row) for row in proposed.tolist()] == [ids.tolist()] * 20
+    width = made.centroids.shape[1]
+    assert dimensions <= width < dimensions + 2 * index.SUBVECTOR * max(1, dimensions // index.MOST_CODES)
+    assert made.codes.shape == (400, len(made.codebooks) // 2)
+
+
+def test_a_damaged_embedding_is_named(gallery: Gallery) -> None:
+    gallery.references()
+    with closing(sqlite3.connect(gallery.path / store.DATABASE)) as connection, connection:
+        connection.execute("UPDATE embeddings SET vector = x'0000' WHERE row = 8")
+    with pytest.raises(UsageError, match=r"missing or of a wrong length .*`obelisk gallery check"):
+        gallery.search(ROWS[7:8], 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        pytest.param(lambda path: path.unlink(), "is missing: the next search makes it", id="missing"),
+        pytest.param(lambda path: path.write_bytes(b"x"), "is damaged, or of another gallery", id="damaged"),
+    ],
+)
+def test_the_state_of_the_index_can_be_told(gallery: Gallery, change: Callable[[Path], object], text: str) -> None:
+    def describe() -> str | None:
+        with store.reading(gallery.path) as connection:
+            return indexed.describe_index(gallery.path, connection)
+
+    gallery.references()
+    assert describe() is None
+    change(gallery.path / INDEX)
+    assert text in (describe() or "")
+    gallery.search(QUERIES, 1)
+    Gallery.open(gallery.path).references()
+    assert describe() is None
+    fill(gallery, scatter(3, each=1), "new")
+    assert "is out of date" in (describe() or "")

@@ -1,0 +1,136 @@
+"""A gallery of 1.6 million made-up references, searched by its index: recall, time and memory.
+
+``OBELISK_STRESS_REFERENCES`` makes it smaller or larger. The limits hold for two cores that have nothing else to do.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+
+from obelisk.embedding import write_bundle
+from obelisk.gallery import Gallery, Landmark, as_stored, unit_rows
+from obelisk.gallery.references import ReferencePhoto
+
+pytestmark = pytest.mark.stress
+
+REFERENCES = int(os.environ.get("OBELISK_STRESS_REFERENCES", 1_600_000))
+LANDMARKS = REFERENCES // 20
+D = 512
+QUERIES = 500
+K = 10
+AT_ONCE = 20_000
+SPREAD = 0.7  # how far photos are from the centre of their landmark: two of them have a cosine of about 0.67
+
+MEASURE = """
+import json, resource, sys, time
+import numpy as np
+from obelisk.gallery import Gallery
+
+def seconds(action):
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+folder, queries = sys.argv[1], np.load(sys.argv[2])
+opened = seconds(lambda: globals().update(gallery=Gallery.open(folder), count=len(Gallery.open(folder))))
+gallery.references()
+for query in queries[:50]:
+    gallery.search(query[None], 10)
+times = [seconds(lambda: gallery.search(query[None], 10)) for query in queries]
+found = [gallery.search(query[None], 10)[0][0].tolist() for query in queries]
+resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+new = np.random.default_rng(9).normal(size=(1000, queries.shape[1]))
+ids = []
+adding = seconds(lambda: ids.extend(gallery.add(new, ["new"] * 1000, [f"new {n}" for n in range(1000)])))
+seeing = seconds(lambda: found.append(gallery.search(new[7:8], 1)[0][0].tolist()))
+beside = [seconds(lambda: gallery.search(query[None], 10)) for query in queries]
+print(json.dumps({
+    "open": opened, "p50": np.median(times), "p95": np.quantile(times, 0.95), "resident": resident, "adding": adding,
+    "seeing": seeing, "seen": found.pop() == [int(ids[7])], "p50_beside": np.median(beside), "found": found,
+}))
+"""
+
+
+@functools.cache
+def centres() -> np.ndarray:
+    """Make the landmarks (LANDMARKS, D); those of one region resemble each other."""
+    regions = np.random.default_rng(1).normal(size=(300, D))
+    own = np.random.default_rng(2).normal(size=(LANDMARKS, D))
+    return unit_rows(own + 0.8 * regions[np.arange(LANDMARKS) % 300], dimensions=D)
+
+
+def photograph(landmarks: np.ndarray, seed: int) -> np.ndarray:
+    """Make embeddings (N, D) of photos of these landmarks."""
+    noise = np.random.default_rng(seed).standard_normal((len(landmarks), D), dtype=np.float32)
+    return unit_rows(centres()[landmarks] + SPREAD / np.sqrt(D) * noise, dimensions=D)
+
+
+def draw_landmarks(count: int, seed: int) -> np.ndarray:
+    """Choose landmarks with a long tail: a few have hundreds of photos, most have less than twenty."""
+    return (LANDMARKS * np.random.default_rng(seed).random(count) ** 2).astype(np.int64)
+
+
+def test_a_million_references_are_searched_in_a_millisecond(tmp_path: Path) -> None:
+    queries = photograph(draw_landmarks(QUERIES, 3), 4)
+    bundle = write_bundle(
+        tmp_path / "model",
+        network=b"none",
+        card="# None\n",
+        name="none",
+        size=8,
+        resize="crop",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        dimensions=D,
+        licence="MIT",
+        data="none",
+    )
+    gallery = Gallery.create(tmp_path / "world", bundle)
+    nearest = fill(gallery, queries)
+    start = time.perf_counter()
+    gallery.references()
+    building = time.perf_counter() - start
+    np.save(tmp_path / "queries.npy", queries)
+    command = [sys.executable, "-c", MEASURE, str(gallery.path), str(tmp_path / "queries.npy")]
+    measured = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    found = measured.pop("found")
+    recall = np.mean([len(set(a) & set(b)) / K for a, b in zip(found, nearest.tolist(), strict=True)])
+    sys.stderr.write(f"{REFERENCES} references: {building=:.0f} s, {recall=:.4f}, {measured}\n")
+
+    assert recall >= 0.99
+    assert measured["open"] <= 3.0
+    assert measured["p50"] <= 0.001
+    assert measured["resident"] <= 2.5  # GiB
+    assert measured["adding"] <= 1.0
+    assert measured["seen"]
+    assert measured["seeing"] <= 1.0
+
+
+def fill(gallery: Gallery, queries: np.ndarray) -> np.ndarray:
+    """Add the references, and return the search ids (Q, K) that an exact search finds."""
+    best = np.full((QUERIES, K), -np.inf, dtype=np.float32)
+    ids = np.zeros((QUERIES, K), dtype=np.int64)
+    shown = draw_landmarks(REFERENCES, 5)
+    known: set[int] = set()
+    for start in range(0, REFERENCES, AT_ONCE):
+        part = shown[start : start + AT_ONCE]
+        rows = photograph(part, 1000 + start)
+        names = [one if one in known else Landmark(id=one, name=f"landmark {one}") for one in part.tolist()]
+        known.update(part.tolist())
+        photos = [ReferencePhoto(id=f"{start + n:016x}", content_hash=f"{start + n:032x}") for n in range(len(part))]
+        new = gallery.add(rows, names, photos)
+        similarities, places = faiss.knn(queries, as_stored(rows), K, metric=faiss.METRIC_INNER_PRODUCT)
+        best, ids = np.hstack([best, similarities]), np.hstack([ids, new[places]])
+        order = np.argsort(-best, axis=1, kind="stable")[:, :K]
+        best, ids = np.take_along_axis(best, order, axis=1), np.take_along_axis(ids, order, axis=1)
+    return ids
