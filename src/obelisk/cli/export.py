@@ -27,7 +27,7 @@ class PrecisionName(StrEnum):
 def export(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN…", help="A finished run, or several for an ensemble.", show_default=False),
+        typer.Argument(metavar="RUN", help="A finished run, or several for an ensemble.", show_default=False),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="BUNDLE", help="The bundle's folder, made here.")],
     precision: Annotated[
