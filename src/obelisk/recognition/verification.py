@@ -5,7 +5,7 @@ Keypoints of both photos (SIFT: Lowe, IJCV 2004; descriptors compared as RootSIF
 2019). Those explained, the *inliers*, are evidence that no embedding sees::
 
     v      = 0.9 · clip((inliers − 5) / 15, 0, 1)      of the best photo of a landmark
-    score' = 1 − (1 − score) · (1 − v)
+    score' = score + (1 − score) · v
 
 Five matches agree by chance in most pairs of unlike photos; seven in one of a hundred. A score never falls and stays
 in [0, 1]. It takes the files of the reference photos, and OpenCV (the extra ``verify``).
@@ -100,7 +100,7 @@ def gather_evidence(
 def add_evidence(scores: NDArray[np.float64], inliers: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the scores (Q, T), in [0, 1], raised by the inliers (Q, T): the equation at the top of this file."""
     verified = WEIGHT * np.clip((inliers - BY_CHANCE) / FULL, 0.0, 1.0)
-    raised: NDArray[np.float64] = 1.0 - (1.0 - scores) * (1.0 - verified)
+    raised: NDArray[np.float64] = scores + (1.0 - scores) * verified
     return raised
 
 

@@ -64,5 +64,5 @@ def place_in_photo(
     """Return where a box in the cells of a map (H, W) lies in a photo: (left, top, right, bottom) in pixels."""
     left, top, right, bottom = source_box(photo, rule)
     tall, wide = (bottom - top) / shape[0], (right - left) / shape[1]
-    first, second, third, fourth = region
-    return left + second * wide, top + first * tall, left + fourth * wide - 1, top + third * tall - 1
+    x0, y0, x1, y1 = left + region[1] * wide, top + region[0] * tall, left + region[3] * wide, top + region[2] * tall
+    return x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)

@@ -77,7 +77,7 @@ def name_landmark(name: str | None, landmark_id: int | None) -> str:
     if name is None:
         return UNKNOWN
     written = legible(name)
-    return f"landmark {landmark_id}" if 2 * written.count("?") >= max(1, len(written)) else written
+    return f"landmark {landmark_id}" if 2 * written.count("?") >= len(written) else written
 
 
 def draw_cell(cell: Cell, side: int, *, bold: bool) -> Image.Image:

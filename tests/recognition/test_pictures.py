@@ -1,0 +1,201 @@
+"""Pictures: any name, any shape of photo, anything missing; marks not by colour alone; names of files safe."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from obelisk.errors import UsageError
+from obelisk.photos import ModelInput
+from obelisk.recognition.pictures import PictureFolder, draw_recognitions, draw_strip
+from obelisk.recognition.pictures.folder import LONGEST, SUFFIX, make_safe
+from obelisk.recognition.pictures.lettering import fit, legible, measure
+from obelisk.recognition.pictures.overlay import COLOURS, lighten, outline, place_in_photo
+from obelisk.recognition.pictures.photos import THINNEST, load
+from obelisk.recognition.pictures.strip import COLUMNS, WIDTH, name_landmark
+from obelisk.recognition.regions import MOST_REGIONS
+from obelisk.records import Neighbour, Recognition
+
+NAMES = (
+    "Dome",
+    "Tôrre de Belém",
+    "塔",
+    "Θεσσαλονίκη",
+    "",
+    " ",
+    "a\nb\tc",
+    "x" * 300,
+    "🗼 \udce9",
+    "\u202eevil",
+    "ß" * 40,
+)
+
+
+def answer_for(photo: Path, names: list[str], landmark: str | None = "Dome") -> Recognition:
+    neighbours = tuple(
+        Neighbour(id=f"{n}", landmark=name, landmark_id=n, similarity=0.5) for n, name in enumerate(names)
+    )
+    return Recognition(photo=str(photo), landmark=landmark, landmark_id=1, confidence=0.7, neighbours=neighbours)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    Image.new("RGB", (90, 60), "orange").save(path)
+    return path
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_any_name_fits(name: str, photo: Path) -> None:
+    for lines in (1, 2, 3):
+        broken = fit(name, 16, 120, lines=lines)
+        assert len(broken) <= lines
+        assert all(measure(line, 16) <= 120 for line in broken)
+    assert not re.search(r"[\n\t\u202e\udce9]", legible(name))
+    draw_strip(answer_for(photo, [name], name), name, [photo])
+
+
+def test_text_that_fits_stays_as_it_is() -> None:
+    assert fit("Space Needle", 16, 400) == ["Space Needle"]
+    assert "".join(fit("a" * 60, 16, 200, lines=9)) == "a" * 60
+    assert " ".join(fit("one two three four five six", 16, 90, lines=9)) == "one two three four five six"
+
+
+@given(text=st.text(max_size=40), width=st.integers(40, 200))
+def test_lines_never_overflow(text: str, width: int) -> None:
+    assert all(measure(line, 14) <= width for line in fit(text, 14, width, lines=2))
+
+
+def test_a_name_that_no_font_can_write_becomes_a_number() -> None:
+    unwritable = "\U000130c0\U000130c1"
+    assert legible(unwritable) == "??"
+    assert name_landmark(unwritable, 42) == "landmark 42"
+    assert name_landmark("", 42) == "landmark 42"
+    assert name_landmark("Dome", 42) == "Dome"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (7, 5), (4000, 3000)], ids=str)
+def test_photos_of_any_shape_are_drawn_inside_their_box(size: tuple[int, int], tmp_path: Path) -> None:
+    Image.new("RGB", size, "teal").save(tmp_path / "odd.png")
+    drawn = load(tmp_path / "odd.png", 200)
+    assert max(drawn.size) == 200
+    assert min(drawn.size) >= THINNEST
+    draw_strip(answer_for(tmp_path / "odd.png", ["Dome"]), None, [tmp_path / "odd.png"])
+
+
+def test_what_is_missing_leaves_its_place_empty(photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_text("no photo")
+    strip = draw_strip(answer_for(photo, ["a", "b", "c"]), None, [None, tmp_path / "bad.jpg", tmp_path / "gone.jpg"])
+    assert strip.width == WIDTH
+    draw_strip(answer_for(photo, []), None, [])
+
+
+def test_a_long_list_of_neighbours_is_cut(photo: Path) -> None:
+    many = draw_strip(answer_for(photo, ["a"] * 50), None, [photo] * 50)
+    some = draw_strip(answer_for(photo, ["a"] * (COLUMNS - 1)), None, [photo] * (COLUMNS - 1))
+    assert many.tobytes() == some.tobytes()
+
+
+def test_right_and_wrong_differ_in_more_than_colour(photo: Path) -> None:
+    answer = answer_for(photo, ["Dome"])
+    pictures = [draw_recognitions([answer], [truth], [[photo]]).convert("L") for truth in ("Dome", "Gate", None)]
+    shapes = [np.asarray(picture) < 200 for picture in pictures]
+    beneath = [shape[290:330, 16:40] for shape in shapes]
+    assert beneath[0].any()
+    assert beneath[1].any()
+    assert (beneath[0] != beneath[1]).any()
+    assert draw_recognitions([answer] * 2, ["Dome"] * 2, [[photo]] * 2).height > pictures[0].height
+
+
+RULES = {rule: ModelInput(size=8, resize=rule, mean=(0, 0, 0), std=(1, 1, 1)) for rule in ("squash", "crop")}
+
+
+@pytest.mark.parametrize(
+    ("rule", "size", "expected"),
+    [
+        pytest.param("squash", (80, 40), (0, 0, 80, 40), id="squash: all of it"),
+        pytest.param("crop", (80, 40), (20, 0, 60, 40), id="crop: the middle of a wide one"),
+        pytest.param("crop", (40, 80), (0, 20, 40, 60), id="crop: the middle of a tall one"),
+    ],
+)
+def test_cells_lie_where_the_network_saw_them(
+    rule: str, size: tuple[int, int], expected: tuple[int, int, int, int]
+) -> None:
+    photo = Image.new("RGB", size, "white")
+    left, top, right, bottom = expected
+    assert place_in_photo((0, 0, 4, 4), (4, 4), photo, RULES[rule]) == (left, top, right - 1, bottom - 1)
+    lit = np.asarray(lighten(photo, np.ones((4, 4)), RULES[rule])).min(axis=2)
+    assert (lit[top:bottom, left:right] == 255).all()
+    lit = lit.copy()
+    lit[top:bottom, left:right] = 0
+    assert lit.max() < 128
+
+
+def test_light_is_where_the_heat_is() -> None:
+    heat = np.zeros((4, 4))
+    heat[0, 3] = 1.0
+    lit = np.asarray(lighten(Image.new("RGB", (80, 80), (200, 40, 40)), heat, RULES["squash"])).astype(int)
+    assert lit[5, 75].tolist() == [200, 40, 40]
+    assert np.ptp(lit[75, 5]) == 0, "grey"
+    assert lit[75, 5].max() < 60
+
+
+@pytest.mark.parametrize("size", [(300, 200), (12, 560), (560, 12), (1, 1)], ids=str)
+def test_outlines_are_drawn_on_photos_of_any_size(size: tuple[int, int]) -> None:
+    photo = Image.new("RGB", size, "grey")
+    outline(photo, [(0, 0, 1, 1), (6, 6, 7, 7), (0, 0, 7, 7)], (7, 7), RULES["crop"])
+    assert (np.asarray(photo) != np.asarray(Image.new("RGB", size, "grey"))).any()
+    assert len(COLOURS) >= MOST_REGIONS
+
+
+@pytest.mark.parametrize(
+    ("stem", "safe"),
+    [
+        ("IMG_1234", "IMG_1234"),
+        ("a b/c:d*e?", "a_b_c_d_e_"),
+        ("..", "photo"),
+        ("", "photo"),
+        (".hidden", "hidden"),
+        ("塔-é", "塔-é"),
+        ("e\u0301", "é"),
+        ("bad\udce9\n\0", "bad___"),
+        ("塔" * 200, "塔" * (LONGEST // 3)),
+    ],
+    ids=ascii,
+)
+def test_file_names_are_safe(stem: str, safe: str) -> None:
+    assert make_safe(stem) == safe
+
+
+def test_pictures_have_names_of_their_own(tmp_path: Path) -> None:
+    folder = PictureFolder(tmp_path / "new" / "folder")
+    photos = ["a/one.jpg", "b/one.png", "ONE.jpg", "one-2.jpg", "caf\udce9.jpg"]
+    paths = [folder.save(photo, Image.new("RGB", (2, 2))) for photo in photos]
+    assert [path.name.removesuffix(SUFFIX) for path in paths] == ["one", "one-2", "ONE-3", "one-2-2", "caf_"]
+    assert sorted(folder.path.iterdir()) == sorted(paths), "and nothing else"
+    assert len(folder) == 5
+    assert paths[0].read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_file_in_the_folders_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UsageError, match="cannot be made"):
+            PictureFolder(path)
+
+
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(self: Image.Image, path: Path, kind: str) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", stop)
+    with pytest.raises(OSError, match="No space"):
+        PictureFolder(tmp_path).save("one.jpg", Image.new("RGB", (2, 2)))
+    assert list(tmp_path.iterdir()) == []
