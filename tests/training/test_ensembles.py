@@ -46,28 +46,28 @@ def embed(embedder: Embedder, paths: Sequence[Path]) -> np.ndarray:
     return np.stack([row for row in rows if row is not None])
 
 
-@pytest.mark.parametrize(("names", "members"), [(("wide", "narrow"), 1), (("wide", "small"), 2)])
+@pytest.mark.parametrize(
+    ("names", "members", "whitened"), [(("wide", "narrow"), 1, False), (("wide", "small"), 2, True)]
+)
 def test_an_ensemble_weighs_its_members_cosines(
-    runs: dict[str, Run], catalog: Catalog, tmp_path: Path, names: tuple[str, str], members: int
+    runs: dict[str, Run], catalog: Catalog, tmp_path: Path, names: tuple[str, str], members: int, whitened: bool
 ) -> None:
     pair = [runs[name] for name in names]
-    combined = combine_runs(pair, catalog, tmp_path / "pair", name="pair", weights=[3, 1])
+    combined = combine_runs(pair, catalog, tmp_path / "pair", name="pair", weights=[3, 1], whiten=whitened)
     assert combined.weights == [0.75, 0.25]
     assert len(combined.bundle.members) == members
     paths = catalog.locate_photos(catalog.references)
     rows = embed(Embedder(combined.bundle), paths)
     assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
-    # Whitening the embeddings by hand, in float64, gives the same cosines.
-    expected = sum(
-        weight * (white @ white.T)
-        for weight, white in zip(
-            (0.75, 0.25), (whiten(embed(Embedder(run.bundle), paths)) for run in pair), strict=True
-        )
-    )
+    apart = [embed(Embedder(run.bundle), paths) for run in pair]
+    if whitened:
+        apart = [whiten(each) for each in apart]
+    expected = 0.75 * apart[0] @ apart[0].T + 0.25 * apart[1] @ apart[1].T
     assert np.abs(rows @ rows.T - expected).max() < 0.02
 
 
 def whiten(rows: np.ndarray) -> np.ndarray:
+    """Whiten embeddings by hand, in float64."""
     centred = rows.astype(np.float64) - rows.mean(axis=0)
     values, vectors = np.linalg.eigh(centred.T @ centred / len(rows))
     kept = values > values.max() * 1e-9

@@ -54,11 +54,14 @@ def export(
             help="Ensembles: `validation` chooses by validation photos, `equal`, or a number a run: 0.6,0.4.",
         ),
     ] = "validation",
+    whiten: Annotated[
+        bool, typer.Option("--whiten", help="Ensembles: whiten the embeddings first, for runs of untrained necks.")
+    ] = False,
 ) -> None:
     """Write a run's model bundle, checked against torch over 200 photos; one that differs is refused.
 
     With fp16 and int8 the mean cosine to the original must be 0.99 and top-1 must not fall by more than 0.5 points.
-    Several runs are combined: their whitened embeddings, weighted and side by side.
+    Several runs are combined: their embeddings, weighted and side by side.
     """
     from obelisk.errors import UsageError
 
@@ -66,17 +69,20 @@ def export(
     from obelisk.training.run import Run
 
     opened = [Run.open(folder) for folder in runs]
+    left_out = 0
     if len(opened) == 1:
-        export_one(opened[0], out, precision, data, photos)
-    elif photos is not None or precision != PrecisionName.fp32:
-        raise UsageError("--photos and --precision are for a single run", fix="leave them out, or name one run")
+        left_out = export_one(opened[0], out, precision, data, photos)
+    elif photos is not None:
+        raise UsageError("--photos is for a single run", fix="give --data, or name one run")
     else:
-        export_ensemble(opened, out, data, read_weights(weights))
+        export_ensemble(opened, out, data, read_weights(weights), whiten, precision)
     result(str(out))
+    if left_out:
+        raise typer.Exit(1)
 
 
-def export_one(run: Run, out: Path, precision: PrecisionName, data: Path | None, folder: Path | None) -> None:
-    """Export a run, and say what the checks found."""
+def export_one(run: Run, out: Path, precision: PrecisionName, data: Path | None, folder: Path | None) -> int:
+    """Export a run, and say what the checks found; return how many photos they left out."""
     from obelisk.photos import find_photos
     from obelisk.training.exporting import export_run
 
@@ -95,17 +101,27 @@ def export_one(run: Run, out: Path, precision: PrecisionName, data: Path | None,
         note(f"{precision}: mean cosine to float32 over {check.photos} photos: {check.cosine:.4f}")
         if check.top1 is not None and check.original_top1 is not None:
             note(f"{precision}: top-1 of these photos among each other {check.original_top1:.4f} → {check.top1:.4f}")
-    if exported.skipped:
-        raise typer.Exit(1)
+    return len(exported.skipped)
 
 
-def export_ensemble(runs: list[Run], out: Path, data: Path | None, weights: Weights) -> None:
+def export_ensemble(
+    runs: list[Run], out: Path, data: Path | None, weights: Weights, whiten: bool, precision: PrecisionName
+) -> None:
     """Combine runs, and say which weights they got."""
     from obelisk.training.ensembles import combine_runs
 
     catalog = read_and_tell(data or remembered_data(runs))
     with Meter() as meter:
-        combined = combine_runs(runs, catalog, out, name=out.name, weights=weights, progress=meter)
+        combined = combine_runs(
+            runs,
+            catalog,
+            out,
+            name=out.name,
+            weights=weights,
+            whiten=whiten,
+            precision=precision.value,
+            progress=meter,
+        )
     for run, weight in zip(runs, combined.weights, strict=True):
         note(f"{run.recipe.name}: weight {weight:.3g}")
 
