@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 BIN := $(VENV)/bin
 DEMO := demo-out
 
-.PHONY: demo test check stress clean
+.PHONY: demo test check stress bundled clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -24,14 +24,18 @@ test: $(INSTALLED)
 
 ## Style, types, import direction
 check: $(INSTALLED)
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests tools
+	$(BIN)/ruff format --check src tests tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 ## What takes long: full-size tables, ten thousand mutated photos
 stress: $(INSTALLED)
 	$(BIN)/pytest -m stress --durations=0
+
+## The model and gallery that come with the package, anew: make bundled DATA=a-gldv2-folder
+bundled: $(INSTALLED)
+	$(BIN)/python tools/bundled.py $(DATA) bundled-out
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -40,8 +40,15 @@ def recognize_command(
     k: Annotated[int | None, typer.Option("--k", help="Nearest reference photos that vote.", show_default="3")] = None,
     threshold: Annotated[
         float | None,
-        typer.Option("--threshold", help="Reject answers of less confidence, 0 to 1.", show_default="reject nothing"),
+        typer.Option(
+            "--threshold",
+            help="Reject answers of less confidence, 0 to 1; 0 rejects nothing.",
+            show_default="what --precision needs",
+        ),
     ] = None,
+    precision: Annotated[
+        float, typer.Option("--precision", help="Share of the answers given that should be right; sets the threshold.")
+    ] = 0.95,
     vote: Annotated[str, typer.Option("--vote", help="weighted, majority or prototype.")] = "weighted",
     verify: Annotated[
         bool,
@@ -75,7 +82,8 @@ def recognize_command(
     with Meter() as meter:  # a large gallery is indexed when it is first searched
         opened = Gallery.open(gallery, watch=meter)
         recognizer = Recognizer.open(opened, model=load_model(model) if model else None)
-        answers = recognizer.recognize(paths, top=top, k=k, threshold=threshold, vote=vote, verify=verify)
+        bound = recognizer.threshold(precision) if threshold is None else threshold
+        answers = recognizer.recognize(paths, top=top, k=k, threshold=bound, vote=vote, verify=verify)
     take_odd_names()
     draw = Explainer(recognizer, explain) if explain else None
     total = failed = 0
@@ -89,7 +97,7 @@ def recognize_command(
         if as_json:
             result(answer.to_json())
         elif not answer.error:
-            result(describe_answer(answer, threshold))
+            result(describe_answer(answer, bound))
     if draw:
         draw.tell()
     if failed:
@@ -161,7 +169,7 @@ def read_lines() -> Iterator[str]:
 def describe_answer(answer: Recognition, threshold: float | None) -> str:
     """Put an answer into a few lines for people."""
     verdict = answer.landmark or "not a landmark I know"
-    bound = "" if answer.landmark else f", below the threshold {threshold}"
+    bound = "" if answer.landmark else f", below the threshold {threshold:.4f}"
     lines = [f"{answer.photo}: {verdict} (confidence {answer.confidence:.4f}{bound})"]
     lines += [f"    {place}. {c.landmark}  score {c.score:.4f}" for place, c in enumerate(answer.candidates, start=1)]
     lines += [

@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+from obelisk.recognition.calibration import CALIBRATION, Calibration, Evidence, fit_calibration
 from obelisk.recognition.classifier import NeighbourClassifier, Votes, recognize_embeddings
+from obelisk.recognition.correction import BACKGROUND, Background, pack_background
 from obelisk.recognition.recognizer import Recognizer
 from obelisk.recognition.votes import EXPONENT, VOTES
 
-__all__ = ["EXPONENT", "VOTES", "NeighbourClassifier", "Recognizer", "Votes", "recognize_embeddings"]
+__all__ = [
+    "BACKGROUND",
+    "CALIBRATION",
+    "EXPONENT",
+    "VOTES",
+    "Background",
+    "Calibration",
+    "Evidence",
+    "NeighbourClassifier",
+    "Recognizer",
+    "Votes",
+    "fit_calibration",
+    "pack_background",
+    "recognize_embeddings",
+]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from obelisk.errors import UsageError
 from obelisk.gallery.search import ExactSearch, SearchEngine, check_fits, check_unit_rows
 from obelisk.recognition.confidence import confidence_of
+from obelisk.recognition.correction import Background, CorrectedSearch
 from obelisk.recognition.votes import EXPONENT, LARGEST_EXPONENT, count_votes, find_vote, landmark_means, rank_landmarks
 
 FloatRows = NDArray[np.float32]
@@ -65,11 +66,18 @@ def recognize_embeddings(
 class NeighbourClassifier:
     """The prepared form of :func:`recognize_embeddings`, for queries that come in parts.
 
-    ``references`` are searchable rows, such as :class:`obelisk.gallery.References`.
+    ``references`` are searchable rows, such as :class:`obelisk.gallery.References`. With a ``background``, similarities
+    are corrected by it before they vote (see :mod:`obelisk.recognition.correction`).
     """
 
     def __init__(
-        self, references: SearchEngine, landmark_ids: Integers, *, vote: str = "weighted", exponent: float = EXPONENT
+        self,
+        references: SearchEngine,
+        landmark_ids: Integers,
+        *,
+        vote: str = "weighted",
+        exponent: float = EXPONENT,
+        background: Background | None = None,
     ) -> None:
         if not 0 < exponent <= LARGEST_EXPONENT:
             fix = f"give a number above 0, of at most {LARGEST_EXPONENT:g}"
@@ -84,6 +92,8 @@ class NeighbourClassifier:
         if self._vote.voters == "prototypes" and len(references):
             means, self._voter_landmarks = landmark_means(references.rows(np.arange(len(references))), landmark_ids)
             self._voters = ExactSearch(means)
+        if background:
+            self._voters = CorrectedSearch(self._voters, background)
         self._landmark_count = len(np.unique(landmark_ids))
 
     def check(self, *, k: int, top: int) -> None:

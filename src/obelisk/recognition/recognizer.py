@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from PIL.Image import Image
 
 from obelisk.embedding import Bundle, Embedder
 from obelisk.gallery import Gallery, References, refuse_directionless, unit_rows
+from obelisk.recognition.calibration import PRECISION, Calibration, find_calibration
 from obelisk.recognition.classifier import FloatRows, NeighbourClassifier, Votes
 from obelisk.recognition.confidence import check_threshold
+from obelisk.recognition.correction import Background, read_background
 from obelisk.recognition.verification import VERIFIED, Verifier
 from obelisk.recognition.votes import EXPONENT
 from obelisk.records import Candidate, Neighbour, Recognition
@@ -33,8 +36,17 @@ class Recognizer:
             print(answer.landmark, answer.confidence)
     """
 
-    def __init__(self, gallery: Gallery, embedder: Embedder) -> None:
+    def __init__(
+        self,
+        gallery: Gallery,
+        embedder: Embedder,
+        *,
+        background: Background | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
         self.gallery = gallery
+        self.background = background
+        self.calibration = calibration
         self._embedder = embedder
 
     @classmethod
@@ -47,7 +59,9 @@ class Recognizer:
         opened = gallery if isinstance(gallery, Gallery) else Gallery.open(gallery)
         if model:
             opened.check_model(model)
-        return cls(opened, Embedder(opened.load_bundle()))
+        bundle = opened.load_bundle()
+        background, calibration = read_background(bundle), find_calibration(opened, bundle)
+        return cls(opened, Embedder(bundle), background=background, calibration=calibration)
 
     def recognize(
         self,
@@ -58,31 +72,48 @@ class Recognizer:
         vote: str = "weighted",
         exponent: float = EXPONENT,
         threshold: float | None = None,
+        precision: float = PRECISION,
         verify: bool = False,
     ) -> Iterator[Recognition]:
         """Return an iterator of one answer a photo, in input order, each as soon as it is known.
 
         The k nearest reference photos vote (see :mod:`obelisk.recognition.votes`): three, or all of a smaller
         gallery, where ``k`` is not given. ``top`` landmarks are listed. An answer whose confidence is below
-        ``threshold`` is rejected: it names no landmark. A photo that cannot be used is answered by its error.
+        ``threshold`` is rejected: it names no landmark. Without a threshold, it is the one that gives answers of this
+        ``precision`` (see :meth:`threshold`). A photo that cannot be used is answered by its error.
         ``verify`` adds what the geometry of the nearest reference photos says, where their files are at hand (see
         :mod:`obelisk.recognition.verification`). Unusable values raise :class:`UsageError` at once.
         """
         check_threshold(threshold)
+        if threshold is None:
+            threshold = self.threshold(precision)
         references = self.gallery.references()
         k = min(NEIGHBOURS, len(references)) if k is None else k
-        classifier = NeighbourClassifier(references, references.landmark_ids, vote=vote, exponent=exponent)
+        classifier = NeighbourClassifier(
+            references, references.landmark_ids, vote=vote, exponent=exponent, background=self.background
+        )
         classifier.check(k=k, top=top)
         listed = [paths] if isinstance(paths, str | Path) else paths
         verifier = Verifier(references) if verify else None
 
         def classify(queries: FloatRows, photos: Sequence[Path]) -> Votes:
-            if verifier is None:
-                return classifier.classify(queries, k=k, top=top)
-            votes = classifier.classify(queries, k=k, top=max(top, VERIFIED))
-            return verifier.verify(votes, queries, photos, top=top)
+            votes = classifier.classify(queries, k=k, top=max(top, VERIFIED) if verifier else top)
+            if verifier:
+                votes = verifier.verify(votes, queries, photos, top=top)
+            if self.calibration:
+                confidence = self.calibration.confidence(votes.scores[:, 0], len(references))
+                votes = replace(votes, confidence=confidence)
+            return votes
 
         return self._answer(listed, references, classify, threshold)
+
+    def threshold(self, precision: float = PRECISION) -> float | None:
+        """Return the confidence that gives answers of this precision, a share of them that is right.
+
+        None where neither the gallery nor its model was calibrated: then nothing is rejected. Raises UsageError for
+        a precision outside (0, 1).
+        """
+        return self.calibration.threshold(precision) if self.calibration else None
 
     def explain(self, answer: Recognition) -> Image:
         """Draw what an answer of this recogniser rests on.
@@ -110,7 +141,7 @@ class Recognizer:
                 names.append(os.fspath(path))
                 yield Path(path)
 
-        stream = refuse_directionless(self._embedder.embed(note_names()))
+        stream = refuse_directionless(self._embedder.embed(note_names(), hashed=False))
         while batch := list(islice(stream, PHOTOS_AT_ONCE)):
             usable = [photo for photo in batch if photo.embedding is not None]
             rows = np.array([photo.embedding for photo in usable], dtype=np.float32).reshape(

@@ -29,6 +29,7 @@ from obelisk.training.export import to_onnx
 from obelisk.training.pooling import gap, gem
 from obelisk.training.threads import one_thread
 
+EXPORT = 2  # version of the exported graph: raised when the same network is exported to other bytes
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -308,7 +309,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 def key_of(name: str, module: nn.Module, section: BackboneSection, photos: PhotosSection) -> str:
     """Name the cached export by everything it depends on."""
     digest = hashlib.blake2b(digest_size=12)
-    digest.update(repr((name, section.pooling, section.gem_exponent, section.stages, photos)).encode())
+    digest.update(repr((EXPORT, name, section.pooling, section.gem_exponent, section.stages, photos)).encode())
     for tensor in module.state_dict().values():
         digest.update(tensor.contiguous().numpy().tobytes())
     return f"{name}-{digest.hexdigest()}"

@@ -1,8 +1,9 @@
-"""Several runs as one model: their whitened embeddings, weighted and side by side.
+"""Several runs as one model: their embeddings, weighted and side by side.
 
-Each run's embedding e is whitened over the reference photos and scaled to unit length, w(e); the ensemble's is
-``(√a₁ w₁, √a₂ w₂, …)`` with weights that add up to one. So the cosine of two photos is the weighted mean
-``Σ aᵢ cosᵢ`` of the members' cosines, and a member that tells little can be given little to say.
+With eᵢ the unit embedding of run i, the ensemble's is ``(√a₁ e₁, √a₂ e₂, …)`` with weights that add up to one. So the
+cosine of two photos is the weighted mean ``Σ aᵢ cosᵢ`` of the members' cosines, and a member that tells little can be
+given little to say. Embeddings may be whitened over the reference photos first, which helps those of an untrained
+neck, and undoes what a trained one has learnt.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from obelisk.data import Catalog
-from obelisk.embedding import Bundle, Member, write_bundle
+from obelisk.embedding import Bundle, Member, Precision, write_bundle
 from obelisk.errors import DataError, ModelError, UsageError
 from obelisk.photos import prepare, read_photo
 from obelisk.training.describe import Progress
 from obelisk.training.export import check_export, join_graphs, to_onnx
-from obelisk.training.exporting import CHECKED_PHOTOS, spread
+from obelisk.training.exporting import CHECKED_PHOTOS, COMPARED_PHOTOS, spread
 from obelisk.training.pooling import l2n
+from obelisk.training.precision import compare_precisions, convert_precision
 from obelisk.training.run import Run, RunEmbedder, load_module
 from obelisk.training.threads import one_thread
 from obelisk.training.train import split_for_validation
@@ -89,16 +91,16 @@ class Combined:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A run as a member of an ensemble: its photo rule, its whitening, and both as one graph."""
+    """A run as a member of an ensemble: its photo rule, what comes after its embedding, and all as one graph."""
 
     run: Run
     member: Member
-    whitened: Whitened
+    after: nn.Module
     graph: bytes
 
     def module(self) -> nn.Module:
-        """Load the run's network with its whitening as a torch module."""
-        return nn.Sequential(load_module(self.run), self.whitened)
+        """Load the run's network, with what comes after it, as a torch module."""
+        return nn.Sequential(load_module(self.run), self.after)
 
 
 @one_thread()
@@ -109,27 +111,52 @@ def combine_runs(
     *,
     name: str = "ensemble",
     weights: Weights = "validation",
+    whiten: bool = False,
+    precision: Precision = "fp32",
     progress: Progress = lambda *_: None,
 ) -> Combined:
     """Write the ensemble of several runs as one bundle: one joined network where their photo rules are equal.
 
-    Whitening is learned from the catalog's reference photos. ``weights``, one a run, are chosen by the top-1 of
-    validation photos that no run was trained on (``validation``), or ``equal``, or given.
+    ``whiten`` whitens each embedding over the catalog's reference photos. ``weights``, one a run, are chosen by the
+    top-1 of validation photos that no run was trained on (``validation``), or ``equal``, or given. A smaller
+    ``precision`` of each network is compared with the original on the reference photos.
 
     Raises UsageError for weights that do not fit, or that validation cannot tell because a run was refitted on the
-    validation photos; ModelError when the networks differ from torch.
+    validation photos; ModelError when the networks differ from torch, or in their precision too much.
     """
     if len(runs) < 2:
         raise UsageError(f"an ensemble of {len(runs)} run", fix="name two runs or more")
     paths = catalog.locate_photos(catalog.references)
     rows, kept = embed_with_all(runs, paths, progress)
-    parts = [make_part(run, torch.from_numpy(each[kept])) for run, each in zip(runs, rows, strict=True)]
+    parts = [make_part(run, torch.from_numpy(each[kept]), whiten) for run, each in zip(runs, rows, strict=True)]
     if isinstance(weights, str):
         chosen = [1 / len(runs)] * len(runs) if weights == "equal" else choose_weights(parts, rows, kept, catalog)
     else:
         chosen = check_weights(weights, len(runs))
-    examples = [paths[place] for place in spread(kept, CHECKED_PHOTOS)]
-    return Combined(bundle=write_ensemble(parts, chosen, out, name, examples), weights=chosen)
+    labels = catalog.references["landmark_id"].to_numpy()
+    known = spread(kept, COMPARED_PHOTOS)
+    trial = Trial(precision=precision, paths=[paths[place] for place in known], landmarks=labels[known])
+    return Combined(bundle=write_ensemble(parts, chosen, out, name, trial), weights=chosen)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trial:
+    """Photos with their landmarks (N,), on which networks are held against torch and against their precision."""
+
+    precision: Precision
+    paths: Sequence[Path]
+    landmarks: NDArray[np.int64]
+
+    def shrink(self, network: bytes, module: nn.Module, member: Member) -> bytes:
+        """Return a network in the wanted precision; raises ModelError where it, or the original, differs too much."""
+        few = [self.paths[place] for place in spread(np.arange(len(self.paths)), CHECKED_PHOTOS)]
+        inputs = [prepare(read_photo(path, min_side=member.size), member.input) for path in few]
+        check_export(network, module.eval(), inputs)
+        smaller = convert_precision(network, self.precision)
+        if self.precision != "fp32":
+            check = compare_precisions(network, smaller, self.paths, member.input, self.landmarks)
+            check.refuse_worse(self.precision)
+        return smaller
 
 
 def embed_with_all(
@@ -147,21 +174,20 @@ def embed_with_all(
     return rows, kept
 
 
-def make_part(run: Run, references: Tensor) -> Part:
-    """Whiten a run over the embeddings (N, D) of reference photos."""
+def make_part(run: Run, references: Tensor, whiten: bool) -> Part:
+    """Make a member of a run, whitened over the embeddings (N, D) of reference photos if that is wanted."""
     bundle = run.bundle
     if len(bundle.members) > 1:
         raise ModelError("an ensemble cannot be a member of another", where=bundle.folder, fix="name its runs instead")
     (member,) = bundle.members
+    network = bundle.read_network(member)
+    member = member.model_copy(update={"dimensions": bundle.dimensions})
+    if not whiten:
+        return Part(run=run, member=member, after=nn.Identity(), graph=network)
     whitened = Whitened(references).eval()
     neck = to_onnx(whitened, torch.zeros(2, references.shape[1]), "descriptors", "embedding")
-    dimensions = whitened.linear.out_features
-    return Part(
-        run=run,
-        member=member.model_copy(update={"dimensions": dimensions}),
-        whitened=whitened,
-        graph=join_graphs([bundle.read_network(member)], neck),
-    )
+    member = member.model_copy(update={"dimensions": whitened.linear.out_features})
+    return Part(run=run, member=member, after=whitened, graph=join_graphs([network], neck))
 
 
 def check_weights(weights: Sequence[float], runs: int) -> list[float]:
@@ -186,8 +212,8 @@ def choose_weights(
     labels = catalog.references["landmark_id"].to_numpy()
     right = labels[asked][:, None] == labels[searched]
     with torch.inference_mode():
-        whitened = [part.whitened(torch.from_numpy(each)).numpy() for part, each in zip(parts, rows, strict=True)]
-    cosines = [each[asked] @ each[searched].T for each in whitened]
+        joined = [part.after(torch.from_numpy(each)).numpy() for part, each in zip(parts, rows, strict=True)]
+    cosines = [each[asked] @ each[searched].T for each in joined]
 
     def judge(weights: Sequence[float]) -> tuple[int, float]:
         mixed = sum(weight * each for weight, each in zip(weights, cosines, strict=True))
@@ -234,16 +260,15 @@ def compositions(members: int, steps: int) -> Iterator[list[float]]:
         yield [count / steps for count in counts]
 
 
-def write_ensemble(
-    parts: Sequence[Part], weights: Sequence[float], out: Path, name: str, examples: Sequence[Path]
-) -> Bundle:
-    """Check an ensemble's networks against torch on some photos, and write its bundle."""
+def write_ensemble(parts: Sequence[Part], weights: Sequence[float], out: Path, name: str, trial: Trial) -> Bundle:
+    """Check an ensemble's networks on the photos of a trial, and write its bundle."""
     members = [part.member for part in parts]
     manifests = [part.run.bundle.manifest for part in parts]
     about: dict[str, Any] = {
         "name": name,
+        "precision": trial.precision,
         "dimensions": sum(member.dimensions for member in members),
-        "whitening": True,
+        "whitening": all(manifest.whitening for manifest in manifests) or not isinstance(parts[0].after, nn.Identity),
         "licence": " AND ".join(sorted({manifest.licence for manifest in manifests})),
         "data": "; ".join(dict.fromkeys(manifest.data for manifest in manifests)),
     }
@@ -254,24 +279,17 @@ def write_ensemble(
             weighted, torch.zeros(2, sum(member.dimensions for member in members)), "descriptors", "embedding"
         )
         network = join_graphs([part.graph for part in parts], neck)
-        check_member(network, SideBySide([part.module() for part in parts], weighted), members[0], examples)
+        network = trial.shrink(network, SideBySide([part.module() for part in parts], weighted), members[0])
         rule = members[0].model_dump(include={"size", "resize", "mean", "std"})
         return write_bundle(out, network=network, card=card, **about, **rule)
-    for part in parts:
-        check_member(part.graph, part.module(), part.member, examples)
     files = [f"member{number}.onnx" for number in range(1, len(parts) + 1)]
     listed = [
         member.model_copy(update={"file": file, "weight": weight})
         for member, file, weight in zip(members, files, weights, strict=True)
     ]
-    networks = dict(zip(files, (part.graph for part in parts), strict=True))
+    graphs = [trial.shrink(part.graph, part.module(), part.member) for part in parts]
+    networks = dict(zip(files, graphs, strict=True))
     return write_bundle(out, network=networks, card=card, members=listed, **about)
-
-
-def check_member(network: bytes, module: nn.Module, member: Member, examples: Sequence[Path]) -> None:
-    """Compare a network with torch on some photos; raises ModelError where they differ."""
-    inputs = [prepare(read_photo(path, min_side=member.size), member.input) for path in examples]
-    check_export(network, module.eval(), inputs)
 
 
 def write_card(name: str, parts: Sequence[Part], weights: Sequence[float]) -> str:
@@ -280,4 +298,4 @@ def write_card(name: str, parts: Sequence[Part], weights: Sequence[float]) -> st
         f"- {part.run.recipe.name}, weight {weight:.3g}\n" for part, weight in zip(parts, weights, strict=True)
     )
     cards = "\n".join(part.run.bundle.read_card() for part in parts)
-    return f"# {name}\n\nThe whitened embeddings of {len(parts)} models, side by side:\n\n{listed}\n{cards}"
+    return f"# {name}\n\nThe embeddings of {len(parts)} models, side by side:\n\n{listed}\n{cards}"

@@ -1,0 +1,182 @@
+"""Calibrated confidence: what is fitted, what a threshold promises, and what a damaged file gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from obelisk.embedding import Bundle, Embedder, write_bundle
+from obelisk.errors import ModelError, UsageError
+from obelisk.gallery import Gallery, Landmark
+from obelisk.recognition import CALIBRATION, Background, Calibration, Evidence, Recognizer, fit_calibration
+from obelisk.recognition.calibration import find_calibration, read_calibration
+from obelisk.recognition.twin import TwinPhotos, calibrate_own, calibrate_places
+
+PLAIN = Calibration(slope=20.0, centre=-0.6, growth=0.03, precisions=((0.1, 0.6), (0.5, 0.9), (0.8, 0.97)))
+
+
+def simulate(count: int, seed: int = 0) -> tuple[Evidence, np.ndarray]:
+    """Draw scores in galleries of many sizes whose answers are right with a known probability."""
+    chance = np.random.default_rng(seed)
+    scores, references = chance.uniform(0.3, 0.99, count), chance.choice([15.0, 100.0, 3000.0], count)
+    truth = np.array(
+        [PLAIN.confidence(np.array([s]), int(n))[0] for s, n in zip(scores, references, strict=True)], dtype=np.float64
+    )
+    right = chance.random(count) < truth
+    return Evidence(scores=scores, references=references, right=right, weights=np.ones(count)), truth
+
+
+def test_the_fit_finds_what_the_answers_were_drawn_from() -> None:
+    evidence, _ = simulate(40_000)
+    found = fit_calibration(evidence)
+    assert found.slope == pytest.approx(PLAIN.slope, rel=0.08)
+    assert found.centre == pytest.approx(PLAIN.centre, abs=0.03)
+    assert found.growth == pytest.approx(PLAIN.growth, abs=0.006)
+
+
+def test_the_fit_is_the_logistic_regression_of_a_reference_library() -> None:
+    evidence, _ = simulate(2_000, seed=1)
+    columns = np.stack([np.log(evidence.scores), np.log(evidence.references)], axis=1)
+    oracle = LogisticRegression(C=1e6, tol=1e-10, max_iter=10_000).fit(columns, evidence.right)
+    found = fit_calibration(evidence)
+    assert found.slope == pytest.approx(oracle.coef_[0, 0], rel=0.02)
+    assert found.growth == pytest.approx(-oracle.coef_[0, 1] / oracle.coef_[0, 0], abs=0.002)
+
+
+def test_confidence_is_calibrated_and_a_threshold_holds_its_precision() -> None:
+    found = fit_calibration(simulate(20_000)[0])
+    fresh, _ = simulate(20_000, seed=9)
+    confidence = np.array(
+        [found.confidence(np.array([s]), int(n))[0] for s, n in zip(fresh.scores, fresh.references, strict=True)]
+    )
+    bins = np.minimum((confidence * 15).astype(int), 14)
+    error = sum(abs(confidence[bins == b].sum() - fresh.right[bins == b].sum()) for b in range(15)) / len(confidence)
+    assert error < 0.02
+    for precision in (0.8, 0.9, 0.95):
+        answered = confidence >= found.threshold(precision)
+        assert fresh.right[answered].mean() == pytest.approx(precision, abs=0.02)
+
+
+def test_confidence_is_strictly_increasing_within_bounds_and_falls_with_the_gallery() -> None:
+    scores = np.concatenate([[0.0], np.linspace(0.001, 1.0, 2_000)])
+    confidence = PLAIN.confidence(scores, 100)
+    assert (np.diff(confidence) > 0).all()
+    assert confidence[0] == 0.0
+    assert confidence[-1] < 1.0
+    assert (PLAIN.confidence(scores[1:], 10_000) < confidence[1:]).all()
+
+
+@pytest.mark.parametrize(
+    ("precision", "threshold"),
+    [(0.5, 0.1), (0.9, 0.5), (0.95, 0.8), (0.99, 0.8)],
+    ids=["lowest", "measured", "next measured", "more than was measured"],
+)
+def test_a_threshold_is_the_least_confidence_that_reached_the_precision(precision: float, threshold: float) -> None:
+    assert PLAIN.threshold(precision) == threshold
+
+
+@pytest.mark.parametrize("precision", [0.0, 1.0, -1.0, float("nan")])
+def test_a_precision_that_is_no_share_is_refused(precision: float) -> None:
+    with pytest.raises(UsageError, match="above 0 and below 1"):
+        PLAIN.threshold(precision)
+
+
+@pytest.mark.parametrize("right", [True, False], ids=["all right", "all wrong"])
+def test_answers_of_one_kind_cannot_calibrate(right: bool) -> None:
+    ones = np.ones(10)
+    with pytest.raises(UsageError, match="all right, or all wrong"):
+        fit_calibration(Evidence(scores=ones, references=ones, right=np.full(10, right), weights=ones))
+
+
+def test_scores_that_mislead_cannot_calibrate() -> None:
+    scores = np.linspace(0.2, 0.9, 40)
+    with pytest.raises(UsageError, match="no better answers"):
+        fit_calibration(Evidence(scores=scores, references=np.ones(40), right=scores < 0.5, weights=np.ones(40)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{}",
+        PLAIN.model_dump_json().replace("20.0", "-1.0").encode(),
+        PLAIN.model_dump_json().replace('"format":1', '"format":2').encode(),
+        PLAIN.model_dump_json().replace("20.0", "NaN").encode(),
+        PLAIN.model_dump_json().replace('"slope"', '"slop"').encode(),
+    ],
+    ids=["empty", "without keys", "falling", "newer", "no number", "unknown key"],
+)
+def test_a_damaged_file_is_one_clear_error(text: bytes) -> None:
+    with pytest.raises(ModelError, match="unreadable calibration"):
+        read_calibration(text, Path("calibration.json"))
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    rule = {"size": 8, "resize": "crop", "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    about = {"name": "m", "dimensions": 4, "licence": "MIT", "data": "none"}
+    attached = {CALIBRATION: PLAIN.model_dump_json().encode()}
+    return write_bundle(tmp_path / "m", network=b"network", card="", attachments=attached, **rule, **about)
+
+
+def test_a_gallery_goes_by_its_own_calibration_else_by_its_models(bundle: Bundle, tmp_path: Path) -> None:
+    gallery = Gallery.create(tmp_path / "g", bundle)
+    assert find_calibration(gallery, gallery.load_bundle()) == PLAIN
+    own = PLAIN.model_copy(update={"slope": 30.0})
+    (gallery.path / CALIBRATION).write_text(own.model_dump_json())
+    assert find_calibration(gallery, gallery.load_bundle()) == own
+
+
+class OneEmbedder(Embedder):
+    """Embeds every photo as the same row."""
+
+    def __init__(self, row: np.ndarray) -> None:
+        self.row = row
+
+    def embed(self, sources, *, hashed=True):  # type: ignore[no-untyped-def]
+        from obelisk.embedding import Embedded
+
+        for path in sources:
+            yield Embedded(path=path, content_hash="", embedding=self.row)
+
+
+def test_the_recogniser_rejects_below_the_threshold_that_the_precision_needs(bundle: Bundle, tmp_path: Path) -> None:
+    gallery = Gallery.create(tmp_path / "g", bundle)
+    rows = np.eye(4, dtype=np.float32)[:3]
+    gallery.add(rows, [Landmark(id=1, name="A"), Landmark(id=2, name="B"), Landmark(id=3, name="C")], ["a", "b", "c"])
+    near, far = rows[0], np.array([0.3, 0.0, 0.0, 0.954], np.float32)
+    for row, named in ((near, "A"), (far, None)):
+        recognizer = Recognizer(gallery, OneEmbedder(row), calibration=PLAIN)
+        assert recognizer.threshold() == 0.8
+        (answer,) = recognizer.recognize(["p.jpg"])
+        assert answer.landmark == named
+        assert answer.candidates[0].landmark == "A"
+        expected = PLAIN.confidence(np.array([answer.candidates[0].score]), 3)[0]
+        assert answer.confidence == expected
+        (certain,) = recognizer.recognize(["p.jpg"], threshold=0.0)
+        assert certain.landmark == "A"
+
+
+def test_a_twin_calibrates_for_its_own_landmarks_and_for_others() -> None:
+    chance = np.random.default_rng(0)
+    centres = chance.normal(size=(40, 32))
+    labels = np.repeat(np.arange(40), 12)
+    rows = centres[labels] + 0.7 * chance.normal(size=(480, 32))
+    ordinary, background = chance.normal(size=(60, 32)), chance.normal(size=(60, 32))
+    unit = [(x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for x in (rows, ordinary, background)]
+    held = np.arange(480) % 4 == 0
+    photos = TwinPhotos(
+        embeddings=unit[0],
+        landmarks=labels,
+        trained=~held & (labels < 24),
+        known=labels < 24,
+        ordinary=unit[1],
+        background=Background(unit[2]),
+    )
+    for found in (calibrate_places(photos, held), calibrate_own(photos)):
+        assert found.slope > 1
+        assert 0 < found.threshold(0.9) <= found.threshold(0.99) <= 1
+        assert [pair[1] for pair in found.precisions] == sorted(pair[1] for pair in found.precisions)

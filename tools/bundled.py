@@ -1,0 +1,152 @@
+"""The model and the gallery that come with the package, made anew from the data: ``make bundled DATA=DIR OUT=OUT``.
+
+::
+
+    OUT/bundled, OUT/bundled_lite1    the two recipes, trained on all landmarks
+    OUT/twin, OUT/twin_lite1          the same on a part of the landmarks and photos, to calibrate by
+    OUT/model, OUT/twin_model         each pair as one network
+    OUT/gallery                       what src/obelisk/bundled/gallery holds
+
+Every step keeps what is there already. As background serve queries without a landmark whose id ends in an even digit,
+and rendered photos; the queries with an odd one are left for reports.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obelisk.config import load_recipe
+from obelisk.data import Catalog, read_catalog
+from obelisk.data.generated.distractors import render_distractor
+from obelisk.data.manifest import write_subset
+from obelisk.data.subset import sample_subset
+from obelisk.embedding import Bundle, DescriptorCache, Embedder, write_bundle
+from obelisk.errors import UsageError
+from obelisk.evaluation.files import replace_file
+from obelisk.gallery import build_gallery
+from obelisk.recognition import BACKGROUND, CALIBRATION, Background, pack_background
+from obelisk.recognition.twin import TwinPhotos, calibrate_own, calibrate_places
+from obelisk.training.ensembles import combine_runs
+from obelisk.training.run import Run
+from obelisk.training.train import split_for_validation, train_run
+
+RECIPES = ("bundled", "bundled_lite1")
+WEIGHTS = (0.67, 0.33)  # of the two in the cosine, from validation photos (docs/lab_log.md)
+TWIN_SHARE = 0.79  # of the landmarks that the twin is trained on
+TWIN_SEED = 5
+RENDERED = 160  # ordinary photos of the background; as many again ask the twin
+RENDER_SEED = 1
+EVEN = "02468ace"
+
+
+def build_bundled(data: Path, out: Path) -> Path:
+    """Train, calibrate and build what the package carries; return the gallery's folder."""
+    catalog = read_catalog(data)
+    twin_catalog = sample_twin(catalog, out / "twin_photos")
+    model = train_pair(catalog, out, twin=False)
+    twin = train_pair(twin_catalog, out, twin=True)
+    photos, queries = embed_for_twin(twin, catalog, twin_catalog, out / "rendered")
+    attachments = {
+        BACKGROUND: pack_background(embed_background(model, catalog, out / "rendered")),
+        CALIBRATION: calibrate_places(photos, queries).model_dump_json(indent=1).encode(),
+    }
+    attach(model, attachments)
+    gallery = build_gallery(out / "gallery", catalog, Bundle.load(model.folder), keep_paths=False).gallery
+    text = calibrate_own(photos).model_dump_json(indent=1)
+    replace_file(gallery.path / CALIBRATION, lambda partial: partial.write_text(text))
+    return gallery.path
+
+
+def sample_twin(catalog: Catalog, folder: Path) -> Catalog:
+    """Leave out whole landmarks, and photos of the others."""
+    landmarks = round(TWIN_SHARE * catalog.landmarks.height)
+    if not (folder / "manifest.json").is_file():
+        write_subset(sample_subset(catalog, landmarks=landmarks, seed=TWIN_SEED), folder)
+    return read_catalog(folder)
+
+
+def train_pair(catalog: Catalog, out: Path, *, twin: bool) -> Bundle:
+    """Train both recipes, and join the two models into one bundle."""
+    folder = out / ("twin_model" if twin else "model")
+    if (folder / "bundle.json").is_file():
+        return Bundle.load(folder)
+    runs: list[Run] = []
+    for name in RECIPES:
+        recipe = load_recipe(name, ["data.refit=false", f"name=twin_{name}"] if twin else [])
+        place = out / recipe.name
+        resume = (place / "recipe.toml").is_file() and not (place / "run.json").is_file()
+        runs.append(train_run(recipe, catalog, place, resume=resume, progress=tell))
+    combine_runs(runs, catalog, folder, name="obelisk", weights=WEIGHTS, precision="int8", progress=tell)
+    return Bundle.load(folder)
+
+
+def tell(what: str, done: int, total: int) -> None:
+    """Say on stderr that a stage is done."""
+    if done == total:
+        sys.stderr.write(f"{what}: {total}\n")
+
+
+def embed_for_twin(
+    twin: Bundle, catalog: Catalog, trained: Catalog, rendered: Path
+) -> tuple[TwinPhotos, NDArray[np.bool_]]:
+    """Embed all reference photos with the twin; return them, and those that are held back from every gallery.
+
+    ``trained`` is what the twin was trained on.
+    """
+    whole = split_for_validation(load_recipe(RECIPES[0]), catalog).references
+    embeddings = DescriptorCache(twin).get(catalog.locate_photos(whole)).rows
+    chosen = split_for_validation(load_recipe(RECIPES[0]), trained).select_references("train")
+    images, landmarks = whole["image_id"].to_numpy(), whole["landmark_id"].to_numpy()
+    photos = TwinPhotos(
+        embeddings=embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True),
+        landmarks=landmarks,
+        trained=np.isin(images, chosen["image_id"].to_numpy()),
+        known=np.isin(landmarks, trained.landmarks["landmark_id"].to_numpy()),
+        ordinary=embed(twin, render(rendered, RENDERED, 2 * RENDERED)),
+        background=Background(embed_background(twin, catalog, rendered)),
+    )
+    return photos, (whole["split"] == "val").to_numpy()
+
+
+def embed_background(bundle: Bundle, catalog: Catalog, rendered: Path) -> NDArray[np.float32]:
+    """Embed the photos that similarities are corrected by."""
+    queries = catalog.select_distractors()
+    even = [image[-1] in EVEN for image in queries["image_id"].to_list()]
+    return embed(bundle, [*catalog.locate_photos(queries.filter(even)), *render(rendered, 0, RENDERED)])
+
+
+def render(folder: Path, start: int, end: int) -> list[Path]:
+    """Render ordinary photos into a folder, unless they are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{number:04}.png" for number in range(start, end)]
+    for number, path in enumerate(paths, start):
+        if not path.is_file():
+            render_distractor(RENDER_SEED, number).save(path)
+    return paths
+
+
+def embed(bundle: Bundle, paths: list[Path]) -> NDArray[np.float32]:
+    """Embed photos that must all be readable, (N, D)."""
+    found = list(Embedder(bundle).embed(paths))
+    for photo in found:
+        if photo.error:
+            raise photo.error
+    return np.stack([photo.embedding for photo in found if photo.embedding is not None])
+
+
+def attach(bundle: Bundle, attachments: dict[str, bytes]) -> None:
+    """Write a bundle of one network anew, with attachments."""
+    (member,) = bundle.members
+    manifest = bundle.manifest.model_dump(exclude={"format", "files", "fingerprint", "members"})
+    network, card = bundle.read_network(member), bundle.read_card()
+    write_bundle(bundle.folder, network=network, card=card, attachments=attachments, **manifest)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise UsageError("two folders are needed", fix="python tools/bundled.py DATA OUT")
+    build_bundled(Path(sys.argv[1]), Path(sys.argv[2]))
