@@ -13,9 +13,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Callable
 from contextlib import closing
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ import pytest
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, UsageError
 from obelisk.gallery import Gallery, as_stored, check_gallery, index, indexed, nearest_rows, store, unit_rows
-from obelisk.gallery.index_file import DIGEST, INDEX, MAGIC, read_index
+from obelisk.gallery.index_file import CHECKSUM, INDEX, MAGIC, read_index
 
 D = 24
 N = 1200
@@ -191,18 +191,18 @@ def test_the_index_is_used_again_and_is_the_same_when_made_again(gallery: Galler
 
 def rewrite(content: bytes, **changes: object) -> bytes:
     """Change numbers of the header, and sign the file again as a forger would."""
-    line, body = content[len(MAGIC) : -DIGEST].split(b"\n", 1)
+    line, body = content[len(MAGIC) : -CHECKSUM].split(b"\n", 1)
     signed = MAGIC + json.dumps(json.loads(line) | changes).encode() + b"\n" + body
-    return signed + blake2b(signed, digest_size=DIGEST).digest()
+    return signed + zlib.crc32(signed).to_bytes(CHECKSUM, "little")
 
 
 def forge_rows(content: bytes) -> bytes:
     """Let all rows of the index have one number, and sign it again."""
-    line, body = content[len(MAGIC) : -DIGEST].split(b"\n", 1)
+    line, body = content[len(MAGIC) : -CHECKSUM].split(b"\n", 1)
     rows = np.frombuffer(read_index_bytes(content), np.int64).tobytes()
     assert body.count(rows) == 1
     signed = MAGIC + line + b"\n" + body.replace(rows, np.full(N, 3).tobytes())
-    return signed + blake2b(signed, digest_size=DIGEST).digest()
+    return signed + zlib.crc32(signed).to_bytes(CHECKSUM, "little")
 
 
 def read_index_bytes(content: bytes) -> bytes:
@@ -222,8 +222,8 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "text": lambda content: b"this is no index\n" * 99,
     "another version": lambda content: content.replace(b"index 1\n", b"index 2\n"),
     "a header that never ends": lambda content: MAGIC + b"[" * 5000,
-    "a header that is no object": lambda content: MAGIC + b"[]\n" + content[-DIGEST:],
-    "a key too few": lambda content: MAGIC + b'{"rows": 3}\n' + content[-DIGEST:],
+    "a header that is no object": lambda content: MAGIC + b"[]\n" + content[-CHECKSUM:],
+    "a key too few": lambda content: MAGIC + b'{"rows": 3}\n' + content[-CHECKSUM:],
     "more rows than a machine holds": lambda content: rewrite(content, rows=1 << 39),
     "fewer rows than the lists say": lambda content: rewrite(content, rows=N - 8),
     "rows of a fraction": lambda content: rewrite(content, rows=1.5),
@@ -396,7 +396,7 @@ def test_any_number_of_dimensions_is_coded(dimensions: int) -> None:
     proposed = index.CandidateSearch(made).candidates(rows[:20], 5, widening=400)
     assert [sorted(row) for row in proposed.tolist()] == [ids.tolist()] * 20
     width = made.centroids.shape[1]
-    assert dimensions <= width < dimensions + 2 * index.SUBVECTOR * max(1, dimensions // index.MOST_CODES)
+    assert dimensions <= width < dimensions + 2 * index.values_per_code(dimensions)
     assert made.codes.shape == (400, len(made.codebooks) // 2)
 
 

@@ -31,8 +31,7 @@ ReadRows = Callable[[Integers], tuple[Integers, FloatRows]]
 ROWS_PER_CENTROID = 48  # in the sample that the centroids are learnt from
 ITERATIONS = 8
 CODES = 16  # centroids of a sub-vector: 4 bits
-SUBVECTOR = 2  # values of an embedding to a code, more where that makes more than MOST_CODES
-MOST_CODES = 256
+MOST_CODES = 512  # of an embedding; fine codes cost memory, 256 bytes a row, and save reading candidates
 ROWS_AT_ONCE = 1 << 14
 SEED = 0
 LONGEST_TAIL = 1 << 13  # rows that are searched beside an index: it takes them in when they are more
@@ -41,7 +40,7 @@ TRIALS = 256  # reference photos that the recall is measured with
 NEAREST = 10  # at so many neighbours
 PROBES_RECALL = 0.999  # share of the true neighbours that the probed lists hold
 RECALL = 0.998  # share of them among the candidates
-DEPTHS = (2, 3, 4, 6, 8, 10, 12, 16, 24, 32, 48, 64)  # candidates, in multiples of NEAREST
+DEPTHS = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64)  # candidates, in multiples of NEAREST
 
 
 def tell_nobody(what: str, done: int, total: int) -> None:
@@ -140,8 +139,13 @@ def make_index(ids: Integers, dimensions: int, read: ReadRows, watch: Progress) 
 
 def coded_width(dimensions: int) -> int:
     """Return P, the least width from D on that divides into an even number of equal sub-vectors."""
-    each = max(SUBVECTOR, -(-dimensions // MOST_CODES))
+    each = values_per_code(dimensions)
     return -(-dimensions // (2 * each)) * 2 * each
+
+
+def values_per_code(dimensions: int) -> int:
+    """Return how many values of an embedding one code stands for."""
+    return -(-dimensions // MOST_CODES)
 
 
 def padded(rows: FloatRows, width: int) -> FloatRows:
@@ -153,7 +157,7 @@ def padded(rows: FloatRows, width: int) -> FloatRows:
 def learn_codes(rows: FloatRows, lists: int, dimensions: int, watch: Progress) -> RowIndex:
     """Learn the centroids of L lists and the codebooks of what they leave; the index holds no row yet."""
     width = rows.shape[1]
-    M = width // max(SUBVECTOR, -(-dimensions // MOST_CODES))
+    M = width // values_per_code(dimensions)
     step = "learning a search index"
     watch(step, 0, 2)
     clusters = faiss.Kmeans(width, lists, niter=ITERATIONS, spherical=True, seed=SEED + 1, min_points_per_centroid=1)

@@ -1,7 +1,7 @@
 """``index/search.index``: a :class:`RowIndex` on disk. The layout is described in docs/gallery-format.md.
 
 The file is a cache: what cannot be trusted is made again. It holds plain arrays, whose sizes follow from its
-header, and a digest of everything before it. Nothing in it is executed, and nothing of it is answered: it can
+header, and a checksum of everything before it. Nothing in it is executed, and nothing of it is answered: it can
 only choose which rows are measured.
 """
 
@@ -11,9 +11,9 @@ import contextlib
 import json
 import math
 import os
-import tempfile
+import secrets
+import zlib
 from collections.abc import Mapping
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from obelisk.gallery.index import CODES, DEPTHS, RowIndex
 
 INDEX = Path("index", "search.index")
 MAGIC = b"obelisk search index 1\n"
-DIGEST = 32  # bytes of BLAKE2b at the end of the file
+CHECKSUM = 4  # bytes at the end of the file: CRC-32, little-endian
 LONGEST_HEADER = 1000  # bytes
 LARGEST_NUMBER = 1 << 40
 PARTIAL = ".partial"
@@ -59,23 +59,23 @@ def write_index(path: Path, index: RowIndex) -> None:
     """
     for left in path.parent.glob(f"*{PARTIAL}"):
         left.unlink()
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=PARTIAL)
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PARTIAL}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with partial.open("xb") as file:
             header = header_of(index)
             start = MAGIC + json.dumps(header).encode() + b"\n"
             file.write(start)
-            digest = blake2b(start, digest_size=DIGEST)
+            checksum = zlib.crc32(start)
             for part in arrays_of(index, header):
-                digest.update(part)
+                checksum = zlib.crc32(part, checksum)
                 file.write(part)
-            file.write(digest.digest())
+            file.write(checksum.to_bytes(CHECKSUM, "little"))
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
+        partial.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            Path(name).unlink()
+            partial.unlink()
         raise
     store.sync(path.parent)
 
@@ -95,15 +95,13 @@ def read_index(path: Path, *, dimensions: int, most_rows: int) -> RowIndex | Non
             header = parse_header(start)
             if not header or header["dimensions"] != dimensions or header["rows"] > most_rows:
                 return None
-            if len(start) + body_size(header) + DIGEST != os.fstat(file.fileno()).st_size:
+            if len(start) + body_size(header) + CHECKSUM != os.fstat(file.fileno()).st_size:
                 return None
             rest = memoryview(file.read())
     except OSError:
         return None
-    body, digest = rest[:-DIGEST], rest[-DIGEST:]
-    found = blake2b(start, digest_size=DIGEST)
-    found.update(body)
-    if found.digest() != digest:
+    body, checksum = rest[:-CHECKSUM], int.from_bytes(rest[-CHECKSUM:], "little")
+    if zlib.crc32(body, zlib.crc32(start)) != checksum:
         return None
     numbers = {name: header[name] for name in ("dimensions", "probes", "depth", "measured")}
     index = RowIndex(**numbers | split(body, header))

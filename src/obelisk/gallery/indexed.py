@@ -107,12 +107,14 @@ class IndexedSearch:
         """Return places (Q, k) and similarities of the best of the proposed rows (Q, C) and the tail; -1: too few."""
         wanted = np.unique(proposed)
         found, rows = self._reader.read(wanted[is_among(self._ids, wanted)])
-        there = is_among(found, proposed)
-        places = np.where(there, np.searchsorted(self._ids, proposed), -1)
-        similarities = np.full(proposed.shape, -np.inf, dtype=np.float32)
         if len(found):
-            position = np.where(there, np.searchsorted(found, proposed), 0)
-            similarities = np.where(there, dot_products(queries, rows, position), similarities)
+            position = np.minimum(np.searchsorted(found, proposed), len(found) - 1)
+            there = found[position] == proposed
+            places = np.where(there, np.searchsorted(self._ids, found)[position], -1)
+            similarities = np.where(there, dot_products(queries, rows, position), np.float32(-np.inf))
+        else:
+            places = np.full(proposed.shape, -1)
+            similarities = np.full(proposed.shape, -np.inf, dtype=np.float32)
         if len(self.tail):
             beside, near = nearest_rows(queries, self.tail, min(k, len(self.tail)))
             places = np.hstack([places, beside + len(self) - len(self.tail)])

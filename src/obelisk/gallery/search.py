@@ -132,7 +132,7 @@ def unit_rows(embeddings: NDArray[np.floating], *, dimensions: int) -> FloatRows
     units = np.empty(rows.shape, dtype=np.float32)
     for start in range(0, len(rows), ROWS_AT_ONCE):
         part = rows[start : start + ROWS_AT_ONCE].astype(np.float64)
-        lengths = np.linalg.norm(part, axis=1, keepdims=True)
+        lengths = np.sqrt(np.einsum("nd,nd->n", part, part))[:, None]
         unusable = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
         if unusable.size:
             where = f"row {start + unusable[0]}"
