@@ -41,6 +41,7 @@ TWIN_SEED = 5
 RENDERED = 160  # ordinary photos of the background; as many again ask the twin
 RENDER_SEED = 1
 EVEN = "02468ace"
+CARD = Path(__file__).with_name("bundled_card.md")
 
 
 def build_bundled(data: Path, out: Path) -> Path:
@@ -139,10 +140,10 @@ def embed(bundle: Bundle, paths: list[Path]) -> NDArray[np.float32]:
 
 
 def attach(bundle: Bundle, attachments: dict[str, bytes]) -> None:
-    """Write a bundle of one network anew, with attachments."""
+    """Write a bundle of one network anew, with attachments and its card."""
     (member,) = bundle.members
     manifest = bundle.manifest.model_dump(exclude={"format", "files", "fingerprint", "members"})
-    network, card = bundle.read_network(member), bundle.read_card()
+    network, card = bundle.read_network(member), CARD.read_text()
     write_bundle(bundle.folder, network=network, card=card, attachments=attachments, **manifest)
 
 
