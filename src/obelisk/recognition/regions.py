@@ -47,7 +47,7 @@ class Resemblance:
     """Where the similarity of two photos comes from.
 
     ``query`` (H, W) and ``reference`` (H', W') say what each location adds, 1 where it adds most, 0 where it adds
-    nothing. ``regions`` are what matches, the weightiest first.
+    nothing. ``regions`` are what matches, the largest share first.
     """
 
     query: Floats
@@ -67,7 +67,8 @@ def compare_maps(query: Features, reference: Features) -> Resemblance:
         top, left, bottom, right = box
         share = float(np.clip(shares[top:bottom, left:right].sum(), 0.0, 1.0))
         regions.append(Region(query=box, reference=box_around(cells_at(pairs[:, 1], reference)), share=share))
-    return Resemblance(query=heat(by_query, query), reference=heat(by_reference, reference), regions=tuple(regions))
+    ranked = sorted(regions, key=lambda region: -region.share)
+    return Resemblance(query=heat(by_query, query), reference=heat(by_reference, reference), regions=tuple(ranked))
 
 
 def show_own_weight(features: Features) -> Floats:
