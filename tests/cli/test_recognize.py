@@ -107,7 +107,15 @@ def test_a_rejected_photo_is_an_answer(city: Path, photograph: Any) -> None:
     assert len(said["candidates"]) == 3
     told = recognize("grey.png", "--gallery", city, "--threshold", "0.95").stdout.splitlines()[0]
     assert told.startswith("grey.png: not a landmark I know (confidence 0.")
-    assert told.endswith(", below the threshold 0.95)")
+    assert told.endswith(", below the threshold 0.9500)")
+
+
+@pytest.mark.parametrize("options", [("--expand", "query"), ("--expand", "references"), ("--augment",)])
+def test_photos_may_lean_on_others_and_on_their_views(city: Path, photograph: Any, options: tuple[str, ...]) -> None:
+    photograph(Path("d.png"), DOME, 64)
+    (said,) = answers(recognize("d.png", "--gallery", city, *options, "--json"))
+    assert said["candidates"][0]["landmark"] == "Dome"
+    assert said["neighbours"][0]["landmark"] == "Dome"
 
 
 @pytest.mark.parametrize("vote", ["weighted", "majority", "prototype"])

@@ -148,6 +148,7 @@ def test_the_next_call_sees_what_was_removed(recognizer: Recognizer, gallery: Ga
         ({"top": 0}, "top = 0"),
         ({"threshold": 1.5}, "threshold = 1.5"),
         ({"vote": "best"}, "unknown vote `best`"),
+        ({"expand": "best"}, "unknown expansion `best`"),
     ],
 )
 def test_unusable_values_are_refused_before_the_first_photo(

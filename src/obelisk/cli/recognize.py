@@ -50,6 +50,12 @@ def recognize_command(
         float, typer.Option("--precision", help="Share of the answers given that should be right; sets the threshold.")
     ] = 0.95,
     vote: Annotated[str, typer.Option("--vote", help="weighted, majority or prototype.")] = "weighted",
+    expand: Annotated[
+        str, typer.Option("--expand", help="What leans on its neighbours: none, query or references.")
+    ] = "none",
+    augment: Annotated[
+        bool, typer.Option("--augment", help="Look at each photo mirrored and closer, too: three times the work.")
+    ] = False,
     verify: Annotated[
         bool,
         typer.Option(
@@ -83,7 +89,9 @@ def recognize_command(
         opened = Gallery.open(gallery, watch=meter)
         recognizer = Recognizer.open(opened, model=load_model(model) if model else None)
         bound = recognizer.threshold(precision) if threshold is None else threshold
-        answers = recognizer.recognize(paths, top=top, k=k, threshold=bound, vote=vote, verify=verify)
+        answers = recognizer.recognize(
+            paths, top=top, k=k, threshold=bound, vote=vote, verify=verify, expand=expand, augment=augment
+        )
     take_odd_names()
     draw = Explainer(recognizer, explain) if explain else None
     total = failed = 0

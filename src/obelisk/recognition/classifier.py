@@ -14,6 +14,7 @@ from obelisk.errors import UsageError
 from obelisk.gallery.search import ExactSearch, SearchEngine, check_fits, check_unit_rows
 from obelisk.recognition.confidence import confidence_of
 from obelisk.recognition.correction import Background, CorrectedSearch
+from obelisk.recognition.expansion import expand_search
 from obelisk.recognition.votes import EXPONENT, LARGEST_EXPONENT, count_votes, find_vote, landmark_means, rank_landmarks
 
 FloatRows = NDArray[np.float32]
@@ -67,7 +68,8 @@ class NeighbourClassifier:
     """The prepared form of :func:`recognize_embeddings`, for queries that come in parts.
 
     ``references`` are searchable rows, such as :class:`obelisk.gallery.References`. With a ``background``, similarities
-    are corrected by it before they vote (see :mod:`obelisk.recognition.correction`).
+    are corrected by it before they vote (see :mod:`obelisk.recognition.correction`). ``expand`` names what leans on its
+    neighbours first (see :mod:`obelisk.recognition.expansion`).
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class NeighbourClassifier:
         vote: str = "weighted",
         exponent: float = EXPONENT,
         background: Background | None = None,
+        expand: str = "none",
     ) -> None:
         if not 0 < exponent <= LARGEST_EXPONENT:
             fix = f"give a number above 0, of at most {LARGEST_EXPONENT:g}"
@@ -92,6 +95,7 @@ class NeighbourClassifier:
         if self._vote.voters == "prototypes" and len(references):
             means, self._voter_landmarks = landmark_means(references.rows(np.arange(len(references))), landmark_ids)
             self._voters = ExactSearch(means)
+        self._voters = expand_search(self._voters, self._voter_landmarks, expand)
         if background:
             self._voters = CorrectedSearch(self._voters, background)
         self._landmark_count = len(np.unique(landmark_ids))

@@ -19,6 +19,7 @@ from obelisk.recognition.classifier import FloatRows, NeighbourClassifier, Votes
 from obelisk.recognition.confidence import check_threshold
 from obelisk.recognition.correction import Background, read_background
 from obelisk.recognition.verification import VERIFIED, Verifier
+from obelisk.recognition.views import embed_views
 from obelisk.recognition.votes import EXPONENT
 from obelisk.records import Candidate, Neighbour, Recognition
 
@@ -74,6 +75,8 @@ class Recognizer:
         threshold: float | None = None,
         precision: float = PRECISION,
         verify: bool = False,
+        expand: str = "none",
+        augment: bool = False,
     ) -> Iterator[Recognition]:
         """Return an iterator of one answer a photo, in input order, each as soon as it is known.
 
@@ -82,7 +85,9 @@ class Recognizer:
         ``threshold`` is rejected: it names no landmark. Without a threshold, it is the one that gives answers of this
         ``precision`` (see :meth:`threshold`). A photo that cannot be used is answered by its error.
         ``verify`` adds what the geometry of the nearest reference photos says, where their files are at hand (see
-        :mod:`obelisk.recognition.verification`). Unusable values raise :class:`UsageError` at once.
+        :mod:`obelisk.recognition.verification`). ``expand`` lets the query or the references lean on their neighbours
+        (see :mod:`obelisk.recognition.expansion`), ``augment`` adds views of the photo (see
+        :mod:`obelisk.recognition.views`). Unusable values raise :class:`UsageError` at once.
         """
         check_threshold(threshold)
         if threshold is None:
@@ -90,7 +95,12 @@ class Recognizer:
         references = self.gallery.references()
         k = min(NEIGHBOURS, len(references)) if k is None else k
         classifier = NeighbourClassifier(
-            references, references.landmark_ids, vote=vote, exponent=exponent, background=self.background
+            references,
+            references.landmark_ids,
+            vote=vote,
+            exponent=exponent,
+            background=self.background,
+            expand=expand,
         )
         classifier.check(k=k, top=top)
         listed = [paths] if isinstance(paths, str | Path) else paths
@@ -105,7 +115,7 @@ class Recognizer:
                 votes = replace(votes, confidence=confidence)
             return votes
 
-        return self._answer(listed, references, classify, threshold)
+        return self._answer(listed, references, classify, threshold, augment=augment)
 
     def threshold(self, precision: float = PRECISION) -> float | None:
         """Return the confidence that gives answers of this precision, a share of them that is right.
@@ -132,6 +142,8 @@ class Recognizer:
         references: References,
         classify: Callable[[FloatRows, Sequence[Path]], Votes],
         threshold: float | None,
+        *,
+        augment: bool,
     ) -> Iterator[Recognition]:
         names: deque[str] = deque()
 
@@ -141,7 +153,9 @@ class Recognizer:
                 names.append(os.fspath(path))
                 yield Path(path)
 
-        stream = refuse_directionless(self._embedder.embed(note_names(), hashed=False))
+        noted = note_names()
+        embedded = embed_views(self._embedder, noted) if augment else self._embedder.embed(noted, hashed=False)
+        stream = refuse_directionless(embedded)
         while batch := list(islice(stream, PHOTOS_AT_ONCE)):
             usable = [photo for photo in batch if photo.embedding is not None]
             rows = np.array([photo.embedding for photo in usable], dtype=np.float32).reshape(
