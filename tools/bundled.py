@@ -13,7 +13,9 @@ and rendered photos; the queries with an odd one are left for reports.
 
 from __future__ import annotations
 
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,6 @@ from numpy.typing import NDArray
 
 from obelisk.config import load_recipe
 from obelisk.data import Catalog, read_catalog
-from obelisk.data.generated.distractors import render_distractor
 from obelisk.data.manifest import write_subset
 from obelisk.data.subset import sample_subset
 from obelisk.embedding import Bundle, DescriptorCache, Embedder, write_bundle
@@ -29,6 +30,7 @@ from obelisk.errors import UsageError
 from obelisk.evaluation.files import replace_file
 from obelisk.gallery import build_gallery
 from obelisk.recognition import BACKGROUND, CALIBRATION, Background, pack_background
+from obelisk.recognition.background import choose_background, embed_background
 from obelisk.recognition.twin import TwinPhotos, calibrate_own, calibrate_places
 from obelisk.training.ensembles import combine_runs
 from obelisk.training.run import Run
@@ -38,9 +40,7 @@ RECIPES = ("bundled", "bundled_lite1")
 WEIGHTS = (0.67, 0.33)  # of the two in the cosine, from validation photos (docs/lab_log.md)
 TWIN_SHARE = 0.79  # of the landmarks that the twin is trained on
 TWIN_SEED = 5
-RENDERED = 160  # ordinary photos of the background; as many again ask the twin
-RENDER_SEED = 1
-EVEN = "02468ace"
+OTHER_SEED = 2  # of the rendered photos that ask the twin: not those of its background
 CARD = Path(__file__).with_name("bundled_card.md")
 
 
@@ -50,16 +50,26 @@ def build_bundled(data: Path, out: Path) -> Path:
     twin_catalog = sample_twin(catalog, out / "twin_photos")
     model = train_pair(catalog, out, twin=False)
     twin = train_pair(twin_catalog, out, twin=True)
-    photos, queries = embed_for_twin(twin, catalog, twin_catalog, out / "rendered")
+    photos, queries = embed_for_twin(twin, catalog, twin_catalog)
     attachments = {
-        BACKGROUND: pack_background(embed_background(model, catalog, out / "rendered")),
+        BACKGROUND: pack_background(embed_background(Embedder(model), choose_background(catalog))),
         CALIBRATION: calibrate_places(photos, queries).model_dump_json(indent=1).encode(),
     }
     attach(model, attachments)
     gallery = build_gallery(out / "gallery", catalog, Bundle.load(model.folder), keep_paths=False).gallery
     text = calibrate_own(photos).model_dump_json(indent=1)
     replace_file(gallery.path / CALIBRATION, lambda partial: partial.write_text(text))
+    pack(gallery.path / "gallery.sqlite")
     return gallery.path
+
+
+def pack(database: Path) -> None:
+    """Lay the database out anew in large pages: of those of 4 KiB, an embedding of 2 KiB leaves a half empty."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("PRAGMA page_size = 32768")
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA journal_mode = WAL")
 
 
 def sample_twin(catalog: Catalog, folder: Path) -> Catalog:
@@ -91,13 +101,12 @@ def tell(what: str, done: int, total: int) -> None:
         sys.stderr.write(f"{what}: {total}\n")
 
 
-def embed_for_twin(
-    twin: Bundle, catalog: Catalog, trained: Catalog, rendered: Path
-) -> tuple[TwinPhotos, NDArray[np.bool_]]:
+def embed_for_twin(twin: Bundle, catalog: Catalog, trained: Catalog) -> tuple[TwinPhotos, NDArray[np.bool_]]:
     """Embed all reference photos with the twin; return them, and those that are held back from every gallery.
 
     ``trained`` is what the twin was trained on.
     """
+    embedder = Embedder(twin)
     whole = split_for_validation(load_recipe(RECIPES[0]), catalog).references
     embeddings = DescriptorCache(twin).get(catalog.locate_photos(whole)).rows
     chosen = split_for_validation(load_recipe(RECIPES[0]), trained).select_references("train")
@@ -107,36 +116,10 @@ def embed_for_twin(
         landmarks=landmarks,
         trained=np.isin(images, chosen["image_id"].to_numpy()),
         known=np.isin(landmarks, trained.landmarks["landmark_id"].to_numpy()),
-        ordinary=embed(twin, render(rendered, RENDERED, 2 * RENDERED)),
-        background=Background(embed_background(twin, catalog, rendered)),
+        ordinary=embed_background(embedder, [], seed=OTHER_SEED),
+        background=Background(embed_background(embedder, choose_background(catalog))),
     )
     return photos, (whole["split"] == "val").to_numpy()
-
-
-def embed_background(bundle: Bundle, catalog: Catalog, rendered: Path) -> NDArray[np.float32]:
-    """Embed the photos that similarities are corrected by."""
-    queries = catalog.select_distractors()
-    even = [image[-1] in EVEN for image in queries["image_id"].to_list()]
-    return embed(bundle, [*catalog.locate_photos(queries.filter(even)), *render(rendered, 0, RENDERED)])
-
-
-def render(folder: Path, start: int, end: int) -> list[Path]:
-    """Render ordinary photos into a folder, unless they are there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{number:04}.png" for number in range(start, end)]
-    for number, path in enumerate(paths, start):
-        if not path.is_file():
-            render_distractor(RENDER_SEED, number).save(path)
-    return paths
-
-
-def embed(bundle: Bundle, paths: list[Path]) -> NDArray[np.float32]:
-    """Embed photos that must all be readable, (N, D)."""
-    found = list(Embedder(bundle).embed(paths))
-    for photo in found:
-        if photo.error:
-            raise photo.error
-    return np.stack([photo.embedding for photo in found if photo.embedding is not None])
 
 
 def attach(bundle: Bundle, attachments: dict[str, bytes]) -> None:

@@ -28,6 +28,7 @@ from obelisk.gallery import Gallery
 CALIBRATION = "calibration.json"  # an attachment of a bundle, or a file of a gallery
 FORMAT = 1
 PRECISION = 0.95  # of the answers that are given where nobody wants another
+CAUTION = 0.8  # share of the mistakes that a wanted precision allows
 RIDGE = 1e-3  # keeps the weights finite where right and wrong answers can be told apart without a mistake
 STEPS = 100
 
@@ -54,11 +55,13 @@ class Calibration(BaseModel):
     def threshold(self, precision: float = PRECISION) -> float:
         """Return the least confidence that answers of this precision need; raises UsageError outside (0, 1).
 
-        Where no measured confidence reached it, the largest measured one.
+        It allows for CAUTION of the mistakes only, because calibration errs, too. Where no measured confidence was
+        enough, it is the largest measured one.
         """
         if not 0.0 < precision < 1.0:
             raise UsageError(f"precision = {precision}", fix="a wanted precision is a share, above 0 and below 1")
-        enough = [confidence for confidence, reached in self.precisions if reached >= precision]
+        wanted = 1.0 - CAUTION * (1.0 - precision)
+        enough = [confidence for confidence, reached in self.precisions if reached >= wanted]
         return min(enough, default=self.precisions[-1][0])
 
 
