@@ -64,7 +64,7 @@ MISTAKES = {
     "no run": (["{none}"], "not a finished run"),
     "nothing to check with": (["R"], "none of the runs has been evaluated · name the dataset with --data DIR"),
     "an unknown precision": (["R", "--precision", "fp8"], "fp8"),
-    "a precision for several": (["R", "R", "--precision", "int8", "--data", "D"], "are for a single run"),
+    "photos for several": (["R", "R", "--photos", "D"], "is for a single run"),
     "weights that are words": (["R", "R", "--weights", "most", "--data", "D"], "--weights 'most'"),
     "too few weights": (["R", "R", "--weights", "1", "--data", "D"], "give a positive number for each run"),
     "a refitted run": (["R", "R", "--data", "D"], "was refitted on its validation photos"),

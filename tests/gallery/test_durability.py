@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import count
@@ -183,27 +184,31 @@ def test_a_gallery_that_is_gone_is_told(gallery: Gallery) -> None:
         gallery.remove(photos=["photo 0"])
 
 
-def write_batches(path: Path, writer: int) -> None:
-    gallery = Gallery.open(path)
-    for number in range(6):
-        name = f"place {writer} {number}"
-        gallery.add(rows(BATCH, seed=writer), [name] * BATCH, [f"{name} {photo}" for photo in range(BATCH)])
+WRITER = """
+import sys
+import numpy as np
+from obelisk.gallery import Gallery
+folder, writer, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+gallery = Gallery.open(folder)
+rows = np.random.default_rng(writer).normal(size=(batch, gallery.dimensions))
+for number in range(6):
+    name = f"place {writer} {number}"
+    gallery.add(rows, [name] * batch, [f"{name} {photo}" for photo in range(batch)])
+"""
 
 
 def test_eight_processes_add_at_once_and_readers_see_whole_batches(gallery: Gallery) -> None:
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=write_batches, args=(gallery.path, writer)) for writer in range(8)]
-    for writer in writers:
-        writer.start()
+    commands = [[sys.executable, "-c", WRITER, str(gallery.path), str(writer), str(BATCH)] for writer in range(8)]
+    writers = [subprocess.Popen(command) for command in commands]
     counts: set[int] = set()
-    while any(writer.is_alive() for writer in writers):
+    while any(writer.poll() is None for writer in writers):
         with store.reading(gallery.path) as connection:
             found = connection.execute(
                 "SELECT count(*), count(vector) FROM photos LEFT JOIN embeddings USING (row) GROUP BY landmark_id"
             ).fetchall()
         counts |= {photos for photos, _ in found}
         assert all(photos == vectors for photos, vectors in found)
-    assert [writer.exitcode for writer in writers] == [0] * 8
+    assert [writer.returncode for writer in writers] == [0] * 8
     assert counts <= {30, BATCH}
     assert len(Gallery.open(gallery.path)) == 60 + 8 * 6 * BATCH
     assert check_gallery(gallery.path) == []
