@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,9 @@ def test_a_twin_calibrates_for_its_own_landmarks_and_for_others() -> None:
         ordinary=unit[1],
         background=Background(unit[2]),
     )
+    few = replace(photos, known=labels < 37)
+    with pytest.raises(UsageError, match="3 landmarks that the twin did not see"):
+        calibrate_places(few, held)
     for found in (calibrate_places(photos, held), calibrate_own(photos)):
         assert found.slope > 1
         assert 0 < found.threshold(0.9) <= found.threshold(0.99) <= 1

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from obelisk.errors import UsageError
 from obelisk.gallery import ExactSearch
 from obelisk.recognition.calibration import Calibration, Evidence, fit_calibration
 from obelisk.recognition.classifier import NeighbourClassifier
@@ -47,9 +48,14 @@ class TwinPhotos:
 
 
 def calibrate_places(photos: TwinPhotos, queries: Mask, seed: int = 0) -> Calibration:
-    """Calibrate for galleries of landmarks that no training saw; ``queries`` (N,) are held back from all of them."""
+    """Calibrate for galleries of landmarks that no training saw; ``queries`` (N,) are held back from all of them.
+
+    Raises UsageError when there are fewer landmarks than the smallest gallery takes.
+    """
     chance = np.random.default_rng(seed)
     unseen = np.unique(photos.landmarks[~photos.known])
+    if len(unseen) < PLACES[0]:
+        raise UsageError(f"{len(unseen)} landmarks that the twin did not see", fix=f"leave out {PLACES[0]} or more")
     evidence = []
     for places in (size for size in PLACES if size <= len(unseen)):
         for _ in range(DRAWS):
