@@ -30,15 +30,15 @@ class EmbeddingReader:
         self._connection: sqlite3.Connection | None = None
         self._process = 0
 
-    def read(self, rows: Integers) -> tuple[Integers, FloatRows]:
+    def read(self, rows: Sequence[int]) -> tuple[Integers, FloatRows]:
         """Return those of the rows that are in the gallery, ascending, and their embeddings (M, D) of length 1."""
         with self._lock, store.translated(self.folder):
             connection = self._open()
             if connection:
-                found, stored = pick_embeddings(connection, rows.tolist(), self.dimensions, self.folder)
+                found, stored = pick_embeddings(connection, rows, self.dimensions, self.folder)
             else:
                 with store.reading(self.folder) as connection:
-                    found, stored = pick_embeddings(connection, rows.tolist(), self.dimensions, self.folder)
+                    found, stored = pick_embeddings(connection, rows, self.dimensions, self.folder)
         return found, unit_embeddings(stored, self.folder)
 
     def _open(self) -> sqlite3.Connection | None:

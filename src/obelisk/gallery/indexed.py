@@ -75,7 +75,7 @@ class IndexedSearch:
         Raises :class:`GalleryError` if one of them was removed since the moment of this search.
         """
         asked = self._ids[places]
-        found, rows = self._reader.read(np.unique(asked))
+        found, rows = self._reader.read(np.unique(asked).tolist())
         if not is_among(found, asked).all():
             what = "a reference photo was removed while it was used"
             raise GalleryError(what, where=self._reader.folder, fix="do the same again")
@@ -105,13 +105,14 @@ class IndexedSearch:
 
     def _measure(self, queries: FloatRows, proposed: Integers, k: int) -> tuple[Integers, FloatRows]:
         """Return places (Q, k) and similarities of the best of the proposed rows (Q, C) and the tail; -1: too few."""
-        wanted = np.unique(proposed)
-        found, rows = self._reader.read(wanted[is_among(self._ids, wanted)])
+        places = np.minimum(np.searchsorted(self._ids, proposed), len(self) - 1)
+        there = self._ids[places] == proposed
+        found, rows = self._reader.read(sorted(set(proposed[there].tolist())))
         if len(found):
             position = np.minimum(np.searchsorted(found, proposed), len(found) - 1)
             there = found[position] == proposed
-            places = np.where(there, np.searchsorted(self._ids, found)[position], -1)
             similarities = np.where(there, dot_products(queries, rows, position), np.float32(-np.inf))
+            places = np.where(there, places, -1)
         else:
             places = np.full(proposed.shape, -1)
             similarities = np.full(proposed.shape, -np.inf, dtype=np.float32)
@@ -120,7 +121,8 @@ class IndexedSearch:
             places = np.hstack([places, beside + len(self) - len(self.tail)])
             similarities = np.hstack([similarities, near])
         best = np.lexsort((places, -similarities))[:, :k]
-        return np.take_along_axis(places, best, axis=1), np.take_along_axis(similarities, best, axis=1)
+        each = np.arange(len(queries))[:, None]
+        return places[each, best], similarities[each, best]
 
 
 def open_index(folder: Path, ids: Integers, dimensions: int, watch: Progress) -> CandidateSearch:
@@ -204,7 +206,11 @@ def read_own_index(path: Path, folder: Path, ids: Integers, dimensions: int) -> 
 
 def renew(index: RowIndex | None, folder: Path, ids: Integers, dimensions: int, watch: Progress) -> RowIndex:
     """Take the photos that an index lacks into it; make it anew if there is none, or one of far fewer photos."""
-    read = EmbeddingReader(folder, dimensions).read
+    reader = EmbeddingReader(folder, dimensions)
+
+    def read(rows: Integers) -> tuple[Integers, FloatRows]:
+        return reader.read(rows.tolist())
+
     if index is None or len(ids) > GROWTH * index.measured:
         index = make_index(ids, dimensions, read, watch)
     else:
