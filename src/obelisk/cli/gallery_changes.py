@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from obelisk.cli.console import note, result, warn
-from obelisk.cli.recognize import expand_arguments, take_odd_names
+from obelisk.cli.recognize import Photos, expand_arguments, take_odd_names
 from obelisk.errors import UsageError, near_names
 
 if TYPE_CHECKING:
@@ -24,14 +24,7 @@ LandmarkNames = Annotated[
 
 def add_command(
     path: GalleryFolder,
-    photos: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PHOTO|FOLDER|-",
-            help="Photos, folders (searched at any depth, in sorted order), or - for paths from stdin, one a line.",
-            show_default=False,
-        ),
-    ],
+    photos: Photos,
     landmark: Annotated[
         str,
         typer.Option("--landmark", metavar="NAME", help="What the photos show; a new name makes a new landmark."),

@@ -19,15 +19,18 @@ if TYPE_CHECKING:
     from obelisk.recognition import Recognizer
 
 
+Photos = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PHOTO|FOLDER|-",
+        help="Photos, folders (searched at any depth, in sorted order), or - for paths from stdin, one a line.",
+        show_default=False,
+    ),
+]
+
+
 def recognize_command(
-    photos: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PHOTO|FOLDER|-",
-            help="Photos, folders (searched at any depth, in sorted order), or - for paths from stdin, one a line.",
-            show_default=False,
-        ),
-    ],
+    photos: Photos,
     gallery: Annotated[
         Path | None,
         typer.Option("--gallery", metavar="G", help="The gallery to recognise from.", show_default="the bundled one"),
