@@ -5,7 +5,6 @@ The galleries here are small, and the size from which an index is used is smalle
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -13,8 +12,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import zlib
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -24,7 +21,7 @@ import pytest
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, UsageError
 from obelisk.gallery import Gallery, as_stored, check_gallery, index, indexed, nearest_rows, store, unit_rows
-from obelisk.gallery.index_file import CHECKSUM, INDEX, MAGIC, read_index
+from obelisk.gallery.index_file import INDEX
 
 D = 24
 N = 1200
@@ -189,80 +186,6 @@ def test_the_index_is_used_again_and_is_the_same_when_made_again(gallery: Galler
     assert (gallery.path / INDEX).read_bytes() == made
 
 
-def rewrite(content: bytes, **changes: object) -> bytes:
-    """Change numbers of the header, and sign the file again as a forger would."""
-    line, body = content[len(MAGIC) : -CHECKSUM].split(b"\n", 1)
-    signed = MAGIC + json.dumps(json.loads(line) | changes).encode() + b"\n" + body
-    return signed + zlib.crc32(signed).to_bytes(CHECKSUM, "little")
-
-
-def forge_rows(content: bytes) -> bytes:
-    """Let all rows of the index have one number, and sign it again."""
-    line, body = content[len(MAGIC) : -CHECKSUM].split(b"\n", 1)
-    rows = np.frombuffer(read_index_bytes(content), np.int64).tobytes()
-    assert body.count(rows) == 1
-    signed = MAGIC + line + b"\n" + body.replace(rows, np.full(N, 3).tobytes())
-    return signed + zlib.crc32(signed).to_bytes(CHECKSUM, "little")
-
-
-def read_index_bytes(content: bytes) -> bytes:
-    header = json.loads(content[len(MAGIC) :].split(b"\n", 1)[0])
-    start = len(MAGIC) + content[len(MAGIC) :].index(b"\n") + 1
-    start += 4 * header["lists"] * header["width"] + 4 * 16 * header["width"] + 8 * header["lists"]
-    return content[start : start + 8 * header["rows"]]
-
-
-DAMAGES: dict[str, Callable[[bytes], bytes]] = {
-    "empty": lambda content: b"",
-    "half": lambda content: content[: len(content) // 2],
-    "one byte short": lambda content: content[:-1],
-    "one byte more": lambda content: content + b"\0",
-    "a flipped bit in the codes": lambda content: content[:-5000] + bytes([content[-5000] ^ 1]) + content[-4999:],
-    "a flipped bit in the header": lambda content: content.replace(b'"probes": ', b'"probes":1', 1),
-    "text": lambda content: b"this is no index\n" * 99,
-    "another version": lambda content: content.replace(b"index 1\n", b"index 2\n"),
-    "a header that never ends": lambda content: MAGIC + b"[" * 5000,
-    "a header that is no object": lambda content: MAGIC + b"[]\n" + content[-CHECKSUM:],
-    "a key too few": lambda content: MAGIC + b'{"rows": 3}\n' + content[-CHECKSUM:],
-    "more rows than a machine holds": lambda content: rewrite(content, rows=1 << 39),
-    "fewer rows than the lists say": lambda content: rewrite(content, rows=N - 8),
-    "rows of a fraction": lambda content: rewrite(content, rows=1.5),
-    "negative rows": lambda content: rewrite(content, rows=-1),
-    "true probes": lambda content: rewrite(content, probes=True),
-    "no probes": lambda content: rewrite(content, probes=0),
-    "more probes than lists": lambda content: rewrite(content, probes=4000),
-    "a depth of a billion": lambda content: rewrite(content, depth=10**9),
-    "no sub-vectors": lambda content: rewrite(content, subvectors=0),
-    "sub-vectors of no whole number": lambda content: rewrite(content, subvectors=10),
-    "other dimensions": lambda content: rewrite(content, dimensions=D - 4),
-    "a width below the dimensions": lambda content: rewrite(content, width=16),
-    "no row": lambda content: rewrite(content, rows=0),
-    "no witness": lambda content: rewrite(content, witnesses=0),
-    "the same row throughout": forge_rows,
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_file_that_cannot_be_trusted_is_made_again(gallery: Gallery, damage: Callable[[bytes], bytes]) -> None:
-    expected = gallery.search(QUERIES, 10)
-    path = gallery.path / INDEX
-    made = path.read_bytes()
-    path.write_bytes(damage(made))
-    again = Gallery.open(gallery.path)
-    for found, wanted in zip(again.search(QUERIES, 10), expected, strict=True):
-        np.testing.assert_array_equal(found, wanted)
-    assert path.read_bytes() == made
-
-
-def test_any_flipped_byte_is_noticed(gallery: Gallery) -> None:
-    gallery.references()
-    path = gallery.path / INDEX
-    made = path.read_bytes()
-    for place in np.random.default_rng(0).integers(0, len(made), size=300).tolist():
-        path.write_bytes(made[:place] + bytes([made[place] ^ 0x11]) + made[place + 1 :])
-        assert read_index(path, dimensions=D, most_rows=2 * N) is None
-
-
 def test_the_index_of_another_gallery_is_not_used(gallery: Gallery, tmp_path: Path, bundle: Bundle) -> None:
     other = Gallery.create(tmp_path / "other", bundle)
     fill(other, scatter(7, each=N // LANDMARKS))
@@ -406,26 +329,3 @@ def test_a_damaged_embedding_is_named(gallery: Gallery) -> None:
         connection.execute("UPDATE embeddings SET vector = x'0000' WHERE row = 8")
     with pytest.raises(UsageError, match=r"missing or of a wrong length .*`obelisk gallery check"):
         gallery.search(ROWS[7:8], 3)
-
-
-@pytest.mark.parametrize(
-    ("change", "text"),
-    [
-        pytest.param(lambda path: path.unlink(), "is missing: the next search makes it", id="missing"),
-        pytest.param(lambda path: path.write_bytes(b"x"), "is damaged, or of another gallery", id="damaged"),
-    ],
-)
-def test_the_state_of_the_index_can_be_told(gallery: Gallery, change: Callable[[Path], object], text: str) -> None:
-    def describe() -> str | None:
-        with store.reading(gallery.path) as connection:
-            return indexed.describe_index(gallery.path, connection)
-
-    gallery.references()
-    assert describe() is None
-    change(gallery.path / INDEX)
-    assert text in (describe() or "")
-    gallery.search(QUERIES, 1)
-    Gallery.open(gallery.path).references()
-    assert describe() is None
-    fill(gallery, scatter(3, each=1), "new")
-    assert "is out of date" in (describe() or "")
