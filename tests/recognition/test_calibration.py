@@ -23,9 +23,7 @@ def simulate(count: int, seed: int = 0) -> tuple[Evidence, np.ndarray]:
     """Draw scores in galleries of many sizes whose answers are right with a known probability."""
     chance = np.random.default_rng(seed)
     scores, references = chance.uniform(0.3, 0.99, count), chance.choice([15.0, 100.0, 3000.0], count)
-    truth = np.array(
-        [PLAIN.confidence(np.array([s]), int(n))[0] for s, n in zip(scores, references, strict=True)], dtype=np.float64
-    )
+    truth = PLAIN.confidence(scores, references)
     right = chance.random(count) < truth
     return Evidence(scores=scores, references=references, right=right, weights=np.ones(count)), truth
 
@@ -50,9 +48,7 @@ def test_the_fit_is_the_logistic_regression_of_a_reference_library() -> None:
 def test_confidence_is_calibrated_and_a_threshold_holds_its_precision() -> None:
     found = fit_calibration(simulate(20_000)[0])
     fresh, _ = simulate(20_000, seed=9)
-    confidence = np.array(
-        [found.confidence(np.array([s]), int(n))[0] for s, n in zip(fresh.scores, fresh.references, strict=True)]
-    )
+    confidence = found.confidence(fresh.scores, fresh.references)
     bins = np.minimum((confidence * 15).astype(int), 14)
     error = sum(abs(confidence[bins == b].sum() - fresh.right[bins == b].sum()) for b in range(15)) / len(confidence)
     assert error < 0.02

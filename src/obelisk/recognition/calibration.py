@@ -13,7 +13,6 @@ one labelled query; a gallery for which they were measured apart carries its own
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,10 +45,10 @@ class Calibration(BaseModel):
         min_length=1, description="pairs of a confidence and the share of answers of at least that which are right"
     )
 
-    def confidence(self, scores: NDArray[np.float64], references: int) -> NDArray[np.float64]:
-        """Return the confidence (Q,) of scores (Q,) among N ``references``."""
+    def confidence(self, scores: NDArray[np.float64], references: int | NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the confidence (Q,) of scores (Q,) among N ``references``, one number for all or one a score."""
         with np.errstate(divide="ignore", over="ignore"):
-            against = self.slope * (self.centre + self.growth * math.log(max(1, references)) - np.log(scores))
+            against = self.slope * (self.centre + self.growth * np.log(np.maximum(1, references)) - np.log(scores))
             return np.asarray(1.0 / (1.0 + np.exp(against)))
 
     def threshold(self, precision: float = PRECISION) -> float:
@@ -105,9 +104,7 @@ def fit_calibration(evidence: Evidence) -> Calibration:
         growth=max(0.0, -growth / slope),
         precisions=((0.0, 0.0),),
     )
-    confidences = np.array(
-        [found.confidence(np.array([s]), int(n))[0] for s, n in zip(evidence.scores, evidence.references, strict=True)]
-    )
+    confidences = found.confidence(evidence.scores, evidence.references)
     return found.model_copy(update={"precisions": tabulate_precisions(confidences, evidence.weights)})
 
 
@@ -130,8 +127,10 @@ def find_calibration(gallery: Gallery, bundle: Bundle) -> Calibration | None:
     Raises ModelError for one that cannot be read.
     """
     own = gallery.path / CALIBRATION
-    found = own.read_bytes() if own.is_file() else bundle.read_attachment(CALIBRATION)
-    return None if found is None else read_calibration(found, own if own.is_file() else bundle.folder / CALIBRATION)
+    if own.is_file():
+        return read_calibration(own.read_bytes(), own)
+    found = bundle.read_attachment(CALIBRATION)
+    return None if found is None else read_calibration(found, bundle.folder / CALIBRATION)
 
 
 def read_calibration(text: bytes, where: Path) -> Calibration:
