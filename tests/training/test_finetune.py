@@ -195,3 +195,22 @@ def test_a_finetuned_run_embeds_as_its_bundle_does(tiny_recipe: Recipe, tiny_dat
     embedded = np.stack([photo.embedding for photo in Embedder(run.bundle).embed(paths) if photo.embedding is not None])
     assert not failed
     assert (rows * embedded).sum(axis=1).min() > 0.9999
+
+
+def test_a_run_stopped_while_its_model_is_written_does_not_train_again(
+    tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = tiny_recipe.finetuning.model_copy(update={"epochs": 1, "batch_size": 8, "learning_rate": 1e-3})
+    recipe, catalog = tiny_recipe.model_copy(update={"finetuning": section}), read_catalog(tiny_dataset)
+
+    def stop(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("obelisk.training.train.write_model", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_run(recipe, catalog, tmp_path / "run")
+    monkeypatch.setattr("obelisk.training.finetune.run_epoch", stop)
+    run = train_run(recipe, catalog, tmp_path / "run", resume=True)
+    assert (run.folder / "backbone.safetensors").is_file()
+    assert not (run.folder / "finetuning.safetensors").exists()

@@ -42,6 +42,7 @@ from obelisk.training.run import (
 )
 
 CHECKED_PHOTOS = 16
+CHECKPOINT = "finetuning.safetensors"
 
 
 def train_run(
@@ -98,6 +99,8 @@ def train_and_write(
         "best_epochs": [member.best_epoch for member in trained],
         "skipped": described.skipped,
     }
+    # Until the model is written, a stopped run goes on from here.
+    (out / CHECKPOINT).unlink(missing_ok=True)
     text = json.dumps(facts, indent=1) + "\n"
     replace_file(out / "run.json", lambda partial: partial.write_text(text))
     return Run.open(out)
@@ -188,7 +191,7 @@ def finetune_backbone(
         return LabelledPhotos(paths=paths, landmarks=labels[torch.from_numpy(wanted)], rule=rule)
 
     everything = recipe.data.refit or not described.is_val.any()
-    checkpoint = out / "finetuning.safetensors"
+    checkpoint = out / CHECKPOINT
     finetune(
         recipe,
         embedder,
@@ -202,7 +205,6 @@ def finetune_backbone(
     )
     tuned = embedder.only_backbone
     write_tensors(out / "backbone.safetensors", tuned.network.state_dict())
-    checkpoint.unlink(missing_ok=True)
     return export_backbone(tuned, rule.size)
 
 
