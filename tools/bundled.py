@@ -2,10 +2,10 @@
 
 ::
 
-    OUT/bundled, OUT/bundled_lite1    the two recipes, trained on all landmarks
-    OUT/twin, OUT/twin_lite1          the same on a part of the landmarks and photos, to calibrate by
-    OUT/model, OUT/twin_model         each pair as one network
-    OUT/gallery                       what src/obelisk/bundled/gallery holds
+    OUT/bundled                  the recipe, trained on all landmarks
+    OUT/twin                     the same on a part of the landmarks and photos, to calibrate by
+    OUT/model, OUT/twin_model    the bundles of both
+    OUT/gallery                  what src/obelisk/bundled/gallery holds
 
 Every step keeps what is there already. As background serve queries without a landmark whose id ends in an even digit,
 and rendered photos; the queries with an odd one are left for reports.
@@ -32,12 +32,10 @@ from obelisk.gallery import build_gallery
 from obelisk.recognition import BACKGROUND, CALIBRATION, Background, pack_background
 from obelisk.recognition.background import choose_background, embed_background
 from obelisk.recognition.twin import TwinPhotos, calibrate_own, calibrate_places
-from obelisk.training.ensembles import combine_runs
-from obelisk.training.run import Run
+from obelisk.training.exporting import export_run
 from obelisk.training.train import split_for_validation, train_run
 
-RECIPES = ("bundled", "bundled_lite1")
-WEIGHTS = (0.67, 0.33)  # of the two in the cosine, from validation photos (docs/lab_log.md)
+RECIPE = "bundled"
 TWIN_SHARE = 0.79  # of the landmarks that the twin is trained on
 TWIN_SEED = 5
 OTHER_SEED = 2  # of the rendered photos that ask the twin: not those of its background
@@ -48,8 +46,8 @@ def build_bundled(data: Path, out: Path) -> Path:
     """Train, calibrate and build what the package carries; return the gallery's folder."""
     catalog = read_catalog(data)
     twin_catalog = sample_twin(catalog, out / "twin_photos")
-    model = train_pair(catalog, out, twin=False)
-    twin = train_pair(twin_catalog, out, twin=True)
+    model = train_model(catalog, out, twin=False)
+    twin = train_model(twin_catalog, out, twin=True)
     photos, queries = embed_for_twin(twin, catalog, twin_catalog)
     attachments = {
         BACKGROUND: pack_background(embed_background(Embedder(model), choose_background(catalog))),
@@ -80,19 +78,17 @@ def sample_twin(catalog: Catalog, folder: Path) -> Catalog:
     return read_catalog(folder)
 
 
-def train_pair(catalog: Catalog, out: Path, *, twin: bool) -> Bundle:
-    """Train both recipes, and join the two models into one bundle."""
+def train_model(catalog: Catalog, out: Path, *, twin: bool) -> Bundle:
+    """Train the recipe, and export it."""
     folder = out / ("twin_model" if twin else "model")
     if (folder / "bundle.json").is_file():
         return Bundle.load(folder)
-    runs: list[Run] = []
-    for name in RECIPES:
-        recipe = load_recipe(name, ["data.refit=false", f"name=twin_{name}"] if twin else [])
-        place = out / recipe.name
-        resume = (place / "recipe.toml").is_file() and not (place / "run.json").is_file()
-        runs.append(train_run(recipe, catalog, place, resume=resume, progress=tell))
-    combine_runs(runs, catalog, folder, name="obelisk", weights=WEIGHTS, precision="int8", progress=tell)
-    return Bundle.load(folder)
+    place = out / ("twin" if twin else "bundled")
+    resume = (place / "recipe.toml").is_file() and not (place / "run.json").is_file()
+    recipe = load_recipe(RECIPE, ["data.refit=false", "name=twin"] if twin else [])
+    run = train_run(recipe, catalog, place, resume=resume, progress=tell)
+    photos = catalog.locate_photos(catalog.references)
+    return export_run(run, folder, photos=photos, precision="int8").bundle
 
 
 def tell(what: str, done: int, total: int) -> None:
@@ -107,9 +103,9 @@ def embed_for_twin(twin: Bundle, catalog: Catalog, trained: Catalog) -> tuple[Tw
     ``trained`` is what the twin was trained on.
     """
     embedder = Embedder(twin)
-    whole = split_for_validation(load_recipe(RECIPES[0]), catalog).references
+    whole = split_for_validation(load_recipe(RECIPE), catalog).references
     embeddings = DescriptorCache(twin).get(catalog.locate_photos(whole)).rows
-    chosen = split_for_validation(load_recipe(RECIPES[0]), trained).select_references("train")
+    chosen = split_for_validation(load_recipe(RECIPE), trained).select_references("train")
     images, landmarks = whole["image_id"].to_numpy(), whole["landmark_id"].to_numpy()
     photos = TwinPhotos(
         embeddings=embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True),

@@ -190,7 +190,7 @@ class ClassifierSection(Section):
     """knn: nearest reference photos vote; softmax: the probabilities of the trained softmax layer"""
     k: int = Field(3, ge=1)
     """neighbours that vote"""
-    vote: Literal["weighted", "majority", "prototype"] = "weighted"
+    vote: Literal["weighted", "blended", "majority", "prototype"] = "weighted"
     """how they vote"""
 
 

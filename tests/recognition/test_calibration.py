@@ -148,7 +148,7 @@ def test_the_recogniser_rejects_below_the_threshold_that_the_precision_needs(bun
     for row, named in ((near, "A"), (far, None)):
         recognizer = Recognizer(gallery, OneEmbedder(row), calibration=PLAIN)
         assert recognizer.threshold() == 0.8
-        (answer,) = recognizer.recognize(["p.jpg"])
+        (answer,) = recognizer.recognize(["p.jpg"], vote="weighted")
         assert answer.landmark == named
         assert answer.candidates[0].landmark == "A"
         expected = PLAIN.confidence(np.array([answer.candidates[0].score]), 3)[0]

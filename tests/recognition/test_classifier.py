@@ -177,7 +177,9 @@ def test_no_query_gives_empty_columns() -> None:
         pytest.param({"exponent": 0.0}, UsageError, "exponent = 0.0", id="exponent 0"),
         pytest.param({"exponent": float("nan")}, UsageError, "exponent = nan", id="exponent not a number"),
         pytest.param({"vote": "wieghted"}, UsageError, "did you mean `weighted`", id="mistyped vote"),
-        pytest.param({"vote": "x"}, UsageError, "choose one of weighted, majority, prototype", id="unknown vote"),
+        pytest.param(
+            {"vote": "x"}, UsageError, "choose one of blended, weighted, majority, prototype", id="unknown vote"
+        ),
     ],
 )
 def test_unusable_values_are_refused_by_name(options: dict[str, object], error: type[UsageError], text: str) -> None:

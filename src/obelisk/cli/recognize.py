@@ -52,7 +52,7 @@ def recognize_command(
     precision: Annotated[
         float, typer.Option("--precision", help="Share of the answers given that should be right; sets the threshold.")
     ] = 0.95,
-    vote: Annotated[str, typer.Option("--vote", help="weighted, majority or prototype.")] = "weighted",
+    vote: Annotated[str, typer.Option("--vote", help="blended, weighted, majority or prototype.")] = "blended",
     expand: Annotated[
         str, typer.Option("--expand", help="What leans on its neighbours: none, query or references.")
     ] = "none",

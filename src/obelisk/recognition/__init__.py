@@ -6,12 +6,12 @@ from obelisk.recognition.calibration import CALIBRATION, Calibration, Evidence, 
 from obelisk.recognition.classifier import NeighbourClassifier, Votes, recognize_embeddings
 from obelisk.recognition.correction import BACKGROUND, Background, pack_background
 from obelisk.recognition.recognizer import Recognizer
-from obelisk.recognition.votes import EXPONENT, VOTES
+from obelisk.recognition.votes import DEFAULT_VOTE, VOTES
 
 __all__ = [
     "BACKGROUND",
     "CALIBRATION",
-    "EXPONENT",
+    "DEFAULT_VOTE",
     "VOTES",
     "Background",
     "Calibration",

@@ -15,7 +15,15 @@ from obelisk.gallery.search import ExactSearch, SearchEngine, check_fits, check_
 from obelisk.recognition.confidence import confidence_of
 from obelisk.recognition.correction import Background, CorrectedSearch
 from obelisk.recognition.expansion import expand_search
-from obelisk.recognition.votes import EXPONENT, LARGEST_EXPONENT, count_votes, find_vote, landmark_means, rank_landmarks
+from obelisk.recognition.prototypes import BlendedSearch
+from obelisk.recognition.votes import (
+    DEFAULT_VOTE,
+    LARGEST_EXPONENT,
+    count_votes,
+    find_vote,
+    landmark_means,
+    rank_landmarks,
+)
 
 FloatRows = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -51,13 +59,14 @@ def recognize_embeddings(
     *,
     k: int = 3,
     top: int = 5,
-    vote: str = "weighted",
-    exponent: float = EXPONENT,
+    vote: str = DEFAULT_VOTE,
+    exponent: float | None = None,
 ) -> Votes:
     """Let the k nearest of N reference embeddings vote for the landmark of each of Q query embeddings.
 
     ``queries`` (Q, D) and ``references`` (N, D) are unit float32 rows; ``landmark_ids`` (N,) names the
-    landmark of each reference. The result is exact, and that of a query does not depend on the others.
+    landmark of each reference. ``exponent`` is that of the vote where it is not given. The result is exact, and that of
+    a query does not depend on the others.
     Raises :class:`GalleryError` when k is larger than N, :class:`UsageError` for other unusable values.
     """
     engine = ExactSearch(references)
@@ -77,25 +86,27 @@ class NeighbourClassifier:
         references: SearchEngine,
         landmark_ids: Integers,
         *,
-        vote: str = "weighted",
-        exponent: float = EXPONENT,
+        vote: str = DEFAULT_VOTE,
+        exponent: float | None = None,
         background: Background | None = None,
         expand: str = "none",
     ) -> None:
-        if not 0 < exponent <= LARGEST_EXPONENT:
+        self._vote = find_vote(vote)
+        self._exponent = self._vote.exponent if exponent is None else exponent
+        if not 0 < self._exponent <= LARGEST_EXPONENT:
             fix = f"give a number above 0, of at most {LARGEST_EXPONENT:g}"
             raise UsageError(f"exponent = {exponent} of the vote", fix=fix)
         if len(references) != len(landmark_ids):
             counts = f"{len(references)} references and {len(landmark_ids)} landmark ids"
             raise UsageError(f"{counts} do not belong together", fix="give one landmark id for each reference")
-        self._vote = find_vote(vote)
-        self._exponent = exponent
         self._references = self._voters = references
         self._voter_landmarks = landmark_ids
         if self._vote.voters == "prototypes" and len(references):
             means, self._voter_landmarks = landmark_means(references.rows(np.arange(len(references))), landmark_ids)
             self._voters = ExactSearch(means)
         self._voters = expand_search(self._voters, self._voter_landmarks, expand)
+        if self._vote.voters == "blended" and len(references):
+            self._voters = BlendedSearch(self._voters, landmark_ids)
         if background:
             self._voters = CorrectedSearch(self._voters, background)
         self._landmark_count = len(np.unique(landmark_ids))

@@ -24,9 +24,7 @@ from numpy.typing import NDArray
 from obelisk.embedding import Bundle
 from obelisk.errors import ModelError, UsageError
 from obelisk.gallery import SearchEngine, unit_rows
-
-FloatRows = NDArray[np.float32]
-Integers = NDArray[np.int64]
+from obelisk.recognition.layers import FloatRows, Integers, SearchLayer
 
 BACKGROUND = "background.npy"  # the attachment of a bundle: (B, D) float16
 NEAREST_TO_REFERENCE = 5
@@ -73,7 +71,7 @@ class Background:
         return means
 
 
-class CorrectedSearch:
+class CorrectedSearch(SearchLayer):
     """A search by corrected similarity: the same rows, in another order.
 
     What a row has in common with the background is computed when it is first met, and kept.
@@ -83,21 +81,9 @@ class CorrectedSearch:
         if background.rows.shape[1] != references.dimensions:
             shapes = f"a background of {background.rows.shape[1]} dimensions for {references.dimensions}"
             raise UsageError(shapes, fix="give a background that was made by the same network")
-        self._references = references
+        super().__init__(references)
         self._background = background
         self._common = np.full(len(references), np.nan, dtype=np.float32)
-
-    def __len__(self) -> int:
-        return len(self._references)
-
-    @property
-    def dimensions(self) -> int:
-        """D, the number of values in a row."""
-        return self._references.dimensions
-
-    def rows(self, places: Integers) -> FloatRows:
-        """Return the rows (M, D) in M places."""
-        return self._references.rows(places)
 
     def nearest(self, queries: FloatRows, k: int) -> tuple[Integers, FloatRows]:
         """Return the places (Q, k) of the k best rows by corrected similarity, and these (Q, k), best first.

@@ -13,13 +13,10 @@ answers as good as they were.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from obelisk.errors import UsageError
 from obelisk.gallery import ExactSearch, SearchEngine, unit_rows
-
-FloatRows = NDArray[np.float32]
-Integers = NDArray[np.int64]
+from obelisk.recognition.layers import FloatRows, Integers, SearchLayer
 
 EXPANSIONS = ("none", "query", "references")
 ALPHA = 3.0
@@ -45,23 +42,8 @@ def expand_search(references: SearchEngine, landmark_ids: Integers, expansion: s
     return references
 
 
-class ExpandedSearch:
+class ExpandedSearch(SearchLayer):
     """A search that looks a second time, with the expanded query."""
-
-    def __init__(self, references: SearchEngine) -> None:
-        self._references = references
-
-    def __len__(self) -> int:
-        return len(self._references)
-
-    @property
-    def dimensions(self) -> int:
-        """D, the number of values in a row."""
-        return self._references.dimensions
-
-    def rows(self, places: Integers) -> FloatRows:
-        """Return the rows (M, D) in M places."""
-        return self._references.rows(places)
 
     def nearest(self, queries: FloatRows, k: int) -> tuple[Integers, FloatRows]:
         """Return the places (Q, k) of the rows nearest to the expanded queries, and their cosines (Q, k)."""

@@ -20,7 +20,7 @@ from obelisk.recognition.confidence import check_threshold
 from obelisk.recognition.correction import Background, read_background
 from obelisk.recognition.verification import VERIFIED, Verifier
 from obelisk.recognition.views import embed_views
-from obelisk.recognition.votes import EXPONENT
+from obelisk.recognition.votes import DEFAULT_VOTE
 from obelisk.records import Candidate, Neighbour, Recognition
 
 NEIGHBOURS = 3
@@ -70,8 +70,8 @@ class Recognizer:
         *,
         top: int = 5,
         k: int | None = None,
-        vote: str = "weighted",
-        exponent: float = EXPONENT,
+        vote: str = DEFAULT_VOTE,
+        exponent: float | None = None,
         threshold: float | None = None,
         precision: float = PRECISION,
         verify: bool = False,

@@ -16,7 +16,8 @@ the scores are::
 
 ``weighted`` is the power mean of the k votes, in which a vote for another landmark counts as 0. The
 exponent p says how much more a near photo weighs than a far one: 1 weighs them almost alike, as
-``majority`` does; a large p leaves the decision to the nearest photo.
+``majority`` does; a large p leaves the decision to the nearest photo. ``blended`` is ``weighted`` with similarities
+that lean on the mean embedding of the photo's landmark (see :mod:`obelisk.recognition.prototypes`).
 
 A score is in [0, 1] and means the same for every query. A landmark that was voted for scores above one
 that was not, because nobody outside the k nearest is more similar than those within.
@@ -37,7 +38,7 @@ from obelisk.errors import UsageError, near_names
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-EXPONENT = 12.0
+DEFAULT_VOTE = "blended"
 LARGEST_EXPONENT = 100.0  # beyond it, a(s)^p leaves the range of float64 for unlike photos
 
 
@@ -108,15 +109,17 @@ def prototype(tally: Tally, k: int, exponent: float) -> Floats:
 
 @dataclass(frozen=True, kw_only=True)
 class Vote:
-    """A way to choose the landmark: who votes, and how a tally becomes scores (G,) in [0, 1]."""
+    """A way to choose the landmark: who votes, how a tally becomes scores (G,) in [0, 1], and with which exponent."""
 
-    voters: Literal["photos", "prototypes"]
+    voters: Literal["photos", "blended", "prototypes"]
     score: Callable[[Tally, int, float], Floats]
+    exponent: float = 1.0
 
 
 VOTES = MappingProxyType(
     {
-        "weighted": Vote(voters="photos", score=weighted),
+        "blended": Vote(voters="blended", score=weighted, exponent=48.0),
+        "weighted": Vote(voters="photos", score=weighted, exponent=12.0),
         "majority": Vote(voters="photos", score=majority),
         "prototype": Vote(voters="prototypes", score=prototype),
     }

@@ -1,0 +1,81 @@
+"""Blended similarities against a literal double loop; how many are asked for changes nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from obelisk.gallery import ExactSearch
+from obelisk.recognition import NeighbourClassifier
+from obelisk.recognition.prototypes import PROTOTYPE_WEIGHT, RANKED_AGAIN, BlendedSearch
+
+D = 6
+
+
+def random_rows(rng: np.random.Generator, count: int) -> NDArray[np.float32]:
+    rows = rng.normal(size=(count, D))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def blend_literally(
+    query: NDArray[np.float32], references: NDArray[np.float32], landmark_ids: NDArray[np.int64]
+) -> list[float]:
+    """The equation at the top of prototypes.py, one pair at a time."""
+    blended = []
+    for reference, landmark in zip(references, landmark_ids, strict=True):
+        mean = references[landmark_ids == landmark].mean(axis=0)
+        fit = float(query @ mean / np.linalg.norm(mean))
+        blended.append((float(query @ reference) + PROTOTYPE_WEIGHT * fit) / (1 + PROTOTYPE_WEIGHT))
+    return blended
+
+
+@pytest.mark.parametrize("size", [pytest.param(1, id="one"), pytest.param(30, id="few"), pytest.param(100, id="all")])
+def test_similarities_are_those_of_the_equation(size: int) -> None:
+    rng = np.random.default_rng(size)
+    references, landmark_ids = random_rows(rng, size), rng.integers(5, 12, size)
+    queries = random_rows(rng, 7)
+    places, similarities = BlendedSearch(ExactSearch(references), landmark_ids).nearest(queries, size)
+    for query, found, shown in zip(queries, places, similarities, strict=True):
+        expected = np.array(blend_literally(query, references, landmark_ids))
+        np.testing.assert_allclose(shown, expected[found], atol=1e-6)
+        np.testing.assert_allclose(shown, np.sort(expected)[::-1], atol=1e-6)
+
+
+def test_beyond_the_rows_ranked_again_the_plain_order_goes_on() -> None:
+    rng = np.random.default_rng(1)
+    references, landmark_ids = random_rows(rng, 3 * RANKED_AGAIN), rng.integers(0, 40, 3 * RANKED_AGAIN)
+    queries = random_rows(rng, 5)
+    plain, _ = ExactSearch(references).nearest(queries, len(references))
+    search = BlendedSearch(ExactSearch(references), landmark_ids)
+    places, similarities = search.nearest(queries, len(references))
+    assert (np.diff(similarities, axis=1) <= 0).all()
+    np.testing.assert_array_equal(places[:, RANKED_AGAIN:], plain[:, RANKED_AGAIN:])
+    for row, others in zip(places, plain, strict=True):
+        assert set(row[:RANKED_AGAIN]) == set(others[:RANKED_AGAIN])
+
+
+@pytest.mark.parametrize("k", [1, 3, RANKED_AGAIN, RANKED_AGAIN + 20])
+def test_a_shorter_list_is_the_start_of_a_longer_one_and_queries_stand_alone(k: int) -> None:
+    rng = np.random.default_rng(2)
+    references, landmark_ids = random_rows(rng, 2 * RANKED_AGAIN), rng.integers(0, 20, 2 * RANKED_AGAIN)
+    queries = random_rows(rng, 6)
+    whole = BlendedSearch(ExactSearch(references), landmark_ids).nearest(queries, len(references))
+    places, similarities = BlendedSearch(ExactSearch(references), landmark_ids).nearest(queries, k)
+    np.testing.assert_array_equal(places, whole[0][:, :k])
+    np.testing.assert_array_equal(similarities, whole[1][:, :k])
+    alone = BlendedSearch(ExactSearch(references), landmark_ids).nearest(queries[3:4], k)
+    np.testing.assert_array_equal(alone[0][0], places[3])
+
+
+def test_a_mislabelled_neighbour_is_outvoted_by_the_landmark_that_fits() -> None:
+    right = [[0.80, 0.60, 0, 0], [0.80, -0.60, 0, 0], [0.80, 0, 0.60, 0]]
+    wrong = [[0.82, 0, 0, 0.5724], [-0.6, 0, 0, 0.8], [-0.8, 0, 0, 0.6]]
+    references = np.array(right + wrong, dtype=np.float32)
+    references /= np.linalg.norm(references, axis=1, keepdims=True)
+    landmark_ids = np.repeat([1, 2], 3)
+    query = np.array([[1, 0, 0, 0]], dtype=np.float32)
+    for vote, named in (("weighted", 2), ("blended", 1)):
+        votes = NeighbourClassifier(ExactSearch(references), landmark_ids, vote=vote).classify(query, k=1)
+        assert votes.candidates[0, 0] == named
+        assert votes.neighbours[0, 0] == 3  # what people are shown stays the most similar photo
