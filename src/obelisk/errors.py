@@ -10,6 +10,7 @@
     │   ├── GalleryError            a gallery that is missing, damaged, too new, or of another model
     │   │   └── GalleryLockedError  other processes kept a gallery too long (exit 1)
     │   └── MissingExtraError       an optional part that is not installed
+    ├── DownloadError               something that could not be fetched; named, and the rest goes on (exit 1)
     └── PhotoError                  one photo that cannot be used; named, counted, skipped (exit 1)
         ├── PhotoMissingError       no such file, a broken link, or no permission
         ├── PhotoFormatError        empty, not an image, or a format outside the whitelist
@@ -74,6 +75,10 @@ class MissingExtraError(UsageError):
 
     def __init__(self, extra: str, *, needed_for: str) -> None:
         super().__init__(f"{needed_for} needs the extra `{extra}`", fix=f"pip install 'obelisk-landmarks[{extra}]'")
+
+
+class DownloadError(ObeliskError):
+    """Something that could not be fetched: it is named, and the rest goes on."""
 
 
 class PhotoError(ObeliskError):

@@ -1,4 +1,4 @@
-"""``obelisk data``: check a dataset, count it, and take a subset of it."""
+"""``obelisk data``: check a dataset, count it, take a subset of it, and download one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from obelisk.cli.console import note, result, table, track, warn
+from obelisk.cli.download import download_command
 
 if TYPE_CHECKING:
     from obelisk.data import Finding
@@ -19,7 +20,7 @@ SHOWN_OF_A_KIND = 100
 
 data_app = typer.Typer(
     name="data",
-    help="Check, count and sample a dataset.",
+    help="Check, count, sample and download a dataset.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -155,3 +156,6 @@ def subset_command(
     note(f"manifests: {written}")
     if not written.is_relative_to(catalog.root.resolve()):
         note(f"the photos stay where they are: set OBELISK_PHOTOS={catalog.root.resolve()} when you use {out}")
+
+
+data_app.command("download")(download_command)

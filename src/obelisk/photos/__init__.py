@@ -9,6 +9,7 @@ from obelisk.photos.decoding import MAX_PIXELS, read_photo
 from obelisk.photos.files import PHOTO_SUFFIXES, content_hash, find_photos, read_bytes
 from obelisk.photos.inputs import ModelInput, prepare, source_box
 from obelisk.photos.parallel import map_in_order
+from obelisk.photos.shrinking import shrink_photo
 
 __all__ = [
     "MAX_PIXELS",
@@ -20,5 +21,6 @@ __all__ = [
     "prepare",
     "read_bytes",
     "read_photo",
+    "shrink_photo",
     "source_box",
 ]

@@ -1,0 +1,28 @@
+"""Getting Google Landmarks v2: its tables, then its tars or single photos, resumed wherever the last try ended.
+
+``Order`` says what is wanted, ``Download`` finds out what is missing and fetches it.
+"""
+
+from __future__ import annotations
+
+from obelisk.data.download.download import Download, Failure, Report
+from obelisk.data.download.order import BASE_URL, Order, SplitName, parse_splits, parse_tars
+from obelisk.data.download.outlook import Outlook
+from obelisk.data.download.state import DownloadState
+from obelisk.data.download.tally import Tally
+from obelisk.data.download.web import Patience
+
+__all__ = [
+    "BASE_URL",
+    "Download",
+    "DownloadState",
+    "Failure",
+    "Order",
+    "Outlook",
+    "Patience",
+    "Report",
+    "SplitName",
+    "Tally",
+    "parse_splits",
+    "parse_tars",
+]

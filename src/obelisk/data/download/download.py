@@ -1,0 +1,186 @@
+"""Finding out what is missing, and fetching it: tables first, then tars or single photos, side by side."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from obelisk.data.download.choice import WantedPhoto, choose_photos, list_addresses
+from obelisk.data.download.crew import do_all
+from obelisk.data.download.order import Order, Part
+from obelisk.data.download.outlook import COMMONS_BYTES, Outlook, estimate_photo, look_ahead, refuse_too_little_room
+from obelisk.data.download.parts import PartFetcher
+from obelisk.data.download.state import DownloadState
+from obelisk.data.download.tally import Tally
+from obelisk.data.download.tars import fit_photo, place_photo
+from obelisk.data.download.web import Patience, Web
+from obelisk.errors import DownloadError, ObeliskError
+from obelisk.photos import read_photo
+from obelisk.photos.files import MAX_BYTES
+
+Watch = Callable[[Tally], None]
+
+CHECKED_SIDE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Something that could not be fetched, by its path in the dataset's folder, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a download did: how many files came, how many were there before, what failed, and what was odd."""
+
+    fetched: int
+    there: int
+    failed: tuple[Failure, ...]
+    remarks: tuple[str, ...]
+
+
+class Download:
+    """One order being carried out.
+
+    ``jobs`` files come side by side; photos from their own addresses come two at a time, ``rate`` a second.
+    ``watch`` is called on the calling thread, several times a second.
+    """
+
+    def __init__(
+        self,
+        order: Order,
+        state: DownloadState,
+        *,
+        jobs: int = 4,
+        rate: float = 2.0,
+        patience: Patience | None = None,
+        watch: Watch = lambda tally: None,
+    ) -> None:
+        self.order = order
+        self.state = state
+        self.jobs = jobs
+        self.stopping = threading.Event()
+        self.web = Web(patience=patience, stopping=self.stopping)
+        self.photo_web = Web(patience=patience, stopping=self.stopping, rate=rate)
+        self.watch = watch
+        self._fetched = self._there = 0
+        self._failed: list[Failure] = []
+        self._remarks: list[str] = []
+        self._counting = threading.Lock()
+
+    def look_ahead(self) -> Outlook:
+        """Return what is missing, how large it is, and what room there is; nothing is written.
+
+        Raises UsageError where what is there was extracted at another size.
+        """
+        parts = [*self.order.list_tables(), *self.order.list_tars()]
+        missing = [part for part in parts if not self.fetcher().is_done(part)]
+        sizes = self._ask_sizes(missing)
+        return look_ahead(self.order, missing, sizes, there=len(parts) - len(missing), jobs=self.jobs)
+
+    def run(self) -> Report:
+        """Fetch what is missing, and say what came of it.
+
+        Raises DownloadError when there is not enough room, or a table that is needed does not come; UsageError or
+        DataError for an order that the tables do not allow.
+        """
+        outlook = self.look_ahead()
+        self._there = outlook.there
+        refuse_too_little_room(outlook.needed, self.order.directory)
+        self._fetch_parts("tables", [part for part in outlook.missing if not part.sum_url], outlook)
+        wanted = choose_photos(self.order) if self.order.restricts and self.order.unpacks else None
+        if wanted is not None and self.order.by_photo:
+            self._fetch_photos(list(list_addresses(self.order.directory, wanted)))
+        else:
+            ids = frozenset(wanted["image_id"]) if wanted is not None else None
+            tars = [part for part in outlook.missing if part.sum_url]
+            self._fetch_parts("tars", tars, outlook, wanted=ids)
+        return Report(
+            fetched=self._fetched, there=self._there, failed=tuple(self._failed), remarks=tuple(self._remarks)
+        )
+
+    def fetcher(self, tally: Tally | None = None, wanted: frozenset[str] | None = None) -> PartFetcher:
+        """Return what fetches one part, counting into ``tally``."""
+        tally = tally or Tally("nothing", "bytes")
+        return PartFetcher(
+            order=self.order,
+            state=self.state,
+            web=self.web,
+            received=tally.add,
+            expect=tally.expect,
+            remark=self._remarks.append,
+            wanted=wanted,
+        )
+
+    def _ask_sizes(self, parts: Sequence[Part]) -> dict[str, int]:
+        """Ask the server how large the parts are, until it stops answering."""
+        sizes = {part.path: size for part in parts if (size := self.state.read(part.path).bytes) is not None}
+        silence = 0
+
+        def ask(part: Part) -> None:
+            nonlocal silence
+            if silence > self.jobs:
+                return
+            answered, size = self.web.ask_size(part.url)
+            silence = 0 if answered else silence + 1
+            if size is not None:
+                sizes[part.path] = size
+
+        self._do([partial(ask, part) for part in parts if part.path not in sizes], lambda: None)
+        return sizes
+
+    def _fetch_parts(
+        self, what: str, parts: Sequence[Part], outlook: Outlook, *, wanted: frozenset[str] | None = None
+    ) -> None:
+        """Fetch tables or tars side by side."""
+        if not parts:
+            return
+        tally = Tally(what, "bytes", done=sum(outlook.present[part.path] for part in parts))
+        for part in parts:
+            tally.expect(part.path, outlook.sizes.get(part.path))
+        fetcher = self.fetcher(tally, wanted)
+        tasks = (partial(self._try, part.path, partial(fetcher.fetch, part)) for part in parts)
+        self._do(tasks, lambda: self.watch(tally))
+
+    def _fetch_photos(self, photos: Sequence[WantedPhoto]) -> None:
+        """Fetch photos from their own addresses."""
+        missing = [photo for photo in photos if not (self.order.directory / photo.path).exists()]
+        self._there += len(photos) - len(missing)
+        room = len(missing) * estimate_photo(self.order.max_side, whole=COMMONS_BYTES)
+        refuse_too_little_room(round(room), self.order.directory)
+        tally = Tally("photos", "photos", done=len(photos) - len(missing))
+        tally.expect("all", len(photos))
+
+        def fetch(photo: WantedPhoto) -> None:
+            self._try(photo.path, partial(self._fetch_photo, photo))
+            tally.add(1)
+
+        self._do((partial(fetch, photo) for photo in missing), lambda: self.watch(tally), workers=2)
+
+    def _fetch_photo(self, photo: WantedPhoto) -> None:
+        """Fetch one photo; what is no photo is refused."""
+        if not photo.url:
+            raise DownloadError("train.csv gives no address for it", where=photo.image_id)
+        data = self.photo_web.fetch_bytes(photo.url, limit=MAX_BYTES)
+        read_photo(data, min_side=CHECKED_SIDE)
+        place_photo(fit_photo(data, self.order.max_side)[0], self.order.directory / photo.path, sync=True)
+
+    def _try(self, path: str, fetch: Callable[[], None]) -> None:
+        """Do one task, and note what came of it."""
+        try:
+            fetch()
+        except ObeliskError as error:
+            self.state.write(replace(self.state.read(path), progress="failed", error=str(error)))
+            with self._counting:
+                self._failed.append(Failure(path=path, reason=str(error)))
+        else:
+            with self._counting:
+                self._fetched += 1
+
+    def _do(self, tasks: Iterable[Callable[[], None]], look: Callable[[], None], *, workers: int | None = None) -> None:
+        """Do tasks on several threads."""
+        do_all(tasks, workers=workers or self.jobs, stopping=self.stopping, look=look)

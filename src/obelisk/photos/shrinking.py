@@ -1,0 +1,28 @@
+"""Photos made smaller to be kept: what a large download shrinks to."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+from PIL import Image
+
+from obelisk.photos.decoding import read_photo
+from obelisk.photos.headers import find_format, read_header
+
+QUALITY = 90
+
+
+def shrink_photo(data: bytes, max_side: int) -> bytes:
+    """Return a photo whose longer side has at most ``max_side`` pixels, as an upright JPEG.
+
+    One that is no larger comes back byte for byte. Raises the errors of ``read_photo``.
+    """
+    found = find_format(data)
+    size = read_header(data, found).size if found else None
+    if size is not None and max(size) <= max_side:
+        return data
+    photo = read_photo(data, min_side=max_side)
+    photo.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    written = BytesIO()
+    photo.save(written, "JPEG", quality=QUALITY, optimize=True)
+    return written.getvalue()
