@@ -24,6 +24,9 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Range = Annotated[float, Field(ge=0.0, le=1.0)]
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 
+PAIR_LOSSES = ("triplet", "multi_similarity")
+MARGIN_SOFTMAX = ("arcface", "cosface", "curricularface", "subcenter_arcface")
+
 
 class Section(BaseModel):
     """A part of a recipe: frozen, and strict about its keys."""
@@ -118,21 +121,50 @@ class NeckSection(Section):
 class LossSection(Section):
     """What training minimises."""
 
-    kind: Literal["none", "softmax", "triplet", "arcface", "subcenter_arcface"] = "arcface"
+    kind: Literal[
+        "none", "softmax", "triplet", "multi_similarity", "arcface", "cosface", "curricularface", "subcenter_arcface"
+    ] = "arcface"
     """none: nothing is trained (identity and whitening necks)"""
     margin: float = Field(0.3, ge=0.0, le=2.0)
-    """arcface: additive angle, radians; triplet: m of max(0, m + d(a,p) - d(a,n)), L2 distance of unit rows;
-    subcenter_arcface: the angle of the most photographed landmark"""
+    """arcface, curricularface: additive angle, radians; cosface: taken off the cosine; triplet: m of
+    max(0, m + d(a,p) - d(a,n)), L2 distance of unit rows; subcenter_arcface: the angle of the most photographed
+    landmark"""
     margin_range: float = Field(0.0, ge=0.0, le=2.0)
     """subcenter_arcface: radians added for the least photographed landmark (dynamic margins)"""
     scale: float = Field(30.0, gt=0.0, le=200.0)
     """s, the inverse temperature of the margin softmax"""
     subcenters: int = Field(3, ge=1, le=16)
     """subcenter_arcface: centres a landmark"""
+    sampled_share: float = Field(1.0, gt=0.0, le=1.0)
+    """share of the landmarks that a step of a margin softmax compares with: those of its batch and random others
+    (Partial FC); 1 is all. Worth it from hundreds of thousands of landmarks on"""
     mining: Literal["all", "semihard", "batch_hard", "multi_similarity"] = "batch_hard"
-    """triplet: which triplets of a batch count"""
+    """triplet: which triplets of a batch count; multi_similarity: which pairs, multi_similarity or all"""
+    positive_scale: float = Field(2.0, gt=0.0, le=200.0)
+    """multi_similarity: α, how much the least similar positives weigh"""
+    negative_scale: float = Field(50.0, gt=0.0, le=200.0)
+    """multi_similarity: β, how much the most similar negatives weigh"""
+    threshold: float = Field(0.5, ge=-1.0, le=1.0)
+    """multi_similarity: λ, the cosine that positives should exceed and negatives stay below"""
+    memory: int = Field(0, ge=0)
+    """triplet, multi_similarity: embeddings of earlier steps that a batch is compared with, too (cross-batch memory);
+    0 compares inside the batch"""
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     """softmax: probability mass spread over the other landmarks"""
+
+    @model_validator(mode="after")
+    def keys_serve_the_kind(self) -> LossSection:
+        """Refuse keys that the kind of loss would not heed."""
+        if self.sampled_share < 1.0 and self.kind not in MARGIN_SOFTMAX:
+            raise ValueError(f"sampled_share samples the landmarks of a margin softmax, but kind = {self.kind!r}")
+        if self.memory and self.kind not in PAIR_LOSSES:
+            raise ValueError(f"memory serves pair losses, but kind = {self.kind!r}: set memory = 0")
+        if self.kind == "multi_similarity" and self.mining not in ("all", "multi_similarity"):
+            raise ValueError(
+                f"kind = 'multi_similarity' takes pairs, not {self.mining} triplets: set mining = "
+                "'multi_similarity' or 'all'"
+            )
+        return self
 
 
 class TrainingSection(Section):
@@ -144,8 +176,12 @@ class TrainingSection(Section):
     """epochs without a better validation top-1 after which training stops"""
     batch_size: int = Field(256, ge=2)
     """photos a step"""
+    sampling: Literal["auto", "natural", "m_per_class", "class_balanced"] = "auto"
+    """natural: every photo once an epoch; m_per_class: `photos_per_landmark` photos of each landmark in a batch;
+    class_balanced: every landmark equally often, whatever its number of photos; auto: m_per_class where
+    `photos_per_landmark` is set, else natural"""
     photos_per_landmark: int = Field(0, ge=0)
-    """M of M-per-class batches; 0 samples photos as they are. Triplets need at least 2"""
+    """M of m_per_class batches, 0 for the other samplings. Pair losses without a memory need at least 2"""
     learning_rate: float = Field(1e-3, gt=0.0)
     """peak learning rate of the neck"""
     classifier_learning_rate: float = Field(1e-2, gt=0.0)
@@ -154,6 +190,18 @@ class TrainingSection(Section):
     """decoupled weight decay"""
     warm_up: Share = 0.05
     """share of the steps in which the learning rate rises"""
+
+    @model_validator(mode="after")
+    def sampling_fits(self) -> TrainingSection:
+        """Refuse a number of photos a landmark that the sampling would not heed, and its lack where it is needed."""
+        each = self.photos_per_landmark
+        if self.sampling == "m_per_class" and not each:
+            raise ValueError("sampling = 'm_per_class' needs photos_per_landmark of 1 or more")
+        if self.sampling in ("natural", "class_balanced") and each:
+            raise ValueError(
+                f"sampling = {self.sampling!r} does not heed photos_per_landmark = {each}: set one of them only"
+            )
+        return self
 
 
 class FinetuningSection(Section):
@@ -179,6 +227,13 @@ class FinetuningSection(Section):
     eye for places that are not among the reference photos"""
     frozen_share: Share = 0.0
     """share of the frozen weights in the final ones: 0 takes the trained ones, between 0 and 1 interpolates"""
+    average: float = Field(0.0, ge=0.0, lt=1.0)
+    """e of the mean of the weights that follows them, `θ̄ ← e · θ̄ + (1 − e) · θ` after every step, and is kept in
+    their place; 0 keeps the last weights themselves"""
+    accumulation: int = Field(1, ge=1)
+    """parts in which a batch is computed, for networks and batches that would not fit in memory whole"""
+    quarantine: Share = 0.01
+    """share of the photos that may become unreadable while training goes on without them"""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 is several times as fast where the processor computes in it, and many times as slow where not"""
 
@@ -227,10 +282,15 @@ class Recipe(Section):
             raise ValueError("classifier.kind = 'softmax' needs loss.kind = 'softmax'")
         if self.classifier.kind == "softmax" and self.neck.per_backbone:
             raise ValueError("neck.per_backbone = true trains several softmax layers: set classifier.kind = 'knn'")
-        if self.loss.kind == "triplet" and self.training.photos_per_landmark < 2:
-            raise ValueError("loss.kind = 'triplet' needs training.photos_per_landmark of 2 or more")
-        if self.training.photos_per_landmark > self.training.batch_size:
-            raise ValueError("training.batch_size is smaller than training.photos_per_landmark")
+        if self.loss.kind in PAIR_LOSSES and not self.loss.memory and self.training.photos_per_landmark < 2:
+            raise ValueError(
+                f"loss.kind = {self.loss.kind!r} needs training.photos_per_landmark of 2 or more, or a loss.memory"
+            )
+        for name, size in self.batch_sizes().items():
+            if self.training.photos_per_landmark > size:
+                raise ValueError(f"{name} is smaller than training.photos_per_landmark")
+            if 0 < self.loss.memory < 2 * size:
+                raise ValueError(f"loss.memory = {self.loss.memory} holds less than two batches of {name} = {size}")
         if self.finetuning.epochs and len(self.backbone.names) > 1:
             raise ValueError("finetuning.epochs trains one backbone, but backbone.names has several: train a run each")
         if self.finetuning.epochs and not trains:
@@ -238,6 +298,13 @@ class Recipe(Section):
         if self.finetuning.epochs and self.classifier.kind == "softmax":
             raise ValueError("finetuning.epochs gives embeddings, not probabilities: set classifier.kind = 'knn'")
         return self
+
+    def batch_sizes(self) -> dict[str, int]:
+        """Return the photos a step, by key, of each kind of training that the recipe asks for."""
+        sizes = {"training.batch_size": self.training.batch_size}
+        if self.finetuning.epochs:
+            sizes["finetuning.batch_size"] = self.finetuning.batch_size
+        return sizes
 
     @property
     def fingerprint(self) -> str:

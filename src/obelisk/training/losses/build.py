@@ -1,0 +1,55 @@
+"""From a recipe's section to its loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from obelisk.config import LossSection
+from obelisk.training.losses.margin_softmax import CosFace, CurricularFace, MarginSoftmax
+from obelisk.training.losses.margins import dynamic_margins
+from obelisk.training.losses.pairs import CrossBatch, MultiSimilarity, Triplet
+from obelisk.training.losses.softmax import Softmax
+
+MARGIN_SOFTMAX = {
+    "arcface": MarginSoftmax,
+    "subcenter_arcface": MarginSoftmax,
+    "cosface": CosFace,
+    "curricularface": CurricularFace,
+}
+
+
+def build_loss(section: LossSection, dimensions: int, photo_counts: Tensor, *, dropout: float = 0.0) -> nn.Module:
+    """Build the loss of a recipe for features of length D and C landmarks with ``photo_counts`` (C,) references."""
+    if section.kind == "softmax":
+        return Softmax(dimensions, len(photo_counts), label_smoothing=section.label_smoothing, dropout=dropout)
+    if section.kind in ("triplet", "multi_similarity"):
+        return build_pair_loss(section, dimensions)
+    many = section.kind == "subcenter_arcface"
+    margins = (
+        dynamic_margins(photo_counts, section.margin, section.margin_range)
+        if many
+        else torch.full((len(photo_counts),), section.margin)
+    )
+    return MARGIN_SOFTMAX[section.kind](
+        dimensions,
+        margins,
+        scale=section.scale,
+        centres=section.subcenters if many else 1,
+        sampled_share=section.sampled_share,
+    )
+
+
+def build_pair_loss(section: LossSection, dimensions: int) -> nn.Module:
+    """Build a pair loss, with a memory where the section has one."""
+    inside = (
+        Triplet(section.margin, section.mining)
+        if section.kind == "triplet"
+        else MultiSimilarity(
+            alpha=section.positive_scale,
+            beta=section.negative_scale,
+            threshold=section.threshold,
+            mining=section.mining,
+        )
+    )
+    return CrossBatch(inside, dimensions, section.memory) if section.memory else inside
