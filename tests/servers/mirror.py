@@ -138,7 +138,8 @@ class Mirror:
         limits = [limit for limit in (fault.reset_after, fault.end_after) if limit is not None]
         self.send_body(request, path, data[start : start + limits[0]] if limits else data[start:])
         if fault.reset_after is not None:
-            # Without lingering, closing sends a reset.
+            # A reset takes away what the other side has not read yet; without lingering, closing sends one.
+            time.sleep(0.05)
             request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if limits:
             request.close_connection = True

@@ -140,7 +140,9 @@ def show_outlook(outlook: Outlook, directory: Path, *, landmarks: int | None) ->
     unknown = sum(part.path not in outlook.sizes for part in outlook.missing)
     if unknown:
         warn(f"the server does not say how large {unknown} of the parts are")
-    if landmarks is not None:
+    if outlook.photos is not None:
+        note(f"{outlook.photos:,} photos are to come one by one")
+    elif landmarks is not None:
         note(f"the photos of {landmarks} landmarks come after the tables, which tell how many they are")
     note(
         f"{directory}: {len(outlook.missing)} parts missing, {outlook.there} there; "

@@ -16,7 +16,7 @@ from obelisk.data.download.state import DownloadState
 from obelisk.data.download.tally import Tally
 from obelisk.data.download.tars import fit_photo, place_photo
 from obelisk.data.download.web import Patience, Web
-from obelisk.errors import DownloadError, ObeliskError
+from obelisk.errors import DownloadError, ObeliskError, PhotoError
 from obelisk.photos import read_photo
 from obelisk.photos.files import MAX_BYTES
 
@@ -80,7 +80,13 @@ class Download:
         parts = [*self.order.list_tables(), *self.order.list_tars()]
         missing = [part for part in parts if not self.fetcher().is_done(part)]
         sizes = self._ask_sizes(missing)
-        return look_ahead(self.order, missing, sizes, there=len(parts) - len(missing), jobs=self.jobs)
+        outlook = look_ahead(self.order, missing, sizes, there=len(parts) - len(missing), jobs=self.jobs)
+        tables_missing = any(part.sum_url is None for part in missing)
+        if not self.order.by_photo or tables_missing:
+            return outlook
+        photos = sum(not self._is_there(photo) for photo in self._list_photos())
+        room = photos * estimate_photo(self.order.max_side, whole=COMMONS_BYTES)
+        return replace(outlook, photos=photos, needed=round(room))
 
     def run(self) -> Report:
         """Fetch what is missing, and say what came of it.
@@ -92,13 +98,12 @@ class Download:
         self._there = outlook.there
         refuse_too_little_room(outlook.needed, self.order.directory)
         self._fetch_parts("tables", [part for part in outlook.missing if not part.sum_url], outlook)
-        wanted = choose_photos(self.order) if self.order.restricts and self.order.unpacks else None
-        if wanted is not None and self.order.by_photo:
-            self._fetch_photos(list(list_addresses(self.order.directory, wanted)))
-        else:
-            ids = frozenset(wanted["image_id"]) if wanted is not None else None
-            tars = [part for part in outlook.missing if part.sum_url]
-            self._fetch_parts("tars", tars, outlook, wanted=ids)
+        if self.order.by_photo:
+            self._fetch_photos(self._list_photos())
+        elif tars := [part for part in outlook.missing if part.sum_url]:
+            restricted = self.order.restricts and self.order.unpacks and any(part.split == "train" for part in tars)
+            wanted = frozenset(choose_photos(self.order)["image_id"]) if restricted else None
+            self._fetch_parts("tars", tars, outlook, wanted=wanted)
         return Report(
             fetched=self._fetched, there=self._there, failed=tuple(self._failed), remarks=tuple(self._remarks)
         )
@@ -146,9 +151,17 @@ class Download:
         tasks = (partial(self._try, part.path, partial(fetcher.fetch, part)) for part in parts)
         self._do(tasks, lambda: self.watch(tally))
 
+    def _list_photos(self) -> list[WantedPhoto]:
+        """Return the photos that are wanted one by one."""
+        return list(list_addresses(self.order.directory, choose_photos(self.order)))
+
+    def _is_there(self, photo: WantedPhoto) -> bool:
+        """Say whether a photo is on the disk."""
+        return (self.order.directory / photo.path).exists()
+
     def _fetch_photos(self, photos: Sequence[WantedPhoto]) -> None:
         """Fetch photos from their own addresses."""
-        missing = [photo for photo in photos if not (self.order.directory / photo.path).exists()]
+        missing = [photo for photo in photos if not self._is_there(photo)]
         self._there += len(photos) - len(missing)
         room = len(missing) * estimate_photo(self.order.max_side, whole=COMMONS_BYTES)
         refuse_too_little_room(round(room), self.order.directory)
@@ -166,7 +179,10 @@ class Download:
         if not photo.url:
             raise DownloadError("train.csv gives no address for it", where=photo.image_id)
         data = self.photo_web.fetch_bytes(photo.url, limit=MAX_BYTES)
-        read_photo(data, min_side=CHECKED_SIDE)
+        try:
+            read_photo(data, min_side=CHECKED_SIDE)
+        except PhotoError as error:
+            raise DownloadError(error.what, where=photo.url) from error
         place_photo(fit_photo(data, self.order.max_side)[0], self.order.directory / photo.path, sync=True)
 
     def _try(self, path: str, fetch: Callable[[], None]) -> None:

@@ -80,6 +80,8 @@ class Order:
             raise UsageError("no split was asked for", where="--split", fix=fix)
         if self.landmarks is not None and not set(self.splits) <= {"train", "clean"}:
             raise UsageError("landmarks are drawn from train or clean", where="--landmarks", fix="leave out the others")
+        if self.by_photo and self.tars is not None:
+            raise UsageError("single photos come from no tar", where="--tars", fix="add --from-tars")
         if self.from_tars and self.landmarks is None:
             raise UsageError("--from-tars goes with --landmarks", where="--from-tars", fix="name how many landmarks")
         if self.max_side is not None and not self.unpacks:

@@ -29,7 +29,8 @@ class Outlook:
     """What is missing, and the room for it.
 
     ``sizes`` are the bytes of missing parts as far as the server tells them, ``present`` those already here.
-    ``needed`` is an estimate of the bytes that the disk must have free at the worst moment.
+    ``needed`` is an estimate of the bytes that the disk must have free at the worst moment. ``photos`` is how many
+    photos are to come one by one, None where the tables that tell are not here yet.
     """
 
     missing: tuple[Part, ...]
@@ -38,6 +39,7 @@ class Outlook:
     present: Mapping[str, int]
     needed: int
     free: int
+    photos: int | None = None
 
     @property
     def to_fetch(self) -> int:
