@@ -1,4 +1,8 @@
-"""Which photos meet in a batch: natural sampling and M per class, both seeded."""
+"""Which photos meet in a batch: natural, M-per-class and class-balanced sampling.
+
+Batches are drawn for an epoch at once from a seeded generator. ``epoch_batches`` makes them a function of the recipe
+and the epoch alone, so that a training can go on at any step, and gives each of several processes its share.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,64 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from obelisk.config import Recipe
+from obelisk.errors import RecipeError
 
-def natural_batches(photos: int, size: int, chance: torch.Generator) -> Iterator[Tensor]:
-    """Yield every photo once, shuffled, in batches of ``size``; a last batch of one photo joins the one before."""
-    order = torch.randperm(photos, generator=chance)
-    batches = list(torch.split(order, size))
-    if len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2:] = [torch.cat(batches[-2:])]
-    yield from batches
+
+def epoch_batches(
+    recipe: Recipe, landmarks: Tensor, size: int, epoch: int, *, rank: int = 0, world_size: int = 1
+) -> list[Tensor]:
+    """Return the batches of one epoch over photos with these landmarks (N,), or one process's share of each.
+
+    ``epoch`` counts from 0, ``size`` is that of a whole batch. The shares of a batch, over the ranks, are the batch
+    that one process would see; no photo is in two shares, and photos that M-per-class sampling drew together stay
+    together. Shares differ by a photo (or a landmark) where the batch cannot be split evenly. Only a last batch of
+    fewer photos than processes is treated otherwise: it joins the one before. Raises RecipeError when batches are too
+    small for the number of processes.
+    """
+    together = max(1, recipe.training.photos_per_landmark)
+    if size // together < world_size:
+        raise RecipeError(
+            f"a batch of {size} photos cannot be split among {world_size} processes, {together} photos together",
+            fix="raise the batch_size, or start fewer processes",
+        )
+    chance = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
+    batches = draw_batches(recipe, landmarks, size, chance, smallest=max(2, world_size))
+    return [batch.view(-1, together).tensor_split(world_size)[rank].flatten() for batch in batches]
+
+
+def draw_batches(
+    recipe: Recipe, landmarks: Tensor, size: int, chance: torch.Generator, *, smallest: int = 2
+) -> Iterator[Tensor]:
+    """Yield the batches of one epoch over photos with these landmarks (N,), as the recipe samples them.
+
+    A last batch of fewer than ``smallest`` photos joins the one before.
+    """
+    if recipe.training.photos_per_landmark:
+        return landmark_batches(landmarks, size, recipe.training.photos_per_landmark, chance)
+    if recipe.training.sampling == "class_balanced":
+        return balanced_batches(landmarks, size, chance, smallest=smallest)
+    return natural_batches(len(landmarks), size, chance, smallest=smallest)
+
+
+def natural_batches(photos: int, size: int, chance: torch.Generator, *, smallest: int = 2) -> Iterator[Tensor]:
+    """Yield every photo once, shuffled, in batches of ``size``; a last batch below ``smallest`` joins another."""
+    yield from cut(torch.randperm(photos, generator=chance), size, smallest)
+
+
+def balanced_batches(landmarks: Tensor, size: int, chance: torch.Generator, *, smallest: int = 2) -> Iterator[Tensor]:
+    """Yield N photos in batches of ``size``, every landmark equally often, to within one photo.
+
+    ``landmarks`` (N,) are the labels. Landmarks come by a shuffled deck, and so do the photos of each: none comes
+    again before its landmark has shown all others. A landmark with many photos shows some of them only.
+    """
+    known = group_photos(landmarks)
+    rounds = -(-len(landmarks) // len(known))
+    turns = torch.cat([torch.randperm(len(known), generator=chance) for _ in range(rounds)])[: len(landmarks)]
+    order = torch.empty_like(turns)
+    for places, group in zip(group_photos(turns), known, strict=True):
+        order[places] = draw(group, len(places), chance)
+    yield from cut(order, size, smallest)
 
 
 def landmark_batches(
@@ -27,16 +81,30 @@ def landmark_batches(
     single photo still serves as a negative.
     """
     M = photos_per_landmark
-    order = torch.argsort(landmarks, stable=True)
-    members = torch.split(order, torch.bincount(landmarks).tolist())
-    known = [group for group in members if len(group)]
+    known = group_photos(landmarks)
     each = max(2, size // M)
     deck: list[int] = []
+    place = 0
     for _ in range(max(1, len(landmarks) // (each * M))):
-        while len(deck) < each:
-            deck += torch.randperm(len(known), generator=chance).tolist()
-        drawn, deck = deck[:each], deck[each:]
-        yield torch.cat([draw(known[place], M, chance) for place in drawn])
+        while len(deck) - place < each:
+            deck = deck[place:] + torch.randperm(len(known), generator=chance).tolist()
+            place = 0
+        yield torch.cat([draw(known[landmark], M, chance) for landmark in deck[place : place + each]])
+        place += each
+
+
+def group_photos(landmarks: Tensor) -> list[Tensor]:
+    """Return the places of each landmark's photos, in order, without the landmarks that have none."""
+    order = torch.argsort(landmarks, stable=True)
+    return [group for group in torch.split(order, torch.bincount(landmarks).tolist()) if len(group)]
+
+
+def cut(order: Tensor, size: int, smallest: int) -> list[Tensor]:
+    """Cut an order of photos into batches; a last one of fewer than ``smallest`` joins the one before."""
+    batches = list(torch.split(order, size))
+    if len(batches) > 1 and len(batches[-1]) < smallest:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
 
 
 def draw(group: Tensor, count: int, chance: torch.Generator) -> Tensor:

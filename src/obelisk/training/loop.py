@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from obelisk.config import Recipe
 from obelisk.errors import ObeliskError
-from obelisk.training.batches import landmark_batches, natural_batches
+from obelisk.training.batches import draw_batches as draw_batches
 from obelisk.training.losses import MarginSoftmax, Softmax, build_loss
 from obelisk.training.network import Neck, build_neck
 from obelisk.training.threads import one_thread
@@ -136,13 +136,6 @@ def run_epoch(
         optimiser.step()
         total += value.item()
     return total / len(batches)
-
-
-def draw_batches(recipe: Recipe, landmarks: Tensor, size: int, chance: torch.Generator) -> Iterator[Tensor]:
-    """Yield the batches of one epoch over photos with these landmarks (N,), as the recipe samples them."""
-    if recipe.training.photos_per_landmark:
-        return landmark_batches(landmarks, size, recipe.training.photos_per_landmark, chance)
-    return natural_batches(len(landmarks), size, chance)
 
 
 def refuse_diverged(value: Tensor, epoch: int, step: int, *, fix: str) -> None:
