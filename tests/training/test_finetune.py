@@ -12,11 +12,12 @@ import torch
 from obelisk.config import Recipe, load_recipe
 from obelisk.data import read_catalog
 from obelisk.embedding import Embedder
-from obelisk.errors import ModelError, ObeliskError, RecipeError
+from obelisk.errors import DataError, ModelError, ObeliskError, RecipeError
 from obelisk.photos import ModelInput
 from obelisk.training.backbones import PooledBackbone, create_network
-from obelisk.training.checkpoint import load_checkpoint, save_checkpoint
-from obelisk.training.finetune import LabelledPhotos, finetune, group_layers, interpolate, part_distance
+from obelisk.training.batch_loading import LabelledPhotos
+from obelisk.training.checkpoint import Position, load_checkpoint, save_checkpoint
+from obelisk.training.finetune import Course, finetune, group_layers, interpolate, part_distance, take_step
 from obelisk.training.loop import Epoch
 from obelisk.training.losses import MarginSoftmax
 from obelisk.training.network import Necks, PhotoEmbedder, build_neck
@@ -124,49 +125,82 @@ def test_part_distance_is_the_mean_of_one_minus_cosine() -> None:
     assert part_distance(one, other, [2, 1]).item() == pytest.approx(1.5)
 
 
-def test_a_stopped_training_goes_on_to_the_same_weights(
-    tune: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("average", [0.0, 0.9], ids=["last weights", "averaged weights"])
+def test_a_training_stopped_after_any_step_goes_on_to_the_same_weights(
+    tune: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch, average: float
 ) -> None:
-    _, whole, _ = tune("whole.safetensors", epochs=3)
-    saved = 0
+    keys = {"epochs": 2, "average": average, "accumulation": 2}
+    _, whole, expected = tune("whole.safetensors", **keys)
+    steps = 0
 
-    def stop_after_the_second(*args: object, **keywords: object) -> None:
-        nonlocal saved
-        save_checkpoint(*args, **keywords)  # type: ignore[arg-type]
-        saved += 1
-        if saved == 2:
-            raise KeyboardInterrupt
+    def step_and_stop(course: Course, *rest: object) -> float:
+        nonlocal steps
+        value = take_step(course, *rest)  # type: ignore[arg-type]
+        steps += 1
+        course.stop.asked = True
+        return value
 
+    stops, log = 0, list[Epoch]()
     with monkeypatch.context() as patch:
-        patch.setattr("obelisk.training.finetune.save_checkpoint", stop_after_the_second)
-        with pytest.raises(KeyboardInterrupt):
-            tune("stopped.safetensors", epochs=3)
-    _, resumed, log = tune("stopped.safetensors", epochs=3)
-    assert [epoch.epoch for epoch in log] == [3]
+        patch.setattr("obelisk.training.finetune.take_step", step_and_stop)
+        while True:
+            try:
+                _, resumed, log = tune("stopped.safetensors", **keys)
+                break
+            except SystemExit:
+                stops += 1
+    assert stops == steps > 4
+    assert log == expected[1:]
     for name, tensor in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], tensor), name
 
 
-def test_a_loss_that_is_no_number_is_told(tune: Callable[..., tuple]) -> None:
+def test_parts_of_a_batch_add_up_to_it(tune: Callable[..., tuple]) -> None:
+    _, whole, one = tune("whole.safetensors", epochs=1)
+    _, parted, other = tune("parted.safetensors", epochs=1, accumulation=4)
+    assert other[0].train_loss == pytest.approx(one[0].train_loss, rel=1e-4)
+    for name, tensor in whole.state_dict().items():
+        torch.testing.assert_close(parted.state_dict()[name], tensor, rtol=0.05, atol=2e-3, msg=name)
+
+
+def test_averaged_weights_lag_behind(tune: Callable[..., tuple]) -> None:
+    def distance(average: float) -> float:
+        before, after, _ = tune(f"{average}.safetensors", average=average)
+        pairs = zip(before.parameters(), after.parameters(), strict=True)
+        return sum(float((one - other).detach().norm()) for one, other in pairs)
+
+    assert 0.0 < distance(0.99) < distance(0.0)
+
+
+def test_photos_that_rot_are_listed_and_spared(
+    tune: Callable[..., tuple], photos: LabelledPhotos, tmp_path: Path
+) -> None:
+    photos.paths[3].write_bytes(b"no photo")
+    photos.paths[5].unlink()
+    _, _, log = tune(quarantine=0.5)
+    assert [epoch.epoch for epoch in log] == [1, 2]
+    listed = json.loads((tmp_path / "quarantine.json").read_text())
+    assert set(listed) == {str(photos.paths[3]), str(photos.paths[5])}
+    with pytest.raises(DataError, match=r"photos cannot be read any more .* finetuning.quarantine"):
+        tune("again.safetensors", quarantine=0.0)
+
+
+def test_a_loss_that_is_no_number_is_told(tune: Callable[..., tuple], tmp_path: Path) -> None:
     with pytest.raises(ObeliskError, match=r"the loss became .* finetuning.learning_rate"):
         tune(epochs=4, learning_rate=1e30)
+    assert json.loads((tmp_path / "diverged.json").read_text())["photos"]
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [b"not safetensors", None],
-    ids=["bytes of something else", "of another module"],
-)
-def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, damage: bytes | None) -> None:
-    path = tmp_path / "state.safetensors"
-    other = torch.nn.Linear(2, 2)
-    if damage is None:
-        save_checkpoint(path, other, torch.optim.AdamW(other.parameters()), epoch=1)
-    else:
-        path.write_bytes(damage)
-    module = torch.nn.Linear(3, 3)
+@pytest.mark.parametrize("damage", ["bytes of something else", "another module", "another recipe"])
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, damage: str) -> None:
+    path, module = tmp_path / "state.safetensors", torch.nn.Linear(3, 3)
+    optimiser = torch.optim.AdamW(module.parameters())
+    other = torch.nn.Linear(2, 2) if damage == "another module" else module
+    save_checkpoint(path, {"module": other}, optimiser, Position(), training="b" if damage == "another recipe" else "a")
+    if damage == "bytes of something else":
+        path.write_bytes(b"not safetensors")
     with pytest.raises(ModelError, match="not a checkpoint of this training"):
-        load_checkpoint(path, module, torch.optim.AdamW(module.parameters()))
+        load_checkpoint(path, {"module": module}, optimiser, training="a")
 
 
 @pytest.mark.parametrize(

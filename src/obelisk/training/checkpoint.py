@@ -1,7 +1,16 @@
-"""Checkpoints: modules and optimiser as one safetensors file, written whole or not at all."""
+"""Checkpoints: all that a training needs to go on as if it had not stopped, in one safetensors file, written whole.
+
+That is the weights, the optimiser's slots, the state of torch's random numbers, and the place in the epoch. The order
+of the photos and their views need no saving: they depend on the seed and the epoch alone. The learning rate depends
+on the place.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,43 +19,74 @@ from torch import Tensor, nn
 from obelisk.errors import ModelError
 from obelisk.evaluation.files import replace_file
 
-EPOCH = "epoch"
+POSITION, TRAINING, RANDOM = "position", "training", "random"
 
 
-def save_checkpoint(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, *, epoch: int) -> None:
-    """Write the state after an epoch; the last checkpoint stays whole until the new one is on the disk."""
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """How far a training is: whole epochs, steps in the one that goes on, and the sum of their losses."""
+
+    epoch: int = 0
+    step: int = 0
+    total: float = 0.0
+
+
+def save_checkpoint(
+    path: Path,
+    modules: Mapping[str, nn.Module],
+    optimiser: torch.optim.Optimizer,
+    position: Position,
+    *,
+    training: str,
+) -> None:
+    """Write the state; the last checkpoint stays whole until the new one is on the disk.
+
+    ``training`` is a fingerprint of all that was chosen: a checkpoint serves no other training.
+    """
     from safetensors.torch import save
 
-    tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
+    tensors = {RANDOM: torch.get_rng_state()}
+    for key, module in modules.items():
+        tensors |= {f"{key}.{name}": tensor for name, tensor in module.state_dict().items()}
     for place, slots in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{place}.{name}": tensor for name, tensor in slots.items()}
-    serialised = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata={EPOCH: str(epoch)})
+    metadata = {POSITION: json.dumps(dataclasses.asdict(position)), TRAINING: training}
+    serialised = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=metadata)
     replace_file(path, lambda partial: partial.write_bytes(serialised))
 
 
-def load_checkpoint(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    """Load the state into a module and its optimiser, and return its epoch; 0, and nothing loaded, without a file.
+def load_checkpoint(
+    path: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer, *, training: str
+) -> Position:
+    """Load the state into modules and optimiser, and return its position: the start, where there is no file.
 
-    Raises ModelError for a file that is not a checkpoint of this module.
+    Raises ModelError for a file that is not a checkpoint of this training.
     """
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        return 0
-    slots: dict[int, dict[str, Tensor]] = {}
+        return Position()
     try:
         with safe_open(path, framework="pt") as file:
-            epoch = int(file.metadata()[EPOCH])
-            names = list(file.keys())
-            module.load_state_dict(
-                {name.removeprefix("module."): file.get_tensor(name) for name in names if name.startswith("module.")}
-            )
-            for name in names:
-                if name.startswith("optimiser."):
-                    _, place, slot = name.split(".")
-                    slots.setdefault(int(place), {})[slot] = file.get_tensor(name)
+            metadata = file.metadata() or {}
+            if metadata.get(TRAINING) != training:
+                raise ValueError(f"it belongs to training {metadata.get(TRAINING)}, not {training}")
+            position = Position(**json.loads(metadata[POSITION]))
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        for key, module in modules.items():
+            module.load_state_dict(take(tensors, key))
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in take(tensors, "optimiser").items():
+            place, slot = name.split(".")
+            slots.setdefault(int(place), {})[slot] = tensor
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
+        torch.set_rng_state(tensors[RANDOM])
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         fix = "delete it to begin this part of the training again"
         raise ModelError(f"not a checkpoint of this training: {error}", where=path, fix=fix) from error
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
-    return epoch
+    return position
+
+
+def take(tensors: Mapping[str, Tensor], key: str) -> dict[str, Tensor]:
+    """Return the tensors of one part, under their own names."""
+    return {name.removeprefix(f"{key}."): tensor for name, tensor in tensors.items() if name.startswith(f"{key}.")}

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from obelisk.evaluation.files import replace_file
 from obelisk.training.loop import Epoch
 
 
@@ -16,16 +17,22 @@ class EpochLog:
 
     def __init__(self, path: Path, *, keep: bool = False) -> None:
         """Begin a log; with ``keep``, go on with the one that is there."""
-        self.epochs: list[Epoch] = []
         self._path = path
-        if not keep:
-            path.write_text("")
+        lines = path.read_text().splitlines() if keep and path.is_file() else []
+        self.epochs = [Epoch(**json.loads(line)) for line in lines]
+        self._write()
 
     def __call__(self, epoch: Epoch) -> None:
-        """Note an epoch that has just ended."""
+        """Note an epoch that has just ended, in the place of what an interrupted training had noted of it."""
+        self.epochs = [
+            earlier for earlier in self.epochs if (earlier.member, earlier.epoch) < (epoch.member, epoch.epoch)
+        ]
         self.epochs.append(epoch)
-        with self._path.open("a") as file:
-            file.write(json.dumps(dataclasses.asdict(epoch)) + "\n")
+        self._write()
+
+    def _write(self) -> None:
+        text = "".join(json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in self.epochs)
+        replace_file(self._path, lambda partial: partial.write_text(text))
 
 
 def draw_curves(path: Path, epochs: Sequence[Epoch], title: str) -> None:

@@ -25,10 +25,11 @@ from obelisk.errors import DataError, RecipeError, UsageError
 from obelisk.evaluation.files import replace_file
 from obelisk.photos import prepare, read_photo
 from obelisk.training.backbones import FrozenBackbone, export_backbone, load_backbones
+from obelisk.training.batch_loading import LabelledPhotos
 from obelisk.training.curves import EpochLog, draw_curves, write_tensorboard
 from obelisk.training.describe import DescribedReferences, Progress, describe_references
 from obelisk.training.export import check_export, join_graphs, to_onnx
-from obelisk.training.finetune import LabelledPhotos, finetune
+from obelisk.training.finetune import finetune
 from obelisk.training.loop import Trained, TrainingPhotos, train_neck
 from obelisk.training.losses import Softmax
 from obelisk.training.network import Necks, PhotoEmbedder, UnitRows
