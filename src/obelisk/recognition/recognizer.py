@@ -13,7 +13,7 @@ import numpy as np
 from PIL.Image import Image
 
 from obelisk.embedding import Bundle, Embedder
-from obelisk.gallery import Gallery, References, refuse_directionless, unit_rows
+from obelisk.gallery import Gallery, ReferencePhoto, References, refuse_directionless, unit_rows
 from obelisk.recognition.calibration import PRECISION, Calibration, find_calibration
 from obelisk.recognition.classifier import FloatRows, NeighbourClassifier, Votes
 from obelisk.recognition.confidence import check_threshold
@@ -49,6 +49,7 @@ class Recognizer:
         self.background = background
         self.calibration = calibration
         self._embedder = embedder
+        self._prepared: tuple[References, tuple[object, ...], NeighbourClassifier] | None = None
 
     @classmethod
     def open(cls, gallery: Gallery | Path | str, *, model: Bundle | None = None) -> Recognizer:
@@ -94,14 +95,7 @@ class Recognizer:
             threshold = self.threshold(precision)
         references = self.gallery.references()
         k = min(NEIGHBOURS, len(references)) if k is None else k
-        classifier = NeighbourClassifier(
-            references,
-            references.landmark_ids,
-            vote=vote,
-            exponent=exponent,
-            background=self.background,
-            expand=expand,
-        )
+        classifier = self._prepare(references, vote=vote, exponent=exponent, expand=expand)
         classifier.check(k=k, top=top)
         listed = [paths] if isinstance(paths, str | Path) else paths
         verifier = Verifier(references) if verify else None
@@ -116,6 +110,25 @@ class Recognizer:
             return votes
 
         return self._answer(listed, references, classify, threshold, augment=augment)
+
+    def _prepare(
+        self, references: References, *, vote: str, exponent: float | None, expand: str
+    ) -> NeighbourClassifier:
+        """Return the classifier of these references, the last one again where it will do: it keeps what it computed."""
+        options = (vote, exponent, expand)
+        kept = self._prepared
+        if kept and kept[0] is references and kept[1] == options:
+            return kept[2]
+        classifier = NeighbourClassifier(
+            references,
+            references.landmark_ids,
+            vote=vote,
+            exponent=exponent,
+            background=self.background,
+            expand=expand,
+        )
+        self._prepared = references, options, classifier
+        return classifier
 
     def threshold(self, precision: float = PRECISION) -> float | None:
         """Return the confidence that gives answers of this precision, a share of them that is right.
@@ -163,19 +176,31 @@ class Recognizer:
             )
             queries = unit_rows(rows, dimensions=self.gallery.dimensions)
             votes = classify(queries, [photo.path for photo in usable])
+            shown = references.photos(votes.neighbours.ravel())
+            k = votes.neighbours.shape[1]
             query = count()
             for photo in batch:
                 name = names.popleft()
                 if photo.error:
                     yield Recognition.failed(name, str(photo.error))
                 else:
-                    yield compose_answer(name, votes, next(query), references, threshold)
+                    place = next(query)
+                    near = shown[k * place : k * (place + 1)]
+                    yield compose_answer(name, votes, place, near, references, threshold)
 
 
 def compose_answer(
-    photo: str, votes: Votes, query: int, references: References, threshold: float | None
+    photo: str,
+    votes: Votes,
+    query: int,
+    near: Sequence[ReferencePhoto],
+    references: References,
+    threshold: float | None,
 ) -> Recognition:
-    """Put the votes for one query into words: names instead of numbers, and the rejection below a threshold."""
+    """Put the votes for one query into words: names instead of numbers, and the rejection below a threshold.
+
+    ``near`` are the reference photos of its neighbours.
+    """
     landmarks = references.landmarks
     candidates = tuple(
         Candidate(landmark=landmarks[landmark_id].name, landmark_id=landmark_id, score=score)
@@ -183,16 +208,13 @@ def compose_answer(
     )
     neighbours = tuple(
         Neighbour(
-            id=near.id,
+            id=reference.id,
             landmark=landmarks[int(references.landmark_ids[place])].name,
             landmark_id=int(references.landmark_ids[place]),
             similarity=similarity,
         )
-        for place, near, similarity in zip(
-            votes.neighbours[query],
-            references.photos(votes.neighbours[query]),
-            votes.similarities[query].tolist(),
-            strict=True,
+        for place, reference, similarity in zip(
+            votes.neighbours[query], near, votes.similarities[query].tolist(), strict=True
         )
     )
     confidence = float(votes.confidence[query])
