@@ -8,7 +8,14 @@ from pytorch_metric_learning import losses as reference_losses
 from torch import Tensor
 
 from obelisk.config import LossSection
-from obelisk.training.losses import MarginSoftmax, Triplet, add_angular_margin, build_loss, dynamic_margins
+from obelisk.training.losses import (
+    CosFace,
+    CurricularFace,
+    MarginSoftmax,
+    add_angular_margin,
+    build_loss,
+    dynamic_margins,
+)
 
 N, D, C = 24, 16, 7
 
@@ -78,6 +85,63 @@ def test_dynamic_margins_agree_with_the_equations(batch: tuple[Tensor, Tensor], 
     )
 
 
+@pytest.mark.parametrize("margin", [0.0, 0.2, 0.35])
+def test_cosface_agrees_with_the_reference_library(batch: tuple[Tensor, Tensor], margin: float) -> None:
+    features, landmarks = batch
+    ours = CosFace(D, torch.full((C,), margin), scale=30.0)
+    theirs = reference_losses.CosFaceLoss(num_classes=C, embedding_size=D, margin=margin, scale=30.0)
+    with torch.no_grad():
+        theirs.W.copy_(ours.weight.T)
+    assert ours(features, landmarks).item() == pytest.approx(theirs(features, landmarks).item(), rel=1e-4)
+
+
+def literal_curricularface(loss: CurricularFace, features: Tensor, landmarks: Tensor, t: float) -> tuple[float, float]:
+    """Read equations 6 and 7 aloud; return the loss and the t of the step."""
+    weight, margin = loss.weight.detach().double(), float(loss.margins[0])
+    cosines = [[float(x @ w / (x.norm() * w.norm())) for w in weight] for x in features.double()]
+    true = [row[y] for row, y in zip(cosines, landmarks.tolist(), strict=True)]
+    t = 0.01 * sum(true) / len(true) + 0.99 * t
+    total = 0.0
+    for row, y in zip(cosines, landmarks.tolist(), strict=True):
+        handicapped = math.cos(math.acos(row[y]) + margin)
+        logits = [
+            loss.scale * (handicapped if j == y else c if handicapped >= c else c * (t + c)) for j, c in enumerate(row)
+        ]
+        total += math.log(sum(math.exp(logit) for logit in logits)) - logits[y]
+    return total / len(true), t
+
+
+def test_curricularface_agrees_with_the_equations_step_by_step() -> None:
+    torch.manual_seed(8)
+    # Features near their landmarks, so that t rises and stays clear of zero.
+    loss = CurricularFace(D, torch.full((C,), 0.5), scale=16.0)
+    t = 0.0
+    for _ in range(5):
+        landmarks = torch.randint(C, (N,))
+        features = loss.weight.detach()[landmarks] + 0.2 * torch.randn(N, D)
+        expected, t = literal_curricularface(loss, features, landmarks, t)
+        assert loss(features, landmarks).item() == pytest.approx(expected, rel=1e-4)
+        assert loss.t.item() == pytest.approx(t, rel=1e-4)
+    assert t > 0.0
+
+
+def test_curricularface_keeps_its_t_outside_of_training(batch: tuple[Tensor, Tensor]) -> None:
+    loss = CurricularFace(D, torch.full((C,), 0.5), scale=16.0)
+    loss(*batch)
+    before = loss.t.item()
+    loss.eval()(*batch)
+    assert loss.t.item() == before != 0.0
+
+
+def test_label_smoothing_spreads_its_share_over_all_landmarks(batch: tuple[Tensor, Tensor]) -> None:
+    features, landmarks = batch
+    section = LossSection(kind="softmax", label_smoothing=0.1)
+    loss = build_loss(section, D, torch.bincount(landmarks, minlength=C))
+    logs = loss.logits(features).log_softmax(dim=1)
+    wanted = torch.full((N, C), 0.1 / C).scatter_add(1, landmarks[:, None], torch.full((N, 1), 0.9))
+    assert loss(features, landmarks).item() == pytest.approx(-(wanted * logs).sum(dim=1).mean().item(), rel=1e-5)
+
+
 def test_dynamic_margins_run_from_the_most_to_the_least_photographed() -> None:
     margins = dynamic_margins(torch.tensor([254, 3, 20]), 0.05, 0.45)
     assert margins[0] == pytest.approx(0.05)
@@ -111,42 +175,33 @@ def test_gradients_stay_finite_at_perfect_and_opposite_angles() -> None:
     assert torch.isfinite(features.grad).all()
 
 
-def test_triplet_over_all_triplets_agrees_with_the_equation(batch: tuple[Tensor, Tensor]) -> None:
-    features, landmarks = batch
-    rows = torch.nn.functional.normalize(features, dim=1)
-    terms = [
-        max(0.0, 0.2 + (rows[a] - rows[p]).norm().item() - (rows[a] - rows[n]).norm().item())
-        for a in range(N)
-        for p in range(N)
-        for n in range(N)
-        if a != p and landmarks[a] == landmarks[p] and landmarks[a] != landmarks[n]
-    ]
-    active = [term for term in terms if term > 0]
-    assert Triplet(0.2, "all")(features, landmarks).item() == pytest.approx(sum(active) / len(active), rel=1e-4)
-
-
-def test_batch_hard_takes_the_farthest_positive_and_the_nearest_negative(batch: tuple[Tensor, Tensor]) -> None:
-    features, landmarks = batch
-    rows = torch.nn.functional.normalize(features, dim=1)
-    terms = []
-    for a in range(N):
-        away = (rows - rows[a]).norm(dim=1)
-        positives = [away[p].item() for p in range(N) if p != a and landmarks[p] == landmarks[a]]
-        negatives = [away[n].item() for n in range(N) if landmarks[n] != landmarks[a]]
-        if positives:
-            terms.append(max(0.0, 0.2 + max(positives) - min(negatives)))
-    active = [term for term in terms if term > 0]
-    assert Triplet(0.2, "batch_hard")(features, landmarks).item() == pytest.approx(sum(active) / len(active), rel=1e-4)
-
-
-@pytest.mark.parametrize("kind", ["softmax", "triplet", "arcface", "subcenter_arcface"])
-@pytest.mark.parametrize("mining", ["all", "semihard", "batch_hard", "multi_similarity"])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"kind": "softmax"},
+        {"kind": "softmax", "label_smoothing": 0.1},
+        {"kind": "arcface"},
+        {"kind": "arcface", "sampled_share": 0.5},
+        {"kind": "cosface"},
+        {"kind": "curricularface"},
+        {"kind": "subcenter_arcface", "margin_range": 0.3},
+        {"kind": "triplet", "mining": "all"},
+        {"kind": "triplet", "mining": "semihard"},
+        {"kind": "triplet", "mining": "batch_hard"},
+        {"kind": "triplet", "mining": "multi_similarity"},
+        {"kind": "triplet", "memory": 64},
+        {"kind": "multi_similarity", "mining": "all"},
+        {"kind": "multi_similarity", "mining": "multi_similarity"},
+        {"kind": "multi_similarity", "mining": "multi_similarity", "memory": 64},
+    ],
+    ids=lambda keys: ", ".join(map(str, keys.values())),
+)
 def test_every_loss_of_a_recipe_can_be_built_and_learned_from(
-    batch: tuple[Tensor, Tensor], kind: str, mining: str
+    batch: tuple[Tensor, Tensor], keys: dict[str, object]
 ) -> None:
     features, landmarks = batch
     features.requires_grad_()
-    section = LossSection.model_validate({"kind": kind, "mining": mining})
+    section = LossSection.model_validate(keys)
     value = build_loss(section, D, torch.bincount(landmarks, minlength=C))(features, landmarks)
     value.backward()
     assert torch.isfinite(value)
