@@ -13,6 +13,7 @@ and rendered photos; the queries with an odd one are left for reports.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 from contextlib import closing
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from obelisk.config import load_recipe
 from obelisk.data import Catalog, read_catalog
-from obelisk.data.manifest import write_subset
+from obelisk.data.manifest import PHOTOS_VARIABLE, write_subset
 from obelisk.data.subset import sample_subset
 from obelisk.embedding import Bundle, DescriptorCache, Embedder, write_bundle
 from obelisk.errors import UsageError
@@ -45,6 +46,7 @@ CARD = Path(__file__).with_name("bundled_card.md")
 def build_bundled(data: Path, out: Path) -> Path:
     """Train, calibrate and build what the package carries; return the gallery's folder."""
     catalog = read_catalog(data)
+    os.environ[PHOTOS_VARIABLE] = str(data.resolve())  # the twin's photos are named by a manifest in OUT
     twin_catalog = sample_twin(catalog, out / "twin_photos")
     model = train_model(catalog, out, twin=False)
     twin = train_model(twin_catalog, out, twin=True)
