@@ -21,14 +21,14 @@ JOBS = 3
 TARS = 12
 RESETS = 40
 # What a server has sent, and a killed client has not read yet, is in the buffers of the connection.
-TAIL = 2**20
+TAIL = 2**16
 
 
 @pytest.fixture
 def mirror() -> Iterator[Mirror]:
-    """Twelve tars of some 3 MB, sent at 2 MB/s a connection."""
-    opened = open_mirror(tars=TARS, photos=12, size=(2400, 1800))
-    opened.chunk, opened.rest = 2**14, 0.008
+    """Twelve tars of some 3 MB, sent at 1 MB/s a connection."""
+    opened = open_mirror(tars=TARS, photos=12, size=(400, 300))
+    opened.chunk, opened.rest = 2**14, 0.016
     yield opened
     opened.close()
 
