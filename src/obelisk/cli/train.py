@@ -24,6 +24,9 @@ def train(
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a key of the recipe.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    checkpoint_every: Annotated[
+        float, typer.Option("--checkpoint-every", metavar="SECONDS", help="Between two checkpoints of a fine-tuning.")
+    ] = 60.0,
 ) -> None:
     """Train a recipe on a dataset's reference photos and export its model.
 
@@ -38,7 +41,7 @@ def train(
 
     catalog = read_and_tell(data)
     with Meter() as meter:
-        run = train_run(loaded, catalog, out, resume=resume, progress=meter)
+        run = train_run(loaded, catalog, out, resume=resume, checkpoint_every=checkpoint_every, progress=meter)
     for image_id, error in run.skipped.items():
         warn(f"left out {image_id}: {error}")
     note(f"{loaded.name}: {len(run.landmarks)} landmarks, best epoch {', '.join(map(str, run.best_epochs))}")

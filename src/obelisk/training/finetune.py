@@ -47,7 +47,7 @@ from obelisk.training.stopping import StopSignal
 
 DIVERGED = "diverged.json"
 QUARANTINE = "quarantine.json"
-SECONDS_BETWEEN_CHECKPOINTS = 60.0
+CHECKPOINT_SECONDS = 60.0
 
 
 class Finetuning(nn.Module):
@@ -99,6 +99,7 @@ class Course:
     average: AveragedModel | None
     optimiser: torch.optim.Optimizer
     checkpoint: Path
+    checkpoint_every: float
     position: Position
     stop: StopSignal
     progress: Callable[[str, int, int], None]
@@ -131,12 +132,14 @@ def finetune(
     *,
     validation: LabelledPhotos | None,
     checkpoint: Path,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
     log: Callable[[Epoch], None],
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> PhotoEmbedder:
     """Train a photo embedder of one backbone with its loss, and return it with the weights that the recipe keeps.
 
-    ``checkpoint`` is the file of the latest state; what it holds is gone on from. SIGTERM is answered between two
+    ``checkpoint`` is the file of the latest state, written every ``checkpoint_every`` seconds and after every epoch;
+    what it holds is gone on from. SIGTERM is answered between two
     steps, with the state saved. Raises ObeliskError when the loss stops being a number (the photos of that batch are
     listed in ``diverged.json`` beside the checkpoint), DataError when too many photos cannot be read any more.
     """
@@ -146,7 +149,7 @@ def finetune(
     tuned = Finetuning(embedder.eval(), loss, parts, recipe.finetuning.distillation)
     tuned.to(memory_format=torch.channels_last)
     with StopSignal() as stop:
-        course = begin_course(recipe, tuned, photos, checkpoint, stop, progress)
+        course = begin_course(recipe, tuned, photos, checkpoint, checkpoint_every, stop, progress)
         while course.position.epoch < recipe.finetuning.epochs:
             tuned.train()
             train_loss = run_epoch(course)
@@ -176,6 +179,7 @@ def begin_course(
     tuned: Finetuning,
     photos: LabelledPhotos,
     checkpoint: Path,
+    checkpoint_every: float,
     stop: StopSignal,
     progress: Callable[[str, int, int], None],
 ) -> Course:
@@ -190,6 +194,7 @@ def begin_course(
         average=average_of(trained, follow) if follow else None,
         optimiser=build_optimiser(recipe, tuned),
         checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
         position=Position(),
         stop=stop,
         progress=progress,
@@ -224,7 +229,7 @@ def run_epoch(course: Course) -> float:
         value = take_step(course, batch, batches[step]) if len(batch.landmarks) else 0.0
         course.position = Position(epoch=epoch, step=step + 1, total=course.position.total + value)
         course.progress(f"fine-tuning, epoch {epoch + 1} of {section.epochs}", step + 1, len(batches))
-        if course.stop.asked or time.monotonic() - course.saved > SECONDS_BETWEEN_CHECKPOINTS:
+        if course.stop.asked or time.monotonic() - course.saved >= course.checkpoint_every:
             course.save()
         course.stop.raise_if_asked()
     return course.position.total / len(batches)

@@ -29,7 +29,7 @@ from obelisk.training.batch_loading import LabelledPhotos
 from obelisk.training.curves import EpochLog, draw_curves, write_tensorboard
 from obelisk.training.describe import DescribedReferences, Progress, describe_references
 from obelisk.training.export import check_export, join_graphs, to_onnx
-from obelisk.training.finetune import finetune
+from obelisk.training.finetune import CHECKPOINT_SECONDS, finetune
 from obelisk.training.loop import Trained, TrainingPhotos, train_neck
 from obelisk.training.losses import Softmax
 from obelisk.training.network import Necks, PhotoEmbedder, UnitRows
@@ -47,11 +47,18 @@ CHECKPOINT = "finetuning.safetensors"
 
 
 def train_run(
-    recipe: Recipe, catalog: Catalog, out: Path, *, resume: bool = False, progress: Progress = lambda *_: None
+    recipe: Recipe,
+    catalog: Catalog,
+    out: Path,
+    *,
+    resume: bool = False,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
+    progress: Progress = lambda *_: None,
 ) -> Run:
     """Train a recipe on the reference photos of a catalog, and export its model.
 
     A finished run of the same recipe and data is returned as it is; an unfinished one needs ``resume``.
+    ``checkpoint_every`` are seconds between two checkpoints of a fine-tuning.
     Raises RecipeError for a folder of another recipe, DataError for data that cannot be trained on.
     """
     data = fingerprint_of_data(catalog)
@@ -62,7 +69,7 @@ def train_run(
     backbones = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
     begin_folder(recipe, out)
     try:
-        return train_and_write(recipe, catalog, data, backbones, out, progress)
+        return train_and_write(recipe, catalog, data, backbones, out, checkpoint_every, progress)
     except UsageError:
         forget_folder(out)
         raise
@@ -74,6 +81,7 @@ def train_and_write(
     data: str,
     backbones: Sequence[FrozenBackbone],
     out: Path,
+    checkpoint_every: float,
     progress: Progress,
 ) -> Run:
     """Do the work of a run in its folder; ``run.json``, written last, makes it whole."""
@@ -86,7 +94,8 @@ def train_and_write(
     embedder = join_modules(recipe, backbones, trained)
     graphs = [(backbone.bundle.folder / MODEL_FILE).read_bytes() for backbone in backbones]
     if recipe.finetuning.epochs and trained[0].loss:
-        graphs = [finetune_backbone(out, recipe, embedder, backbones[0], trained[0].loss, described, progress)]
+        loss, backbone = trained[0].loss, backbones[0]
+        graphs = [finetune_backbone(out, recipe, embedder, backbone, loss, described, checkpoint_every, progress)]
     write_model(out, recipe, backbones, graphs, embedder, trained[0].loss, described)
     if log.epochs:
         draw_curves(out / "curves.png", log.epochs, recipe.name)
@@ -179,6 +188,7 @@ def finetune_backbone(
     backbone: FrozenBackbone,
     loss: nn.Module,
     described: DescribedReferences,
+    checkpoint_every: float,
     progress: Progress,
 ) -> bytes:
     """Train backbone, neck and loss on together, and return the backbone's new graph.
@@ -201,6 +211,7 @@ def finetune_backbone(
         choose(np.full(len(labels), fill_value=True) if everything else ~described.is_val),
         validation=None if everything else choose(described.is_val),
         checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
         log=EpochLog(out / "finetuning.jsonl", keep=checkpoint.is_file()),
         progress=progress,
     )

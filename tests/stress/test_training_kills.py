@@ -1,0 +1,61 @@
+"""A fine-tuning killed at fifty random steps ends with the very weights of one that was not."""
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from obelisk.config import Recipe
+
+pytestmark = pytest.mark.stress
+
+KILLS = 50
+
+
+def begin(recipe: Path, data: Path, run: Path, *options: str) -> subprocess.Popen[bytes]:
+    words = ["train", str(recipe), "--data", str(data), "--out", str(run), *options]
+    if (run / "recipe.toml").is_file():
+        words.append("--resume")
+    return subprocess.Popen([sys.executable, "-m", "obelisk", *words])
+
+
+def test_fifty_kills_change_no_bit(
+    tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OBELISK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    section = tiny_recipe.finetuning.model_copy(update={"epochs": 60, "batch_size": 8, "average": 0.9})
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(tiny_recipe.model_copy(update={"finetuning": section}).to_toml())
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert begin(recipe, tiny_dataset, whole).wait() == 0
+
+    chance, kills = random.Random(0), 0
+    while kills < KILLS:
+        process = begin(recipe, tiny_dataset, killed, "--checkpoint-every", "0")
+        before = written(killed)
+        while process.poll() is None and written(killed) == before:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.5))
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.wait()
+        kills += 1
+    assert begin(recipe, tiny_dataset, killed).wait() == 0
+    print(f"{kills} kills")
+    assert kills == KILLS, "the training ended before all kills: give it more epochs"
+    for name in ("backbone.safetensors", "head.safetensors", "finetuning.jsonl"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def written(run: Path) -> int:
+    """When the checkpoint was written last."""
+    checkpoint = run / "finetuning.safetensors"
+    try:
+        return checkpoint.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
