@@ -103,6 +103,40 @@ def test_all_mistakes_are_reported_together(write_recipe) -> None:
             "training.batch_size is smaller than training.photos_per_landmark",
             id="batch below M",
         ),
+        pytest.param(
+            ["training.photos_per_landmark=8", "finetuning.batch_size=4", "finetuning.epochs=1"],
+            "finetuning.batch_size is smaller than training.photos_per_landmark",
+            id="batch of fine-tuning below M",
+        ),
+        pytest.param(
+            ["training.sampling=m_per_class"], "needs photos_per_landmark of 1 or more", id="M per class without M"
+        ),
+        pytest.param(
+            ["training.sampling=class_balanced", "training.photos_per_landmark=4"],
+            "sampling = 'class_balanced' does not heed photos_per_landmark = 4",
+            id="M without M per class",
+        ),
+        pytest.param(
+            ["loss.kind=multi_similarity", "loss.mining=all"],
+            "loss.kind = 'multi_similarity' needs training.photos_per_landmark of 2 or more, or a loss.memory",
+            id="no positive pair",
+        ),
+        pytest.param(
+            ["loss.kind=multi_similarity", "training.photos_per_landmark=4"],
+            "kind = 'multi_similarity' takes pairs, not batch_hard triplets",
+            id="triplets for a loss of pairs",
+        ),
+        pytest.param(["loss.memory=1024"], "memory serves pair losses, but kind = 'arcface'", id="unused memory"),
+        pytest.param(
+            ["loss.kind=triplet", "loss.memory=300"],
+            "loss.memory = 300 holds less than two batches of training.batch_size = 256",
+            id="memory below two batches",
+        ),
+        pytest.param(
+            ["loss.kind=softmax", "loss.sampled_share=0.1"],
+            "sampled_share samples the landmarks of a margin softmax, but kind = 'softmax'",
+            id="sampling a dense layer",
+        ),
     ],
 )
 def test_combinations_that_cannot_work_are_refused(write_recipe, overrides: list[str], message: str) -> None:
@@ -119,6 +153,10 @@ def test_combinations_that_cannot_work_are_refused(write_recipe, overrides: list
         pytest.param(["neck.kind=identity", "loss.kind=softmax"], id="a softmax layer on the descriptor"),
         pytest.param(["loss.kind=triplet", "training.photos_per_landmark=2"], id="the smallest triplet batches"),
         pytest.param(["neck.kind=dense", "loss.kind=softmax", "classifier.kind=softmax"], id="the baseline"),
+        pytest.param(["loss.kind=triplet", "loss.memory=1024"], id="positives from the memory"),
+        pytest.param(["training.sampling=m_per_class", "training.photos_per_landmark=4"], id="M per class by name"),
+        pytest.param(["loss.kind=curricularface", "loss.sampled_share=0.1"], id="a sampled margin softmax"),
+        pytest.param(["finetuning.batch_size=4", "training.photos_per_landmark=8"], id="a batch size not used"),
     ],
 )
 def test_combinations_that_work_are_taken(write_recipe, overrides: list[str]) -> None:

@@ -1,10 +1,13 @@
 """Which photos meet in a batch."""
 
+import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obelisk.training.batches import landmark_batches, natural_batches
+from obelisk.config import Recipe
+from obelisk.errors import RecipeError
+from obelisk.training.batches import balanced_batches, epoch_batches, landmark_batches, natural_batches
 
 
 @given(photos=st.integers(2, 300), size=st.integers(2, 64), seed=st.integers(0, 5))
@@ -47,3 +50,95 @@ def test_every_landmark_turns_up_before_one_comes_again() -> None:
     batches = landmark_batches(labels, 16, 4, torch.Generator().manual_seed(0))
     seen = [int(labels[batch[start]]) for batch in batches for start in range(0, 16, 4)]
     assert sorted(seen[:8]) == list(range(8))
+
+
+def recipe_of(**training: object) -> Recipe:
+    return Recipe.model_validate({"name": "mine", "seed": 3, "training": training})
+
+
+SAMPLINGS = [
+    pytest.param({}, id="natural"),
+    pytest.param({"photos_per_landmark": 4}, id="M per class"),
+    pytest.param({"sampling": "class_balanced"}, id="class balanced"),
+]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    landmarks=st.lists(st.integers(0, 12), min_size=2, max_size=120),
+    size=st.integers(2, 40),
+    seed=st.integers(0, 5),
+)
+def test_balanced_batches_show_landmarks_equally_often_and_no_photo_again_before_all_others(
+    landmarks: list[int], size: int, seed: int
+) -> None:
+    labels = torch.tensor(landmarks)
+    batches = list(balanced_batches(labels, size, torch.Generator().manual_seed(seed)))
+    order = torch.cat(batches)
+    assert len(order) == len(labels)
+    assert all(2 <= len(batch) <= size + 1 for batch in batches)
+    shown = torch.bincount(labels[order])[labels.unique()]
+    assert shown.max() - shown.min() <= 1
+    for landmark in set(landmarks):
+        photos = torch.bincount(order[labels[order] == landmark], minlength=len(labels))[labels == landmark]
+        assert photos.max() - photos.min() <= 1
+
+
+@pytest.mark.parametrize("training", SAMPLINGS)
+@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
+@pytest.mark.parametrize("photos", [97, 130, 160], ids=lambda n: f"{n} photos")
+def test_the_shares_of_all_processes_are_the_batches_of_one(
+    training: dict[str, object], world_size: int, photos: int
+) -> None:
+    recipe, labels = recipe_of(**training), torch.arange(photos) % 11
+    whole = epoch_batches(recipe, labels, 32, 5)
+    shares = [epoch_batches(recipe, labels, 32, 5, rank=rank, world_size=world_size) for rank in range(world_size)]
+    joined = [torch.cat(parts) for parts in zip(*shares, strict=True)]
+    assert all(len(share) for parts in shares for share in parts)
+    assert torch.equal(torch.cat(joined), torch.cat(whole))
+    if len(whole[-1]) >= world_size:
+        assert all(map(torch.equal, joined, whole))
+
+
+@pytest.mark.parametrize("training", SAMPLINGS)
+def test_an_epoch_depends_on_seed_and_number_alone(training: dict[str, object]) -> None:
+    recipe, labels = recipe_of(**training), torch.arange(100) % 11
+    first = epoch_batches(recipe, labels, 16, 2)
+    torch.manual_seed(99)
+    epoch_batches(recipe, labels, 16, 0)
+    assert all(map(torch.equal, epoch_batches(recipe, labels, 16, 2), first))
+    for other in (epoch_batches(recipe, labels, 16, 3), epoch_batches(recipe_of(**training), labels, 16, 4)):
+        assert not torch.equal(torch.cat(other), torch.cat(first))
+
+
+def test_photos_of_a_landmark_stay_together_on_one_process() -> None:
+    labels = torch.arange(120) % 10
+    for rank in range(3):
+        for share in epoch_batches(recipe_of(photos_per_landmark=4), labels, 32, 0, rank=rank, world_size=3):
+            groups = labels[share].view(-1, 4)
+            assert (groups == groups[:, :1]).all()
+
+
+@pytest.mark.parametrize(
+    ("training", "world_size", "message"),
+    [
+        pytest.param({"photos_per_landmark": 4}, 5, "16 photos cannot be split among 5 processes", id="M per class"),
+        pytest.param({}, 17, "16 photos cannot be split among 17 processes", id="natural"),
+    ],
+)
+def test_a_batch_too_small_for_the_processes_is_refused(
+    training: dict[str, object], world_size: int, message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        epoch_batches(recipe_of(**training), torch.arange(60) % 6, 16, 0, world_size=world_size)
+
+
+# The very draws of the first release: results in the documentation rest on them.
+NATURAL = [[5, 0, 3], [1, 2, 6, 4]]
+PER_LANDMARK = [[2, 11, 9, 0, 7, 1], [7, 4, 11, 5, 0, 9]]
+
+
+def test_draws_stay_what_they_were() -> None:
+    chance = torch.Generator().manual_seed(7)
+    assert [batch.tolist() for batch in natural_batches(7, 3, chance)] == NATURAL
+    assert [batch.tolist() for batch in landmark_batches(torch.arange(12) % 3, 6, 2, chance)] == PER_LANDMARK

@@ -1,0 +1,100 @@
+"""One step of sub-center ArcFace's head for many landmarks: time beside its bare matrix products, and peak memory.
+
+Each number of landmarks is measured in a process of its own. ``OBELISK_STRESS_LANDMARKS`` sets the largest one. On a
+machine that has other work, ``OMP_NUM_THREADS=1`` keeps threads from waiting for each other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.stress,
+    pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the memory is read from /proc"),
+]
+
+LARGEST = int(os.environ.get("OBELISK_STRESS_LANDMARKS", 81_313))
+MIB = 2**20
+D, K, BATCH = 512, 3, 128
+LIBRARIES = 256  # MiB that a first step loads, whatever the number of landmarks
+
+MEASURE = r"""
+import json, re, sys, time
+from pathlib import Path
+import torch
+from obelisk.training.losses import MarginSoftmax
+
+C, D, K, BATCH, share = *map(int, sys.argv[1:5]), float(sys.argv[5])
+
+def resident(line):
+    return int(re.search(line + r":\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 2**10
+
+torch.manual_seed(0)
+features, landmarks = torch.randn(BATCH, D, requires_grad=True), torch.randint(C, (BATCH,))
+before = resident("VmRSS")
+loss = MarginSoftmax(D, torch.full((C,), 0.3), scale=30.0, centres=K, sampled_share=share)
+optimiser = torch.optim.AdamW(loss.parameters(), lr=1e-3)
+
+def head():
+    optimiser.zero_grad()
+    loss(features, landmarks).backward()
+
+@torch.no_grad()
+def bare(slopes=torch.randn(BATCH, C * K)):
+    features @ loss.weight.T
+    slopes @ loss.weight
+    slopes.T @ features
+
+def seconds(action):
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+head()
+peak_head = resident("VmHWM") - before - BATCH * C * K * 4 / 2**20
+optimiser.step()
+peak = resident("VmHWM") - before - BATCH * C * K * 4 / 2**20
+bare()
+# In turns, so that what else the machine does slows all alike; the least of each is nearest to its own cost.
+times = [(seconds(head), seconds(bare), seconds(optimiser.step)) for _ in range(5)]
+head_s, bare_s, step_s = map(min, zip(*times))
+print(json.dumps({"head": head_s, "bare": bare_s, "step": step_s, "peak_head": peak_head, "peak": peak}))
+"""
+
+
+def measure(landmarks: int, share: float = 1.0) -> dict[str, float]:
+    """Return the seconds of the head, of its bare products and of the optimiser's step, and peaks of memory in MiB."""
+    arguments = [str(value) for value in (landmarks, D, K, BATCH, share)]
+    done = subprocess.run([sys.executable, "-c", MEASURE, *arguments], capture_output=True, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    milliseconds = {name: round(1e3 * found[name]) for name in ("head", "bare", "step")}
+    print(f"\nC = {landmarks:,}, share {share}: {milliseconds} ms, head / bare {found['head'] / found['bare']:.2f}")
+    print(f"peak {found['peak_head']:.0f} MiB, with the optimiser {found['peak']:.0f} MiB")
+    return found
+
+
+def weights_mib(landmarks: int) -> float:
+    return landmarks * K * D * 4 / MIB
+
+
+@pytest.mark.parametrize("landmarks", [1_000, 10_000, LARGEST])
+def test_a_step_costs_less_than_twice_its_matrix_products(landmarks: int) -> None:
+    found = measure(landmarks)
+    # Few landmarks cost less than what surrounds them.
+    if landmarks >= 10_000:
+        assert found["head"] <= 2 * found["bare"]
+    # Weights and gradient, and six matrices of batch by landmarks; the optimiser adds two moments and a passing third.
+    matrices = 6 * BATCH * landmarks * 4 / MIB
+    assert found["peak_head"] <= 2 * weights_mib(landmarks) + matrices + LIBRARIES
+    assert found["peak"] <= 5 * weights_mib(landmarks) + matrices + LIBRARIES
+
+
+def test_a_tenth_of_the_landmarks_is_faster_than_all() -> None:
+    found = measure(LARGEST, 0.1)
+    assert found["head"] <= found["bare"]
