@@ -105,6 +105,6 @@ def refuse_too_little_room(needed: int, directory: Path) -> None:
     """Raise DownloadError when so many bytes are not free."""
     free = measure_free(directory)
     if needed > free:
-        what = f"about {needed / 1e9:,.1f} GB are needed, {free / 1e9:,.1f} GB are free"
+        what = f"about {needed / 1e9:,.3f} GB are needed, {free / 1e9:,.3f} GB are free"
         fix = "free some space, take fewer with --tars, or shrink photos with --extract --max-side 512"
         raise DownloadError(what, where=directory, fix=fix)
