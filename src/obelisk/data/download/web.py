@@ -14,16 +14,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from importlib.metadata import version
 from typing import Final, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
 
-import obelisk
 from obelisk.errors import DownloadError
 
 Made = TypeVar("Made")
 
-USER_AGENT: Final = f"obelisk/{obelisk.__version__} (https://github.com/obelisk-landmarks/obelisk) python-urllib"
+USER_AGENT: Final = (
+    f"obelisk/{version('obelisk-landmarks')} (https://github.com/obelisk-landmarks/obelisk) python-urllib"
+)
 PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
