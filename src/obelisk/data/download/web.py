@@ -23,9 +23,8 @@ from obelisk.errors import DownloadError
 
 Made = TypeVar("Made")
 
-USER_AGENT: Final = (
-    f"obelisk/{version('obelisk-landmarks')} (https://github.com/obelisk-landmarks/obelisk) python-urllib"
-)
+HOME: Final = "https://github.com/obelisk-landmarks/obelisk"
+USER_AGENT: Final = f"obelisk/{version('obelisk-landmarks')} ({HOME}) python-urllib"
 PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
