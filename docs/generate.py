@@ -32,6 +32,11 @@ REFUSED = (
     ("loss.kind=softmax", "classifier.kind=softmax", "neck.per_backbone=true"),
     ("loss.kind=triplet", "training.photos_per_landmark=0"),
     ("training.photos_per_landmark=8", "training.batch_size=4"),
+    ("training.sampling=m_per_class", "training.photos_per_landmark=0"),
+    ("training.sampling=class_balanced", "training.photos_per_landmark=4"),
+    ("loss.kind=multi_similarity", "loss.mining=batch_hard", "training.photos_per_landmark=4"),
+    ("loss.kind=arcface", "loss.memory=1024"),
+    ("loss.kind=softmax", "loss.sampled_share=0.1"),
 )
 
 RECIPES_HEAD = """# Recipes

@@ -109,11 +109,13 @@ def test_all_mistakes_are_reported_together(write_recipe) -> None:
             id="batch of fine-tuning below M",
         ),
         pytest.param(
-            ["training.sampling=m_per_class"], "needs photos_per_landmark of 1 or more", id="M per class without M"
+            ["training.sampling=m_per_class"],
+            "needs training.photos_per_landmark of 1 or more",
+            id="M per class without M",
         ),
         pytest.param(
             ["training.sampling=class_balanced", "training.photos_per_landmark=4"],
-            "sampling = 'class_balanced' does not heed photos_per_landmark = 4",
+            "sampling = 'class_balanced' does not heed training.photos_per_landmark = 4",
             id="M without M per class",
         ),
         pytest.param(
@@ -123,10 +125,12 @@ def test_all_mistakes_are_reported_together(write_recipe) -> None:
         ),
         pytest.param(
             ["loss.kind=multi_similarity", "training.photos_per_landmark=4"],
-            "kind = 'multi_similarity' takes pairs, not batch_hard triplets",
+            "loss.kind = 'multi_similarity' takes pairs, not batch_hard triplets",
             id="triplets for a loss of pairs",
         ),
-        pytest.param(["loss.memory=1024"], "memory serves pair losses, but kind = 'arcface'", id="unused memory"),
+        pytest.param(
+            ["loss.memory=1024"], "loss.memory serves pair losses, but loss.kind = 'arcface'", id="unused memory"
+        ),
         pytest.param(
             ["loss.kind=triplet", "loss.memory=300"],
             "loss.memory = 300 holds less than two batches of training.batch_size = 256",
@@ -134,7 +138,7 @@ def test_all_mistakes_are_reported_together(write_recipe) -> None:
         ),
         pytest.param(
             ["loss.kind=softmax", "loss.sampled_share=0.1"],
-            "sampled_share samples the landmarks of a margin softmax, but kind = 'softmax'",
+            "loss.sampled_share serves margin softmax losses, but loss.kind = 'softmax'",
             id="sampling a dense layer",
         ),
     ],

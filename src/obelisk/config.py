@@ -152,20 +152,6 @@ class LossSection(Section):
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     """softmax: probability mass spread over the other landmarks"""
 
-    @model_validator(mode="after")
-    def keys_serve_the_kind(self) -> LossSection:
-        """Refuse keys that the kind of loss would not heed."""
-        if self.sampled_share < 1.0 and self.kind not in MARGIN_SOFTMAX:
-            raise ValueError(f"sampled_share samples the landmarks of a margin softmax, but kind = {self.kind!r}")
-        if self.memory and self.kind not in PAIR_LOSSES:
-            raise ValueError(f"memory serves pair losses, but kind = {self.kind!r}: set memory = 0")
-        if self.kind == "multi_similarity" and self.mining not in ("all", "multi_similarity"):
-            raise ValueError(
-                f"kind = 'multi_similarity' takes pairs, not {self.mining} triplets: set mining = "
-                "'multi_similarity' or 'all'"
-            )
-        return self
-
 
 class TrainingSection(Section):
     """How the loss is minimised: AdamW, short warm-up, cosine decay."""
@@ -190,18 +176,6 @@ class TrainingSection(Section):
     """decoupled weight decay"""
     warm_up: Share = 0.05
     """share of the steps in which the learning rate rises"""
-
-    @model_validator(mode="after")
-    def sampling_fits(self) -> TrainingSection:
-        """Refuse a number of photos a landmark that the sampling would not heed, and its lack where it is needed."""
-        each = self.photos_per_landmark
-        if self.sampling == "m_per_class" and not each:
-            raise ValueError("sampling = 'm_per_class' needs photos_per_landmark of 1 or more")
-        if self.sampling in ("natural", "class_balanced") and each:
-            raise ValueError(
-                f"sampling = {self.sampling!r} does not heed photos_per_landmark = {each}: set one of them only"
-            )
-        return self
 
 
 class FinetuningSection(Section):
@@ -297,6 +271,34 @@ class Recipe(Section):
             raise ValueError("finetuning.epochs needs a loss: loss.kind cannot be 'none'")
         if self.finetuning.epochs and self.classifier.kind == "softmax":
             raise ValueError("finetuning.epochs gives embeddings, not probabilities: set classifier.kind = 'knn'")
+        return self
+
+    @model_validator(mode="after")
+    def loss_keys_serve(self) -> Recipe:
+        """Refuse keys that the kind of loss would not heed."""
+        loss = self.loss
+        if loss.sampled_share < 1.0 and loss.kind not in MARGIN_SOFTMAX:
+            raise ValueError(f"loss.sampled_share serves margin softmax losses, but loss.kind = {loss.kind!r}")
+        if loss.memory and loss.kind not in PAIR_LOSSES:
+            raise ValueError(f"loss.memory serves pair losses, but loss.kind = {loss.kind!r}")
+        if loss.kind == "multi_similarity" and loss.mining not in ("all", "multi_similarity"):
+            raise ValueError(
+                f"loss.kind = 'multi_similarity' takes pairs, not {loss.mining} triplets: "
+                "set loss.mining = 'multi_similarity' or 'all'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def sampling_fits(self) -> Recipe:
+        """Refuse a number of photos a landmark that the sampling would not heed, and its lack where it is needed."""
+        sampling, each = self.training.sampling, self.training.photos_per_landmark
+        if sampling == "m_per_class" and not each:
+            raise ValueError("training.sampling = 'm_per_class' needs training.photos_per_landmark of 1 or more")
+        if sampling in ("natural", "class_balanced") and each:
+            raise ValueError(
+                f"training.sampling = {sampling!r} does not heed training.photos_per_landmark = {each}: "
+                "set one of them only"
+            )
         return self
 
     def batch_sizes(self) -> dict[str, int]:
