@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from obelisk.photos import ModelInput
 from obelisk.training.backbones import PooledBackbone, create_network
 from obelisk.training.batch_loading import LabelledPhotos
 from obelisk.training.checkpoint import Position, load_checkpoint, save_checkpoint
-from obelisk.training.finetune import Course, finetune, group_layers, interpolate, part_distance, take_step
+from obelisk.training.course import Course, take_step
+from obelisk.training.finetune import finetune, group_layers, interpolate, part_distance
 from obelisk.training.loop import Epoch
 from obelisk.training.losses import MarginSoftmax
 from obelisk.training.network import Necks, PhotoEmbedder, build_neck
@@ -30,8 +32,8 @@ SIZE = 64
 
 
 @pytest.fixture
-def photos(tiny_dataset: Path) -> LabelledPhotos:
-    catalog = read_catalog(tiny_dataset)
+def photos(tiny_dataset: Path, tmp_path: Path) -> LabelledPhotos:
+    catalog = read_catalog(shutil.copytree(tiny_dataset, tmp_path / "photos"))
     _, labels = np.unique(catalog.references["landmark_id"].to_numpy(), return_inverse=True)
     rule = ModelInput(size=SIZE, resize="squash", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     paths = catalog.locate_photos(catalog.references)
@@ -142,7 +144,7 @@ def test_a_training_stopped_after_any_step_goes_on_to_the_same_weights(
 
     stops, log = 0, list[Epoch]()
     with monkeypatch.context() as patch:
-        patch.setattr("obelisk.training.finetune.take_step", step_and_stop)
+        patch.setattr("obelisk.training.course.take_step", step_and_stop)
         while True:
             try:
                 _, resumed, log = tune("stopped.safetensors", **keys)

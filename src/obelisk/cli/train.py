@@ -38,10 +38,13 @@ def train(
     loaded = load_recipe(recipe, overrides or ())
     require_extra("train", module="torch", needed_for="training")
     from obelisk.training.train import train_run
+    from obelisk.training.world import is_first_process
 
     catalog = read_and_tell(data)
     with Meter() as meter:
         run = train_run(loaded, catalog, out, resume=resume, checkpoint_every=checkpoint_every, progress=meter)
+    if not is_first_process():
+        return
     for image_id, error in run.skipped.items():
         warn(f"left out {image_id}: {error}")
     note(f"{loaded.name}: {len(run.landmarks)} landmarks, best epoch {', '.join(map(str, run.best_epochs))}")

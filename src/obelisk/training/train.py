@@ -10,7 +10,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +44,7 @@ from obelisk.training.run import (
     forget_folder,
     members_of,
 )
+from obelisk.training.world import World, join_world
 
 CHECKED_PHOTOS = 16
 CHECKPOINT = "finetuning.safetensors"
@@ -61,48 +65,90 @@ def train_run(
     ``checkpoint_every`` are seconds between two checkpoints of a fine-tuning.
     Raises RecipeError for a folder of another recipe, DataError for data that cannot be trained on.
     """
-    data = fingerprint_of_data(catalog)
-    if finished := find_finished(recipe, data, out, resume=resume):
-        return finished
-    refuse_too_few(recipe, catalog)
-    catalog = split_for_validation(recipe, catalog)
-    backbones = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
-    begin_folder(recipe, out)
-    try:
-        return train_and_write(recipe, catalog, data, backbones, out, checkpoint_every, progress)
-    except UsageError:
-        forget_folder(out)
-        raise
+    with join_world() as world:
+        data = fingerprint_of_data(catalog)
+        if finished := find_finished(recipe, data, out, resume=resume):
+            return finished
+        refuse_too_few(recipe, catalog)
+        catalog = split_for_validation(recipe, catalog)
+        backbones = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
+        world.wait()  # until all have looked at the folder as it was
+        with folder_of(world, out) as folder:
+            begin_folder(recipe, folder)
+            work = Work(
+                recipe=recipe,
+                catalog=catalog,
+                data=data,
+                backbones=backbones,
+                folder=folder,
+                checkpoint=out / CHECKPOINT,
+                checkpoint_every=checkpoint_every,
+                world=world,
+                progress=progress if world.is_first else lambda *_: None,
+            )
+            try:
+                train_and_write(work)
+            except UsageError:
+                forget_folder(folder)
+                raise
+        world.wait()
+        return Run.open(out)
 
 
-def train_and_write(
-    recipe: Recipe,
-    catalog: Catalog,
-    data: str,
-    backbones: Sequence[FrozenBackbone],
-    out: Path,
-    checkpoint_every: float,
-    progress: Progress,
-) -> Run:
-    """Do the work of a run in its folder; ``run.json``, written last, makes it whole."""
-    described = describe_references(recipe, catalog, backbones, progress)
+@contextmanager
+def folder_of(world: World, out: Path) -> Iterator[Path]:
+    """Give the first process the run's folder, and any other one a folder that nobody will see."""
+    if world.is_first:
+        yield out
+        return
+    with tempfile.TemporaryDirectory(prefix="obelisk-") as folder:
+        yield Path(folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a run is made of, where it goes, and the process that makes it."""
+
+    recipe: Recipe
+    catalog: Catalog
+    data: str
+    backbones: Sequence[FrozenBackbone]
+    folder: Path
+    checkpoint: Path
+    checkpoint_every: float
+    world: World
+    progress: Progress
+
+
+def train_and_write(work: Work) -> None:
+    """Do the work of a run in its folder; ``run.json``, written last, makes it whole.
+
+    Of several processes, all fit the same neck on the descriptors that the first one has cached; only the first one
+    writes the model.
+    """
+    recipe, backbones, out, world = work.recipe, work.backbones, work.folder, work.world
+    if not world.is_first:
+        world.wait()
+    described = describe_references(recipe, work.catalog, backbones, work.progress)
+    if world.is_first:
+        world.wait()
     log, refit_log = EpochLog(out / "log.jsonl"), EpochLog(out / "refit.jsonl")
     trained = [
         fit(recipe, described, columns, parts, member=member, log=log, refit_log=refit_log)
         for member, (columns, parts) in enumerate(members_of(recipe, backbones), start=1)
     ]
     embedder = join_modules(recipe, backbones, trained)
-    graphs = [(backbone.bundle.folder / MODEL_FILE).read_bytes() for backbone in backbones]
     if recipe.finetuning.epochs and trained[0].loss:
-        loss, backbone = trained[0].loss, backbones[0]
-        graphs = [finetune_backbone(out, recipe, embedder, backbone, loss, described, checkpoint_every, progress)]
-    write_model(out, recipe, backbones, graphs, embedder, trained[0].loss, described)
+        embedder = finetune_backbone(work, embedder, trained[0].loss, described)
+    if not world.is_first:
+        return
+    write_model(work, embedder, trained[0].loss, described)
     if log.epochs:
         draw_curves(out / "curves.png", log.epochs, recipe.name)
         write_tensorboard(out / "tensorboard", log.epochs)
     facts = {
         "recipe": recipe.fingerprint,
-        "data": data,
+        "data": work.data,
         "backbones": [backbone.bundle.fingerprint for backbone in backbones],
         "landmarks": described.landmarks.tolist(),
         "photos": len(described.labels),
@@ -110,10 +156,9 @@ def train_and_write(
         "skipped": described.skipped,
     }
     # Until the model is written, a stopped run goes on from here.
-    (out / CHECKPOINT).unlink(missing_ok=True)
+    work.checkpoint.unlink(missing_ok=True)
     text = json.dumps(facts, indent=1) + "\n"
     replace_file(out / "run.json", lambda partial: partial.write_text(text))
-    return Run.open(out)
 
 
 def refuse_too_few(recipe: Recipe, catalog: Catalog) -> None:
@@ -182,19 +227,13 @@ def join_modules(recipe: Recipe, backbones: Sequence[FrozenBackbone], trained: S
 
 
 def finetune_backbone(
-    out: Path,
-    recipe: Recipe,
-    embedder: PhotoEmbedder,
-    backbone: FrozenBackbone,
-    loss: nn.Module,
-    described: DescribedReferences,
-    checkpoint_every: float,
-    progress: Progress,
-) -> bytes:
-    """Train backbone, neck and loss on together, and return the backbone's new graph.
+    work: Work, embedder: PhotoEmbedder, loss: nn.Module, described: DescribedReferences
+) -> PhotoEmbedder:
+    """Train backbone, neck and loss on together, and return the embedder that is kept.
 
     As the neck was: on all reference photos where the recipe refits, else on those that are not for validation.
     """
+    recipe, (backbone,) = work.recipe, work.backbones
     rule, labels = backbone.bundle.input, torch.from_numpy(described.labels)
 
     def choose(wanted: NDArray[np.bool_]) -> LabelledPhotos:
@@ -202,39 +241,34 @@ def finetune_backbone(
         return LabelledPhotos(paths=paths, landmarks=labels[torch.from_numpy(wanted)], rule=rule)
 
     everything = recipe.data.refit or not described.is_val.any()
-    checkpoint = out / CHECKPOINT
-    finetune(
+    return finetune(
         recipe,
         embedder,
         backbone.parts,
         loss,
         choose(np.full(len(labels), fill_value=True) if everything else ~described.is_val),
+        world=work.world,
         validation=None if everything else choose(described.is_val),
-        checkpoint=checkpoint,
-        checkpoint_every=checkpoint_every,
-        log=EpochLog(out / "finetuning.jsonl", keep=checkpoint.is_file()),
-        progress=progress,
+        checkpoint=work.checkpoint,
+        checkpoint_every=work.checkpoint_every,
+        log=EpochLog(work.folder / "finetuning.jsonl", keep=work.checkpoint.is_file()),
+        progress=work.progress,
     )
-    tuned = embedder.only_backbone
-    write_tensors(out / "backbone.safetensors", tuned.network.state_dict())
-    return export_backbone(tuned, rule.size)
 
 
-def write_model(
-    out: Path,
-    recipe: Recipe,
-    backbones: Sequence[FrozenBackbone],
-    graphs: Sequence[bytes],
-    embedder: PhotoEmbedder,
-    loss: nn.Module | None,
-    described: DescribedReferences,
-) -> None:
+def write_model(work: Work, embedder: PhotoEmbedder, loss: nn.Module | None, described: DescribedReferences) -> None:
     """Write the trained weights and the model bundle, and check the bundle against torch on a few photos."""
+    recipe, backbones, out = work.recipe, work.backbones, work.folder
     weights = {f"necks.{name}": tensor for name, tensor in embedder.necks.state_dict().items()}
     if isinstance(loss, Softmax):
         weights |= {f"loss.{name}": tensor for name, tensor in loss.state_dict().items()}
     write_tensors(out / "head.safetensors", weights)
     rule, necks = backbones[0].bundle.input, embedder.necks
+    if recipe.finetuning.epochs:
+        write_tensors(out / "backbone.safetensors", embedder.only_backbone.network.state_dict())
+        graphs = [export_backbone(embedder.only_backbone, rule.size)]
+    else:
+        graphs = [(backbone.bundle.folder / MODEL_FILE).read_bytes() for backbone in backbones]
     network = join_graphs(
         graphs, to_onnx(UnitRows(necks), torch.zeros(2, sum(necks.widths)), "descriptors", "embedding")
     )

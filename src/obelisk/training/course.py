@@ -1,0 +1,190 @@
+"""The steps of a fine-tuning: batches in, weights moved; saved, stopped and gone on with between any two of them.
+
+Of several processes each computes its share of a batch. With n photos in a share, of N in the batch and W processes,
+its loss weighs W · n / N, so that the mean of the gradients is the gradient of the batch's mean loss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from obelisk.config import Recipe
+from obelisk.errors import DataError
+from obelisk.evaluation.files import replace_file
+from obelisk.training.augmentation import AugmentedView
+from obelisk.training.batch_loading import Batch, LabelledPhotos, load_batches
+from obelisk.training.batches import epoch_batches
+from obelisk.training.checkpoint import Position, save_checkpoint
+from obelisk.training.loop import refuse_diverged, set_learning_rate
+from obelisk.training.network import PhotoEmbedder
+from obelisk.training.stopping import StopSignal
+from obelisk.training.world import World
+
+DIVERGED = "diverged.json"
+QUARANTINE = "quarantine.json"
+LOWER_RATE = "lower finetuning.learning_rate"
+
+
+@dataclass(kw_only=True)
+class Course:
+    """A fine-tuning on its way: what moves, how far it is, and what it met.
+
+    ``model`` gives the loss of photos and landmarks; ``trained`` is embedder and loss, ``average`` follows their
+    weights where the recipe asks for it; ``quarantine`` holds the errors of photos that could not be read, by place.
+    """
+
+    recipe: Recipe
+    photos: LabelledPhotos
+    model: nn.Module
+    trained: nn.ModuleList
+    average: AveragedModel | None
+    optimiser: torch.optim.Optimizer
+    checkpoint: Path
+    checkpoint_every: float
+    position: Position
+    stop: StopSignal
+    world: World
+    progress: Callable[[str, int, int], None]
+    saved: float = 0.0
+    quarantine: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds of the weights."""
+        return {"module": self.trained} | ({"average": self.average} if self.average else {})
+
+    @property
+    def kept(self) -> tuple[PhotoEmbedder, nn.Module]:
+        """The embedder and loss that are validated and kept: the averaged ones, where there are any."""
+        embedder, loss = cast("tuple[PhotoEmbedder, nn.Module]", self.average.module if self.average else self.trained)
+        return embedder, loss
+
+    def save(self) -> None:
+        """Write the checkpoint, if this is the process that writes files."""
+        if self.world.is_first:
+            training = self.recipe.fingerprint
+            save_checkpoint(self.checkpoint, self.modules, self.optimiser, self.position, training=training)
+        self.saved = time.monotonic()
+
+    def stop_if_asked(self) -> None:
+        """Save the state and leave as SIGTERM wants it, when it has reached any of the processes."""
+        if any(self.world.sum(self.stop.asked)):
+            self.save()
+            raise SystemExit(128 + signal.SIGTERM)
+
+
+def average_of(trained: nn.ModuleList, share: float) -> AveragedModel:
+    """Return the running mean of some modules' weights, in which the past weighs ``share``."""
+    follow = get_ema_multi_avg_fn(share)  # type: ignore[no-untyped-call]
+    return AveragedModel(trained, multi_avg_fn=follow)
+
+
+def run_epoch(course: Course) -> float:
+    """Take what is left of one pass over the photos; return the mean loss of the whole pass."""
+    recipe, start, world = course.recipe, course.position, course.world
+    section, epoch = recipe.finetuning, start.epoch
+    labels, size = course.photos.landmarks, section.batch_size
+    batches = epoch_batches(recipe, labels, size, epoch, rank=world.rank, world_size=world.size)
+    if not start.step:
+        torch.manual_seed(recipe.seed * 1_000_003 + epoch + 500_009 * world.rank)
+    view = AugmentedView(number=epoch + 1, seed=recipe.seed, ranges=recipe.views)
+    # Also where no step is left: what is logged is the rate of the last one.
+    schedule(course, len(batches) - 1, len(batches))
+    for step, batch in enumerate(load_batches(course.photos, batches[start.step :], view), start.step):
+        schedule(course, step, len(batches))
+        quarantine(course, batch)
+        value = take_step(course, batch, batches[step])
+        course.position = Position(epoch=epoch, step=step + 1, total=course.position.total + value)
+        course.progress(f"fine-tuning, epoch {epoch + 1} of {section.epochs}", step + 1, len(batches))
+        if time.monotonic() - course.saved >= course.checkpoint_every:
+            course.save()
+        course.stop_if_asked()
+    return course.position.total / len(batches)
+
+
+def schedule(course: Course, step: int, steps: int) -> None:
+    """Set the learning rates for a step of the epoch that goes on."""
+    progress = (course.position.epoch + step / steps) / course.recipe.finetuning.epochs
+    set_learning_rate(course.optimiser, course.recipe.training.warm_up, progress)
+
+
+def take_step(course: Course, batch: Batch, places: Tensor) -> float:
+    """Move the weights once, by a batch in as many parts as the recipe says; return its loss.
+
+    A batch of which one process can read no photo moves nothing.
+    """
+    section, world = course.recipe.finetuning, course.world
+    whole, empty = world.sum(len(batch.landmarks), not len(batch.landmarks))
+    if empty:
+        return 0.0
+    course.optimiser.zero_grad()
+    total = 0.0
+    parts = min(section.accumulation, len(batch.landmarks))
+    for part in range(parts):
+        pixels = batch.pixels.tensor_split(parts)[part].to(world.device)
+        landmarks = batch.landmarks.tensor_split(parts)[part].to(world.device)
+        with wait_for_gradients(course.model, last=part == parts - 1):
+            with torch.autocast(world.device.type, dtype=torch.bfloat16, enabled=section.precision == "bfloat16"):
+                value = course.model(pixels, landmarks) * (world.size * len(landmarks) / whole)
+            value.backward()
+        total += value.item() / world.size
+    (loss,) = world.sum(total)
+    if not torch.isfinite(torch.tensor(loss)):
+        list_diverged(course, places)
+    refuse_diverged(torch.tensor(loss), course.position.epoch, course.position.step, fix=LOWER_RATE)
+    embedder, _ = course.trained
+    nn.utils.clip_grad_norm_(cast("PhotoEmbedder", embedder).backbones.parameters(), section.largest_gradient)
+    course.optimiser.step()
+    if course.average:
+        course.average.update_parameters(course.trained)
+    return loss
+
+
+def wait_for_gradients(model: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[None]:
+    """Let several processes average their gradients after the last part of a batch only."""
+    if isinstance(model, DistributedDataParallel) and not last:
+        return model.no_sync()
+    return contextlib.nullcontext()
+
+
+def list_diverged(course: Course, places: Tensor) -> None:
+    """Save which photos the batch held whose loss is no number."""
+    paths = [str(course.photos.paths[place]) for place in places.tolist()]
+    write_list(course, DIVERGED, {**dataclasses.asdict(course.position), "photos": paths})
+
+
+def quarantine(course: Course, batch: Batch) -> None:
+    """Note the photos that a batch lacks, in a file, too; raise DataError when they are more than can be spared."""
+    if not batch.unreadable.keys() <= course.quarantine.keys():
+        course.quarantine |= batch.unreadable
+        listed = {str(course.photos.paths[place]): error for place, error in sorted(course.quarantine.items())}
+        write_list(course, QUARANTINE, listed)
+    (lacking,) = course.world.sum(len(course.quarantine))
+    if lacking > course.recipe.finetuning.quarantine * len(course.photos):
+        raise DataError(
+            f"{lacking:.0f} of {len(course.photos)} photos cannot be read any more",
+            where=course.checkpoint.with_name(QUARANTINE),
+            fix="bring them back and go on with --resume, or allow more by finetuning.quarantine",
+        )
+
+
+def write_list(course: Course, name: str, content: object) -> None:
+    """Write a JSON file beside the checkpoint; each process has its own."""
+    path = course.checkpoint.with_name(name)
+    if not course.world.is_first:
+        path = path.with_stem(f"{path.stem}-{course.world.rank}")
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    replace_file(path, lambda partial: partial.write_text(text))
