@@ -63,7 +63,7 @@ def test_landmarks_are_named_and_distractors_score_lower(run: Run, catalog: Cata
 def test_recognition_from_a_gallery_agrees_with_the_evaluation(run: Run, catalog: Catalog, tmp_path: Path) -> None:
     gallery = build_gallery(tmp_path / "gallery", catalog, run.bundle).gallery
     queries = catalog.select_known_queries()
-    answers = list(Recognizer.open(gallery).recognize(catalog.locate_photos(queries)))
+    answers = list(Recognizer.open(gallery).recognize(catalog.locate_photos(queries), vote=run.recipe.classifier.vote))
     embedder = RunEmbedder(run)
     references, _ = embedder.embed(catalog.locate_photos(catalog.references))
     rows, _ = embedder.embed(catalog.locate_photos(queries))
