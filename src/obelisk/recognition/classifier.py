@@ -28,7 +28,7 @@ from obelisk.recognition.votes import (
 FloatRows = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
-ROWS_PER_CANDIDATE = 16  # looked at first: a scan of all rows costs far more than a longer list of the nearest
+ROWS_PER_CANDIDATE = 8  # looked at first: a scan of all rows costs far more than a longer list of the nearest
 PAIRS_AT_ONCE = 1 << 20  # pairs of query and reference in memory at once: about 64 MiB
 
 

@@ -31,7 +31,7 @@ NEAREST_TO_REFERENCE = 5
 NEAREST_TO_QUERY = 10
 REFERENCE_WEIGHT = 0.25  # β: larger values cost right answers
 QUERY_WEIGHT = 1.0  # γ
-SPARE_ROWS = 64  # looked at beyond those asked for: the correction changes their order
+SPARE_ROWS = 128  # looked at beyond those asked for: the correction changes their order
 ROWS_AT_ONCE = 1 << 12
 
 
