@@ -9,16 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
-from collections.abc import Iterator, Sequence
-from importlib import resources
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
-
-from obelisk.errors import RecipeError, near_names
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Range = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -339,83 +332,3 @@ def as_toml(value: object) -> str:
     """Return a string, number, boolean or list of them as TOML, which here is written as JSON is."""
     # Of all characters, DEL alone may stand bare in JSON but not in TOML.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def shipped_recipes() -> list[str]:
-    """Return the names of the recipes that come with the package, sorted."""
-    names = (Path(entry.name) for entry in resources.files("obelisk.recipes").iterdir())
-    return sorted(name.stem for name in names if name.suffix == ".toml")
-
-
-def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file, or a shipped recipe by name, and apply ``section.key=value`` overrides.
-
-    Values of overrides are TOML; a bare word is a string. Raises RecipeError naming every mistake at once.
-    """
-    text, where = find_recipe(source)
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"not TOML: {error}", where=where, fix="mend the line") from None
-    for override in overrides:
-        apply_override(tables, override)
-    try:
-        return Recipe.model_validate(tables)
-    except ValidationError as error:
-        mistakes = "; ".join(explain(problem) for problem in error.errors())
-        raise RecipeError(mistakes, where=where, fix="every key is described in docs/recipes.md") from None
-
-
-def find_recipe(source: str) -> tuple[str, str]:
-    """Return the text of a recipe file or shipped recipe, and where it was found."""
-    path = Path(source)
-    if path.is_file():
-        try:
-            return path.read_text(encoding="utf-8-sig"), str(path)
-        except UnicodeDecodeError:
-            raise RecipeError("not a text file", where=path, fix="give a TOML file in UTF-8") from None
-    shipped = shipped_recipes()
-    name = path.stem if path.suffix == ".toml" else source
-    if name in shipped and path.parent in (Path(), Path("recipes")):
-        return resources.files("obelisk.recipes").joinpath(f"{name}.toml").read_text(encoding="utf-8"), f"{name}.toml"
-    fix = near_names(name, shipped) or f"give a file, or one of: {', '.join(shipped)}"
-    raise RecipeError(f"no recipe `{source}`", fix=fix)
-
-
-def apply_override(tables: dict[str, Any], override: str) -> None:
-    """Set one ``section.key=value`` in the tables of a recipe."""
-    key, equals, text = override.partition("=")
-    *sections, last = (part.strip() for part in key.split("."))
-    if not equals or not last:
-        raise RecipeError(f"--set {override!r} is not section.key=value", fix="for example --set loss.margin=0.2")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    table = tables
-    for section in sections:
-        table = table.setdefault(section, {})
-        if not isinstance(table, dict):
-            raise RecipeError(f"--set {override!r}: `{section}` is a value, not a section")
-    table[last] = value
-
-
-def explain(problem: ErrorDetails) -> str:
-    """Return one mistake of a recipe as ``key: what is wrong, did you mean …``."""
-    key = ".".join(str(part) for part in problem["loc"]) or "recipe"
-    if problem["type"] == "extra_forbidden":
-        known = list(keys_beside(problem["loc"]))
-        hint = near_names(str(problem["loc"][-1]), known) or f"known here: {', '.join(known)}"
-        return f"unknown key `{key}`, {hint}"
-    if problem["type"] == "missing":
-        return f"missing key `{key}`"
-    reason = problem["msg"].removeprefix("Value error, ")
-    return reason if key == "recipe" else f"`{key}` = {problem['input']!r}: {reason}"
-
-
-def keys_beside(location: tuple[int | str, ...]) -> Iterator[str]:
-    """Yield the keys that the section of a mistyped key does have."""
-    model: Any = Recipe
-    for part in location[:-1]:
-        model = model.model_fields[str(part)].annotation
-    yield from model.model_fields
