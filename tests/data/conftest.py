@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mirror import Mirror, open_mirror
 from PIL import Image
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "gldv2-mini"
@@ -82,3 +83,17 @@ def real_dataset() -> Path:
     if not REAL.is_dir():
         pytest.skip("the real photos are not beside this checkout")
     return REAL
+
+
+@pytest.fixture
+def mirror() -> Iterator[Mirror]:
+    """A server of Google Landmarks v2's layout, that misbehaves as it is told."""
+    opened = open_mirror()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where a download goes."""
+    return tmp_path / "gldv2"

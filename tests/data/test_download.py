@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 import pytest
-from mirror import Fault, Mirror, draw_photo, name_photo, open_mirror, pack, place_photo, put_tar
+from mirror import Fault, Mirror, draw_photo, name_photo, pack, place_photo, put_tar
 
 from obelisk.data import read_catalog
 from obelisk.data.download import Download, DownloadState, Order, Patience, Report
@@ -18,18 +18,6 @@ from obelisk.errors import DownloadError, UsageError
 TAR, SUM = "train/images_000.tar", "md5sum/train/md5.images_000.txt"
 QUICK = Patience(retries=3, first_wait=0.01, longest_wait=0.02, timeout=0.5)
 Fetch = Callable[..., Report]
-
-
-@pytest.fixture
-def mirror() -> Iterator[Mirror]:
-    opened = open_mirror()
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "gldv2"
 
 
 @pytest.fixture

@@ -6,20 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mirror import Fault, Mirror, open_mirror
+from mirror import Fault, Mirror
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def mirror() -> Iterator[Mirror]:
-    opened = open_mirror()
-    yield opened
-    opened.close()
 
 
 def words_for(mirror: Mirror, *words: object) -> list[str]:

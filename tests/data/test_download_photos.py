@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mirror import Fault, Mirror, draw_photo, name_photo, open_mirror, place_photo
+from mirror import Fault, Mirror, draw_photo, name_photo, place_photo
 from PIL import Image
 
 from obelisk.data import read_catalog
@@ -19,18 +19,6 @@ from obelisk.errors import UsageError
 TABLE = "metadata/train.csv"
 QUICK = Patience(retries=2, first_wait=0.01, longest_wait=0.02, timeout=0.5)
 Fetch = Callable[..., Report]
-
-
-@pytest.fixture
-def mirror() -> Iterator[Mirror]:
-    opened = open_mirror()
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "gldv2"
 
 
 @pytest.fixture

@@ -94,12 +94,12 @@ class WatchedGallery(Gallery):
     def __init__(self, path: Path, watch: Stopwatch) -> None:
         super().__init__(path, store.read_about(path))
         self._stopwatch = watch
-        self._found = self._watched = super().references()
+        self._found: References | None = None
 
     def references(self) -> References:
         """Return the references, searched through the stopwatch; the same object until the gallery changes."""
         found = super().references()
-        if found is not self._found or self._watched is found:
+        if found is not self._found:
             self._found, self._watched = found, replace(found, engine=WatchedSearch(found.engine, self._stopwatch))
         return self._watched
 

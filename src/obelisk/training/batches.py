@@ -15,6 +15,11 @@ from obelisk.config import Recipe
 from obelisk.errors import RecipeError
 
 
+def epoch_seed(recipe: Recipe, epoch: int) -> int:
+    """Return the seed of an epoch, counted from 0: no two epochs, and no two recipes' seeds, share one."""
+    return recipe.seed * 1_000_003 + epoch
+
+
 def epoch_batches(
     recipe: Recipe, landmarks: Tensor, size: int, epoch: int, *, rank: int = 0, world_size: int = 1
 ) -> list[Tensor]:
@@ -32,7 +37,7 @@ def epoch_batches(
             f"a batch of {size} photos cannot be split among {world_size} processes, {together} photos together",
             fix="raise the batch_size, or start fewer processes",
         )
-    chance = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
+    chance = torch.Generator().manual_seed(epoch_seed(recipe, epoch))
     batches = draw_batches(recipe, landmarks, size, chance, smallest=max(2, world_size))
     return [batch.view(-1, together).tensor_split(world_size)[rank].flatten() for batch in batches]
 

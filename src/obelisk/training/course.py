@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from obelisk.errors import DataError
 from obelisk.evaluation.files import replace_file
 from obelisk.training.augmentation import AugmentedView
 from obelisk.training.batch_loading import Batch, LabelledPhotos, load_batches
-from obelisk.training.batches import epoch_batches
+from obelisk.training.batches import epoch_batches, epoch_seed
 from obelisk.training.checkpoint import Position, save_checkpoint
 from obelisk.training.loop import refuse_diverged, set_learning_rate
 from obelisk.training.network import PhotoEmbedder
@@ -99,7 +100,7 @@ def run_epoch(course: Course) -> float:
     labels, size = course.photos.landmarks, section.batch_size
     batches = epoch_batches(recipe, labels, size, epoch, rank=world.rank, world_size=world.size)
     if not start.step:
-        torch.manual_seed(recipe.seed * 1_000_003 + epoch + 500_009 * world.rank)
+        torch.manual_seed(epoch_seed(recipe, epoch) + 500_009 * world.rank)
     view = AugmentedView(number=epoch + 1, seed=recipe.seed, ranges=recipe.views)
     # Also where no step is left: what is logged is the rate of the last one.
     schedule(course, len(batches) - 1, len(batches))
@@ -142,9 +143,9 @@ def take_step(course: Course, batch: Batch, places: Tensor) -> float:
             value.backward()
         total += value.item() / world.size
     (loss,) = world.sum(total)
-    if not torch.isfinite(torch.tensor(loss)):
+    if not math.isfinite(loss):
         list_diverged(course, places)
-    refuse_diverged(torch.tensor(loss), course.position.epoch, course.position.step, fix=LOWER_RATE)
+    refuse_diverged(loss, course.position.epoch, course.position.step, fix=LOWER_RATE)
     embedder, _ = course.trained
     nn.utils.clip_grad_norm_(cast("PhotoEmbedder", embedder).backbones.parameters(), section.largest_gradient)
     course.optimiser.step()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from obelisk.config import Recipe
 from obelisk.errors import ObeliskError
-from obelisk.training.batches import draw_batches as draw_batches
+from obelisk.training.batches import draw_batches
 from obelisk.training.losses import MarginSoftmax, Softmax, build_loss
 from obelisk.training.network import Neck, build_neck
 from obelisk.training.threads import one_thread
@@ -130,18 +130,19 @@ def run_epoch(
         set_learning_rate(optimiser, recipe.training.warm_up, (epoch + step / len(batches)) / recipe.training.epochs)
         views = torch.randint(len(photos.views), (len(batch),), generator=chance)
         value = loss(neck(photos.views[views, batch].float()), photos.landmarks[batch])
-        refuse_diverged(value, epoch, step, fix="lower training.learning_rate and training.classifier_learning_rate")
+        taken = value.item()
+        refuse_diverged(taken, epoch, step, fix="lower training.learning_rate and training.classifier_learning_rate")
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
-        total += value.item()
+        total += taken
     return total / len(batches)
 
 
-def refuse_diverged(value: Tensor, epoch: int, step: int, *, fix: str) -> None:
+def refuse_diverged(value: float, epoch: int, step: int, *, fix: str) -> None:
     """Raise ObeliskError when a loss is not a number any more."""
-    if not torch.isfinite(value):
-        raise ObeliskError(f"the loss became {value.item()} in epoch {epoch + 1}, step {step + 1}", fix=fix)
+    if not math.isfinite(value):
+        raise ObeliskError(f"the loss became {value} in epoch {epoch + 1}, step {step + 1}", fix=fix)
 
 
 def build_optimiser(recipe: Recipe, neck: Neck, loss: nn.Module) -> torch.optim.Optimizer:

@@ -8,7 +8,7 @@ from types import FrameType
 
 
 class StopSignal:
-    """While entered, SIGTERM is noted instead of acted on; ``raise_if_asked`` acts, where it does no harm.
+    """While entered, SIGTERM is noted in ``asked`` instead of acted on.
 
     Signals reach the main thread only; entered in another one, it notes nothing.
     """
@@ -28,8 +28,3 @@ class StopSignal:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
-
-    def raise_if_asked(self) -> None:
-        """Leave with the exit code of SIGTERM, when it has come."""
-        if self.asked:
-            raise SystemExit(128 + signal.SIGTERM)

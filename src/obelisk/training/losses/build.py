@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from obelisk.config import LossSection
+from obelisk.config.schema import PAIR_LOSSES
 from obelisk.training.losses.margin_softmax import CosFace, CurricularFace, MarginSoftmax
 from obelisk.training.losses.margins import dynamic_margins
 from obelisk.training.losses.pairs import CrossBatch, MultiSimilarity, Triplet
@@ -23,7 +24,7 @@ def build_loss(section: LossSection, dimensions: int, photo_counts: Tensor, *, d
     """Build the loss of a recipe for features of length D and C landmarks with ``photo_counts`` (C,) references."""
     if section.kind == "softmax":
         return Softmax(dimensions, len(photo_counts), label_smoothing=section.label_smoothing, dropout=dropout)
-    if section.kind in ("triplet", "multi_similarity"):
+    if section.kind in PAIR_LOSSES:
         return build_pair_loss(section, dimensions)
     many = section.kind == "subcenter_arcface"
     margins = (
