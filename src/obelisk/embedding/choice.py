@@ -45,16 +45,17 @@ def read_runtime() -> Runtime:
     raise UsageError(f"{VARIABLE}={asked}", fix=f"give one of: {', '.join(get_args(Runtime))}")
 
 
-def open_network(path: Path, size: int, runtime: Runtime) -> NetworkModel:
+def open_network(path: Path, size: int, runtime: Runtime, threads: int = 1) -> NetworkModel:
     """Make the network in a file, of photos of ``size`` pixels, ready to run.
 
+    ``threads`` share in one photo, where ONNX Runtime runs it.
     Raises ModelError for a network that cannot be run, MissingExtraError for OpenVINO where it is not installed.
     """
     installed = importlib.util.find_spec("openvino") is not None
     if runtime == "openvino" and not installed:
         raise MissingExtraError("openvino", needed_for=f"{VARIABLE}=openvino")
     if runtime == "onnxruntime" or not installed:
-        return OnnxModel(path)
+        return OnnxModel(path, threads=threads)
     network = path.read_bytes()
     known = decision_file(network, runtime)
     engine = read_decision(known)
@@ -62,7 +63,7 @@ def open_network(path: Path, size: int, runtime: Runtime) -> NetworkModel:
         engine = decide(network, size, must_be_faster=runtime == "auto")
         keep_decision(known, engine)
     if engine == "onnxruntime":
-        return OnnxModel(path)
+        return OnnxModel(path, threads=threads)
     return OpenVinoModel(network, size, arithmetic="bf16" if engine == "openvino-bf16" else "f32", where=path)
 
 
