@@ -20,10 +20,11 @@ from obelisk.recognition.correction import (
     QUERY_WEIGHT,
     REFERENCE_WEIGHT,
     Background,
-    CorrectedSearch,
+    Correction,
     pack_background,
     read_background,
 )
+from obelisk.recognition.layers import find_rows
 
 D = 8
 
@@ -61,16 +62,18 @@ def correct_literally(
     k=st.integers(1, 300),
     common=st.sampled_from([0.0, 3.0]),
 )
-def test_corrected_search_is_the_equation(seed: int, size: int, photos: int, k: int, common: float) -> None:
+def test_corrected_similarities_are_the_equation(seed: int, size: int, photos: int, k: int, common: float) -> None:
     rng = np.random.default_rng(seed)
     references, background = random_rows(rng, size, common=common), random_rows(rng, photos, common=common)
     queries, k = random_rows(rng, 4), min(k, size)
-    places, similarities = CorrectedSearch(ExactSearch(references), Background(background)).nearest(queries, k)
-    for query, found, corrected in zip(queries, places, similarities, strict=True):
-        expected = correct_literally(query, references, background)
-        np.testing.assert_allclose(corrected, sorted(expected, reverse=True)[:k], atol=1e-5)
-        np.testing.assert_allclose(corrected, np.array(expected)[found], atol=1e-5)
+    engine = ExactSearch(references)
+    listed = Correction(engine, Background(background)).reorder(queries, find_rows(engine, queries, k))
+    for query, found, corrected, bound in zip(queries, *vars(listed).values(), strict=True):
+        expected = np.array(correct_literally(query, references, background))
+        np.testing.assert_allclose(corrected, expected[found], atol=1e-5)
+        assert (np.diff(corrected) <= 0).all()
         assert len(set(found.tolist())) == k
+        assert (np.delete(expected, found) <= bound + 1e-5).all()
 
 
 def test_a_row_far_down_the_plain_order_comes_up() -> None:
@@ -80,19 +83,24 @@ def test_a_row_far_down_the_plain_order_comes_up() -> None:
     references = np.vstack([crowd, alone]).astype(np.float32)
     query = x[None].astype(np.float32)
     assert ExactSearch(references).nearest(query, 501)[0][0, -1] == 500
-    places, _ = CorrectedSearch(ExactSearch(references), Background(y[None])).nearest(query, 1)
-    assert places.tolist() == [[500]]
+    classifier = NeighbourClassifier(
+        ExactSearch(references), np.arange(501), vote="weighted", background=Background(y[None])
+    )
+    votes = classifier.classify(query, k=1, top=1)
+    assert votes.candidates.tolist() == [[500]]
+    assert votes.neighbours.tolist() == [[0]]
 
 
 def test_a_query_does_not_depend_on_the_others() -> None:
     rng = np.random.default_rng(1)
     engine, background = ExactSearch(random_rows(rng, 400, common=1.0)), Background(random_rows(rng, 40, common=1.0))
     queries = random_rows(rng, 60)
-    together = CorrectedSearch(engine, background).nearest(queries, 9)
+    classifier = NeighbourClassifier(engine, np.arange(400) // 8, background=background)
+    together = classifier.classify(queries)
     for part in (slice(0, 1), slice(3, 30), slice(30, 60)):
-        alone = CorrectedSearch(engine, background).nearest(queries[part], 9)
-        np.testing.assert_array_equal(alone[0], together[0][part])
-        np.testing.assert_array_equal(alone[1], together[1][part])
+        alone = classifier.classify(queries[part])
+        np.testing.assert_array_equal(alone.candidates, together.candidates[part])
+        np.testing.assert_array_equal(alone.scores, together.scores[part])
 
 
 @pytest.mark.parametrize("vote", ["weighted", "majority", "prototype"])
@@ -168,4 +176,4 @@ def test_a_damaged_background_is_one_clear_error(content: bytes, tmp_path: Path)
 def test_a_background_of_other_dimensions_is_refused() -> None:
     rng = np.random.default_rng(4)
     with pytest.raises(UsageError, match="a background of 3 dimensions for 8"):
-        CorrectedSearch(ExactSearch(random_rows(rng, 5)), Background(np.eye(3)))
+        Correction(ExactSearch(random_rows(rng, 5)), Background(np.eye(3)))

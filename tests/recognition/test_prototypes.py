@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from obelisk.gallery import ExactSearch
 from obelisk.recognition import NeighbourClassifier
-from obelisk.recognition.prototypes import PROTOTYPE_WEIGHT, RANKED_AGAIN, BlendedSearch
+from obelisk.recognition.layers import Shortlist, find_rows
+from obelisk.recognition.prototypes import PROTOTYPE_WEIGHT, RANKED_AGAIN, Blend
 
 D = 6
 
@@ -16,6 +17,13 @@ D = 6
 def random_rows(rng: np.random.Generator, count: int) -> NDArray[np.float32]:
     rows = rng.normal(size=(count, D))
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def blend(
+    queries: NDArray[np.float32], references: NDArray[np.float32], landmark_ids: NDArray[np.int64], count: int
+) -> Shortlist:
+    engine = ExactSearch(references)
+    return Blend(engine, landmark_ids).reorder(queries, find_rows(engine, queries, count))
 
 
 def blend_literally(
@@ -35,8 +43,9 @@ def test_similarities_are_those_of_the_equation(size: int) -> None:
     rng = np.random.default_rng(size)
     references, landmark_ids = random_rows(rng, size), rng.integers(5, 12, size)
     queries = random_rows(rng, 7)
-    places, similarities = BlendedSearch(ExactSearch(references), landmark_ids).nearest(queries, size)
-    for query, found, shown in zip(queries, places, similarities, strict=True):
+    listed = blend(queries, references, landmark_ids, size)
+    assert (listed.bound == -np.inf).all()
+    for query, found, shown in zip(queries, listed.places, listed.similarities, strict=True):
         expected = np.array(blend_literally(query, references, landmark_ids))
         np.testing.assert_allclose(shown, expected[found], atol=1e-6)
         np.testing.assert_allclose(shown, np.sort(expected)[::-1], atol=1e-6)
@@ -47,25 +56,32 @@ def test_beyond_the_rows_ranked_again_the_plain_order_goes_on() -> None:
     references, landmark_ids = random_rows(rng, 3 * RANKED_AGAIN), rng.integers(0, 40, 3 * RANKED_AGAIN)
     queries = random_rows(rng, 5)
     plain, _ = ExactSearch(references).nearest(queries, len(references))
-    search = BlendedSearch(ExactSearch(references), landmark_ids)
-    places, similarities = search.nearest(queries, len(references))
-    assert (np.diff(similarities, axis=1) <= 0).all()
-    np.testing.assert_array_equal(places[:, RANKED_AGAIN:], plain[:, RANKED_AGAIN:])
-    for row, others in zip(places, plain, strict=True):
+    listed = blend(queries, references, landmark_ids, len(references))
+    assert (np.diff(listed.similarities, axis=1) <= 0).all()
+    np.testing.assert_array_equal(listed.places[:, RANKED_AGAIN:], plain[:, RANKED_AGAIN:])
+    for row, others in zip(listed.places, plain, strict=True):
         assert set(row[:RANKED_AGAIN]) == set(others[:RANKED_AGAIN])
 
 
-@pytest.mark.parametrize("k", [1, 3, RANKED_AGAIN, RANKED_AGAIN + 20])
-def test_a_shorter_list_is_the_start_of_a_longer_one_and_queries_stand_alone(k: int) -> None:
+@pytest.mark.parametrize("count", [RANKED_AGAIN, RANKED_AGAIN + 20])
+def test_above_its_bound_a_shorter_list_is_the_start_of_a_longer_one(count: int) -> None:
     rng = np.random.default_rng(2)
     references, landmark_ids = random_rows(rng, 2 * RANKED_AGAIN), rng.integers(0, 20, 2 * RANKED_AGAIN)
     queries = random_rows(rng, 6)
-    whole = BlendedSearch(ExactSearch(references), landmark_ids).nearest(queries, len(references))
-    places, similarities = BlendedSearch(ExactSearch(references), landmark_ids).nearest(queries, k)
-    np.testing.assert_array_equal(places, whole[0][:, :k])
-    np.testing.assert_array_equal(similarities, whole[1][:, :k])
-    alone = BlendedSearch(ExactSearch(references), landmark_ids).nearest(queries[3:4], k)
-    np.testing.assert_array_equal(alone[0][0], places[3])
+    whole, part = (blend(queries, references, landmark_ids, rows) for rows in (len(references), count))
+    np.testing.assert_array_equal(part.places, whole.places[:, :count])
+    np.testing.assert_array_equal(part.similarities, whole.similarities[:, :count])
+    assert (whole.similarities[:, count:] <= part.bound[:, None]).all()
+
+
+def test_queries_stand_alone() -> None:
+    rng = np.random.default_rng(3)
+    engine, landmark_ids = ExactSearch(random_rows(rng, 400)), rng.integers(0, 20, 400)
+    queries = random_rows(rng, 6)
+    together = NeighbourClassifier(engine, landmark_ids, vote="blended").classify(queries)
+    alone = NeighbourClassifier(engine, landmark_ids, vote="blended").classify(queries[3:4])
+    np.testing.assert_array_equal(alone.candidates[0], together.candidates[3])
+    np.testing.assert_array_equal(alone.scores[0], together.scores[3])
 
 
 def test_a_mislabelled_neighbour_is_outvoted_by_the_landmark_that_fits() -> None:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from obelisk.errors import UsageError
 from obelisk.gallery.search import ExactSearch, SearchEngine, check_fits, check_unit_rows
 from obelisk.recognition.confidence import confidence_of
-from obelisk.recognition.correction import Background, CorrectedSearch
+from obelisk.recognition.correction import Background, Correction
 from obelisk.recognition.expansion import expand_search
-from obelisk.recognition.prototypes import BlendedSearch
+from obelisk.recognition.layers import Layer, find_rows
+from obelisk.recognition.prototypes import RANKED_AGAIN, Blend
 from obelisk.recognition.votes import (
     DEFAULT_VOTE,
     LARGEST_EXPONENT,
@@ -29,6 +30,7 @@ FloatRows = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 ROWS_PER_CANDIDATE = 8  # looked at first: a scan of all rows costs far more than a longer list of the nearest
+FEWEST_ROWS = max(128, RANKED_AGAIN)
 PAIRS_AT_ONCE = 1 << 20  # pairs of query and reference in memory at once: about 64 MiB
 
 
@@ -104,11 +106,12 @@ class NeighbourClassifier:
         if self._vote.voters == "prototypes" and len(references):
             means, self._voter_landmarks = landmark_means(references.rows(np.arange(len(references))), landmark_ids)
             self._voters = ExactSearch(means)
+        self._layers: list[Layer] = []
         self._voters = expand_search(self._voters, self._voter_landmarks, expand)
         if self._vote.voters == "blended" and len(references):
-            self._voters = BlendedSearch(self._voters, landmark_ids)
+            self._layers.append(Blend(self._voters, landmark_ids))
         if background:
-            self._voters = CorrectedSearch(self._voters, background)
+            self._layers.append(Correction(self._voters, background))
         self._landmark_count = len(np.unique(landmark_ids))
 
     def check(self, *, k: int, top: int) -> None:
@@ -128,26 +131,29 @@ class NeighbourClassifier:
         return replace(ranking, neighbours=neighbours, similarities=similarities)
 
     def _rank(self, queries: FloatRows, *, k: int, top: int) -> Votes:
-        """Let the k nearest voters vote; the neighbours that are returned are these voters.
+        """Let the k best voters vote; the neighbours that are returned are the nearest ones.
 
-        How many rows it takes to meet ``top`` landmarks differs by query: look at a few, and go on with
+        How many rows it takes to be sure of ``top`` landmarks differs by query: look at a few, and go on with
         more for those queries that need them.
         """
         votes = empty_votes(len(queries), k=k, top=top)
-        seen = min(len(self._voters), max(k, ROWS_PER_CANDIDATE * top))
+        seen = min(len(self._voters), max(k, FEWEST_ROWS, ROWS_PER_CANDIDATE * top))
         unsettled = np.arange(len(queries))
         while unsettled.size:
             left = []
             for part in np.split(unsettled, range(0, len(unsettled), max(1, PAIRS_AT_ONCE // seen))[1:]):
-                rows, similarities = self._voters.nearest(queries[part], seen)
-                tally = count_votes(self._voter_landmarks[rows], similarities, k=k, exponent=self._exponent)
+                listed = find_rows(self._voters, queries[part], seen)
+                votes.neighbours[part], votes.similarities[part] = listed.places[:, :k], listed.similarities[:, :k]
+                for layer in self._layers:
+                    listed = layer.reorder(queries[part], listed)
+                landmarks = self._voter_landmarks[listed.places]
+                tally = count_votes(landmarks, listed.similarities, k=k, exponent=self._exponent)
                 scores = self._vote.score(tally, k, self._exponent)
                 votes.candidates[part], votes.scores[part] = rank_landmarks(tally, scores, queries=len(part), top=top)
-                votes.neighbours[part], votes.similarities[part] = rows[:, :k], similarities[:, :k]
-                # A ranking stands when `top` landmarks are nearer than the last row: then none unseen can join them.
-                nearer = tally.best > similarities[tally.queries, -1]
-                met = np.bincount(tally.queries[nearer], minlength=len(part))
-                left.append(part[met < top])
+                # A ranking stands when no row that was left out can be a voter, or the best of a landmark at the top.
+                surely = tally.best > listed.bound[tally.queries]
+                met = np.bincount(tally.queries[surely], minlength=len(part))
+                left.append(part[(met < top) | (listed.similarities[:, k - 1] < listed.bound)])
             unsettled = np.concatenate(left) if seen < len(self._voters) else unsettled[:0]
             seen = min(len(self._voters), 4 * seen)
         return replace(votes, confidence=confidence_of(votes.scores[:, 0]))

@@ -24,14 +24,13 @@ from numpy.typing import NDArray
 from obelisk.embedding import Bundle
 from obelisk.errors import ModelError, UsageError
 from obelisk.gallery import SearchEngine, unit_rows
-from obelisk.recognition.layers import FloatRows, Integers, SearchLayer
+from obelisk.recognition.layers import FloatRows, Integers, Shortlist
 
 BACKGROUND = "background.npy"  # the attachment of a bundle: (B, D) float16
 NEAREST_TO_REFERENCE = 5
 NEAREST_TO_QUERY = 10
 REFERENCE_WEIGHT = 0.25  # β: larger values cost right answers
 QUERY_WEIGHT = 1.0  # γ
-SPARE_ROWS = 128  # looked at beyond those asked for: the correction changes their order
 ROWS_AT_ONCE = 1 << 12
 
 
@@ -46,6 +45,7 @@ class Background:
         if rows.ndim != 2 or not len(rows):
             raise UsageError(f"a background of shape {rows.shape}", fix="give the embeddings (B, D) of some photos")
         self.rows = unit_rows(rows, dimensions=rows.shape[1])
+        self._columns = self.rows.T.astype(np.float64)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -62,17 +62,16 @@ class Background:
     def _resemblance(self, rows: FloatRows, nearest: int) -> NDArray[np.float32]:
         """Return the mean (N,) of each row's largest similarities, summed in float64: batches change nothing."""
         nearest = min(nearest, len(self.rows))
-        background = self.rows.T.astype(np.float64)
         means = np.empty(len(rows), dtype=np.float32)
         for start in range(0, len(rows), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
-            similarities = rows[part].astype(np.float64) @ background
+            similarities = rows[part].astype(np.float64) @ self._columns
             means[part] = np.partition(similarities, -nearest, axis=1)[:, -nearest:].mean(axis=1)
         return means
 
 
-class CorrectedSearch(SearchLayer):
-    """A search by corrected similarity: the same rows, in another order.
+class Correction:
+    """The layer of corrected similarity.
 
     What a row has in common with the background is computed when it is first met, and kept.
     """
@@ -81,32 +80,21 @@ class CorrectedSearch(SearchLayer):
         if background.rows.shape[1] != references.dimensions:
             shapes = f"a background of {background.rows.shape[1]} dimensions for {references.dimensions}"
             raise UsageError(shapes, fix="give a background that was made by the same network")
-        super().__init__(references)
+        self._references = references
         self._background = background
         self._common = np.full(len(references), np.nan, dtype=np.float32)
 
-    def nearest(self, queries: FloatRows, k: int) -> tuple[Integers, FloatRows]:
-        """Return the places (Q, k) of the k best rows by corrected similarity, and these (Q, k), best first.
-
-        Corrected similarities are cut to [-1, 1]; equal ones keep the order of the plain search.
-        """
-        places = np.empty((len(queries), k), dtype=np.int64)
-        corrected = np.empty((len(queries), k), dtype=np.float32)
+    def reorder(self, queries: FloatRows, listed: Shortlist) -> Shortlist:
+        """Order the rows by corrected similarity, cut to [-1, 1]."""
         of_queries = QUERY_WEIGHT * self._background.of_queries(queries)
-        unsettled = np.arange(len(queries))
-        seen = min(len(self), k + SPARE_ROWS)
-        while unsettled.size:
-            found, similarities = self._references.nearest(queries[unsettled], seen)
-            lowered = similarities - REFERENCE_WEIGHT * self._find_common(found)
-            best = np.argsort(-lowered, axis=1, kind="stable")[:, :k]
-            places[unsettled] = np.take_along_axis(found, best, axis=1)
-            lowered = np.take_along_axis(lowered, best, axis=1)
-            corrected[unsettled] = lowered - of_queries[unsettled, None]
-            # A row that was not seen is no more similar than the last one, and the correction only lowers it.
-            doubtful = lowered[:, -1] < similarities[:, -1]
-            unsettled = unsettled[doubtful] if seen < len(self) else unsettled[:0]
-            seen = min(len(self), 4 * seen)
-        return places, np.clip(corrected, -1.0, 1.0)
+        lowered = listed.similarities - REFERENCE_WEIGHT * self._find_common(listed.places)
+        best = np.argsort(-lowered, axis=1, kind="stable")
+        corrected = np.take_along_axis(lowered, best, axis=1) - of_queries[:, None]
+        return Shortlist(
+            places=np.take_along_axis(listed.places, best, axis=1),
+            similarities=np.clip(corrected, -1.0, 1.0),
+            bound=listed.bound - of_queries,  # the correction only lowers rows, those that are not listed, too
+        )
 
     def _find_common(self, places: Integers) -> NDArray[np.float32]:
         """Return B(r) of the rows in these places, of any shape."""

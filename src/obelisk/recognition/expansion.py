@@ -16,7 +16,7 @@ import numpy as np
 
 from obelisk.errors import UsageError
 from obelisk.gallery import ExactSearch, SearchEngine, unit_rows
-from obelisk.recognition.layers import FloatRows, Integers, SearchLayer
+from obelisk.recognition.layers import FloatRows, Integers
 
 EXPANSIONS = ("none", "query", "references")
 ALPHA = 3.0
@@ -42,8 +42,16 @@ def expand_search(references: SearchEngine, landmark_ids: Integers, expansion: s
     return references
 
 
-class ExpandedSearch(SearchLayer):
+class ExpandedSearch:
     """A search that looks a second time, with the expanded query."""
+
+    def __init__(self, references: SearchEngine) -> None:
+        self._references = references
+        self.rows = references.rows
+        self.dimensions = references.dimensions
+
+    def __len__(self) -> int:
+        return len(self._references)
 
     def nearest(self, queries: FloatRows, k: int) -> tuple[Integers, FloatRows]:
         """Return the places (Q, k) of the rows nearest to the expanded queries, and their cosines (Q, k)."""

@@ -1,6 +1,14 @@
-"""A search laid over another: the same rows, ordered by something else."""
+"""Layers over a search: the rows it found, ordered anew by something that it does not know.
+
+A search finds the M rows most similar to each query once; each layer then changes their similarities and their order,
+and says what no row that was left out could exceed. Whoever needs more than that bound vouches for searches again
+with a larger M.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,24 +19,31 @@ FloatRows = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 
-class SearchLayer:
-    """What every layer hands on to the search below it; a layer says what is ``nearest``."""
+@dataclass(frozen=True, kw_only=True)
+class Shortlist:
+    """The best M of N rows for each of Q queries, best first.
 
-    def __init__(self, references: SearchEngine) -> None:
-        self._references = references
+    ================  ======  ==========================================================
+    ``places``        (Q, M)  which rows
+    ``similarities``  (Q, M)  theirs to the query, falling
+    ``bound``         (Q,)    what no other row's exceeds; −∞ where there is no other row
+    ================  ======  ==========================================================
+    """
 
-    def __len__(self) -> int:
-        return len(self._references)
+    places: Integers
+    similarities: FloatRows
+    bound: FloatRows
 
-    @property
-    def dimensions(self) -> int:
-        """D, the number of values in a row."""
-        return self._references.dimensions
 
-    def rows(self, places: Integers) -> FloatRows:
-        """Return the rows (M, D) in M places."""
-        return self._references.rows(places)
+class Layer(Protocol):
+    """Orders shortlists anew."""
 
-    def nearest(self, queries: FloatRows, k: int) -> tuple[Integers, FloatRows]:
-        """Return the places (Q, k) of the k nearest rows to each query, and their similarities (Q, k), best first."""
-        return self._references.nearest(queries, k)
+    def reorder(self, queries: FloatRows, listed: Shortlist) -> Shortlist:
+        """Return the rows listed for the queries (Q, D) with new similarities, best first; equal ones stay in order."""
+
+
+def find_rows(references: SearchEngine, queries: FloatRows, count: int) -> Shortlist:
+    """Return the shortlist of the ``count`` rows nearest to each query, as a search gives it."""
+    places, similarities = references.nearest(queries, count)
+    bound = similarities[:, -1] if count < len(references) else np.full(len(queries), -np.inf, np.float32)
+    return Shortlist(places=places, similarities=similarities, bound=bound)

@@ -15,39 +15,40 @@ from __future__ import annotations
 import numpy as np
 
 from obelisk.gallery import SearchEngine
-from obelisk.recognition.layers import FloatRows, Integers, SearchLayer
+from obelisk.recognition.layers import FloatRows, Integers, Shortlist
 from obelisk.recognition.votes import landmark_means
 
 PROTOTYPE_WEIGHT = 0.35  # λ, from validation photos (docs/lab_log.md)
 RANKED_AGAIN = 100  # M; a bound, so that a query costs the same in a large gallery
 
 
-class BlendedSearch(SearchLayer):
-    """A search by blended similarity. The prototype of a landmark is computed when it is first met, and kept."""
+class Blend:
+    """The layer of blended similarity. The prototype of a landmark is computed when it is first met, and kept.
+
+    A shortlist must hold the M nearest rows, or all.
+    """
 
     def __init__(self, references: SearchEngine, landmark_ids: Integers) -> None:
-        super().__init__(references)
+        self._references = references
         landmarks, self._landmark = np.unique(landmark_ids, return_inverse=True)
         self._by_landmark = np.argsort(self._landmark, kind="stable")
         self._ends = np.cumsum(np.bincount(self._landmark, minlength=len(landmarks)))
         self._prototypes = np.empty((len(landmarks), references.dimensions), dtype=np.float32)
         self._made = np.zeros(len(landmarks), dtype=bool)
 
-    def nearest(self, queries: FloatRows, k: int) -> tuple[Integers, FloatRows]:
-        """Return the places (Q, k) of the k best rows by blended similarity, and these (Q, k), best first.
-
-        Equal ones keep the order of the plain search.
-        """
-        again = min(len(self), RANKED_AGAIN)
-        places, similarities = self._references.nearest(queries, max(k, again))
+    def reorder(self, queries: FloatRows, listed: Shortlist) -> Shortlist:
+        """Order the M nearest rows by blended similarity."""
+        places, similarities = listed.places.copy(), listed.similarities.copy()
+        again = min(places.shape[1], RANKED_AGAIN)
         blended = (similarities[:, :again] + PROTOTYPE_WEIGHT * self._fit(queries, places[:, :again])) / (
             1 + PROTOTYPE_WEIGHT
         )
         best = np.argsort(-blended, axis=1, kind="stable")
         places[:, :again] = np.take_along_axis(places[:, :again], best, axis=1)
         similarities[:, :again] = np.take_along_axis(blended, best, axis=1)
-        similarities[:, again:] = np.minimum(similarities[:, again:], similarities[:, again - 1 : again])
-        return places[:, :k], similarities[:, :k]
+        least = similarities[:, again - 1]
+        similarities[:, again:] = np.minimum(similarities[:, again:], least[:, None])
+        return Shortlist(places=places, similarities=similarities, bound=np.minimum(listed.bound, least))
 
     def _fit(self, queries: FloatRows, places: Integers) -> FloatRows:
         """Return the similarity (Q, M) of each query to the prototypes of the landmarks in its places (Q, M)."""
@@ -62,6 +63,6 @@ class BlendedSearch(SearchLayer):
     def _make_prototypes(self, landmarks: Integers) -> None:
         for landmark in landmarks[~self._made[landmarks]].tolist():
             start = self._ends[landmark - 1] if landmark else 0
-            rows = self.rows(self._by_landmark[start : self._ends[landmark]])
+            rows = self._references.rows(self._by_landmark[start : self._ends[landmark]])
             self._prototypes[landmark] = landmark_means(rows, np.zeros(len(rows), dtype=np.int64))[0][0]
             self._made[landmark] = True
