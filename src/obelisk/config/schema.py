@@ -15,10 +15,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Range = Annotated[float, Field(ge=0.0, le=1.0)]
+Numbers = tuple[Annotated[float, Field(gt=0.0)], ...]
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 
 PAIR_LOSSES = ("triplet", "multi_similarity")
 MARGIN_SOFTMAX = ("arcface", "cosface", "curricularface", "subcenter_arcface")
+
+TRAINING_SECTIONS = ("data", "photos", "backbone", "views", "neck", "loss", "training", "finetuning")
 
 
 class Section(BaseModel):
@@ -205,6 +208,18 @@ class FinetuningSection(Section):
     """bfloat16 is several times as fast where the processor computes in it, and many times as slow where not"""
 
 
+class EnsembleSection(Section):
+    """Several finished runs as one: their embeddings side by side, instead of a training."""
+
+    runs: Names = Field((), strict=False)
+    """folders of finished runs, two or more; none: the recipe trains a model of its own"""
+    weights: Numbers = Field((), strict=False)
+    """what each run's cosine weighs, one number a run; left empty, chosen by the top-1 of the validation photos, which
+    no run may have been refitted on (`data.refit = false`)"""
+    whiten: bool = False
+    """whiten each embedding over the reference photos first, for runs whose neck is not trained"""
+
+
 class ClassifierSection(Section):
     """How a query's embedding becomes ranked landmarks."""
 
@@ -233,6 +248,7 @@ class Recipe(Section):
     loss: LossSection = LossSection()
     training: TrainingSection = TrainingSection()
     finetuning: FinetuningSection = FinetuningSection()
+    ensemble: EnsembleSection = EnsembleSection()
     classifier: ClassifierSection = ClassifierSection()
 
     @model_validator(mode="after")
@@ -278,6 +294,27 @@ class Recipe(Section):
             raise ValueError(
                 f"loss.kind = 'multi_similarity' takes pairs, not {loss.mining} triplets: "
                 "set loss.mining = 'multi_similarity' or 'all'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def ensemble_fits(self) -> Recipe:
+        """Refuse an ensemble of one run, of another number of weights, or with keys of a training."""
+        runs, weights = self.ensemble.runs, self.ensemble.weights
+        if not runs:
+            if self.ensemble != EnsembleSection():
+                raise ValueError("ensemble.weights and ensemble.whiten serve ensembles: name the runs in ensemble.runs")
+            return self
+        if len(set(runs)) < max(2, len(runs)):
+            raise ValueError("ensemble.runs needs two different runs or more")
+        if weights and len(weights) != len(runs):
+            raise ValueError(f"ensemble.weights has {len(weights)} numbers for {len(runs)} runs")
+        if self.classifier.kind == "softmax":
+            raise ValueError("ensemble.runs gives embeddings, not probabilities: set classifier.kind = 'knn'")
+        idle = [name for name in TRAINING_SECTIONS if getattr(self, name) != type(getattr(self, name))()]
+        if idle:
+            raise ValueError(
+                f"ensemble.runs trains nothing, so nothing would heed the section `{idle[0]}`: leave it out"
             )
         return self
 

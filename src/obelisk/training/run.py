@@ -33,6 +33,7 @@ from obelisk.config import Recipe, load_recipe
 from obelisk.data import Catalog
 from obelisk.embedding import Bundle, DescriptorCache, hash_or_error
 from obelisk.errors import ModelError, ObeliskError, PhotoError, RecipeError
+from obelisk.evaluation.files import replace_file
 from obelisk.photos import map_in_order
 from obelisk.training.backbones import FrozenBackbone, load_backbones
 from obelisk.training.describe import Progress, describe
@@ -88,6 +89,12 @@ def read_facts(folder: Path) -> dict[str, Any]:
         fix = "delete the folder and train again"
         raise ModelError(f"a damaged run: `{missing[0]}` cannot be read", where=path, fix=fix)
     return facts
+
+
+def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write ``run.json``, which makes a run whole."""
+    text = json.dumps(facts, indent=1) + "\n"
+    replace_file(folder / "run.json", lambda partial: partial.write_text(text))
 
 
 def find_finished(recipe: Recipe, data: str, out: Path, *, resume: bool) -> Run | None:
@@ -172,9 +179,15 @@ def load_necks(run: Run, backbones: Sequence[FrozenBackbone], weights: Mapping[s
 
 
 def load_module(run: Run) -> PhotoEmbedder:
-    """Load a run's whole network as a torch module: photos (N, 3, H, W) → embeddings (N, D) of unit length."""
+    """Load a run's whole network as a torch module: photos (N, 3, H, W) → embeddings (N, D) of unit length.
+
+    Raises ModelError for a run that joins others.
+    """
     from safetensors.torch import load_file
 
+    if run.recipe.ensemble.runs:
+        joined = " ".join(run.recipe.ensemble.runs)
+        raise ModelError("the run joins others and has no network of its own", where=run.folder, fix=f"name {joined}")
     backbones = load_frozen(run)
     if run.recipe.finetuning.epochs:
         backbones[0].module.network.load_state_dict(load_file(run.folder / "backbone.safetensors"))
@@ -185,15 +198,17 @@ def load_module(run: Run) -> PhotoEmbedder:
 class RunEmbedder:
     """Embeds photos with a run's network through the descriptor cache: no photo is described twice.
 
-    What is cached of a frozen backbone are its descriptors, which other runs share; of a fine-tuned one, embeddings.
+    What is cached of a frozen backbone are its descriptors, which other runs share; of a fine-tuned one and of an
+    ensemble, embeddings.
     """
 
     def __init__(self, run: Run) -> None:
         from safetensors.torch import load_file
 
         self.run = run
-        self._finetuned = DescriptorCache(run.bundle) if run.recipe.finetuning.epochs else None
-        if self._finetuned:
+        whole = run.recipe.finetuning.epochs or run.recipe.ensemble.runs
+        self._embeddings = DescriptorCache(run.bundle) if whole else None
+        if self._embeddings:
             return
         self._backbones = load_frozen(run)
         weights = load_file(run.folder / "head.safetensors")
@@ -209,9 +224,9 @@ class RunEmbedder:
         self, paths: Sequence[Path], *, progress: Progress = lambda *_: None
     ) -> tuple[NDArray[np.float32], dict[int, PhotoError]]:
         """Return embeddings (N, D) of unit length and the failures by place (their rows are meaningless)."""
-        if self._finetuned:
+        if self._embeddings:
             what = f"embeddings of {self.run.recipe.name}"
-            found = self._finetuned.get(paths, progress=lambda done: progress(what, done, len(paths)))
+            found = self._embeddings.get(paths, progress=lambda done: progress(what, done, len(paths)))
             return l2n(torch.from_numpy(found.rows)).numpy(), found.failed
         descriptors, failed = describe(self._backbones, paths, progress=progress)
         with torch.inference_mode():

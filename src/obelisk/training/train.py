@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from obelisk.config import Recipe
-from obelisk.data import Catalog, find_near_duplicates, split_references
+from obelisk.data import Catalog
 from obelisk.embedding import MODEL_FILE, write_bundle
 from obelisk.errors import DataError, RecipeError, UsageError
 from obelisk.evaluation.files import replace_file
@@ -31,6 +31,7 @@ from obelisk.training.backbones import FrozenBackbone, export_backbone, load_bac
 from obelisk.training.batch_loading import LabelledPhotos
 from obelisk.training.curves import EpochLog, draw_curves, write_tensorboard
 from obelisk.training.describe import DescribedReferences, Progress, describe_references
+from obelisk.training.ensembles import join_runs
 from obelisk.training.export import check_export, join_graphs, to_onnx
 from obelisk.training.finetune import CHECKPOINT_SECONDS, finetune
 from obelisk.training.loop import Trained, TrainingPhotos, train_neck
@@ -43,7 +44,9 @@ from obelisk.training.run import (
     fingerprint_of_data,
     forget_folder,
     members_of,
+    write_facts,
 )
+from obelisk.training.validation import split_for_validation
 from obelisk.training.world import World, join_world
 
 CHECKED_PHOTOS = 16
@@ -70,6 +73,11 @@ def train_run(
         if finished := find_finished(recipe, data, out, resume=resume):
             return finished
         refuse_too_few(recipe, catalog)
+        if recipe.ensemble.runs:
+            if world.is_first:
+                join_runs(recipe, catalog, data, out, progress)
+            world.wait()
+            return Run.open(out)
         catalog = split_for_validation(recipe, catalog)
         backbones = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
         world.wait()  # until all have looked at the folder as it was
@@ -157,8 +165,7 @@ def train_and_write(work: Work) -> None:
     }
     # Until the model is written, a stopped run goes on from here.
     work.checkpoint.unlink(missing_ok=True)
-    text = json.dumps(facts, indent=1) + "\n"
-    replace_file(out / "run.json", lambda partial: partial.write_text(text))
+    write_facts(out, facts)
 
 
 def refuse_too_few(recipe: Recipe, catalog: Catalog) -> None:
@@ -172,19 +179,6 @@ def refuse_too_few(recipe: Recipe, catalog: Catalog) -> None:
         )
     if recipe.classifier.k > references:
         raise RecipeError(f"classifier.k = {recipe.classifier.k}, but there are only {references} reference photos")
-
-
-def split_for_validation(recipe: Recipe, catalog: Catalog) -> Catalog:
-    """Carve validation photos from the references, unless the dataset's manifest has done it.
-
-    Near-duplicates never stand on both sides.
-    """
-    if (catalog.references["split"] == "val").any() or recipe.data.validation_share == 0:
-        return catalog
-    found = find_near_duplicates(catalog.root, catalog.references)
-    return split_references(
-        catalog, validation_share=recipe.data.validation_share, seed=recipe.seed, groups=found.groups
-    )
 
 
 def fit(
