@@ -24,7 +24,7 @@ from obelisk.training.loop import Epoch
 from obelisk.training.losses import MarginSoftmax
 from obelisk.training.network import Necks, PhotoEmbedder, build_neck
 from obelisk.training.pooling import gap
-from obelisk.training.run import Run, RunEmbedder
+from obelisk.training.run import Run, RunEmbedder, load_frozen, load_module
 from obelisk.training.train import train_run
 
 TINY = "test_efficientnet"
@@ -231,6 +231,17 @@ def test_a_finetuned_run_embeds_as_its_bundle_does(tiny_recipe: Recipe, tiny_dat
     embedded = np.stack([photo.embedding for photo in Embedder(run.bundle).embed(paths) if photo.embedding is not None])
     assert not failed
     assert (rows * embedded).sum(axis=1).min() > 0.9999
+
+
+def test_a_run_trains_the_backbone_that_it_loaded_frozen(
+    tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    keys = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "frozen_groups": 2}
+    section = tiny_recipe.finetuning.model_copy(update=keys)
+    recipe = tiny_recipe.model_copy(update={"finetuning": section})
+    run = train_run(recipe, read_catalog(tiny_dataset), tmp_path / "run")
+    changed = moved(PhotoEmbedder([module.module for module in load_frozen(run)], Necks([], [])), load_module(run))
+    assert changed == [False] * 2 + [True] * (len(changed) - 2)
 
 
 def test_a_run_stopped_while_its_model_is_written_does_not_train_again(

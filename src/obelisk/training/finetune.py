@@ -102,6 +102,8 @@ def finetune(
     torch.use_deterministic_algorithms(mode=True, warn_only=world.device.type == "cuda")
     torch.manual_seed(recipe.seed)
     before = copy.deepcopy(embedder.state_dict())
+    # A loaded backbone is frozen. What the recipe leaves frozen, the optimiser's builder freezes again.
+    embedder.requires_grad_()
     tuned = Finetuning(embedder.eval(), loss, parts, recipe.finetuning.distillation)
     tuned.to(world.device).to(memory_format=torch.channels_last)
     with StopSignal() as stop:
