@@ -190,7 +190,7 @@ def load_module(run: Run) -> PhotoEmbedder:
         raise ModelError("the run joins others and has no network of its own", where=run.folder, fix=f"name {joined}")
     backbones = load_frozen(run)
     if run.recipe.finetuning.epochs:
-        backbones[0].module.network.load_state_dict(load_file(run.folder / "backbone.safetensors"))
+        backbones[0].module.load_tuned(load_file(run.folder / "backbone.safetensors"))
     necks = load_necks(run, backbones, load_file(run.folder / "head.safetensors"))
     return PhotoEmbedder([backbone.module for backbone in backbones], necks).eval()
 

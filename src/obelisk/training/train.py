@@ -33,7 +33,7 @@ from obelisk.training.curves import EpochLog, draw_curves, write_tensorboard
 from obelisk.training.describe import DescribedReferences, Progress, describe_references
 from obelisk.training.ensembles import join_runs
 from obelisk.training.export import check_export, join_graphs, to_onnx
-from obelisk.training.finetune import CHECKPOINT_SECONDS, finetune
+from obelisk.training.finetune import CHECKPOINT_SECONDS, finetune, refuse_machine
 from obelisk.training.loop import Trained, TrainingPhotos, train_neck
 from obelisk.training.losses import Softmax
 from obelisk.training.network import Necks, PhotoEmbedder, UnitRows
@@ -72,6 +72,7 @@ def train_run(
         data = fingerprint_of_data(catalog)
         if finished := find_finished(recipe, data, out, resume=resume):
             return finished
+        refuse_machine(recipe.finetuning, world.device)
         refuse_too_few(recipe, catalog)
         if recipe.ensemble.runs:
             if world.is_first:
@@ -259,7 +260,7 @@ def write_model(work: Work, embedder: PhotoEmbedder, loss: nn.Module | None, des
     write_tensors(out / "head.safetensors", weights)
     rule, necks = backbones[0].bundle.input, embedder.necks
     if recipe.finetuning.epochs:
-        write_tensors(out / "backbone.safetensors", embedder.only_backbone.network.state_dict())
+        write_tensors(out / "backbone.safetensors", embedder.only_backbone.tuned_state())
         graphs = [export_backbone(embedder.only_backbone, rule.size)]
     else:
         graphs = [(backbone.bundle.folder / MODEL_FILE).read_bytes() for backbone in backbones]
@@ -271,7 +272,7 @@ def write_model(work: Work, embedder: PhotoEmbedder, loss: nn.Module | None, des
     write_bundle(
         out / "model",
         network=network,
-        card=write_card(recipe, backbones, len(described.landmarks)),
+        card=write_card(recipe, backbones, embedder, len(described.landmarks)),
         name=recipe.name,
         size=rule.size,
         resize=rule.resize,
@@ -307,12 +308,15 @@ def weights_of(backbones: Sequence[FrozenBackbone]) -> str:
     )
 
 
-def write_card(recipe: Recipe, backbones: Sequence[FrozenBackbone], landmarks: int) -> str:
+def write_card(recipe: Recipe, backbones: Sequence[FrozenBackbone], embedder: PhotoEmbedder, landmarks: int) -> str:
     """Return the model card: what it is, what it was made from, and how to make it again."""
+    learned = embedder.only_backbone.exponents if recipe.finetuning.epochs else None
+    exponents = [] if learned is None else [f"{p:.2f}" for p in learned.tolist()]
     return (
         f"# {recipe.name}\n\n"
         f"Embeds photos of landmarks. {'Fine-tuned' if recipe.finetuning.epochs else 'Frozen'} backbone: "
         f"{weights_of(backbones)}.\n"
-        f"Neck: {recipe.neck.kind}, loss: {recipe.loss.kind}, trained on {landmarks} landmarks.\n\n"
+        + (f"GeM exponents, learned, finest stage first: {', '.join(exponents)}.\n" if exponents else "")
+        + f"Neck: {recipe.neck.kind}, loss: {recipe.loss.kind}, trained on {landmarks} landmarks.\n\n"
         f"The recipe, whole:\n\n```toml\n{recipe.to_toml()}```\n"
     )
