@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from obelisk.config import Recipe, load_recipe
 from obelisk.data import read_catalog
 from obelisk.embedding import Embedder
 from obelisk.errors import DataError, ModelError, ObeliskError, RecipeError
 from obelisk.photos import ModelInput
-from obelisk.training.backbones import PooledBackbone, create_network
+from obelisk.training.backbones import PooledBackbone, create_network, load_backbones
 from obelisk.training.batch_loading import LabelledPhotos
 from obelisk.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from obelisk.training.course import Course, take_step
@@ -231,6 +232,23 @@ def test_a_finetuned_run_embeds_as_its_bundle_does(tiny_recipe: Recipe, tiny_dat
     embedded = np.stack([photo.embedding for photo in Embedder(run.bundle).embed(paths) if photo.embedding is not None])
     assert not failed
     assert (rows * embedded).sum(axis=1).min() > 0.9999
+
+
+@pytest.mark.parametrize("frozen", [0, 3])
+def test_a_run_trains_the_layer_groups_that_are_not_frozen(
+    tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path, frozen: int
+) -> None:
+    keys = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "frozen_groups": frozen}
+    recipe = tiny_recipe.model_copy(update={"finetuning": tiny_recipe.finetuning.model_copy(update=keys)})
+    run = train_run(recipe, read_catalog(tiny_dataset), tmp_path / "run")
+    (before,) = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
+    tuned = copy.deepcopy(before.module)
+    tuned.network.load_state_dict(load_file(run.folder / "backbone.safetensors"))
+    changed = [
+        any(not torch.equal(one, other) for one, other in zip(layer, others, strict=True))
+        for layer, others in zip(group_layers(before.module.network), group_layers(tuned.network), strict=True)
+    ]
+    assert changed == [False] * frozen + [True] * (len(changed) - frozen)
 
 
 def test_a_run_stopped_while_its_model_is_written_does_not_train_again(
