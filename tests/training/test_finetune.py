@@ -58,7 +58,9 @@ def tune(photos: LabelledPhotos, tmp_path: Path) -> Callable[..., tuple[PhotoEmb
         checkpoint: str = "state.safetensors", **section: object
     ) -> tuple[PhotoEmbedder, PhotoEmbedder, list[Epoch]]:
         keys = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, **section}
-        recipe = load_recipe("arcface", [f"finetuning.{key}={value}" for key, value in keys.items()])
+        recipe = load_recipe(
+            "arcface", ["data.refit=false", *(f"finetuning.{key}={value}" for key, value in keys.items())]
+        )
         embedder, parts, loss = build(recipe, int(photos.landmarks.max()) + 1)
         before, log = copy.deepcopy(embedder), list[Epoch]()
         tuned = finetune(
@@ -128,11 +130,16 @@ def test_part_distance_is_the_mean_of_one_minus_cosine() -> None:
     assert part_distance(one, other, [2, 1]).item() == pytest.approx(1.5)
 
 
-@pytest.mark.parametrize("average", [0.0, 0.9], ids=["last weights", "averaged weights"])
+@pytest.mark.parametrize(
+    ("average", "keep"),
+    [(0.0, "last"), (0.9, "last"), (0.9, "best")],
+    ids=["last weights", "averaged weights", "best averaged weights"],
+)
 def test_a_training_stopped_after_any_step_goes_on_to_the_same_weights(
-    tune: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch, average: float
+    tune: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch, average: float, keep: str
 ) -> None:
-    keys = {"epochs": 2, "average": average, "accumulation": 2}
+    # At this rate the last epoch is not the best one.
+    keys = {"epochs": 2, "average": average, "accumulation": 2, "keep": keep, "learning_rate": 3e-3}
     _, whole, expected = tune("whole.safetensors", **keys)
     steps = 0
 
@@ -156,6 +163,45 @@ def test_a_training_stopped_after_any_step_goes_on_to_the_same_weights(
     assert log == expected[1:]
     for name, tensor in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], tensor), name
+
+
+def test_the_weights_of_the_best_epoch_are_kept(
+    tune: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch, photos: LabelledPhotos
+) -> None:
+    told = iter([(1.0, 0.4), (1.0, 0.7), (1.0, 0.7), (1.0, 0.6)])
+    after: list[dict[str, torch.Tensor]] = []
+
+    def tell(embedder: PhotoEmbedder, *rest: object) -> tuple[float, float]:
+        after.append(copy.deepcopy(embedder.state_dict()))
+        return next(told)
+
+    monkeypatch.setattr("obelisk.training.finetune.validate", tell)
+    _, tuned, log = tune(epochs=4, keep="best")
+    assert [epoch.best for epoch in log] == [True, True, False, False]
+    assert all(torch.equal(tensor, after[1][name]) for name, tensor in tuned.state_dict().items())
+    assert not all(torch.equal(after[3][name], tensor) for name, tensor in after[1].items())
+
+
+def test_without_a_top_1_the_least_validation_loss_is_best(
+    tune: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = iter([(2.0, None), (1.0, None), (1.5, None)])
+    monkeypatch.setattr("obelisk.training.finetune.validate", lambda *_: next(told))
+    *_, log = tune(epochs=3, keep="best")
+    assert [epoch.best for epoch in log] == [True, True, False]
+
+
+def test_the_log_tells_rates_gradients_and_missing_photos(tune: Callable[..., tuple], photos: LabelledPhotos) -> None:
+    photos.paths[3].unlink()
+    *_, log = tune(epochs=2, quarantine=0.5, largest_gradient=1e-3)
+    for epoch in log:
+        assert epoch.gradient_largest >= epoch.gradient_mean > 1e-3  # before it was cut
+        assert epoch.unreadable == 1
+        assert epoch.best is not None
+    # One schedule for all: rates keep the proportions of the recipe, 1e-3 to 1e-3 to 1e-2.
+    assert log[0].backbone_rate == pytest.approx(log[0].neck_rate)
+    assert log[0].learning_rate == pytest.approx(10 * log[0].neck_rate)
+    assert log[1].backbone_rate < log[0].backbone_rate
 
 
 def test_parts_of_a_batch_add_up_to_it(tune: Callable[..., tuple]) -> None:
@@ -212,6 +258,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, damage: str) 
         (["backbone.names=['a', 'b']"], "trains one backbone"),
         (["loss.kind=none", "neck.kind=identity"], "needs a loss"),
         (["loss.kind=softmax", "classifier.kind=softmax"], "not probabilities"),
+        (["finetuning.keep=best"], r"set data\.refit = false"),
     ],
 )
 def test_what_cannot_be_fine_tuned_is_refused(overrides: list[str], message: str) -> None:

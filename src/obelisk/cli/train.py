@@ -42,7 +42,15 @@ def train(
 
     catalog = read_and_tell(data)
     with Meter() as meter:
-        run = train_run(loaded, catalog, out, resume=resume, checkpoint_every=checkpoint_every, progress=meter)
+        run = train_run(
+            loaded,
+            catalog,
+            out,
+            resume=resume,
+            checkpoint_every=checkpoint_every,
+            progress=meter,
+            watch=meter.watch,
+        )
     if not is_first_process():
         return
     for image_id, error in run.skipped.items():
