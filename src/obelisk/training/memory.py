@@ -87,4 +87,4 @@ def processes_here() -> int:
 def in_words(size: float) -> str:
     """Return a number of bytes as people read it: ``476 MiB``, ``2.3 GiB``."""
     mib = size / 2**20
-    return f"{mib:,.0f} MiB" if mib < 1000 else f"{mib / 1024:,.1f} GiB"
+    return f"{mib:,.{int(mib < 10)}f} MiB" if mib < 1000 else f"{mib / 1024:,.1f} GiB"

@@ -26,7 +26,7 @@ from obelisk.data import Catalog
 from obelisk.errors import RecipeError
 from obelisk.training.backbones import FrozenBackbone
 from obelisk.training.finetune import free_layers
-from obelisk.training.memory import available_memory, in_words, processes_here
+from obelisk.training.memory import in_words, processes_here
 from obelisk.training.network import build_neck
 
 FLOAT = 4
@@ -183,9 +183,7 @@ def batch_needs(recipe: Recipe, sizes: Sizes, photos: int) -> int:
     return FLOAT * (MATRICES * photos * round(share * sizes.landmarks) + sampled)
 
 
-def refuse_too_large(
-    recipe: Recipe, sizes: Sizes, available: Callable[[], int | None] = available_memory, *, where: object = ""
-) -> None:
+def refuse_too_large(recipe: Recipe, sizes: Sizes, available: Callable[[], int | None], *, where: object = "") -> None:
     """Raise RecipeError for a training that cannot fit in memory, with what it needs and what would make it fit.
 
     ``available`` tells the bytes that may be taken, None where that is not known: nothing is refused then.

@@ -175,7 +175,7 @@ def count_parts(recipe: Recipe, backbones: Sequence[FrozenBackbone], sizes: Size
 def measure_descriptors(
     recipe: Recipe, catalog: Catalog, backbones: Sequence[FrozenBackbone], folder: Path
 ) -> Measured:
-    """Describe some photos, as they are and in one augmented view, past the cache; raises DataError if none is sound."""
+    """Describe some photos, as they are and in one augmented view, past the cache; DataError if none is sound."""
     references = catalog.references
     paths = catalog.locate_photos(references)
     places = np.linspace(0, len(paths) - 1, min(SAMPLE, len(paths))).astype(int)

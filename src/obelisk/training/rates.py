@@ -1,9 +1,10 @@
 """Finding a learning rate before the training: the rate rises step by step, and the loss tells what it bears.
 
 Smith, *Cyclical Learning Rates for Training Neural Networks*, WACV 2017, section 3.3. Over the steps i = 0 … n − 1 the
-rate rises as ``r_i = r_0 · (r_n / r_0)^(i / (n − 1))``; the losses are smoothed as ``m ← β · m + (1 − β) · loss``, with
-``m / (1 − β^(i + 1))`` in place of m, since it starts at 0. The rate suggested is that at which the smoothed loss falls
-most steeply over log r, before its lowest point.
+rate rises as ``r_i = r_0 · (r_n / r_0)^(i / (n − 1))``. Batches differ more than a step changes them, so each is told
+by its gain g, its loss less that with the weights of the start. Gains are smoothed as ``m ← β · m + (1 − β) · g``, with
+``m / (1 − β^(i + 1))`` in place of m, since it starts at 0, and the mean loss of the start is added. The rate suggested
+is that at which this falls most steeply over log r, before its lowest point.
 
 Where a backbone is fine-tuned, it starts from the trained neck, and the rates of its layer groups alone rise, in the
 proportions of ``finetuning.layer_decay``; neck and landmark weights stay as they are, so that what the loss does is the
@@ -12,6 +13,7 @@ backbone's doing. Else the rates of neck and landmark weights rise in the propor
 
 from __future__ import annotations
 
+import copy
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +27,7 @@ import torch
 
 from obelisk.config import Recipe
 from obelisk.data import Catalog
-from obelisk.errors import RecipeError
+from obelisk.errors import ObeliskError, RecipeError
 from obelisk.evaluation.files import replace_file
 from obelisk.training.augmentation import AugmentedView
 from obelisk.training.backbones import FrozenBackbone, load_backbones
@@ -36,6 +38,7 @@ from obelisk.training.describe import DescribedReferences, Progress, describe_re
 from obelisk.training.finetune import LANDMARKS, NECK, Finetuning, begin_course
 from obelisk.training.loop import TrainingPhotos, build_optimiser, classifier_dropout, start_at_means
 from obelisk.training.losses import build_loss
+from obelisk.training.memory import available_memory
 from obelisk.training.needs import measure_sizes, refuse_too_large
 from obelisk.training.network import build_neck
 from obelisk.training.run import members_of
@@ -47,15 +50,24 @@ from obelisk.training.world import World, join_world
 NECK_RATES, NECK_STEPS = (1e-6, 1.0), 100
 BACKBONE_RATES, BACKBONE_STEPS = (1e-6, 1e-1), 60
 SMOOTHING = 0.8  # β: about the last five steps
-EXPLODED = 4.0  # times the lowest smoothed loss, where nothing is left to learn from higher rates
+EXPLODED = 3.0  # times the loss of the start: above it nothing is left to learn from higher rates
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """A step at a rate: the loss of its batch, and what that was with the weights of the start."""
+
+    rate: float
+    loss: float
+    start: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class RateCurve:
     """The loss of a batch, as it is and smoothed, at each rate that was tried.
 
-    ``key`` is the recipe's key of the rate, ``current`` its value there. ``suggested`` is None where the loss fell at no
-    rate. ``suggestion`` maps keys to values: the rate, and those that keep their proportion to it.
+    ``key`` is the recipe's key of the rate, ``current`` its value there. ``suggested`` is None where the loss fell
+    at no rate. ``suggestion`` maps keys to values: the rate, and those that keep their proportion to it.
     """
 
     key: str
@@ -88,7 +100,7 @@ def find_rate(recipe: Recipe, catalog: Catalog, progress: Progress = lambda *_: 
     refuse_too_few(recipe, catalog)
     catalog = split_for_validation(recipe, catalog)
     backbones = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
-    refuse_too_large(recipe, measure_sizes(recipe, catalog, backbones), where=catalog.root)
+    refuse_too_large(recipe, measure_sizes(recipe, catalog, backbones), available_memory, where=catalog.root)
     described = describe_references(recipe, catalog, backbones, progress)
     if not recipe.finetuning.epochs:
         current = recipe.training.learning_rate
@@ -100,19 +112,20 @@ def find_rate(recipe: Recipe, catalog: Catalog, progress: Progress = lambda *_: 
     return draw_conclusions("finetuning.learning_rate", recipe.finetuning.learning_rate, tried, {})
 
 
-def draw_conclusions(
-    key: str, current: float, tried: Sequence[tuple[float, float]], ratios: dict[str, float]
-) -> RateCurve:
-    """Smooth the losses of (rate, loss) steps, and suggest a rate; ``ratios`` gives other keys' proportion to it."""
-    rates, losses = [rate for rate, _ in tried], [loss for _, loss in tried]
-    smoothed = smooth(losses)
+def draw_conclusions(key: str, current: float, tried: Sequence[Tried], ratios: dict[str, float]) -> RateCurve:
+    """Smooth the losses of steps, and suggest a rate; ``ratios`` gives other keys' proportion to it."""
+    if not tried:
+        raise ObeliskError("the loss is no number at the lowest rate", fix="check the recipe's loss and its scale")
+    rates = [step.rate for step in tried]
+    start = sum(step.start for step in tried) / len(tried)
+    smoothed = [start + gain for gain in smooth([step.loss - step.start for step in tried])]
     suggested = suggest_rate(rates, smoothed)
     found = {} if suggested is None else {key: suggested} | {other: suggested * each for other, each in ratios.items()}
     return RateCurve(
         key=key,
         current=current,
         rates=rates,
-        losses=losses,
+        losses=[step.loss for step in tried],
         smoothed=smoothed,
         suggested=suggested,
         suggestion={name: float(f"{value:.2g}") for name, value in found.items()},
@@ -124,11 +137,11 @@ def rising_rates(lowest: float, highest: float, steps: int) -> list[float]:
     return [lowest * (highest / lowest) ** (step / (steps - 1)) for step in range(steps)]
 
 
-def smooth(losses: Sequence[float]) -> list[float]:
-    """Return the losses as their running mean, corrected for its start at 0."""
+def smooth(values: Sequence[float]) -> list[float]:
+    """Return values as their running mean, corrected for its start at 0."""
     mean, found = 0.0, []
-    for step, loss in enumerate(losses, start=1):
-        mean = SMOOTHING * mean + (1.0 - SMOOTHING) * loss
+    for step, value in enumerate(values, start=1):
+        mean = SMOOTHING * mean + (1.0 - SMOOTHING) * value
         found.append(mean / (1.0 - SMOOTHING**step))
     return found
 
@@ -147,25 +160,24 @@ def suggest_rate(rates: Sequence[float], smoothed: Sequence[float]) -> float | N
     return float(rates[first + steepest]) if slopes[steepest] < 0 else None
 
 
-def until_exploded(rates: Sequence[float], step: Callable[[float], float]) -> Iterator[tuple[float, float]]:
-    """Yield each rate with the loss that its step had, until the smoothed loss explodes or is no number."""
-    losses: list[float] = []
-    for rate in rates:
-        loss = step(rate)
-        if not math.isfinite(loss):
+def until_exploded(rates: Sequence[float], step: Callable[[int, float], Tried]) -> Iterator[Tried]:
+    """Take a step, numbered from 0, at each rate, until the smoothed gain explodes or the loss is no number."""
+    gains: list[float] = []
+    for place, rate in enumerate(rates):
+        tried = step(place, rate)
+        if not math.isfinite(tried.loss):
             return
-        losses.append(loss)
-        smoothed = smooth(losses)
-        yield rate, loss
-        if smoothed[-1] > EXPLODED * max(min(smoothed), 1e-3):
+        gains.append(tried.loss - tried.start)
+        yield tried
+        if smooth(gains)[-1] > EXPLODED * max(tried.start, 1e-3):
             return
 
 
 @one_thread()
 def raise_neck_rate(
     recipe: Recipe, described: DescribedReferences, backbones: Sequence[FrozenBackbone], progress: Progress
-) -> list[tuple[float, float]]:
-    """Train the first neck from its start while its rate rises; return (rate, loss) a step."""
+) -> list[Tried]:
+    """Train the first neck from its start while its rate rises."""
     columns, parts = members_of(recipe, backbones)[0]
     labels = torch.from_numpy(described.labels)
     photos = TrainingPhotos(views=torch.from_numpy(described.views[:, :, columns]), landmarks=labels)
@@ -178,18 +190,22 @@ def raise_neck_rate(
     batches = (batch for epoch in count() for batch in epoch_batches(recipe, labels, recipe.training.batch_size, epoch))
     neck.train()
     loss.train()
+    before = copy.deepcopy((neck, loss))
 
-    def step(rate: float) -> float:
+    def step(place: int, rate: float) -> Tried:
         for group in optimiser.param_groups:
             group["lr"] = rate * group["peak"] / recipe.training.learning_rate
         batch = next(batches)
         views = torch.randint(len(photos.views), (len(batch),), generator=chance)
-        value = loss(neck(photos.views[views, batch].float()), labels[batch])
+        rows = photos.views[views, batch].float()
+        with torch.no_grad():
+            start = before[1](before[0](rows), labels[batch])
+        value = loss(neck(rows), labels[batch])
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
-        progress("raising the rate", rates.index(rate) + 1, len(rates))
-        return float(value.item())
+        progress("raising the rate", place + 1, len(rates))
+        return Tried(rate=rate, loss=value.item(), start=start.item())
 
     rates = rising_rates(*NECK_RATES, NECK_STEPS)
     return list(until_exploded(rates, step))
@@ -202,8 +218,8 @@ def raise_backbone_rate(
     world: World,
     folder: Path,
     progress: Progress,
-) -> list[tuple[float, float]]:
-    """Fine-tune from the trained neck while the backbone's rate rises; return (rate, loss) a step."""
+) -> list[Tried]:
+    """Fine-tune from the trained neck while the backbone's rate rises."""
     (columns, parts), section = members_of(recipe, backbones)[0], recipe.finetuning
     progress("training the neck", 0, 1)
     trained = fit(recipe, described, columns, parts, member=1)
@@ -232,13 +248,19 @@ def raise_backbone_rate(
     )
     loaded = load_batches(photos, batches, AugmentedView(number=1, seed=recipe.seed, ranges=recipe.views))
     tuned.train()
+    before = copy.deepcopy(tuned)
 
-    def step(rate: float) -> float:
+    def step(place: int, rate: float) -> Tried:
         set_backbone_rate(course, rate)
-        place = rates.index(rate)
-        value = take_step(course, next(loaded), batches[place])
+        batch = next(loaded)
+        with torch.no_grad():
+            start = before(batch.pixels.to(world.device), batch.landmarks.to(world.device))
+        try:
+            loss = take_step(course, batch, batches[place])
+        except ObeliskError:  # no number any more: the end of the curve
+            loss = math.nan
         progress("raising the rate", place + 1, len(rates))
-        return value
+        return Tried(rate=rate, loss=loss, start=start.item())
 
     return list(until_exploded(rates, step))
 

@@ -35,6 +35,7 @@ from obelisk.training.export import check_export, join_graphs, to_onnx
 from obelisk.training.finetune import CHECKPOINT_SECONDS, finetune
 from obelisk.training.loop import Epoch, Trained, TrainingPhotos, train_neck
 from obelisk.training.losses import Softmax
+from obelisk.training.memory import available_memory
 from obelisk.training.needs import measure_sizes, refuse_too_large
 from obelisk.training.network import Necks, PhotoEmbedder, UnitRows
 from obelisk.training.pace import EpochPace, FinetuningEpoch, Pace
@@ -77,7 +78,7 @@ def train_run(
         catalog = split_for_validation(recipe, catalog)
         refuse_without_validation(recipe, catalog)
         backbones = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
-        refuse_too_large(recipe, measure_sizes(recipe, catalog, backbones), where=catalog.root)
+        refuse_too_large(recipe, measure_sizes(recipe, catalog, backbones), available_memory, where=catalog.root)
         world.wait()  # until all have looked at the folder as it was
         with folder_of(world, out) as folder:
             begin_folder(recipe, folder)
