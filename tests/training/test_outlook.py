@@ -1,7 +1,7 @@
 """What a training will be: counted right, measured on the data, and nothing written."""
 
+import dataclasses
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -44,8 +44,6 @@ def test_counts_are_those_of_the_network_and_the_data(recipe_file: Path, tiny_da
 
 
 def test_photos_that_cannot_be_read_are_passed_over(recipe_file: Path, tiny_dataset: Path) -> None:
-    import dataclasses
-
     catalog = read_catalog(tiny_dataset)
     broken = catalog.references.with_columns(path=catalog.references["path"].scatter([0, 30], "nowhere.jpg"))
     outlook = look_ahead(load_recipe(str(recipe_file)), dataclasses.replace(catalog, references=broken))
@@ -70,7 +68,6 @@ def test_the_command_prints_one_object_and_writes_nothing(
     assert 'name = "tiny"' in shown.stdout
     assert "all that is trained" in shown.stdout
     assert files() == before
-    assert os.listdir(tmp_path) == ["recipes"]
 
 
 @pytest.mark.parametrize(

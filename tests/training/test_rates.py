@@ -40,9 +40,8 @@ def test_the_running_mean_is_that_of_its_formula() -> None:
 def test_the_steepest_fall_is_found(steepest: float) -> None:
     rates = rising_rates(1e-6, 1.0, 100)
     # A step down around the rate, and an explosion after.
-    losses = [
-        3 - 2 / (1 + math.exp(-3 * math.log(r / steepest))) + max(0.0, math.log(r / steepest / 50)) ** 2 for r in rates
-    ]
+    logs = [math.log(rate / steepest) for rate in rates]
+    losses = [3 - 2 / (1 + math.exp(-3 * log)) + max(0.0, log - 4) ** 2 for log in logs]
     assert suggest_rate(rates, losses) == pytest.approx(steepest, rel=0.1)
 
 
@@ -88,23 +87,11 @@ def test_the_command_draws_a_curve_and_touches_no_run(
     section = tiny_recipe.finetuning.model_copy(update={"epochs": 1, "batch_size": 8})
     recipe, run = tmp_path / "tiny.toml", tmp_path / "run"
     recipe.write_text(tiny_recipe.model_copy(update={"finetuning": section}).to_toml())
-    words = [
-        "train",
-        str(recipe),
-        "--data",
-        str(tiny_dataset),
-        "--out",
-        str(run),
-        "--find-rate",
-        str(tmp_path / "r.png"),
-    ]
-    told = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    words = ["train", str(recipe), "--data", str(tiny_dataset), "--out", str(run)]
+    told = json.loads(CliRunner().invoke(app, [*words, "--find-rate", str(tmp_path / "r.png"), "--json"]).stdout)
     assert told["key"] == "finetuning.learning_rate"
-    assert [row["rate"] for row in told["rows"]] == pytest.approx(
-        rising_rates(*BACKBONE_RATES, 12)[: len(told["rows"])]
-    )
-    # At the lowest rate next to nothing moves.
-    assert told["rows"][0]["loss"] == pytest.approx(told["rows"][1]["loss"], rel=2.0)
+    rates = [row["rate"] for row in told["rows"]]
+    assert rates == pytest.approx(rising_rates(*BACKBONE_RATES, 12)[: len(rates)])
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.png", "tiny.toml"]
 
