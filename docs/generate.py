@@ -37,6 +37,7 @@ REFUSED = (
     ("loss.kind=multi_similarity", "loss.mining=batch_hard", "training.photos_per_landmark=4"),
     ("loss.kind=arcface", "loss.memory=1024"),
     ("loss.kind=softmax", "loss.sampled_share=0.1"),
+    ("finetuning.keep=best",),
 )
 
 RECIPES_HEAD = """# Recipes

@@ -67,7 +67,7 @@ def save_checkpoint(
 
     ``training`` is a fingerprint of all that was chosen: a checkpoint serves no other training.
     """
-    from safetensors.torch import save
+    from safetensors.torch import save_file
 
     tensors = {RANDOM: torch.get_rng_state()}
     for key, module in modules.items():
@@ -75,8 +75,9 @@ def save_checkpoint(
     for place, slots in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{place}.{name}": tensor for name, tensor in slots.items()}
     metadata = {POSITION: json.dumps(dataclasses.asdict(position)), TRAINING: training}
-    serialised = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=metadata)
-    replace_file(path, lambda partial: partial.write_bytes(serialised))
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    # Straight to the file: as bytes first, it would be in memory twice more.
+    replace_file(path, lambda partial: save_file(whole, partial, metadata=metadata))
 
 
 def load_checkpoint(
