@@ -6,7 +6,7 @@ the landmark weights are W = 4 · C · K · D bytes, and a training holds at its
     neck          W · (1 weights + 1 gradient + 2 moments of AdamW + 1 in its step + 1 best epoch) + the neck's alike
                   + 6 matrices of batch by landmarks + 4 · V · N · D_in + 8 · N · D_in  of descriptors
     fine-tuning   W · (1 + 1 + 2 + 1 + 1 averaged + 1 best epoch) + backbone and neck alike + 6 such matrices
-                  + 2 · V · N · D_in of descriptors + what a step keeps of its photos + the backbone once more, to save it
+                  + 2 · V · N · D_in of descriptors + what a step keeps of its photos + the backbone again, to save it
 
 Descriptors are float16, twice while views are joined or split, and in float32 where they are compared. What a step
 keeps of a photo is measured on one, not guessed.
