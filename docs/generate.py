@@ -41,6 +41,7 @@ REFUSED = (
     ('ensemble.runs=["runs/a"]',),
     ('ensemble.runs=["runs/a", "runs/b"]', "ensemble.weights=[1]"),
     ('ensemble.runs=["runs/a", "runs/b"]',),
+    ("finetuning.keep=best",),
 )
 
 RECIPES_HEAD = """# Recipes

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.util
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from obelisk.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from obelisk.training.pace import Pace
 
 T = TypeVar("T")
 
@@ -68,6 +74,36 @@ def track(items: Iterable[T], *, total: int, what: str) -> Iterator[T]:
         yield from progress.track(items, total=total)
 
 
+class FactedProgress(Progress):
+    """Bars with a line of facts below them, where there are any."""
+
+    def __init__(self, *columns: ProgressColumn, console: Console, disable: bool, facts: Text) -> None:
+        self._facts = facts
+        super().__init__(*columns, console=console, disable=disable)
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Yield what is drawn, from top to bottom."""
+        yield from super().get_renderables()
+        if self._facts.plain:
+            yield self._facts
+
+
+def describe_pace(pace: Pace) -> str:
+    """Return what there is to know of a fine-tuning in one line."""
+    from obelisk.training.memory import in_words
+
+    measured = pace.measured
+    told = [
+        f"epoch {pace.epoch} of {pace.epochs}",
+        f"loss {pace.loss:.3f}",
+        f"top-1 {100 * pace.val_top1:.1f} %" if pace.val_top1 is not None else "",
+        f"{measured.photos_per_second:.1f} photos/s",
+        f"{datetime.timedelta(seconds=round(pace.seconds_left))} left",
+        f"{in_words(measured.resident)}, at most {in_words(measured.peak)}" if measured.peak else "",
+    ]
+    return " · ".join(filter(None, told))
+
+
 class Meter:
     """Shows on stderr how far each stage of a long piece of work is; call it with what, done, total.
 
@@ -75,7 +111,8 @@ class Meter:
     """
 
     def __init__(self) -> None:
-        self._progress = Progress(
+        self._facts = Text()
+        self._progress = FactedProgress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -83,6 +120,7 @@ class Meter:
             TimeRemainingColumn(),
             console=errors,
             disable=not errors.is_terminal,
+            facts=self._facts,
         )
         self._tasks: dict[str, TaskID] = {}
         self._said = time.monotonic()
@@ -93,6 +131,14 @@ class Meter:
 
     def __exit__(self, *reason: object) -> None:
         self._progress.stop()
+
+    def watch(self, pace: Pace) -> None:
+        """Show how a fine-tuning goes on: live on a terminal, else a line an epoch."""
+        if errors.is_terminal:
+            self._facts.plain = describe_pace(pace)
+            self("fine-tuning", (pace.epoch - 1) * pace.steps + pace.step, pace.epochs * pace.steps)
+        elif pace.ended:
+            note(f"fine-tuning, {describe_pace(pace)}")
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` are done."""

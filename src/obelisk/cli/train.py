@@ -1,14 +1,20 @@
-"""``obelisk train``: a recipe and a dataset in, a run out."""
+"""``obelisk train``: a recipe and a dataset in, a run out; or what that run will be, or which rate it bears."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from obelisk.cli.console import Meter, note, require_extra, result, warn
 from obelisk.cli.evaluate import read_and_tell
+from obelisk.cli.outlook import show_outlook, show_rates
+from obelisk.errors import UsageError
+
+if TYPE_CHECKING:
+    from obelisk.config import Recipe
 
 
 def train(
@@ -19,7 +25,10 @@ def train(
     data: Annotated[
         Path, typer.Option("--data", metavar="DIR", help="The dataset: GLDv2 layout, a subset, or a folder a landmark.")
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="The run's folder, made here.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="RUN", help="The run's folder, made here. Needed to train.", show_default=False),
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a key of the recipe.")
     ] = None,
@@ -27,6 +36,18 @@ def train(
     checkpoint_every: Annotated[
         float, typer.Option("--checkpoint-every", metavar="SECONDS", help="Between two checkpoints of a fine-tuning.")
     ] = 60.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved recipe, sizes, memory and time; train nothing.")
+    ] = False,
+    find_rate: Annotated[
+        Path | None,
+        typer.Option(
+            "--find-rate", metavar="FILE.png", help="Try rising learning rates, draw the losses; train nothing."
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --dry-run or --find-rate: print one JSON object.")
+    ] = False,
 ) -> None:
     """Train a recipe on a dataset's reference photos and export its model.
 
@@ -36,19 +57,79 @@ def train(
     from obelisk.config import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
+    looks = [name for name, asked in (("--dry-run", dry_run), ("--find-rate", find_rate)) if asked]
+    refuse_unclear(looks, out, resume=resume, as_json=as_json)
     require_extra("train", module="torch", needed_for="training")
+    if dry_run:
+        print_outlook(loaded, data, as_json=as_json)
+    elif find_rate:
+        print_rates(loaded, data, find_rate, as_json=as_json)
+    elif out:
+        train_whole(loaded, data, out, resume=resume, checkpoint_every=checkpoint_every)
+
+
+def refuse_unclear(looks: list[str], out: Path | None, *, resume: bool, as_json: bool) -> None:
+    """Refuse options that do not go together."""
+    if not looks and out is None:
+        raise UsageError("no folder for the run", fix="add --out RUN, or --dry-run to see what it will be")
+    if not looks and as_json:
+        raise UsageError("--json is for --dry-run and --find-rate", fix="leave it out")
+    if looks and (resume or len(looks) > 1):
+        second = "--resume" if resume else looks[1]
+        raise UsageError(f"{looks[0]} trains nothing, and does not go with {second}", fix="leave one of them out")
+
+
+def train_whole(recipe: Recipe, data: Path, out: Path, *, resume: bool, checkpoint_every: float) -> None:
+    """Train the recipe into the run's folder, and name what was left out."""
     from obelisk.training.train import train_run
     from obelisk.training.world import is_first_process
 
     catalog = read_and_tell(data)
     with Meter() as meter:
-        run = train_run(loaded, catalog, out, resume=resume, checkpoint_every=checkpoint_every, progress=meter)
+        run = train_run(
+            recipe,
+            catalog,
+            out,
+            resume=resume,
+            checkpoint_every=checkpoint_every,
+            progress=meter,
+            watch=meter.watch,
+        )
     if not is_first_process():
         return
     for image_id, error in run.skipped.items():
         warn(f"left out {image_id}: {error}")
     told = f", best epoch {', '.join(map(str, run.best_epochs))}" if run.best_epochs else ""
-    note(f"{loaded.name}: {len(run.landmarks)} landmarks{told}")
+    note(f"{recipe.name}: {len(run.landmarks)} landmarks{told}")
     result(str(out))
     if run.skipped:
         raise typer.Exit(1)
+
+
+def print_outlook(recipe: Recipe, data: Path, *, as_json: bool) -> None:
+    """Print what a training will be."""
+    from obelisk.training.outlook import look_ahead
+
+    catalog = read_and_tell(data)
+    with Meter() as meter:
+        outlook = look_ahead(recipe, catalog, meter)
+    if as_json:
+        result(json.dumps({"recipe": recipe.model_dump()} | outlook.to_fields()))
+        return
+    result(recipe.to_toml())
+    show_outlook(outlook)
+
+
+def print_rates(recipe: Recipe, data: Path, figure: Path, *, as_json: bool) -> None:
+    """Print and draw what learning rates do to the loss."""
+    from obelisk.training.rates import draw_rates, find_rate
+
+    catalog = read_and_tell(data)
+    with Meter() as meter:
+        curve = find_rate(recipe, catalog, meter)
+    draw_rates(figure, curve, recipe.name)
+    note(f"figure: {figure}")
+    if as_json:
+        result(json.dumps(curve.to_fields()))
+    else:
+        show_rates(curve)

@@ -219,6 +219,9 @@ class FinetuningSection(Section):
     average: float = Field(0.0, ge=0.0, lt=1.0)
     """e of the mean of the weights that follows them, `θ̄ ← e · θ̄ + (1 − e) · θ` after every step, and is kept in
     their place; 0 keeps the last weights themselves"""
+    keep: Literal["last", "best"] = "last"
+    """last: the weights after the last epoch; best: those after the epoch with the best validation top-1 (the least
+    validation loss, where the loss names no landmark), which needs `data.refit = false`"""
     accumulation: int = Field(1, ge=1)
     """parts in which a batch is computed, for networks and batches that would not fit in memory whole"""
     quarantine: Share = 0.01
@@ -300,6 +303,8 @@ class Recipe(Section):
             raise ValueError("finetuning.epochs trains one backbone, but backbone.names has several: train a run each")
         if self.finetuning.epochs and not trains:
             raise ValueError("finetuning.epochs needs a loss: loss.kind cannot be 'none'")
+        if self.finetuning.keep == "best" and self.data.refit:
+            raise ValueError("finetuning.keep = 'best' needs photos held out for validation: set data.refit = false")
         if self.finetuning.epochs and self.classifier.kind == "softmax":
             raise ValueError("finetuning.epochs gives embeddings, not probabilities: set classifier.kind = 'knn'")
         return self

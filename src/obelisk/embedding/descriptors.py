@@ -91,6 +91,12 @@ class DescriptorCache:
             database.commit()
         return Descriptors(rows=rows, failed=failed, computed=len(missing))
 
+    def count_missing(self, paths: Sequence[Path], view_name: str = PLAIN) -> int:
+        """Return how many of the photos would have to be described; those that cannot be read are not among them."""
+        with closing(self._connect()) as database:
+            hashes = [digest for digest in map_in_order(hash_or_error, paths) if isinstance(digest, str)]
+            return sum(self._read(database, digest, view_name) is None for digest in hashes)
+
     def _compute(
         self, paths: Sequence[Path], places: Sequence[int], view: View | None
     ) -> Iterator[tuple[int, NDArray[np.float16] | PhotoError]]:

@@ -25,11 +25,35 @@ POSITION, TRAINING, RANDOM, SCALER = "position", "training", "random", "scaler"
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """How far a training is: whole epochs, steps in the one that goes on, and the sum of their losses."""
+    """How far a training is: whole epochs, steps in the one that goes on, and what those steps add up to.
+
+    ``total`` is the sum of their losses, ``gradients`` that of their gradient norms, ``unreadable`` counts the photos
+    they lacked. ``best_epoch`` (0: none yet) and its ``best_score`` outlive the epoch.
+    """
 
     epoch: int = 0
     step: int = 0
     total: float = 0.0
+    gradients: float = 0.0
+    largest_gradient: float = 0.0
+    unreadable: int = 0
+    best_epoch: int = 0
+    best_score: float | None = None
+
+    def after_step(self, *, loss: float, gradient: float, unreadable: int) -> Position:
+        """Return the position one step further."""
+        return dataclasses.replace(
+            self,
+            step=self.step + 1,
+            total=self.total + loss,
+            gradients=self.gradients + gradient,
+            largest_gradient=max(self.largest_gradient, gradient),
+            unreadable=self.unreadable + unreadable,
+        )
+
+    def after_epoch(self) -> Position:
+        """Return the start of the next epoch."""
+        return Position(epoch=self.epoch + 1, best_epoch=self.best_epoch, best_score=self.best_score)
 
 
 def save_checkpoint(
@@ -45,7 +69,7 @@ def save_checkpoint(
 
     ``training`` is a fingerprint of all that was chosen: a checkpoint serves no other training.
     """
-    from safetensors.torch import save
+    from safetensors.torch import save_file
 
     tensors = {RANDOM: torch.get_rng_state()}
     for key, module in modules.items():
@@ -55,8 +79,9 @@ def save_checkpoint(
     metadata = {POSITION: json.dumps(dataclasses.asdict(position)), TRAINING: training}
     if scaler and scaler.is_enabled():
         metadata[SCALER] = json.dumps(scaler.state_dict())
-    serialised = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=metadata)
-    replace_file(path, lambda partial: partial.write_bytes(serialised))
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    # Straight to the file: as bytes first, it would be in memory twice more.
+    replace_file(path, lambda partial: save_file(whole, partial, metadata=metadata))
 
 
 def load_checkpoint(

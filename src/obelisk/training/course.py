@@ -12,7 +12,6 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -35,6 +34,7 @@ from obelisk.training.loop import refuse_diverged, set_learning_rate
 from obelisk.training.losses import CurricularFace
 from obelisk.training.mixing import mix
 from obelisk.training.network import PhotoEmbedder
+from obelisk.training.pace import Stopwatch
 from obelisk.training.stopping import StopSignal
 from obelisk.training.world import World
 
@@ -48,7 +48,8 @@ class Course:
     """A fine-tuning on its way: what moves, how far it is, and what it met.
 
     ``model`` gives the loss of photos and landmarks; ``trained`` is embedder and loss, ``average`` follows their
-    weights where the recipe asks for it; ``quarantine`` holds the errors of photos that could not be read, by place.
+    weights where the recipe asks for it, and ``best`` is a copy of what was kept after the best epoch; ``quarantine``
+    holds the errors of photos that could not be read, by place. ``gradient`` is the length of the last step's gradient.
     """
 
     recipe: Recipe
@@ -56,6 +57,7 @@ class Course:
     model: nn.Module
     trained: nn.ModuleList
     average: AveragedModel | None
+    best: nn.ModuleList | None
     optimiser: torch.optim.Optimizer
     scaler: GradScaler
     checkpoint: Path
@@ -63,20 +65,43 @@ class Course:
     position: Position
     stop: StopSignal
     world: World
-    progress: Callable[[str, int, int], None]
+    stopwatch: Stopwatch
     saved: float = 0.0
+    gradient: float = 0.0
     quarantine: dict[int, str] = field(default_factory=dict)
 
     @property
     def modules(self) -> dict[str, nn.Module]:
         """What a checkpoint holds of the weights."""
-        return {"module": self.trained} | ({"average": self.average} if self.average else {})
+        followers = {"average": self.average, "best": self.best}
+        return {"module": self.trained} | {name: module for name, module in followers.items() if module}
 
     @property
     def kept(self) -> tuple[PhotoEmbedder, nn.Module]:
         """The embedder and loss that are validated and kept: the averaged ones, where there are any."""
         embedder, loss = cast("tuple[PhotoEmbedder, nn.Module]", self.average.module if self.average else self.trained)
         return embedder, loss
+
+    @property
+    def chosen(self) -> tuple[PhotoEmbedder, nn.Module]:
+        """The embedder and loss that the training ends with: those of the best epoch, where the recipe wants them."""
+        if not (self.best and self.position.best_epoch):
+            return self.kept
+        embedder, loss = cast("tuple[PhotoEmbedder, nn.Module]", self.best)
+        return embedder, loss
+
+    def note_validation(self, val_loss: float | None, val_top1: float | None) -> bool | None:
+        """Take an epoch's validation, and tell whether it is the best so far; None without validation photos."""
+        score = val_top1 if val_top1 is not None else None if val_loss is None else -val_loss
+        if score is None:
+            return None
+        position = self.position
+        if position.best_score is not None and score <= position.best_score:
+            return False
+        self.position = dataclasses.replace(position, best_epoch=position.epoch + 1, best_score=score)
+        if self.best:
+            self.best.load_state_dict(nn.ModuleList(self.kept).state_dict())
+        return True
 
     def save(self) -> None:
         """Write the checkpoint, if this is the process that writes files."""
@@ -111,13 +136,15 @@ def run_epoch(course: Course) -> float:
     view = AugmentedView(number=epoch + 1, seed=recipe.seed, ranges=recipe.views)
     # Also where no step is left: what is logged is the rate of the last one.
     schedule(course, len(batches) - 1, len(batches))
+    course.stopwatch.begin_epoch()
     photos = course.photos.at(side_of(section, course.photos.rule.size, epoch))
     for step, batch in enumerate(load_batches(photos, batches[start.step :], view), start.step):
         schedule(course, step, len(batches))
-        quarantine(course, batch)
+        unreadable = quarantine(course, batch)
         value = take_step(course, batch, batches[step])
-        course.position = Position(epoch=epoch, step=step + 1, total=course.position.total + value)
-        course.progress(f"fine-tuning, epoch {epoch + 1} of {section.epochs}", step + 1, len(batches))
+        course.position = course.position.after_step(loss=value, gradient=course.gradient, unreadable=unreadable)
+        loss = course.position.total / (step + 1)
+        course.stopwatch.note_step(epoch + 1, step + 1, len(batches), photos=len(batches[step]) * world.size, loss=loss)
         if time.monotonic() - course.saved >= course.checkpoint_every:
             course.save()
         course.stop_if_asked()
@@ -150,6 +177,7 @@ def take_step(course: Course, batch: Batch, places: Tensor) -> float:
     recipe, world = course.recipe, course.world
     section = recipe.finetuning
     whole, empty = world.sum(len(batch.landmarks), not len(batch.landmarks))
+    course.gradient = 0.0
     if empty:
         return 0.0
     course.optimiser.zero_grad()
@@ -173,7 +201,8 @@ def take_step(course: Course, batch: Batch, places: Tensor) -> float:
     refuse_diverged(loss, course.position.epoch, course.position.step, fix=LOWER_RATE)
     embedder, criterion = course.trained
     course.scaler.unscale_(course.optimiser)
-    nn.utils.clip_grad_norm_(cast("PhotoEmbedder", embedder).backbones.parameters(), section.largest_gradient)
+    backbones = cast("PhotoEmbedder", embedder).backbones
+    course.gradient = nn.utils.clip_grad_norm_(backbones.parameters(), section.largest_gradient).item()
     course.scaler.step(course.optimiser)
     course.scaler.update()
     if isinstance(criterion, CurricularFace):
@@ -201,19 +230,23 @@ def list_diverged(course: Course, places: Tensor) -> None:
     write_list(course, DIVERGED, {**dataclasses.asdict(course.position), "photos": paths})
 
 
-def quarantine(course: Course, batch: Batch) -> None:
-    """Note the photos that a batch lacks, in a file, too; raise DataError when they are more than can be spared."""
+def quarantine(course: Course, batch: Batch) -> int:
+    """Note the photos that a batch lacks, in a file, too, and return their number over all processes.
+
+    Raises DataError when more are lacking in all than can be spared.
+    """
     if not batch.unreadable.keys() <= course.quarantine.keys():
         course.quarantine |= batch.unreadable
         listed = {str(course.photos.paths[place]): error for place, error in sorted(course.quarantine.items())}
         write_list(course, QUARANTINE, listed)
-    (lacking,) = course.world.sum(len(course.quarantine))
+    lacking, unreadable = course.world.sum(len(course.quarantine), len(batch.unreadable))
     if lacking > course.recipe.finetuning.quarantine * len(course.photos):
         raise DataError(
             f"{lacking:.0f} of {len(course.photos)} photos cannot be read any more",
             where=course.checkpoint.with_name(QUARANTINE),
             fix="bring them back and go on with --resume, or allow more by finetuning.quarantine",
         )
+    return round(unreadable)
 
 
 def write_list(course: Course, name: str, content: object) -> None:

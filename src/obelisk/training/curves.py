@@ -7,22 +7,26 @@ import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from obelisk.evaluation.files import replace_file
 from obelisk.training.loop import Epoch
+from obelisk.training.pace import EpochPace, FinetuningEpoch
+
+Line = TypeVar("Line", Epoch, FinetuningEpoch, EpochPace)
 
 
-class EpochLog:
+class EpochLog(Generic[Line]):
     """The epochs of one training: in a list, and at once in a file, one JSON object a line."""
 
-    def __init__(self, path: Path, *, keep: bool = False) -> None:
-        """Begin a log; with ``keep``, go on with the one that is there."""
+    def __init__(self, kind: type[Line], path: Path, *, keep: bool = False) -> None:
+        """Begin a log of lines of a kind; with ``keep``, go on with the one that is there."""
         self._path = path
         lines = path.read_text().splitlines() if keep and path.is_file() else []
-        self.epochs = [Epoch(**json.loads(line)) for line in lines]
+        self.epochs: list[Line] = [kind(**json.loads(line)) for line in lines]
         self._write()
 
-    def __call__(self, epoch: Epoch) -> None:
+    def __call__(self, epoch: Line) -> None:
         """Note an epoch that has just ended, in the place of what an interrupted training had noted of it."""
         self.epochs = [
             earlier for earlier in self.epochs if (earlier.member, earlier.epoch) < (epoch.member, epoch.epoch)

@@ -14,6 +14,8 @@ A checkpoint is written every minute, after every epoch, and when SIGTERM asks t
 their views depend on the seed and the epoch alone, so that a training that was stopped at any step goes on exactly as
 if it had not been. With e = ``finetuning.average`` above 0, a mean of the weights follows them after every step,
 ``θ̄ ← e · θ̄ + (1 − e) · θ``, and it is what is validated and kept (Polyak & Juditsky, SIAM J. Control, 1992).
+With ``finetuning.keep`` = best the checkpoint also holds what was kept after the best epoch, and the training ends with
+that.
 """
 
 from __future__ import annotations
@@ -37,14 +39,15 @@ from obelisk.training.backbones import TimmNetwork
 from obelisk.training.batch_loading import LabelledPhotos, load_batches
 from obelisk.training.checkpoint import Position, load_checkpoint
 from obelisk.training.course import Course, average_of, run_epoch
-from obelisk.training.loop import Epoch
 from obelisk.training.losses import MarginSoftmax
 from obelisk.training.network import PhotoEmbedder
+from obelisk.training.pace import FinetuningEpoch, Pace, Stopwatch
 from obelisk.training.pooling import l2n
 from obelisk.training.stopping import StopSignal
 from obelisk.training.world import World
 
 CHECKPOINT_SECONDS = 60.0
+NECK, LANDMARKS = "neck", "landmark weights"  # parts of the optimiser, besides the layer groups
 
 
 class Finetuning(nn.Module):
@@ -109,8 +112,8 @@ def finetune(
     validation: LabelledPhotos | None,
     checkpoint: Path,
     checkpoint_every: float = CHECKPOINT_SECONDS,
-    log: Callable[[Epoch], None],
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    log: Callable[[FinetuningEpoch], None],
+    watch: Callable[[Pace], None] = lambda pace: None,
 ) -> PhotoEmbedder:
     """Train a photo embedder of one backbone with its loss, and return it with the weights that the recipe keeps.
 
@@ -127,32 +130,22 @@ def finetune(
     if section.learned_exponent:
         embedder.only_backbone.learn_exponents(recipe.backbone.gem_exponent)
     before = copy.deepcopy(embedder.state_dict())
-    # A loaded backbone is frozen. What the recipe leaves frozen, the optimiser's builder freezes again.
-    embedder.requires_grad_()
     tuned = Finetuning(embedder.eval(), loss, parts, section.distillation, compiled=section.compile)
     tuned.to(world.device).to(memory_format=torch.channels_last)
     with StopSignal() as stop:
-        course = begin_course(recipe, tuned, photos, checkpoint, checkpoint_every, stop, world, progress)
+        course = begin_course(recipe, tuned, photos, checkpoint, checkpoint_every, stop, world, watch)
         while course.position.epoch < section.epochs:
             tuned.train()
             train_loss = run_epoch(course)
             tuned.eval()
             val_loss, val_top1 = validate(*course.kept, validation if world.is_first else None, world.device)
-            course.position = Position(epoch=course.position.epoch + 1)
-            log(
-                Epoch(
-                    member=1,
-                    epoch=course.position.epoch,
-                    train_loss=train_loss,
-                    val_loss=val_loss,
-                    val_top1=val_top1,
-                    embedding_std=None,
-                    learning_rate=course.optimiser.param_groups[-1]["lr"],
-                )
-            )
+            best = course.note_validation(val_loss, val_top1)
+            log(describe_epoch(course, train_loss, val_loss, val_top1, best=best))
+            course.position = course.position.after_epoch()
             course.save()
+            course.stopwatch.end_epoch(val_top1)
             course.stop_if_asked()
-    kept = course.kept[0].cpu()
+    kept = course.chosen[0].cpu()
     kept.load_state_dict(interpolate(before, kept.state_dict(), section.frozen_share))
     return kept.eval().to(memory_format=torch.contiguous_format).requires_grad_(requires_grad=False)
 
@@ -182,7 +175,7 @@ def begin_course(
     checkpoint_every: float,
     stop: StopSignal,
     world: World,
-    progress: Callable[[str, int, int], None],
+    watch: Callable[[Pace], None],
 ) -> Course:
     """Set a course out from its start, or from where a checkpoint says that it is."""
     trained = nn.ModuleList([tuned.embedder, tuned.loss])
@@ -193,6 +186,7 @@ def begin_course(
         model=tuned,
         trained=trained,
         average=average_of(trained, follow) if follow else None,
+        best=copy.deepcopy(trained) if recipe.finetuning.keep == "best" else None,
         optimiser=build_optimiser(recipe, tuned),
         scaler=GradScaler(world.device.type, enabled=recipe.finetuning.precision == "float16"),
         checkpoint=checkpoint,
@@ -200,7 +194,7 @@ def begin_course(
         position=Position(),
         stop=stop,
         world=world,
-        progress=progress,
+        stopwatch=Stopwatch(epochs=recipe.finetuning.epochs, tell=watch),
         saved=time.monotonic(),
     )
     course.position = load_checkpoint(
@@ -210,16 +204,37 @@ def begin_course(
     return course
 
 
+def describe_epoch(
+    course: Course, train_loss: float, val_loss: float | None, val_top1: float | None, *, best: bool | None
+) -> FinetuningEpoch:
+    """Return the line of the log for the epoch whose steps are all taken."""
+    groups, position = course.optimiser.param_groups, course.position
+    rates = {group["part"]: group["lr"] for group in groups}
+    backbone = [rate for part, rate in rates.items() if part not in (NECK, LANDMARKS)]
+    return FinetuningEpoch(
+        member=1,
+        epoch=position.epoch + 1,
+        train_loss=train_loss,
+        val_loss=val_loss,
+        val_top1=val_top1,
+        embedding_std=None,
+        learning_rate=groups[-1]["lr"],
+        backbone_rate=backbone[-1] if backbone else None,
+        neck_rate=rates.get(NECK),
+        gradient_mean=position.gradients / position.step,
+        gradient_largest=position.largest_gradient,
+        unreadable=position.unreadable,
+        best=best,
+    )
+
+
 def build_optimiser(recipe: Recipe, tuned: Finetuning) -> torch.optim.Optimizer:
     """Build AdamW: each layer group of the backbone has its rate, the neck and the landmark weights have theirs."""
     section, training = recipe.finetuning, recipe.training
-    layers = group_layers(tuned.embedder.only_backbone.network)
-    # Backbones come frozen, as those that describe photos are: what is to move has to be told.
-    for depth, layer in enumerate(layers):
-        for parameter in layer:
-            parameter.requires_grad = depth >= section.frozen_groups
+    layers = free_layers(tuned.embedder.only_backbone.network, section.frozen_groups)
     groups = [
         {
+            "part": f"backbone {depth + 1}",
             "params": layer,
             "peak": section.learning_rate * section.layer_decay ** (len(layers) - 1 - depth),
             "weight_decay": section.weight_decay,
@@ -230,15 +245,27 @@ def build_optimiser(recipe: Recipe, tuned: Finetuning) -> torch.optim.Optimizer:
     exponents = tuned.embedder.only_backbone.exponents
     if exponents is not None:
         # Ten times the rate, and no decay, as the authors' code has it: p is a number near 3, not one of many weights.
-        groups.append({"params": [exponents], "peak": 10.0 * section.learning_rate, "weight_decay": 0.0})
+        groups.append(
+            {"part": "exponents", "params": [exponents], "peak": 10.0 * section.learning_rate, "weight_decay": 0.0}
+        )
     groups += [
-        {"params": list(module.parameters()), "peak": peak, "weight_decay": training.weight_decay}
-        for module, peak in (
-            (tuned.embedder.necks, training.learning_rate),
-            (tuned.loss, training.classifier_learning_rate),
+        {"part": part, "params": list(module.parameters()), "peak": peak, "weight_decay": training.weight_decay}
+        for part, module, peak in (
+            (NECK, tuned.embedder.necks, training.learning_rate),
+            (LANDMARKS, tuned.loss, training.classifier_learning_rate),
         )
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]])
+
+
+def free_layers(network: TimmNetwork, frozen: int) -> list[list[nn.Parameter]]:
+    """Let the weights of a network move, save those of its first ``frozen`` layer groups; return all groups."""
+    layers = group_layers(network)
+    for depth, layer in enumerate(layers):
+        for parameter in layer:
+            # Backbones are loaded frozen.
+            parameter.requires_grad = depth >= frozen
+    return layers
 
 
 def group_layers(network: TimmNetwork) -> list[list[nn.Parameter]]:

@@ -106,8 +106,10 @@ def train_neck(
             learning_rate=optimiser.param_groups[0]["lr"],
         )
         log(row)
-        if val_top1 is None or val_top1 > best_top1:
-            best_top1 = -1.0 if val_top1 is None else val_top1
+        if val_top1 is None:
+            best = Trained(neck=neck, loss=loss, best_epoch=epoch)
+        elif val_top1 > best_top1:
+            best_top1 = val_top1
             best = Trained(neck=copy.deepcopy(neck), loss=copy.deepcopy(loss), best_epoch=epoch)
         elif epoch - best.best_epoch >= recipe.training.patience:
             break

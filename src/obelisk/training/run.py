@@ -6,6 +6,7 @@
     RUN/log.jsonl           one line an epoch of the training that the early stop watched
     RUN/refit.jsonl         the same for the refit on all reference photos
     RUN/finetuning.jsonl    the same for the fine-tuning of the backbone, where the recipe asks for it
+    RUN/pace.jsonl          its seconds, photos a second and memory, one line an epoch: what no run repeats
     RUN/curves.png          both losses and the validation top-1
     RUN/head.safetensors    the trained neck, and the softmax layer where there is one
     RUN/backbone.safetensors  the fine-tuned backbone
@@ -129,7 +130,7 @@ def begin_folder(recipe: Recipe, out: Path) -> None:
 
 def forget_folder(out: Path) -> None:
     """Take back the folder of a run that cannot be trained as it was asked for, so that it can be asked for anew."""
-    for name in ("recipe.toml", "log.jsonl", "refit.jsonl", "finetuning.jsonl"):
+    for name in ("recipe.toml", "log.jsonl", "refit.jsonl", "finetuning.jsonl", "pace.jsonl"):
         (out / name).unlink(missing_ok=True)
     if not any(out.iterdir()):
         out.rmdir()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +34,12 @@ from obelisk.training.describe import DescribedReferences, Progress, describe_re
 from obelisk.training.ensembles import join_runs
 from obelisk.training.export import check_export, join_graphs, to_onnx
 from obelisk.training.finetune import CHECKPOINT_SECONDS, finetune, refuse_machine
-from obelisk.training.loop import Trained, TrainingPhotos, train_neck
+from obelisk.training.loop import Epoch, Trained, TrainingPhotos, train_neck
 from obelisk.training.losses import Softmax
+from obelisk.training.memory import available_memory
+from obelisk.training.needs import measure_sizes, refuse_too_large
 from obelisk.training.network import Necks, PhotoEmbedder, UnitRows
+from obelisk.training.pace import EpochPace, FinetuningEpoch, Pace
 from obelisk.training.run import (
     Run,
     begin_folder,
@@ -61,12 +64,14 @@ def train_run(
     resume: bool = False,
     checkpoint_every: float = CHECKPOINT_SECONDS,
     progress: Progress = lambda *_: None,
+    watch: Callable[[Pace], None] = lambda pace: None,
 ) -> Run:
     """Train a recipe on the reference photos of a catalog, and export its model.
 
     A finished run of the same recipe and data is returned as it is; an unfinished one needs ``resume``.
-    ``checkpoint_every`` are seconds between two checkpoints of a fine-tuning.
-    Raises RecipeError for a folder of another recipe, DataError for data that cannot be trained on.
+    ``checkpoint_every`` are seconds between two checkpoints of a fine-tuning, and ``watch`` is told of its steps.
+    Raises RecipeError for a folder of another recipe and for a training that cannot fit in memory, DataError for data
+    that cannot be trained on.
     """
     with join_world() as world:
         data = fingerprint_of_data(catalog)
@@ -80,7 +85,9 @@ def train_run(
             world.wait()
             return Run.open(out)
         catalog = split_for_validation(recipe, catalog)
+        refuse_without_validation(recipe, catalog)
         backbones = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
+        refuse_too_large(recipe, measure_sizes(recipe, catalog, backbones), available_memory, where=catalog.root)
         world.wait()  # until all have looked at the folder as it was
         with folder_of(world, out) as folder:
             begin_folder(recipe, folder)
@@ -94,6 +101,7 @@ def train_run(
                 checkpoint_every=checkpoint_every,
                 world=world,
                 progress=progress if world.is_first else lambda *_: None,
+                watch=watch if world.is_first else lambda pace: None,
             )
             try:
                 train_and_write(work)
@@ -127,6 +135,7 @@ class Work:
     checkpoint_every: float
     world: World
     progress: Progress
+    watch: Callable[[Pace], None]
 
 
 def train_and_write(work: Work) -> None:
@@ -141,7 +150,7 @@ def train_and_write(work: Work) -> None:
     described = describe_references(recipe, work.catalog, backbones, work.progress)
     if world.is_first:
         world.wait()
-    log, refit_log = EpochLog(out / "log.jsonl"), EpochLog(out / "refit.jsonl")
+    log, refit_log = EpochLog(Epoch, out / "log.jsonl"), EpochLog(Epoch, out / "refit.jsonl")
     trained = [
         fit(recipe, described, columns, parts, member=member, log=log, refit_log=refit_log)
         for member, (columns, parts) in enumerate(members_of(recipe, backbones), start=1)
@@ -182,6 +191,16 @@ def refuse_too_few(recipe: Recipe, catalog: Catalog) -> None:
         raise RecipeError(f"classifier.k = {recipe.classifier.k}, but there are only {references} reference photos")
 
 
+def refuse_without_validation(recipe: Recipe, catalog: Catalog) -> None:
+    """Refuse to look for the best epoch where there is nothing to tell it by."""
+    if recipe.finetuning.keep == "best" and not (catalog.references["split"] == "val").any():
+        raise RecipeError(
+            "finetuning.keep = 'best', but no reference photo is held out for validation",
+            where=catalog.root,
+            fix="raise data.validation_share, give more photos a landmark, or set finetuning.keep = 'last'",
+        )
+
+
 def fit(
     recipe: Recipe,
     described: DescribedReferences,
@@ -189,8 +208,8 @@ def fit(
     parts: tuple[int, ...],
     *,
     member: int,
-    log: EpochLog,
-    refit_log: EpochLog,
+    log: Callable[[Epoch], None] = lambda epoch: None,
+    refit_log: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Trained:
     """Find the best epoch on the validation photos, then refit on all; the neck sees some columns only."""
     views = torch.from_numpy(described.views[:, :, columns])
@@ -236,6 +255,13 @@ def finetune_backbone(
         return LabelledPhotos(paths=paths, landmarks=labels[torch.from_numpy(wanted)], rule=rule)
 
     everything = recipe.data.refit or not described.is_val.any()
+    paces = EpochLog(EpochPace, work.folder / "pace.jsonl", keep=work.checkpoint.is_file())
+
+    def watch(pace: Pace) -> None:
+        if pace.ended:
+            paces(pace.measured)
+        work.watch(pace)
+
     return finetune(
         recipe,
         embedder,
@@ -246,8 +272,8 @@ def finetune_backbone(
         validation=None if everything else choose(described.is_val),
         checkpoint=work.checkpoint,
         checkpoint_every=work.checkpoint_every,
-        log=EpochLog(work.folder / "finetuning.jsonl", keep=work.checkpoint.is_file()),
-        progress=work.progress,
+        log=EpochLog(FinetuningEpoch, work.folder / "finetuning.jsonl", keep=work.checkpoint.is_file()),
+        watch=watch,
     )
 
 

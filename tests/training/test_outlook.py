@@ -1,0 +1,84 @@
+"""What a training will be: counted right, measured on the data, and nothing written."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from obelisk.cli.main import app
+from obelisk.config import Recipe, load_recipe
+from obelisk.data import read_catalog
+from obelisk.training.backbones import load_backbones
+from obelisk.training.outlook import look_ahead
+
+
+@pytest.fixture
+def recipe_file(tiny_recipe: Recipe, tmp_path: Path) -> Path:
+    section = tiny_recipe.finetuning.model_copy(update={"epochs": 2, "batch_size": 8, "frozen_groups": 2})
+    path = tmp_path / "recipes" / "tiny.toml"
+    path.parent.mkdir()
+    path.write_text(tiny_recipe.model_copy(update={"finetuning": section}).to_toml())
+    return path
+
+
+def test_counts_are_those_of_the_network_and_the_data(recipe_file: Path, tiny_dataset: Path) -> None:
+    recipe = load_recipe(str(recipe_file))
+    outlook = look_ahead(recipe, read_catalog(tiny_dataset))
+    assert (outlook.landmarks, outlook.photos, outlook.validation) == (6, 60, 12)
+    (backbone,) = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
+    weights = {part.name: part.weights for part in outlook.parts}
+    groups = [part for part in outlook.parts if "group" in part.name]
+    assert sum(part.weights for part in groups) == sum(each.numel() for each in backbone.module.parameters())
+    assert [part.trained for part in groups] == [False, False] + [True] * (len(groups) - 2)
+    assert weights["neck"] == 16 * sum(backbone.parts) + 16
+    assert weights["landmark weights"] == 6 * 16
+    neck, finetuning = outlook.stages
+    # The refit sees all 60 photos: 3 batches of 16 and one of 12; 7 of 8 and one of 4.
+    assert (neck.epochs, neck.steps) == (3, 4)
+    assert (finetuning.epochs, finetuning.steps) == (2, 8)
+    assert finetuning.seconds >= 2 * 8 * finetuning.step_seconds > 0
+    assert outlook.seconds > finetuning.seconds
+    assert outlook.loaded_per_second > 0
+
+
+def test_photos_that_cannot_be_read_are_passed_over(recipe_file: Path, tiny_dataset: Path) -> None:
+    catalog = read_catalog(tiny_dataset)
+    broken = catalog.references.with_columns(path=catalog.references["path"].scatter([0, 30], "nowhere.jpg"))
+    outlook = look_ahead(load_recipe(str(recipe_file)), dataclasses.replace(catalog, references=broken))
+    assert outlook.photos == 60
+
+
+def test_the_command_prints_one_object_and_writes_nothing(
+    recipe_file: Path, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def files() -> set[Path]:
+        return {path for folder in (tiny_dataset, tmp_path) for path in folder.rglob("*")}
+
+    monkeypatch.chdir(tmp_path)
+    before = files()
+    words = ["train", str(recipe_file), "--data", str(tiny_dataset), "--dry-run"]
+    told = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert told["recipe"]["finetuning"]["epochs"] == 2
+    assert told["memory"]["fine-tuning"]["photos of a step"] > 0
+    assert told["stages"][1]["name"] == "fine-tuning"
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == 0
+    assert 'name = "tiny"' in shown.stdout
+    assert "all that is trained" in shown.stdout
+    assert files() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "add --out RUN"),
+        (["--out", "run", "--json"], "--json is for"),
+        (["--dry-run", "--resume"], "--dry-run trains nothing"),
+        (["--dry-run", "--find-rate", "rate.png"], "does not go with --find-rate"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(tiny_dataset: Path, words: list[str], message: str) -> None:
+    done = CliRunner().invoke(app, ["train", "arcface", "--data", str(tiny_dataset), *words])
+    assert message in str(done.exception)

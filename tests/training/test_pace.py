@@ -1,0 +1,98 @@
+"""How a fine-tuning is told while it runs: measured by a clock, drawn on a terminal, a line an epoch where piped."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from obelisk.cli import console
+from obelisk.cli.console import Meter
+from obelisk.config import Recipe
+from obelisk.data import read_catalog
+from obelisk.training.curves import EpochLog
+from obelisk.training.pace import EpochPace, FinetuningEpoch, Pace, Stopwatch
+from obelisk.training.train import train_run
+
+
+def seconds() -> Iterator[float]:
+    yield from range(1000)
+
+
+def watch_two_epochs() -> list[Pace]:
+    """Two epochs of two steps of 8 photos; each look at the clock, one a step, finds it a second on."""
+    ticks, told = seconds(), list[Pace]()
+    stopwatch = Stopwatch(epochs=2, tell=told.append, clock=lambda: next(ticks))
+    for epoch, top1 in ((1, 0.25), (2, 0.5)):
+        stopwatch.begin_epoch()
+        for step in (1, 2):
+            stopwatch.note_step(epoch, step, 2, photos=8, loss=3.0 - epoch)
+        stopwatch.end_epoch(top1)
+    return told
+
+
+def test_the_stopwatch_measures_steps_and_epochs() -> None:
+    first, second, ended, *_, last = watch_two_epochs()
+    assert (first.measured.photos_per_second, second.measured.photos_per_second) == (8.0, 8.0)
+    assert first.seconds_left == 2 / 1 * 3  # two seconds since the start, one step taken, three left
+    assert second.val_top1 is None
+    assert (ended.ended, ended.val_top1, ended.seconds_left) == (True, 0.25, 4 / 2 * 2)
+    assert (ended.measured.photos, ended.measured.seconds) == (16, 3)
+    assert (last.ended, last.seconds_left, last.val_top1) == (True, 0.0, 0.5)
+
+
+def test_an_epoch_that_had_no_step_left_is_not_told() -> None:
+    told = list[Pace]()
+    stopwatch = Stopwatch(epochs=2, tell=told.append)
+    stopwatch.begin_epoch()
+    stopwatch.end_epoch(0.5)
+    assert told == []
+    assert stopwatch.val_top1 == 0.5
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_meter_is_live_on_a_terminal_and_a_line_an_epoch_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    written = io.StringIO()
+    drawn = Console(file=written, force_terminal=terminal, width=100, color_system=None, soft_wrap=True)
+    monkeypatch.setattr(console, "errors", drawn)
+    with Meter() as meter:
+        for pace in watch_two_epochs():
+            meter.watch(pace)
+    text = written.getvalue()
+    if terminal:
+        assert "4/4" in text
+        assert "\x1b" in text
+    else:
+        lines = text.splitlines()
+        assert len(lines) == 2
+        assert lines[0].startswith(
+            "fine-tuning, epoch 1 of 2 · loss 2.000 · top-1 25.0 % · 8.0 photos/s · 0:00:04 left"
+        )
+    assert "epoch 2 of 2 · loss 1.000 · top-1 50.0 %" in text
+    assert "at most" in text
+
+
+def test_a_log_of_an_older_version_goes_on(tmp_path: Path) -> None:
+    line = {"member": 1, "epoch": 1, "train_loss": 2.0, "val_loss": None, "val_top1": None, "embedding_std": None}
+    (tmp_path / "log.jsonl").write_text(json.dumps(line | {"learning_rate": 0.1}) + "\n")
+    (epoch,) = EpochLog(FinetuningEpoch, tmp_path / "log.jsonl", keep=True).epochs
+    assert epoch.gradient_mean is None
+    assert epoch.train_loss == 2.0
+
+
+def test_what_no_run_repeats_is_in_a_file_of_its_own(tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path) -> None:
+    section = tiny_recipe.finetuning.model_copy(update={"epochs": 2, "batch_size": 16})
+    recipe = tiny_recipe.model_copy(update={"finetuning": section})
+    told = list[Pace]()
+    runs = [train_run(recipe, read_catalog(tiny_dataset), tmp_path / name, watch=told.append) for name in "ab"]
+    first, second = ((run.folder / "finetuning.jsonl").read_text() for run in runs)
+    assert first == second
+    assert {"gradient_largest", "backbone_rate", "unreadable"} < json.loads(first.splitlines()[0]).keys()
+    paces = EpochLog(EpochPace, runs[0].folder / "pace.jsonl", keep=True).epochs
+    assert [pace.photos for pace in paces] == [60, 60]
+    assert all(pace.peak >= pace.resident > 0 and pace.seconds > 0 for pace in paces)
+    assert [pace.ended for pace in told].count(True) == 4
