@@ -22,14 +22,16 @@ def begin(recipe: Path, data: Path, run: Path, *options: str) -> subprocess.Pope
     return subprocess.Popen([sys.executable, "-m", "obelisk", *words])
 
 
+@pytest.mark.parametrize("keep", ["last", "best"])
 def test_fifty_kills_change_no_bit(
-    tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: str
 ) -> None:
     monkeypatch.setenv("OBELISK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    section = tiny_recipe.finetuning.model_copy(update={"epochs": 60, "batch_size": 8, "average": 0.9})
+    section = tiny_recipe.finetuning.model_copy(update={"epochs": 60, "batch_size": 8, "average": 0.9, "keep": keep})
+    data = tiny_recipe.data.model_copy(update={"refit": keep == "last"})
     recipe = tmp_path / "tiny.toml"
-    recipe.write_text(tiny_recipe.model_copy(update={"finetuning": section}).to_toml())
+    recipe.write_text(tiny_recipe.model_copy(update={"finetuning": section, "data": data}).to_toml())
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert begin(recipe, tiny_dataset, whole).wait() == 0
 

@@ -70,6 +70,12 @@ def test_the_command_prints_one_object_and_writes_nothing(
     assert files() == before
 
 
+def test_several_processes_do_not_look_ahead(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = CliRunner().invoke(app, ["train", "arcface", "--data", str(tiny_dataset), "--dry-run"])
+    assert "without torchrun" in str(done.exception)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

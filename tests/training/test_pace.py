@@ -87,12 +87,17 @@ def test_a_log_of_an_older_version_goes_on(tmp_path: Path) -> None:
 def test_what_no_run_repeats_is_in_a_file_of_its_own(tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path) -> None:
     section = tiny_recipe.finetuning.model_copy(update={"epochs": 2, "batch_size": 16})
     recipe = tiny_recipe.model_copy(update={"finetuning": section})
-    told = list[Pace]()
-    runs = [train_run(recipe, read_catalog(tiny_dataset), tmp_path / name, watch=told.append) for name in "ab"]
+    told, lines = list[Pace](), list[tuple[str, int, int]]()
+    catalog = read_catalog(tiny_dataset)
+    runs = [
+        train_run(recipe, catalog, tmp_path / "watched", watch=told.append),
+        train_run(recipe, catalog, tmp_path / "plain", progress=lambda *line: lines.append(line)),
+    ]
     first, second = ((run.folder / "finetuning.jsonl").read_text() for run in runs)
     assert first == second
     assert {"gradient_largest", "backbone_rate", "unreadable"} < json.loads(first.splitlines()[0]).keys()
     paces = EpochLog(EpochPace, runs[0].folder / "pace.jsonl", keep=True).epochs
     assert [pace.photos for pace in paces] == [60, 60]
     assert all(pace.peak >= pace.resident > 0 and pace.seconds > 0 for pace in paces)
-    assert [pace.ended for pace in told].count(True) == 4
+    assert [pace.ended for pace in told].count(True) == 2
+    assert [line for line in lines if line[0] == "fine-tuning, epoch 2 of 2"][-1][1:] == (4, 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,6 +78,8 @@ def refuse_unclear(looks: list[str], out: Path | None, *, resume: bool, as_json:
     if looks and (resume or len(looks) > 1):
         second = "--resume" if resume else looks[1]
         raise UsageError(f"{looks[0]} trains nothing, and does not go with {second}", fix="leave one of them out")
+    if looks and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UsageError(f"{looks[0]} looks at one process", fix="start it without torchrun")
 
 
 def train_whole(recipe: Recipe, data: Path, out: Path, *, resume: bool, checkpoint_every: float) -> None:

@@ -64,12 +64,13 @@ def train_run(
     resume: bool = False,
     checkpoint_every: float = CHECKPOINT_SECONDS,
     progress: Progress = lambda *_: None,
-    watch: Callable[[Pace], None] = lambda pace: None,
+    watch: Callable[[Pace], None] | None = None,
 ) -> Run:
     """Train a recipe on the reference photos of a catalog, and export its model.
 
     A finished run of the same recipe and data is returned as it is; an unfinished one needs ``resume``.
-    ``checkpoint_every`` are seconds between two checkpoints of a fine-tuning, and ``watch`` is told of its steps.
+    ``checkpoint_every`` are seconds between two checkpoints of a fine-tuning, and ``watch`` is told of its steps
+    in place of ``progress``.
     Raises RecipeError for a folder of another recipe and for a training that cannot fit in memory, DataError for data
     that cannot be trained on.
     """
@@ -101,7 +102,7 @@ def train_run(
                 checkpoint_every=checkpoint_every,
                 world=world,
                 progress=progress if world.is_first else lambda *_: None,
-                watch=watch if world.is_first else lambda pace: None,
+                watch=(watch or plainly(progress)) if world.is_first else lambda pace: None,
             )
             try:
                 train_and_write(work)
@@ -110,6 +111,16 @@ def train_run(
                 raise
         world.wait()
         return Run.open(out)
+
+
+def plainly(progress: Progress) -> Callable[[Pace], None]:
+    """Return what tells of the steps of a fine-tuning as of any other stage."""
+
+    def watch(pace: Pace) -> None:
+        if not pace.ended:
+            progress(f"fine-tuning, epoch {pace.epoch} of {pace.epochs}", pace.step, pace.steps)
+
+    return watch
 
 
 @contextmanager
