@@ -121,6 +121,10 @@ def test_impossible_rules_are_refused():
     rows, labels, folds = make_photos(0)
     with pytest.raises(UsageError, match="0 neighbours"):
         judge_labels(rows, labels, folds, k=0)
-    for threshold, keep, told in ((-0.1, 1, "margin of -0.1"), (float("nan"), 1, "margin of nan"), (0.1, 0, "at least 1")):
+    for threshold, keep, told in (
+        (-0.1, 1, "margin of -0.1"),
+        (float("nan"), 1, "margin of nan"),
+        (0.1, 0, "at least 1"),
+    ):
         with pytest.raises(UsageError, match=told):
             choose_dropped(np.zeros(3), np.zeros(3, np.int64), threshold=threshold, keep_at_least=keep)
