@@ -20,8 +20,7 @@ def assign_folds(photos: pl.DataFrame, *, folds: int, seed: int, groups: Mapping
 
     Raises UsageError for fewer than 2 folds.
     """
-    if folds < 2:
-        raise UsageError(f"{folds} folds", where="--folds", fix="give at least 2: a photo is judged by other folds")
+    check_folds(folds)
     groups_of = [groups.get(image_id, image_id) for image_id in photos["image_id"].to_list()]
     landmark_of: dict[str, int] = {}
     for group, landmark in zip(groups_of, photos["landmark_id"].to_list(), strict=True):
@@ -34,3 +33,9 @@ def assign_folds(photos: pl.DataFrame, *, folds: int, seed: int, groups: Mapping
         dealt[group] = start
         next_fold[landmark] = (start + 1) % folds
     return photos.with_columns(pl.Series("fold", [dealt[group] for group in groups_of], dtype=pl.Int64))
+
+
+def check_folds(folds: int) -> None:
+    """Refuse a number of folds in which nothing is judged by others."""
+    if folds < 2:
+        raise UsageError(f"{folds} folds", where="--folds", fix="give at least 2: a photo is judged by other folds")

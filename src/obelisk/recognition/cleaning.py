@@ -16,12 +16,20 @@ import numpy as np
 import polars as pl
 
 from obelisk.data import Catalog, Subset, assign_folds, find_near_duplicates, leave_out, write_subset
+from obelisk.data.folds import check_folds
 from obelisk.data.manifest import render_csv
 from obelisk.data.progress import Progress, keep_silent
 from obelisk.embedding import Bundle, DescriptorCache
 from obelisk.errors import DataError, PhotoError
 from obelisk.gallery import unit_rows
-from obelisk.recognition.label_noise import NEIGHBOURS, FloatRows, Judgement, choose_dropped, judge_labels
+from obelisk.recognition.label_noise import (
+    NEIGHBOURS,
+    FloatRows,
+    Judgement,
+    check_bounds,
+    choose_dropped,
+    judge_labels,
+)
 
 SUSPECTS: Final = "suspects.csv"
 COLUMNS: Final = (
@@ -83,8 +91,10 @@ def clean_labels(
 
     Photos of the split ``val`` neither judge nor are judged: what measures the cleaning must not depend on it. Photos
     that cannot be read are left out and named. ``embedded`` is told how many photos of how many are embedded.
-    Raises DataError when no training photo can be used, UsageError for a rule out of bounds.
+    Raises DataError when no training photo can be used, UsageError, before any work, for a rule out of bounds.
     """
+    check_folds(rule.folds)
+    check_bounds(k=rule.neighbours, threshold=rule.margin, keep_at_least=rule.keep_at_least)
     found = find_near_duplicates(catalog.root, catalog.references, progress=progress)
     unreadable = dict(found.unreadable)
     photos = catalog.select_references("train").filter(~pl.col("image_id").is_in(list(unreadable)))

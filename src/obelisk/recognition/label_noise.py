@@ -72,8 +72,7 @@ def judge_labels(embeddings: FloatRows, landmark_ids: Integers, folds: Integers,
 
     The order of the photos decides nothing but equal similarities. Raises UsageError for k < 1.
     """
-    if k < 1:
-        raise UsageError(f"k = {k} neighbours", where="--neighbours", fix="give at least 1")
+    check_bounds(k=k)
     near = search_other_folds(embeddings, folds, k)
     near_landmarks = np.where(near >= 0, landmark_ids[near], -1)
     bears_label = (near >= 0) & (near_landmarks == landmark_ids[:, None])
@@ -104,6 +103,18 @@ def judge_labels(embeddings: FloatRows, landmark_ids: Integers, folds: Integers,
         named_best=named_best,
         agreement=agreement,
     )
+
+
+def check_bounds(*, k: int = 1, threshold: float = 0.0, keep_at_least: int = 1) -> None:
+    """Refuse numbers that make no rule."""
+    if k < 1:
+        raise UsageError(f"k = {k} neighbours", where="--neighbours", fix="give at least 1")
+    if not 0 <= threshold <= 2:
+        what = f"a margin of {threshold}"
+        raise UsageError(what, where="--margin", fix="give one from 0 (drops most) to 2 (drops none)")
+    if keep_at_least < 1:
+        fix = "give at least 1: a landmark without photos is none"
+        raise UsageError(f"{keep_at_least} photos to keep", where="--keep-at-least", fix=fix)
 
 
 def search_other_folds(embeddings: FloatRows, folds: Integers, k: int) -> Integers:
@@ -184,12 +195,7 @@ def choose_dropped(margins: Floats, landmark_ids: Integers, *, threshold: float,
     A landmark of no more photos than that loses none: few photos cannot tell which of them is wrong. Of equal margins
     the later row is dropped first. Raises UsageError for a threshold below 0, and for ``keep_at_least`` < 1.
     """
-    if not 0 <= threshold <= 2:
-        what = f"a margin of {threshold}"
-        raise UsageError(what, where="--margin", fix="give one from 0 (drops most) to 2 (drops none)")
-    if keep_at_least < 1:
-        fix = "give at least 1: a landmark without photos is none"
-        raise UsageError(f"{keep_at_least} photos to keep", where="--keep-at-least", fix=fix)
+    check_bounds(threshold=threshold, keep_at_least=keep_at_least)
     dropped = np.zeros(len(margins), dtype=bool)
     for members in group_rows(landmark_ids).values():
         worst_first = members[::-1][np.argsort(-margins[members[::-1]], kind="stable")]
