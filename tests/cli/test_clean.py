@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from obelisk.cli.clean import clean_command
 from obelisk.cli.data import data_app
 from obelisk.data import read_catalog
 from obelisk.errors import DataError, ObeliskError, UsageError
+from obelisk.recognition.cleaning import CleaningRule
 
 COLOURS = {"Dome": (230, 60, 60), "Tôrre de Belém": (60, 220, 60), "塔": (60, 60, 240)}
 PLANTED = ("Dome/green.png", "塔/red.png")
@@ -156,3 +160,8 @@ def test_photos_that_all_fail_are_an_error(tmp_path, run_folder):
     assert isinstance(done.exception, DataError)
     assert isinstance(done.exception, ObeliskError)
     assert "none of the training photos" in str(done.exception)
+
+
+def test_the_defaults_of_the_command_are_those_of_the_library():
+    defaults = {name: parameter.default for name, parameter in inspect.signature(clean_command).parameters.items()}
+    assert {name: defaults[name] for name in asdict(CleaningRule())} == asdict(CleaningRule())

@@ -102,6 +102,7 @@ def test_the_order_of_the_photos_decides_nothing(seed, order):
     keep=st.integers(1, 4),
     threshold=st.floats(0, 2),
 )
+@settings(deadline=None)
 def test_no_landmark_is_emptied_and_only_suspects_go_worst_first(margins, seed, keep, threshold):
     labels = np.random.default_rng(seed).integers(0, 5, len(margins))
     found = np.array(margins)

@@ -31,7 +31,7 @@ def clean_command(
     ] = None,
     margin: Annotated[
         float, typer.Option("--margin", help="By how much another landmark fits a suspect better, in cosine.")
-    ] = 0.1,
+    ] = 0.2,
     keep_at_least: Annotated[int, typer.Option("--keep-at-least", help="Photos of each landmark that stay.")] = 3,
     folds: Annotated[int, typer.Option("--folds", help="A photo is judged by those of the other folds.")] = 5,
     neighbours: Annotated[int, typer.Option("--neighbours", help="How many of them say what else it may be.")] = 20,
