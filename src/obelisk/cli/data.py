@@ -1,4 +1,4 @@
-"""``obelisk data``: check a dataset, count it, take a subset of it, and download one."""
+"""``obelisk data``: check a dataset, count it, clean its labels, take a subset of it, and download one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from obelisk.cli.clean import clean_command
 from obelisk.cli.console import note, result, table, track, warn
 from obelisk.cli.download import download_command
 
@@ -20,7 +21,7 @@ SHOWN_OF_A_KIND = 100
 
 data_app = typer.Typer(
     name="data",
-    help="Check, count, sample and download a dataset.",
+    help="Check, count, clean, sample and download a dataset.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -158,4 +159,5 @@ def subset_command(
         note(f"the photos stay where they are: set OBELISK_PHOTOS={catalog.root.resolve()} when you use {out}")
 
 
+data_app.command("clean")(clean_command)
 data_app.command("download")(download_command)

@@ -4,9 +4,10 @@ from obelisk.data.catalog import LANDMARKS, QUERIES, REFERENCES, Catalog
 from obelisk.data.check import check_dataset
 from obelisk.data.duplicates import NearDuplicates, find_near_duplicates
 from obelisk.data.findings import Finding
+from obelisk.data.folds import assign_folds
 from obelisk.data.gldv2 import read_photo_urls
 from obelisk.data.layouts import read_catalog
-from obelisk.data.manifest import read_subset, refuse_occupied, write_subset
+from obelisk.data.manifest import read_subset, refuse_filled, refuse_occupied, write_subset
 from obelisk.data.splits import split_references
 from obelisk.data.stats import (
     MID_PHOTOS,
@@ -20,6 +21,7 @@ from obelisk.data.stats import (
     take_percentiles,
 )
 from obelisk.data.subset import Subset, sample_subset
+from obelisk.data.without import leave_out
 
 __all__ = [
     "LANDMARKS",
@@ -32,15 +34,18 @@ __all__ = [
     "NearDuplicates",
     "Statistics",
     "Subset",
+    "assign_folds",
     "check_dataset",
     "count_photos",
     "draw_long_tail",
     "find_near_duplicates",
     "ks_distance",
     "landmark_buckets",
+    "leave_out",
     "read_catalog",
     "read_photo_urls",
     "read_subset",
+    "refuse_filled",
     "refuse_occupied",
     "sample_subset",
     "split_references",

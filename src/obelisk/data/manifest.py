@@ -13,7 +13,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,10 +33,11 @@ PHOTO_COLUMNS: Final = ("image_id", "path", "landmark_id", "split")
 PHOTOS_VARIABLE: Final = "OBELISK_PHOTOS"
 
 
-def write_subset(subset: Subset, out: Path) -> Path:
+def write_subset(subset: Subset, out: Path, *, add: Callable[[Path], object] = lambda folder: None) -> Path:
     """Write a subset's manifests into the folder ``out`` and return it.
 
-    The folder appears whole or not at all. One that already holds the same subset is left as it is.
+    The folder appears whole or not at all, with what ``add`` puts beside the manifests. One that already holds the
+    same subset is left as it is.
 
     Raises DataError when ``out`` holds anything else.
     """
@@ -53,6 +54,7 @@ def write_subset(subset: Subset, out: Path) -> Path:
         unfinished.mkdir()
         for name, data in files.items():
             (unfinished / name).write_bytes(data)
+        add(unfinished)
         unfinished.replace(out)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -64,6 +66,13 @@ def refuse_occupied(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise DataError("this is a file, not a folder", where=out, fix="name another folder")
     if out.is_dir() and {place.name for place in out.iterdir()} not in (set(), {PHOTOS, LANDMARKS_TABLE, MANIFEST}):
+        raise occupied(out)
+
+
+def refuse_filled(out: Path) -> None:
+    """Refuse a place that holds anything at all, before any work is done for it."""
+    refuse_occupied(out)
+    if out.is_dir() and any(out.iterdir()):
         raise occupied(out)
 
 

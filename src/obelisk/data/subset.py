@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import polars as pl
@@ -27,6 +27,7 @@ class Subset:
     ``photos`` is a frame (image_id, path, landmark_id, split) sorted by image id, whose split is ``train``, ``val``,
     ``test`` or ``distractor`` (landmark_id null); ``landmarks`` as in a catalog. The percentiles are of photos per
     landmark in the source and here; ``ks_distance``, in [0, 1], is the largest gap between the two distributions.
+    ``cleaning`` says how photos with doubtful labels were left out, and how many; empty where nobody looked.
     """
 
     seed: int
@@ -37,6 +38,7 @@ class Subset:
     ks_distance: float
     near_duplicate_groups: int
     notes: tuple[str, ...] = ()
+    cleaning: Mapping[str, Any] = field(default_factory=dict)
 
     def count_splits(self) -> dict[str, int]:
         """Return the number of photos of each split."""
@@ -52,6 +54,7 @@ class Subset:
             "near_duplicate_groups": self.near_duplicate_groups,
             "photos_per_landmark": {"source": dict(self.source_percentiles), "subset": dict(self.percentiles)},
             "ks_distance": self.ks_distance,
+            **({"cleaning": dict(self.cleaning)} if self.cleaning else {}),
         }
 
 

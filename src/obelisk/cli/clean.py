@@ -1,0 +1,125 @@
+"""``obelisk data clean``: reference photos that disagree with their landmark, and a manifest without them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from obelisk.cli.console import Meter, note, result, table, track, warn
+
+if TYPE_CHECKING:
+    from obelisk.data import Catalog
+    from obelisk.recognition.cleaning import Cleaning
+
+SHOWN = 20  # suspects in the table; suspects.csv lists all
+
+
+def clean_command(
+    directory: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="A GLDv2 dataset, a folder per landmark, or a subset.", show_default=False),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="OUT", help="Folder for the manifests and suspects.", show_default=False)
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", metavar="M", help="Who judges: a bundle or a run.", show_default="the bundled one"),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option("--margin", help="By how much another landmark fits a suspect better, in cosine.")
+    ] = 0.2,
+    keep_at_least: Annotated[int, typer.Option("--keep-at-least", help="Photos of each landmark that stay.")] = 3,
+    folds: Annotated[int, typer.Option("--folds", help="A photo is judged by those of the other folds.")] = 5,
+    neighbours: Annotated[int, typer.Option("--neighbours", help="How many of them say what else it may be.")] = 20,
+    seed: Annotated[int, typer.Option("--seed", help="Draws the folds.")] = 0,
+    pictures: Annotated[int, typer.Option("--pictures", min=0, help="So many of the worst suspects are drawn.")] = 40,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="GLDv2 only: keep the training photos that train_clean.csv lists.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False,
+) -> None:
+    """Find training photos that look like another landmark, and write manifests without them to OUT.
+
+    OUT can be trained on like a subset. suspects.csv lists all suspects, worst first; pictures/ shows them beside the
+    photos that speak for either landmark. A model that was trained on the same labels has learned their errors: let
+    another one judge. Exits 1 if some photos could not be read; they are left out.
+    """
+    from obelisk.bundled import bundled_gallery
+    from obelisk.data import read_catalog, refuse_filled
+    from obelisk.gallery import load_model
+    from obelisk.recognition.cleaning import CleaningRule, clean_labels, write_cleaning
+    from obelisk.recognition.pictures.suspects import draw_suspects
+
+    refuse_filled(out)
+    rule = CleaningRule(margin=margin, keep_at_least=keep_at_least, folds=folds, neighbours=neighbours, seed=seed)
+    catalog = read_catalog(directory, clean=clean)
+    for remark in catalog.notes:
+        warn(remark)
+    place = model or bundled_gallery()
+    bundle = load_model(place)
+    tell_what_it_learned(place, catalog)
+    with Meter() as meter:
+        cleaning = clean_labels(
+            catalog,
+            bundle,
+            rule,
+            progress=lambda items, *, what: track(items, total=len(items), what=what),
+            embedded=lambda done, total: meter("embedding", done, total),
+        )
+    for reason in cleaning.unreadable.values():
+        warn(f"left out: {reason}")
+    for remark in cleaning.subset.notes:
+        warn(remark)
+    written = write_cleaning(cleaning, out, draw=lambda folder: draw_suspects(cleaning, folder, most=pictures))
+    show(cleaning, as_json=as_json)
+    note(f"manifests, suspects and pictures: {written}")
+    if not written.is_relative_to(catalog.root.resolve()):
+        note(f"the photos stay where they are: set OBELISK_PHOTOS={catalog.root.resolve()} when you use {out}")
+    if cleaning.unreadable:
+        warn(f"{len(cleaning.unreadable)} photos could not be used")
+        raise typer.Exit(1)
+
+
+def show(cleaning: Cleaning, *, as_json: bool) -> None:
+    """Print the counts, and the worst suspects."""
+    if as_json:
+        result(json.dumps(cleaning.subset.to_fields(), ensure_ascii=False))
+        return
+    counts = ("judged", "not_judged", "suspects", "dropped", "unreadable")
+    table(("photos", "count"), [(name.replace("_", " "), cleaning.facts[name]) for name in counts])
+    if cleaning.suspects.height:
+        result("")
+        columns = ("image_id", "landmark", "named", "margin", "agreement", "dropped")
+        table(columns, cleaning.suspects.head(SHOWN).select(columns).rows(), title="the worst suspects")
+
+
+def tell_what_it_learned(model: Path, catalog: Catalog) -> None:
+    """Warn when the judge was trained on labels of these landmarks: it may have learned their errors by heart."""
+    from obelisk.bundled import is_bundled
+    from obelisk.gallery import Gallery
+
+    landmarks = catalog.landmark_names()
+    if is_bundled(model):
+        known = {(landmark.id, landmark.name) for landmark in Gallery.open(model).landmarks}
+        learned = len(known & set(landmarks.items()))
+    else:
+        learned = len(landmarks.keys() & read_learned(model))
+    if learned:
+        warn(
+            f"the judge was trained on labels of {learned} of these landmarks and may have learned their errors; "
+            "a frozen one is not biased: obelisk train arcface --set neck.kind=whitening --set loss.kind=none"
+        )
+
+
+def read_learned(run: Path) -> set[int]:
+    """Return the landmarks whose labels a run's training used; none of a plain bundle, or where nothing was trained."""
+    from obelisk.config import load_recipe
+
+    facts = run / "run.json"
+    if not facts.is_file() or load_recipe(str(run / "recipe.toml")).loss.kind == "none":
+        return set()
+    return set(json.loads(facts.read_bytes())["landmarks"])

@@ -1,0 +1,131 @@
+"""Labels judged by the photos of other folds: against a slow literal version, and what must always hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from obelisk.errors import UsageError
+from obelisk.recognition.label_noise import choose_dropped, judge_labels
+
+
+def make_photos(seed: int, *, count: int = 40, landmarks: int = 5, folds: int = 3):
+    """Unit rows around a centre for each landmark, an eighth of them with a label drawn anew."""
+    chance = np.random.default_rng(seed)
+    labels = chance.integers(0, landmarks, count) * 7
+    centres = chance.normal(size=(7 * landmarks, 6))
+    rows = centres[labels] + 0.8 * chance.normal(size=(count, 6))
+    swapped = chance.random(count) < 1 / 8
+    labels = np.where(swapped, chance.integers(0, landmarks, count) * 7, labels)
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return rows, labels.astype(np.int64), chance.integers(0, folds, count).astype(np.int64)
+
+
+def judge_literally(rows, labels, folds, k):
+    """The equations of the module, one photo and one landmark at a time: (named, margin, own fit, agreement)."""
+    told = []
+    for x in range(len(rows)):
+        others = [r for r in range(len(rows)) if folds[r] != folds[x]]
+        similarity = {r: float(np.dot(rows[x].astype(float), rows[r].astype(float))) for r in others}
+        near = sorted(others, key=lambda r: -similarity[r])[:k]
+        own = sorted((similarity[r] for r in others if labels[r] == labels[x]), reverse=True)
+        agreement = sum(labels[r] == labels[x] for r in near) / max(1, len(near))
+        best = (labels[x], -2.0, None)
+        for landmark in sorted({labels[r] for r in near} - {labels[x]}):
+            rival = sorted((similarity[r] for r in others if labels[r] == landmark), reverse=True)
+            m = min(3, len(own), len(rival))
+            if m and (best[2] is None or np.mean(rival[:m]) > best[2]):
+                best = (landmark, np.mean(rival[:m]) - np.mean(own[:m]), np.mean(rival[:m]))
+        told.append((best[0], best[1], agreement))
+    return told
+
+
+@pytest.mark.parametrize("k", [1, 4, 20, 100])
+def test_the_judgement_is_that_of_the_equations(k):
+    for seed in range(4):
+        rows, labels, folds = make_photos(seed)
+        found = judge_labels(rows, labels, folds, k=k)
+        for x, (named, margin, agreement) in enumerate(judge_literally(rows, labels, folds, k)):
+            assert found.named[x] == named
+            assert found.margins[x] == pytest.approx(margin, abs=3e-6)
+            assert found.agreement[x] == pytest.approx(agreement)
+
+
+def test_a_copy_in_the_same_fold_does_not_vouch():
+    # Photos 0 and 1 are copies with a wrong label; 2 to 4 show what they show, 5 and 6 their label's place.
+    rows = np.array([[1, 0], [1, 0], [1, 0.1], [1, -0.1], [1, 0.05], [0, 1], [0.1, 1]], np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    labels = np.array([9, 9, 4, 4, 4, 9, 9])
+    together = judge_labels(rows, labels, np.array([0, 0, 1, 2, 1, 2, 1]))
+    assert together.named[:2].tolist() == [4, 4]
+    assert (together.margins[:2] > 0.5).all()
+    apart = judge_labels(rows, labels, np.array([0, 1, 1, 2, 1, 2, 1]))
+    assert apart.margins[0] < together.margins[0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "folds"),
+    [
+        ([1, 2, 2], [0, 1, 2]),  # the only photo of its landmark
+        ([1, 1, 2], [0, 0, 1]),  # both photos of a landmark in one fold
+        ([1, 1, 1], [0, 1, 2]),  # nobody who could contradict
+        ([1, 2, 3], [0, 0, 0]),  # no other fold
+        ([1], [0]),
+    ],
+)
+def test_who_cannot_be_judged_or_is_not_contradicted_is_no_suspect(labels, folds):
+    rows = np.eye(3, dtype=np.float32)[: len(labels)]
+    found = judge_labels(rows, np.array(labels), np.array(folds))
+    assert found.margins[0] == -2
+    assert found.named[0] == labels[0]
+    assert np.isnan(found.named_fits[0])
+
+
+@given(seed=st.integers(0, 500), order=st.randoms(use_true_random=False))
+@settings(max_examples=25, deadline=None)
+def test_the_order_of_the_photos_decides_nothing(seed, order):
+    rows, labels, folds = make_photos(seed)
+    places = list(range(len(labels)))
+    order.shuffle(places)
+    straight, shuffled = judge_labels(rows, labels, folds), judge_labels(rows[places], labels[places], folds[places])
+    np.testing.assert_array_equal(shuffled.margins, straight.margins[places])
+    np.testing.assert_array_equal(shuffled.named, straight.named[places])
+    known = straight.own_best[places] >= 0
+    np.testing.assert_array_equal(np.array(places)[shuffled.own_best[known]], straight.own_best[places][known])
+
+
+@given(
+    margins=st.lists(st.floats(-2, 2), min_size=1, max_size=30),
+    seed=st.integers(0, 100),
+    keep=st.integers(1, 4),
+    threshold=st.floats(0, 2),
+)
+@settings(deadline=None)
+def test_no_landmark_is_emptied_and_only_suspects_go_worst_first(margins, seed, keep, threshold):
+    labels = np.random.default_rng(seed).integers(0, 5, len(margins))
+    found = np.array(margins)
+    dropped = choose_dropped(found, labels, threshold=threshold, keep_at_least=keep)
+    assert (found[dropped] > threshold).all()
+    for landmark in np.unique(labels):
+        members = labels == landmark
+        stays = int((members & ~dropped).sum())
+        assert stays >= min(keep, int(members.sum()))
+        spared = members & ~dropped & (found > threshold)
+        if spared.any():  # a suspect stays only because the landmark has no photo to spare
+            assert stays == min(keep, int(members.sum()))
+            assert not dropped[members].any() or found[members & dropped].min() >= found[spared].max()
+
+
+def test_impossible_rules_are_refused():
+    rows, labels, folds = make_photos(0)
+    with pytest.raises(UsageError, match="0 neighbours"):
+        judge_labels(rows, labels, folds, k=0)
+    for threshold, keep, told in (
+        (-0.1, 1, "margin of -0.1"),
+        (float("nan"), 1, "margin of nan"),
+        (0.1, 0, "at least 1"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            choose_dropped(np.zeros(3), np.zeros(3, np.int64), threshold=threshold, keep_at_least=keep)
