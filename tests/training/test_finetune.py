@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from obelisk.config import Recipe, load_recipe
 from obelisk.data import read_catalog
@@ -231,6 +232,20 @@ def test_a_finetuned_run_embeds_as_its_bundle_does(tiny_recipe: Recipe, tiny_dat
     embedded = np.stack([photo.embedding for photo in Embedder(run.bundle).embed(paths) if photo.embedding is not None])
     assert not failed
     assert (rows * embedded).sum(axis=1).min() > 0.9999
+
+
+@pytest.mark.parametrize("frozen", [0, 2])
+def test_a_run_moves_the_backbone_it_started_from(
+    tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path, frozen: int
+) -> None:
+    keys = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "frozen_groups": frozen}
+    recipe = tiny_recipe.model_copy(update={"finetuning": tiny_recipe.finetuning.model_copy(update=keys)})
+    run = train_run(recipe, read_catalog(tiny_dataset), tmp_path / "run")
+    before, after = (create_network(TINY, "random", 0)[0] for _ in range(2))
+    after.load_state_dict(load_file(run.folder / "backbone.safetensors"))
+    pairs = zip(group_layers(before), group_layers(after), strict=True)
+    changed = [not all(map(torch.equal, layer, others)) for layer, others in pairs]
+    assert changed == [False] * frozen + [True] * (len(changed) - frozen)
 
 
 def test_a_run_stopped_while_its_model_is_written_does_not_train_again(

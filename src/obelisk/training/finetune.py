@@ -167,9 +167,10 @@ def build_optimiser(recipe: Recipe, tuned: Finetuning) -> torch.optim.Optimizer:
     """Build AdamW: each layer group of the backbone has its rate, the neck and the landmark weights have theirs."""
     section, training = recipe.finetuning, recipe.training
     layers = group_layers(tuned.embedder.only_backbone.network)
-    for layer in layers[: section.frozen_groups]:
+    # Backbones come frozen, as those that describe photos are: what is to move has to be told.
+    for depth, layer in enumerate(layers):
         for parameter in layer:
-            parameter.requires_grad = False
+            parameter.requires_grad = depth >= section.frozen_groups
     groups = [
         {
             "params": layer,
