@@ -15,7 +15,7 @@ from obelisk.config import Recipe, load_recipe
 from obelisk.data import read_catalog
 from obelisk.embedding import Embedder
 from obelisk.errors import DataError, ModelError, ObeliskError, RecipeError
-from obelisk.photos import ModelInput
+from obelisk.photos import ModelInput, prepare, read_photo
 from obelisk.training.backbones import PooledBackbone, create_network
 from obelisk.training.batch_loading import LabelledPhotos
 from obelisk.training.checkpoint import Position, load_checkpoint, save_checkpoint
@@ -25,7 +25,7 @@ from obelisk.training.loop import Epoch
 from obelisk.training.losses import MarginSoftmax
 from obelisk.training.network import Necks, PhotoEmbedder, build_neck
 from obelisk.training.pooling import gap
-from obelisk.training.run import Run, RunEmbedder
+from obelisk.training.run import Run, RunEmbedder, load_module
 from obelisk.training.train import train_run
 
 TINY = "test_efficientnet"
@@ -61,7 +61,7 @@ def tune(photos: LabelledPhotos, tmp_path: Path) -> Callable[..., tuple[PhotoEmb
         recipe = load_recipe("arcface", [f"finetuning.{key}={value}" for key, value in keys.items()])
         embedder, parts, loss = build(recipe, int(photos.landmarks.max()) + 1)
         before, log = copy.deepcopy(embedder), list[Epoch]()
-        tuned = finetune(
+        tuned, _ = finetune(
             recipe, embedder, parts, loss, photos, validation=photos, checkpoint=tmp_path / checkpoint, log=log.append
         )
         return before, tuned, log
@@ -211,7 +211,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, damage: str) 
     [
         (["backbone.names=['a', 'b']"], "trains one backbone"),
         (["loss.kind=none", "neck.kind=identity"], "needs a loss"),
-        (["loss.kind=softmax", "classifier.kind=softmax"], "not probabilities"),
+        (["classifier.kind=softmax"], "trains no softmax layer with loss.kind = 'arcface'"),
     ],
 )
 def test_what_cannot_be_fine_tuned_is_refused(overrides: list[str], message: str) -> None:
@@ -232,6 +232,41 @@ def test_a_finetuned_run_embeds_as_its_bundle_does(tiny_recipe: Recipe, tiny_dat
     embedded = np.stack([photo.embedding for photo in Embedder(run.bundle).embed(paths) if photo.embedding is not None])
     assert not failed
     assert (rows * embedded).sum(axis=1).min() > 0.9999
+
+
+def test_a_finetuned_softmax_layer_answers_through_the_finetuned_backbone(
+    tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    keys = {
+        "neck": {"kind": "dense"},
+        "loss": {"kind": "softmax"},
+        "classifier": {"kind": "softmax"},
+        "finetuning": {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "average": 0.5, "frozen_share": 0.25},
+        "data": {"refit": False},
+    }
+    recipe = Recipe.model_validate(
+        {
+            **tiny_recipe.model_dump(),
+            **{name: {**dict(getattr(tiny_recipe, name)), **new} for name, new in keys.items()},
+        }
+    )
+    run = train_run(recipe, read_catalog(tiny_dataset), tmp_path / "run")
+    log = [json.loads(line) for line in (run.folder / "finetuning.jsonl").read_text().splitlines()]
+    assert all(0.0 <= epoch["val_top1"] <= 1.0 and epoch["val_loss"] > 0.0 for epoch in log)
+    paths = sorted((tiny_dataset / "test").rglob("*.jpg"))
+    probabilities, failed = RunEmbedder(run).classify(paths)
+    assert not failed
+    assert np.allclose(probabilities.sum(axis=1), 1.0, atol=1e-5)
+    # The same by hand, in torch, from what the run keeps.
+    module, head = load_module(run), load_file(run.folder / "head.safetensors")
+    rule = run.bundle.input
+    pixels = torch.stack([torch.from_numpy(prepare(read_photo(path, min_side=rule.size), rule)) for path in paths])
+    with torch.inference_mode():
+        features = module.necks(module.describe(pixels))
+    logits = features @ head["loss.classifier.weight"].T + head["loss.classifier.bias"]
+    assert np.allclose(probabilities, logits.softmax(dim=1).numpy(), atol=5e-3)
+    rows, _ = RunEmbedder(run).embed(paths)
+    assert (rows * module(pixels).numpy()).sum(axis=1).min() > 0.9999
 
 
 @pytest.mark.parametrize("frozen", [0, 2])
