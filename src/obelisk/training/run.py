@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,10 @@ class Run:
     def bundle(self) -> Bundle:
         """The exported model."""
         return Bundle.load(self.folder / "model")
+
+    def read_as(self, recipe: Recipe) -> Run:
+        """Return the run as another recipe reads it, which must differ in name and classifier only."""
+        return replace(self, recipe=recipe)
 
 
 LOSS, PROBE = "loss", "probe"  # where head.safetensors has a softmax layer: the loss's own, or one trained afterwards
