@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from obelisk.config import Ablation
     from obelisk.data import Catalog
     from obelisk.evaluation import Comparison, Effect
-    from obelisk.evaluation.intervals import Interval
+    from obelisk.evaluation.intervals import Difference, Interval
     from obelisk.training.run import Run
 
 SHOWN = ("top1", "top5", "f1_macro", "gap", "auroc_distractors")
@@ -48,22 +48,21 @@ def ablate(
     loaded = load_ablation(ablation, overrides or ())
     require_extra("train", module="torch", needed_for="an ablation")
     from obelisk.evaluation import compare_runs, find_effects, write_report
+    from obelisk.evaluation.files import replace_file
     from obelisk.training.run import fingerprint_of_data
 
     catalog = read_and_tell(data)
     runs = train_all(loaded, catalog, out)
     contents = fingerprint_of_data(catalog)
-    evaluated = [
-        predict(
-            runs[cell.training.name].read_as(cell.recipe), catalog, data, contents, out / "cells" / cell.recipe.name
-        )
-        for cell in loaded.cells
-    ]
+    evaluated = []
+    for cell in loaded.cells:
+        run = runs[cell.training.name].read_as(cell.recipe)
+        evaluated.append(predict(run, catalog, data, contents, out / "cells" / cell.recipe.name))
     comparison = compare_runs(describe_runs(evaluated), catalog)
     levels = [cell.levels for cell in loaded.cells]
     effects = find_effects(list(zip(levels, comparison.arms, strict=True)), loaded.factors)
     text = json.dumps(to_fields(loaded, comparison, effects), ensure_ascii=False)
-    (out / "ablation.json").write_text(text + "\n", encoding="utf-8")
+    replace_file(out / "ablation.json", lambda partial: partial.write_text(text + "\n", encoding="utf-8"))
     write_report(out / "report.html", comparison, catalog)
     note(f"report: {out / 'report.html'}")
     if as_json:
@@ -121,19 +120,17 @@ def show_cells(levels: Sequence[Mapping[str, str]], comparison: Comparison) -> N
 
 def show_effects(title: str, effects: Sequence[Effect]) -> None:
     """Print a row a main effect or interaction: by how much it changes the metrics."""
+    shown = SHOWN[:4]
     rows = [
-        (
-            str(effect),
-            *(
-                f"{effect.metrics[name].value:+.4f} ({say_interval(effect.metrics[name].interval)})"
-                for name in SHOWN[:4]
-            ),
-        )
-        for effect in effects
-        if not effect.at
+        (str(effect), *(say_difference(effect.metrics[name]) for name in shown)) for effect in effects if not effect.at
     ]
     result("")
-    table((title, *SHOWN[:4]), rows)
+    table((title, *shown), rows)
+
+
+def say_difference(difference: Difference) -> str:
+    """Write a difference with its interval."""
+    return f"{difference.value:+.4f} ({say_interval(difference.interval)})"
 
 
 def say_interval(interval: Interval) -> str:

@@ -101,9 +101,8 @@ def load_ablation(source: str, overrides: Sequence[str] = ()) -> Ablation:
     for factor, levels in written.factors.items():
         if len(levels) < 2:
             raise RecipeError(f"factor `{factor}` has {len(levels)} level", where=where, fix="give it two or more")
-    recipes = {
-        levels: join(written, levels, overrides, where) for levels in itertools.product(*written.factors.values())
-    }
+    choices = itertools.product(*written.factors.values())
+    recipes = {levels: join(written, levels, overrides, where) for levels in choices}
     trainings = choose_trainings(recipes, where)
     return Ablation(
         name=written.name,
@@ -146,15 +145,12 @@ def choose_trainings(recipes: Mapping[tuple[str, ...], Recipe], where: str) -> d
         alike.setdefault(recipe.model_dump_json(exclude={"name", "title", "classifier"}), []).append(levels)
     chosen: dict[tuple[str, ...], Recipe] = {}
     for cells in alike.values():
-        recipe = next(
-            (recipes[levels] for levels in cells if recipes[levels].classifier.kind == "softmax"), recipes[cells[0]]
-        )
+        # False comes before True: one with a softmax layer first, then in the order of the file.
+        recipe = min((recipes[levels] for levels in cells), key=lambda one: one.classifier.kind != "softmax")
         common = [level for level, *others in zip(*cells, strict=True) if set(others) <= {level}]
         named = recipe.model_copy(update={"name": name_of(common) or "all", "title": ", ".join(common)})
         chosen |= dict.fromkeys(cells, named)
-    twice = len({recipe.name for recipe in chosen.values()}) < len(alike) or len(set(map(name_of, chosen))) < len(
-        chosen
-    )
-    if twice:
+    trainings, names = {recipe.name for recipe in chosen.values()}, {recipe.name for recipe in recipes.values()}
+    if len(trainings) < len(alike) or len(names) < len(recipes):
         raise RecipeError("two cells have the same name", where=where, fix="name the levels of different factors apart")
     return chosen
