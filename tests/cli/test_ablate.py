@@ -78,7 +78,7 @@ def test_two_trainings_make_four_cells_and_are_not_made_again(
     main, *_ = told["effects"]
     assert main["changes"] == [{"factor": "loss", "against": "cross entropy", "level": "triplet"}]
     assert main["metrics"]["top1"]["difference"] == pytest.approx((top1[2] + top1[3] - top1[0] - top1[1]) / 2)
-    assert "4 runs" in (out / "report.html").read_text() or "triplet-softmax" in (out / "report.html").read_text()
+    assert "triplet-softmax" in (out / "report.html").read_text()
     # The cell and the run by itself, evaluated by the layer it has trained, agree.
     for place, name in ((0, "cross_entropy"), (2, "triplet")):
         alone = json.loads(obelisk("evaluate", out / "runs" / name, "--data", tiny_dataset, "--json")[1])

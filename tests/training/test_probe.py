@@ -15,7 +15,9 @@ from obelisk.training.probe import train_probe
 
 @pytest.fixture
 def recipe() -> Recipe:
-    return load_recipe("proposed_triplet", ["neck.dimensions=8", "neck.start=random", "training.batch_size=32"])
+    return load_recipe(
+        "proposed_triplet", ["neck.dimensions=8", "neck.start=random", "training.batch_size=32", "training.epochs=300"]
+    )
 
 
 @pytest.fixture
@@ -31,6 +33,7 @@ def photos() -> TrainingPhotos:
 def test_it_answers_as_logistic_regression_does_and_leaves_the_necks_alone(
     recipe: Recipe, photos: TrainingPhotos
 ) -> None:
+    torch.manual_seed(1)
     necks = Necks([build_neck(recipe.neck, (12,))], [12])
     before = copy.deepcopy(necks.state_dict())
     layer = train_probe(recipe, necks, photos, 4)
@@ -39,7 +42,7 @@ def test_it_answers_as_logistic_regression_does_and_leaves_the_necks_alone(
         rows = necks.embed(photos.plain())
         answers = layer.logits(rows).argmax(dim=1).numpy()
         seen = torch.cat([necks.embed(view) for view in photos.views]).numpy()
-    oracle = LogisticRegression(C=10.0, max_iter=1000).fit(seen, np.tile(photos.landmarks.numpy(), 2))
+    oracle = LogisticRegression(C=1.0, max_iter=1000).fit(seen, np.tile(photos.landmarks.numpy(), 2))
     assert (answers == oracle.predict(rows.numpy())).mean() > 0.95
     assert (answers == photos.landmarks.numpy()).mean() > 0.9
 
