@@ -46,6 +46,10 @@ REFUSED = (
     ("loss.kind=multi_similarity", "loss.mining=batch_hard", "training.photos_per_landmark=4"),
     ("loss.kind=arcface", "loss.memory=1024"),
     ("loss.kind=softmax", "loss.sampled_share=0.1"),
+    ("ensemble.weights=[1]",),
+    ('ensemble.runs=["runs/a"]',),
+    ('ensemble.runs=["runs/a", "runs/b"]', "ensemble.weights=[1]"),
+    ('ensemble.runs=["runs/a", "runs/b"]',),
 )
 
 RECIPES_HEAD = """# Recipes
@@ -144,7 +148,10 @@ def describe_values(field: FieldInfo) -> str:
     kind: typing.Any = field.annotation
     if typing.get_origin(kind) is typing.Literal:
         return ", ".join(f'`"{choice}"`' for choice in typing.get_args(kind))
-    named = "list of texts" if typing.get_origin(kind) is tuple else TYPES[kind]
+    if typing.get_origin(kind) is tuple:
+        named = "list of texts" if typing.get_args(kind)[0] is str else "list of numbers"
+    else:
+        named = TYPES[kind]
     bounds = [
         f"{sign} {getattr(rule, bound):g}"
         for rule in field.metadata

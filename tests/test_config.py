@@ -40,7 +40,7 @@ def another_value(annotation: object, value: object) -> object:
     if isinstance(value, bool):
         return not value
     if isinstance(value, tuple):
-        return (*value, "another")
+        return (*value, 1.0 if "float" in str(annotation) else "another")
     return value + "x" if isinstance(value, str) else value + 1
 
 

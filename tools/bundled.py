@@ -34,7 +34,8 @@ from obelisk.recognition import BACKGROUND, CALIBRATION, Background, pack_backgr
 from obelisk.recognition.background import choose_background, embed_background
 from obelisk.recognition.twin import TwinPhotos, calibrate_own, calibrate_places
 from obelisk.training.exporting import export_run
-from obelisk.training.train import split_for_validation, train_run
+from obelisk.training.train import train_run
+from obelisk.training.validation import split_for_validation
 
 RECIPE = "bundled"
 TWIN_SHARE = 0.79  # of the landmarks that the twin is trained on

@@ -97,3 +97,8 @@ def test_the_lookup_knows_its_folder_by_any_path(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(bundled.GALLERY.parent)
     assert bundled.is_bundled(tmp_path / "link" / "gallery")
     assert not bundled.is_bundled(tmp_path)
+
+
+def test_the_gallery_that_comes_with_the_package_tells_its_threshold() -> None:
+    told = json.loads(obelisk("gallery", "info", bundled.GALLERY, "--json").stdout)
+    assert 0.5 < told["threshold"] < 1

@@ -35,6 +35,7 @@ def test_builds_from_a_run_and_tells_what_it_holds(tmp_path: Path, places: Path,
     told = json.loads(gallery("info", city, "--json").stdout)
     assert (told["model"], told["dimensions"], told["landmarks"], told["photos"]) == ("colours", 48, 3, 9)
     assert told["fingerprint"] in gallery("info", city).stdout
+    assert told["threshold"] is None
     assert gallery("check", city).stdout == f"{city}: sound, 9 photos of 3 landmarks\n"
 
 

@@ -8,7 +8,7 @@ from obelisk.config import ViewsSection
 from obelisk.training.augmentation import AugmentedView, augmented_views
 
 CONTENT = "0123456789abcdef0123456789abcdef"
-STILL = {name: 0.0 for name in ViewsSection.model_fields if name != "count"}
+STILL = {name: 0.0 for name in ViewsSection.model_fields if name != "count"} | {"crop": 1.0}
 
 
 @pytest.fixture
@@ -46,6 +46,71 @@ def test_each_change_of_the_reference_comparison_changes_the_photo(photo: Image.
     ranges = ViewsSection.model_validate(STILL | {change: 0.3 if change not in ("rotation", "shear") else 20.0})
     view = AugmentedView(number=1, seed=0, ranges=ranges)
     assert np.abs(np.asarray(view(photo, CONTENT), float) - np.asarray(photo, float)).mean() > 0.5
+
+
+def still_views(photo: Image.Image, count: int, **ranges: float) -> list[np.ndarray]:
+    """Return so many views that change nothing but what the ranges say."""
+    section = ViewsSection.model_validate(STILL | ranges)
+    views = (AugmentedView(number=number, seed=0, ranges=section) for number in range(1, count + 1))
+    return [np.asarray(view(photo, CONTENT), float) for view in views]
+
+
+def test_a_crop_is_a_part_of_the_photo_as_large_as_was_asked_for_and_anywhere_in_it(photo: Image.Image) -> None:
+    areas, places = [], []
+    for view in still_views(photo, 60, crop=0.25):
+        # Red counts rows by 4, green columns by 2: both rise all the way where nothing is mirrored at a border.
+        rows, columns = view[:, 45, 0], view[30, :, 1]
+        assert (np.diff(rows) >= -1).all()
+        assert (np.diff(columns) >= -1).all()
+        areas.append(np.ptp(rows) / 4 / 60 * np.ptp(columns) / 2 / 90)
+        places.append((rows.mean(), columns.mean()))
+    assert 0.2 < min(areas) < 0.4
+    assert 0.85 < max(areas) < 1.0
+    assert np.std(places, axis=0).min() > 5
+
+
+def test_a_crop_stretches_as_the_aspect_says(photo: Image.Image) -> None:
+    views = still_views(photo, 60, crop=0.25, aspect=0.288)
+    ratios = [(np.ptp(view[30, :, 1]) / 2 / 90) / (np.ptp(view[:, 45, 0]) / 4 / 60) for view in views]
+    assert 0.7 < min(ratios) < 0.85
+    assert 1.18 < max(ratios) < 1.4
+
+
+def test_blur_smooths_by_its_share_of_the_shorter_side() -> None:
+    spike = np.zeros((100, 150, 3), np.uint8)
+    spike[50, 75] = 255
+    widths = []
+    for view in still_views(Image.fromarray(spike), 40, blur=0.04):
+        weights = view[:, :, 0] / view[:, :, 0].sum()
+        widths.append(np.sqrt((weights * (np.arange(100) - 50)[:, None] ** 2).sum()))
+    # Bicubic resampling and rounding to whole levels leave little of a pixel of difference.
+    assert min(widths) < 1.0
+    assert 3.0 < max(widths) < 4.5
+
+
+def test_erasing_replaces_a_rectangle_and_leaves_the_rest(photo: Image.Image) -> None:
+    areas = []
+    for view in still_views(photo, 60, erasing=1.0):
+        changed = (np.abs(view - np.asarray(photo, float)) > 1).any(axis=2)
+        rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+        box = np.zeros_like(changed)
+        box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+        assert changed[box].mean() > 0.95
+        areas.append(box.mean())
+    assert 0.01 < min(areas) < 0.08
+    assert 0.33 < max(areas) < 0.41
+
+
+def test_erasing_happens_as_often_as_was_asked_for(photo: Image.Image) -> None:
+    erased = [np.abs(view - np.asarray(photo, float)).max() > 1 for view in still_views(photo, 200, erasing=0.25)]
+    assert 30 < sum(erased) < 70
+
+
+@pytest.mark.parametrize("ranges", [{"crop": 0.3}, {"blur": 0.02}, {"erasing": 1.0}], ids=str)
+def test_what_came_later_leaves_the_other_views_and_their_names_alone(ranges: dict[str, float]) -> None:
+    # The name under which descriptors lay in caches before crop, blur and erasing came.
+    assert AugmentedView(number=1, seed=0, ranges=ViewsSection()).name == "augmented-039525a324ad4381-1"
+    assert AugmentedView(number=1, seed=0, ranges=ViewsSection(**ranges)).name != "augmented-039525a324ad4381-1"
 
 
 def test_the_name_changes_with_whatever_the_view_depends_on() -> None:

@@ -11,10 +11,12 @@ import pytest
 from obelisk.config import Recipe
 from obelisk.data import Catalog, read_catalog
 from obelisk.embedding import Bundle, Embedder
-from obelisk.errors import UsageError
+from obelisk.errors import ModelError, UsageError
 from obelisk.training.ensembles import combine_runs, compositions
-from obelisk.training.run import Run
-from obelisk.training.train import split_for_validation, train_run
+from obelisk.training.exporting import export_run
+from obelisk.training.run import Run, RunEmbedder, read_facts
+from obelisk.training.train import train_run
+from obelisk.training.validation import split_for_validation
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +119,32 @@ def test_every_way_to_share_is_tried_once() -> None:
     found = [tuple(weights) for weights in compositions(3, 5)]
     assert len(set(found)) == len(found) == 6
     assert all(sum(weights) == pytest.approx(1) and min(weights) > 0 for weights in found)
+
+
+def test_a_recipe_names_runs(runs: dict[str, Run], catalog: Catalog, tmp_path: Path) -> None:
+    folders = [str(runs[name].folder) for name in ("wide", "small")]
+    recipe = Recipe.model_validate({"name": "pair", "ensemble": {"runs": folders}})
+    run = train_run(recipe, catalog, tmp_path / "pair")
+    by_hand = combine_runs([runs["wide"], runs["small"]], catalog, tmp_path / "by_hand", name="pair")
+    assert run.bundle.fingerprint == by_hand.bundle.fingerprint
+    assert run.landmarks == runs["wide"].landmarks
+    assert read_facts(run.folder)["weights"] == list(by_hand.weights)
+    paths = catalog.locate_photos(catalog.queries)
+    rows, failed = RunEmbedder(run).embed(paths)
+    assert not failed
+    assert np.abs(rows - embed(Embedder(by_hand.bundle), paths)).max() < 2e-3
+    assert train_run(recipe, catalog, tmp_path / "pair") == run
+    with pytest.raises(ModelError, match=r"joins others .*name .*small"):
+        export_run(run, tmp_path / "again", photos=paths)
+
+
+def test_a_recipe_that_names_a_refitted_run_leaves_no_folder(
+    runs: dict[str, Run], tiny_run: Run, catalog: Catalog, tmp_path: Path
+) -> None:
+    folders = [str(runs["wide"].folder), str(tiny_run.folder)]
+    recipe = Recipe.model_validate({"name": "pair", "ensemble": {"runs": folders}})
+    with pytest.raises(UsageError, match="refitted on its validation photos"):
+        train_run(recipe, catalog, tmp_path / "pair")
+    assert not (tmp_path / "pair").exists()
+    given = recipe.model_copy(update={"ensemble": recipe.ensemble.model_copy(update={"weights": (3.0, 1.0)})})
+    assert read_facts(train_run(given, catalog, tmp_path / "pair").folder)["weights"] == [0.75, 0.25]

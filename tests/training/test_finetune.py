@@ -1,6 +1,7 @@
 """Fine-tuning: what moves, what stays, what it is held against, and that a stop costs nothing."""
 
 import copy
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -10,19 +11,21 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.amp.grad_scaler import GradScaler
 
 from obelisk.config import Recipe, load_recipe
 from obelisk.data import read_catalog
 from obelisk.embedding import Embedder
 from obelisk.errors import DataError, ModelError, ObeliskError, RecipeError
 from obelisk.photos import ModelInput, prepare, read_photo
-from obelisk.training.backbones import PooledBackbone, create_network
+from obelisk.training.backbones import PooledBackbone, create_network, export_backbone
 from obelisk.training.batch_loading import LabelledPhotos
 from obelisk.training.checkpoint import Position, load_checkpoint, save_checkpoint
-from obelisk.training.course import Course, take_step
+from obelisk.training.course import Course, side_of, take_step
+from obelisk.training.export import check_export
 from obelisk.training.finetune import finetune, group_layers, interpolate, part_distance
 from obelisk.training.loop import Epoch
-from obelisk.training.losses import MarginSoftmax
+from obelisk.training.losses import CurricularFace, MarginSoftmax
 from obelisk.training.network import Necks, PhotoEmbedder, build_neck
 from obelisk.training.pooling import gap
 from obelisk.training.run import Run, RunEmbedder, load_module
@@ -48,17 +51,19 @@ def build(recipe: Recipe, landmarks: int) -> tuple[PhotoEmbedder, tuple[int, ...
     parts = backbone.measure_parts(SIZE)
     torch.manual_seed(0)
     neck = build_neck(recipe.neck, parts)
-    loss = MarginSoftmax(neck.dimensions, torch.full((landmarks,), 0.2), scale=16.0)
+    kind = CurricularFace if recipe.loss.kind == "curricularface" else MarginSoftmax
+    loss = kind(neck.dimensions, torch.full((landmarks,), 0.2), scale=16.0)
     return PhotoEmbedder([backbone], Necks([neck], [sum(parts)])).eval(), parts, loss
 
 
 @pytest.fixture
 def tune(photos: LabelledPhotos, tmp_path: Path) -> Callable[..., tuple[PhotoEmbedder, PhotoEmbedder, list[Epoch]]]:
     def run(
-        checkpoint: str = "state.safetensors", **section: object
+        checkpoint: str = "state.safetensors", *overrides: str, **section: object
     ) -> tuple[PhotoEmbedder, PhotoEmbedder, list[Epoch]]:
         keys = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, **section}
-        recipe = load_recipe("arcface", [f"finetuning.{key}={value}" for key, value in keys.items()])
+        keys_and_values = [f"finetuning.{key}={toml(value)}" for key, value in keys.items()]
+        recipe = load_recipe("arcface", [*overrides, *keys_and_values])
         embedder, parts, loss = build(recipe, int(photos.landmarks.max()) + 1)
         before, log = copy.deepcopy(embedder), list[Epoch]()
         tuned, _ = finetune(
@@ -67,6 +72,10 @@ def tune(photos: LabelledPhotos, tmp_path: Path) -> Callable[..., tuple[PhotoEmb
         return before, tuned, log
 
     return run
+
+
+def toml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def moved(before: PhotoEmbedder, after: PhotoEmbedder) -> list[bool]:
@@ -128,12 +137,25 @@ def test_part_distance_is_the_mean_of_one_minus_cosine() -> None:
     assert part_distance(one, other, [2, 1]).item() == pytest.approx(1.5)
 
 
-@pytest.mark.parametrize("average", [0.0, 0.9], ids=["last weights", "averaged weights"])
+ALL_THAT_VARIES = ("loss.kind=curricularface", "backbone.pooling=gem", "views.erasing=0.5", "views.blur=0.02")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "more"),
+    [
+        ((), {}),
+        (
+            ALL_THAT_VARIES,
+            {"average": 0.9, "mixup": 0.5, "cutmix": 1.0, "start_size": 32, "learned_exponent": True},
+        ),
+    ],
+    ids=["as little as possible", "all that varies"],
+)
 def test_a_training_stopped_after_any_step_goes_on_to_the_same_weights(
-    tune: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch, average: float
+    tune: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], more: dict
 ) -> None:
-    keys = {"epochs": 2, "average": average, "accumulation": 2}
-    _, whole, expected = tune("whole.safetensors", **keys)
+    keys = {"epochs": 2, "accumulation": 2, **more}
+    _, whole, expected = tune("whole.safetensors", *overrides, **keys)
     steps = 0
 
     def step_and_stop(course: Course, *rest: object) -> float:
@@ -148,7 +170,7 @@ def test_a_training_stopped_after_any_step_goes_on_to_the_same_weights(
         patch.setattr("obelisk.training.course.take_step", step_and_stop)
         while True:
             try:
-                _, resumed, log = tune("stopped.safetensors", **keys)
+                _, resumed, log = tune("stopped.safetensors", *overrides, **keys)
                 break
             except SystemExit:
                 stops += 1
@@ -156,6 +178,110 @@ def test_a_training_stopped_after_any_step_goes_on_to_the_same_weights(
     assert log == expected[1:]
     for name, tensor in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], tensor), name
+
+
+def test_photos_grow_from_the_start_size_to_the_whole_one() -> None:
+    section = load_recipe("arcface", ["finetuning.epochs=5", "finetuning.start_size=100"]).finetuning
+    assert [side_of(section, 224, epoch) for epoch in range(5)] == [100, 128, 160, 192, 224]
+    assert side_of(load_recipe("arcface", ["finetuning.epochs=5"]).finetuning, 224, 0) == 224
+
+
+def test_early_epochs_see_small_photos_and_validation_whole_ones(
+    tune: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides = []
+
+    def note(network: PhotoEmbedder, photos: torch.Tensor) -> torch.Tensor:
+        sides.append((torch.is_inference_mode_enabled(), photos.shape[-1]))
+        return describe(network, photos)
+
+    describe = PhotoEmbedder.describe
+    monkeypatch.setattr(PhotoEmbedder, "describe", note)
+    tune(start_size=32, batch_size=16)
+    assert list(dict.fromkeys(sides)) == [(False, 32), (True, SIZE), (False, SIZE)]
+
+
+def test_a_learned_exponent_moves_in_each_stage_and_is_exported(tune: Callable[..., tuple]) -> None:
+    _, after, _ = tune("state.safetensors", "backbone.pooling=gem", learned_exponent=True)
+    backbone = after.only_backbone
+    assert backbone.exponents.shape == (2,)
+    assert (backbone.exponents != 3.0).all()
+    assert (backbone.exponents - 3.0).abs().max() < 1.0
+    photos = torch.rand(5, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    graph = export_backbone(backbone, SIZE)
+    assert check_export(graph, backbone, list(photos.numpy())) > 0.99999
+    backbone.exponents.data += torch.tensor([0.0, 4.0])
+    with pytest.raises(ModelError, match="differs from torch"):
+        check_export(graph, backbone, list(photos.numpy()))
+
+
+def test_a_backbone_brings_its_learned_exponents_back(tune: Callable[..., tuple]) -> None:
+    _, after, _ = tune("state.safetensors", "backbone.pooling=gem", epochs=1, learned_exponent=True)
+    network, _ = create_network(TINY, "random", 0)
+    other = PooledBackbone(network, gap, 2)
+    other.load_tuned(after.only_backbone.tuned_state())
+    photos = torch.rand(2, 3, SIZE, SIZE)
+    assert torch.equal(other.eval()(photos), after.only_backbone(photos))
+
+
+def test_a_compiled_backbone_learns_the_same_under_the_same_names(
+    tune: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _, eager, one = tune("eager.safetensors", epochs=1)
+    # Traced as ever, but run by torch's own kernels: no compiler is needed.
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    _, compiled, other = tune("compiled.safetensors", epochs=1, compile=True)
+    assert other[0].train_loss == pytest.approx(one[0].train_loss, rel=1e-5)
+    assert list(compiled.state_dict()) == list(eager.state_dict())
+    names = [set(load_file(tmp_path / f"{name}.safetensors")) for name in ("eager", "compiled")]
+    assert names[0] == names[1]
+
+
+def test_the_scale_of_half_precision_gradients_is_in_the_checkpoint(tmp_path: Path) -> None:
+    path, module = tmp_path / "state.safetensors", torch.nn.Linear(3, 3)
+    optimiser = torch.optim.AdamW(module.parameters())
+    scaler = GradScaler("cpu", init_scale=1024.0)
+    scaler.scale(module(torch.full((1, 3), torch.inf)).sum()).backward()
+    scaler.step(optimiser)
+    scaler.update()  # gradients that overflow halve it
+    save_checkpoint(path, {"module": module}, optimiser, Position(), training="a", scaler=scaler)
+    other = GradScaler("cpu")
+    load_checkpoint(path, {"module": module}, optimiser, training="a", scaler=other)
+    assert other.get_scale() == scaler.get_scale() == 512.0
+    # What was trained in another precision has no scale to go on with.
+    save_checkpoint(path, {"module": module}, optimiser, Position(), training="a")
+    with pytest.raises(ModelError, match="not a checkpoint of this training"):
+        load_checkpoint(path, {"module": module}, optimiser, training="a", scaler=other)
+
+
+def test_float16_learns_with_scaled_gradients(tune: Callable[..., tuple]) -> None:
+    _, _, one = tune("whole.safetensors", epochs=1)
+    before, after, other = tune("half.safetensors", epochs=1, precision="float16")
+    assert all(moved(before, after))
+    assert other[0].train_loss == pytest.approx(one[0].train_loss, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["finetuning.precision=float16"], "needs a CUDA GPU.*--set finetuning.precision=float32"),
+        (
+            ["finetuning.compile=true"],
+            r"needs a C\+\+ compiler.* `no-compiler`.*finetuning.compile=false",
+        ),
+    ],
+    ids=["float16", "compile"],
+)
+def test_what_a_machine_cannot_do_is_refused_before_any_work(
+    overrides: list[str], message: str, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-compiler")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RecipeError, match=message):
+        train_run(
+            load_recipe("arcface", ["finetuning.epochs=1", *overrides]), read_catalog(tiny_dataset), tmp_path / "run"
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_parts_of_a_batch_add_up_to_it(tune: Callable[..., tuple]) -> None:
@@ -212,6 +338,10 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, damage: str) 
         (["backbone.names=['a', 'b']"], "trains one backbone"),
         (["loss.kind=none", "neck.kind=identity"], "needs a loss"),
         (["classifier.kind=softmax"], "trains no softmax layer with loss.kind = 'arcface'"),
+        (["finetuning.learned_exponent=true"], "set backbone.pooling = 'gem'"),
+        (["finetuning.epochs=2", "finetuning.start_size=256"], "not between 32 and photos.size = 224"),
+        (["finetuning.start_size=128"], "set finetuning.epochs to 2 or more"),
+        (["finetuning.epochs=2", "finetuning.start_size=128", "finetuning.compile=true"], "set one of them only"),
     ],
 )
 def test_what_cannot_be_fine_tuned_is_refused(overrides: list[str], message: str) -> None:

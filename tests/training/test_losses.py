@@ -96,11 +96,10 @@ def test_cosface_agrees_with_the_reference_library(batch: tuple[Tensor, Tensor],
 
 
 def literal_curricularface(loss: CurricularFace, features: Tensor, landmarks: Tensor, t: float) -> tuple[float, float]:
-    """Read equations 6 and 7 aloud; return the loss and the t of the step."""
+    """Read equations 6 and 7 aloud; return the loss of a step that t leads into, and the t that it leaves."""
     weight, margin = loss.weight.detach().double(), float(loss.margins[0])
     cosines = [[float(x @ w / (x.norm() * w.norm())) for w in weight] for x in features.double()]
     true = [row[y] for row, y in zip(cosines, landmarks.tolist(), strict=True)]
-    t = 0.01 * sum(true) / len(true) + 0.99 * t
     total = 0.0
     for row, y in zip(cosines, landmarks.tolist(), strict=True):
         handicapped = math.cos(math.acos(row[y]) + margin)
@@ -108,7 +107,7 @@ def literal_curricularface(loss: CurricularFace, features: Tensor, landmarks: Te
             loss.scale * (handicapped if j == y else c if handicapped >= c else c * (t + c)) for j, c in enumerate(row)
         ]
         total += math.log(sum(math.exp(logit) for logit in logits)) - logits[y]
-    return total / len(true), t
+    return total / len(true), 0.01 * sum(true) / len(true) + 0.99 * t
 
 
 def test_curricularface_agrees_with_the_equations_step_by_step() -> None:
@@ -121,6 +120,7 @@ def test_curricularface_agrees_with_the_equations_step_by_step() -> None:
         features = loss.weight.detach()[landmarks] + 0.2 * torch.randn(N, D)
         expected, t = literal_curricularface(loss, features, landmarks, t)
         assert loss(features, landmarks).item() == pytest.approx(expected, rel=1e-4)
+        loss.end_step()
         assert loss.t.item() == pytest.approx(t, rel=1e-4)
     assert t > 0.0
 
@@ -128,9 +128,35 @@ def test_curricularface_agrees_with_the_equations_step_by_step() -> None:
 def test_curricularface_keeps_its_t_outside_of_training(batch: tuple[Tensor, Tensor]) -> None:
     loss = CurricularFace(D, torch.full((C,), 0.5), scale=16.0)
     loss(*batch)
+    loss.end_step()
     before = loss.t.item()
     loss.eval()(*batch)
+    loss.end_step()
     assert loss.t.item() == before != 0.0
+
+
+@pytest.mark.parametrize("cuts", [[12, 12], [1, 20, 3]], ids=["even parts", "uneven parts"])
+def test_curricularface_moves_its_t_by_a_batch_in_parts_as_by_the_whole(
+    batch: tuple[Tensor, Tensor], cuts: list[int]
+) -> None:
+    whole, parted = (CurricularFace(D, torch.full((C,), 0.5), scale=16.0) for _ in range(2))
+    parted.load_state_dict(whole.state_dict())
+    whole(*batch)
+    whole.end_step()
+    for features, landmarks in zip(*(torch.split(each, cuts) for each in batch), strict=True):
+        parted(features, landmarks)
+    parted.end_step()
+    assert parted.t.item() == pytest.approx(whole.t.item(), rel=1e-5)
+    assert whole.t.item() != 0.0
+
+
+def test_curricularface_moves_its_t_by_the_photos_of_all_processes(batch: tuple[Tensor, Tensor]) -> None:
+    loss = CurricularFace(D, torch.full((C,), 0.5), scale=16.0)
+    loss(*batch)
+    # Another process with as many photos, whose true cosines are all 1.
+    mine, _ = loss.seen
+    loss.end_step(lambda total, count: (total + N, count + N))
+    assert loss.t.item() == pytest.approx(0.01 * (mine + N) / (2 * N), rel=1e-5)
 
 
 def test_label_smoothing_spreads_its_share_over_all_landmarks(batch: tuple[Tensor, Tensor]) -> None:

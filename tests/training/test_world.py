@@ -19,16 +19,64 @@ def test_alone_nothing_is_sent() -> None:
     world.wait()
 
 
+SHARE = """
+import torch
+from obelisk.training.losses import CurricularFace
+from obelisk.training.world import join_world
+
+torch.manual_seed(0)
+loss = CurricularFace(8, torch.full((5,), 0.5), scale=16.0)
+features, landmarks = torch.randn(11, 8), torch.randint(5, (11,))
+with join_world() as world:
+    for _ in range(3):
+        # Shares of 6 and 5 photos: the mean of their means is not the mean.
+        loss(features.tensor_split(world.size)[world.rank], landmarks.tensor_split(world.size)[world.rank])
+        loss.end_step(world.sum)
+    if world.is_first:
+        print(repr(loss.t.item()))
+"""
+
+
+def test_curricularface_has_one_t_on_all_processes(tmp_path: Path) -> None:
+    script = tmp_path / "share.py"
+    script.write_text(SHARE)
+
+    def run(*start: str) -> float:
+        words = [sys.executable, *start, str(script)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0, done.stderr
+        return float(done.stdout)
+
+    alone = run()
+    assert alone != 0.0
+    together = run("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    assert together == pytest.approx(alone, rel=1e-5)
+
+
 def test_two_processes_have_the_losses_of_one(
     tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OBELISK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     section = tiny_recipe.finetuning.model_copy(
-        update={"epochs": 2, "batch_size": 16, "average": 0.5, "accumulation": 2}
+        update={
+            "epochs": 2,
+            "batch_size": 16,
+            "average": 0.5,
+            "accumulation": 2,
+            "start_size": 32,
+            "mixup": 0.5,
+            "cutmix": 1.0,
+            "learned_exponent": True,
+        }
     )
+    chosen = {
+        "finetuning": section,
+        "loss": tiny_recipe.loss.model_copy(update={"kind": "curricularface"}),
+        "backbone": tiny_recipe.backbone.model_copy(update={"pooling": "gem"}),
+    }
     recipe = tmp_path / "tiny.toml"
-    recipe.write_text(tiny_recipe.model_copy(update={"finetuning": section}).to_toml())
+    recipe.write_text(tiny_recipe.model_copy(update=chosen).to_toml())
 
     def train(out: Path, *start: str) -> list[dict[str, float]]:
         words = ["-m", "obelisk", "train", str(recipe), "--data", str(tiny_dataset), "--out", str(out)]
@@ -44,5 +92,7 @@ def test_two_processes_have_the_losses_of_one(
     for one, other in zip(alone, together, strict=True):
         assert other["epoch"] == one["epoch"]
         assert other["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
-    assert Run.open(tmp_path / "together").bundle.dimensions == 16
+    bundle = Run.open(tmp_path / "together").bundle
+    assert bundle.dimensions == 16
+    assert "GeM exponents, learned, finest stage first: " in bundle.read_card()
     assert not list((tmp_path / "together").glob("*-1.*"))

@@ -118,12 +118,18 @@ def info_command(
     landmarks: Annotated[bool, typer.Option("--landmarks", help="List the landmarks with their ids.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one a landmark.")] = False,
 ) -> None:
-    """Say which model a gallery belongs to and how much it holds."""
+    """Say which model a gallery belongs to, how much it holds, and below which confidence its answers are rejected."""
     from obelisk.gallery import Gallery, count_photos, gather_facts
+    from obelisk.recognition.calibration import find_calibration
 
     gallery = Gallery.open(path)
     if not landmarks:
-        facts = asdict(gather_facts(gallery))
+        calibration = find_calibration(gallery, gallery.load_bundle())
+        facts = {
+            **asdict(gather_facts(gallery)),
+            # None: nothing tells a confidence from a score, and only --threshold rejects.
+            "threshold": calibration.threshold() if calibration else None,
+        }
         if as_json:
             result(json.dumps(facts, ensure_ascii=False))
         else:

@@ -47,7 +47,8 @@ def train(
         return
     for image_id, error in run.skipped.items():
         warn(f"left out {image_id}: {error}")
-    note(f"{loaded.name}: {len(run.landmarks)} landmarks, best epoch {', '.join(map(str, run.best_epochs))}")
+    told = f", best epoch {', '.join(map(str, run.best_epochs))}" if run.best_epochs else ""
+    note(f"{loaded.name}: {len(run.landmarks)} landmarks{told}")
     result(str(out))
     if run.skipped:
         raise typer.Exit(1)

@@ -15,10 +15,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Range = Annotated[float, Field(ge=0.0, le=1.0)]
+Numbers = tuple[Annotated[float, Field(gt=0.0)], ...]
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 
 PAIR_LOSSES = ("triplet", "multi_similarity")
 MARGIN_SOFTMAX = ("arcface", "cosface", "curricularface", "subcenter_arcface")
+
+TRAINING_SECTIONS = ("data", "photos", "backbone", "views", "neck", "loss", "training", "finetuning")
 
 
 class Section(BaseModel):
@@ -89,6 +92,14 @@ class ViewsSection(Section):
     """largest horizontal shear, degrees"""
     aspect: Range = 0.25
     """largest change of the natural logarithm of the aspect ratio"""
+    crop: float = Field(1.0, gt=0.0, le=1.0)
+    """smallest share of the photo's area that a view shows. Below 1, area and place of the view are drawn as Inception
+    does, in place of `zoom` and shifts; `aspect` = 0.288 is its range of 3/4 to 4/3, its area begins at 0.08"""
+    blur: float = Field(0.0, ge=0.0, le=0.1)
+    """largest standard deviation of a Gaussian blur, share of the shorter side; 0.01 are 2 pixels of 224"""
+    erasing: Share = 0.0
+    """how often a rectangle of a view, 2 to 40 % of its area, is replaced by noise, so that no single part of a
+    landmark is relied upon"""
     flip: Share = 0.5
     """how often a view is mirrored left to right"""
 
@@ -181,12 +192,23 @@ class FinetuningSection(Section):
     (stem, seven stages), a ResNet 5 (stem, four stages)"""
     batch_size: int = Field(64, ge=2)
     """photos a step"""
+    start_size: int = Field(0, ge=0, le=1024)
+    """side of the photos in the first epoch, pixels, which grows to `photos.size` in the last one: early epochs cost
+    less, and small photos are the milder lesson; 0 takes `photos.size` throughout"""
     learning_rate: float = Field(1e-4, gt=0.0)
     """peak learning rate of the last layer group; neck and landmark weights go on with those of `training`"""
     layer_decay: float = Field(0.7, gt=0.0, le=1.0)
     """the learning rate of a layer group, as share of the next one's: early layers know what photos share"""
     weight_decay: float = Field(1e-2, ge=0.0)
     """decoupled weight decay of the backbone"""
+    learned_exponent: bool = False
+    """learn p of GeM, one a stage, from `backbone.gem_exponent` on"""
+    mixup: float = Field(0.0, ge=0.0, le=10.0)
+    """α of mixup: each photo is laid over another of its batch, with the weight λ ~ Beta(α, α), and counts for the
+    landmarks of both; 0 mixes nothing, 0.2 is usual"""
+    cutmix: float = Field(0.0, ge=0.0, le=10.0)
+    """α of CutMix: the share 1 − λ of a photo is cut out and filled from another one; 0 cuts nothing, 1 is usual.
+    With `mixup` set, too, each step is of one of them"""
     largest_gradient: float = Field(5.0, gt=0.0)
     """length to which longer gradients of the backbone are cut"""
     distillation: float = Field(0.0, ge=0.0)
@@ -201,8 +223,23 @@ class FinetuningSection(Section):
     """parts in which a batch is computed, for networks and batches that would not fit in memory whole"""
     quarantine: Share = 0.01
     """share of the photos that may become unreadable while training goes on without them"""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 is several times as fast where the processor computes in it, and many times as slow where not"""
+    compile: bool = False
+    """compile the backbone with torch.compile, which needs a C++ compiler: minutes at the start, faster steps after"""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """bfloat16 is several times as fast where the processor computes in it, and many times as slow where not; float16,
+    with scaled gradients, is for CUDA GPUs without bfloat16"""
+
+
+class EnsembleSection(Section):
+    """Several finished runs as one: their embeddings side by side, instead of a training."""
+
+    runs: Names = Field((), strict=False)
+    """folders of finished runs, two or more; none: the recipe trains a model of its own"""
+    weights: Numbers = Field((), strict=False)
+    """what each run's cosine weighs, one number a run; left empty, chosen by the top-1 of the validation photos, which
+    no run may have been refitted on (`data.refit = false`)"""
+    whiten: bool = False
+    """whiten each embedding over the reference photos first, for runs whose neck is not trained"""
 
 
 class ClassifierSection(Section):
@@ -234,6 +271,7 @@ class Recipe(Section):
     loss: LossSection = LossSection()
     training: TrainingSection = TrainingSection()
     finetuning: FinetuningSection = FinetuningSection()
+    ensemble: EnsembleSection = EnsembleSection()
     classifier: ClassifierSection = ClassifierSection()
 
     @model_validator(mode="after")
@@ -280,6 +318,53 @@ class Recipe(Section):
             raise ValueError(
                 f"loss.kind = 'multi_similarity' takes pairs, not {loss.mining} triplets: "
                 "set loss.mining = 'multi_similarity' or 'all'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def ensemble_fits(self) -> Recipe:
+        """Refuse an ensemble of one run, of another number of weights, or with keys of a training."""
+        runs, weights = self.ensemble.runs, self.ensemble.weights
+        if not runs:
+            if self.ensemble != EnsembleSection():
+                raise ValueError("ensemble.weights and ensemble.whiten serve ensembles: name the runs in ensemble.runs")
+            return self
+        if len(set(runs)) < max(2, len(runs)):
+            raise ValueError("ensemble.runs needs two different runs or more")
+        if weights and len(weights) != len(runs):
+            raise ValueError(f"ensemble.weights has {len(weights)} numbers for {len(runs)} runs")
+        if self.classifier.kind == "softmax":
+            raise ValueError("ensemble.runs gives embeddings, not probabilities: set classifier.kind = 'knn'")
+        idle = [name for name in TRAINING_SECTIONS if getattr(self, name) != type(getattr(self, name))()]
+        if idle:
+            raise ValueError(
+                f"ensemble.runs trains nothing, so nothing would heed the section `{idle[0]}`: leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def finetuning_fits(self) -> Recipe:
+        """Refuse a fine-tuning that the loss, the pooling or the photos cannot serve."""
+        section = self.finetuning
+        if not section.epochs:
+            return self
+        if (section.mixup or section.cutmix) and self.loss.kind in PAIR_LOSSES:
+            raise ValueError(
+                "finetuning.mixup and finetuning.cutmix give a photo two landmarks, which "
+                f"loss.kind = {self.loss.kind!r} cannot take: set both to 0, or loss.kind = 'arcface'"
+            )
+        if section.learned_exponent and self.backbone.pooling != "gem":
+            raise ValueError("finetuning.learned_exponent = true learns p of GeM: set backbone.pooling = 'gem'")
+        if section.start_size and not 32 <= section.start_size <= self.photos.size:
+            raise ValueError(
+                f"finetuning.start_size = {section.start_size} is not between 32 and photos.size = {self.photos.size}"
+            )
+        if section.start_size and section.epochs < 2:
+            raise ValueError("finetuning.start_size needs epochs to grow in: set finetuning.epochs to 2 or more")
+        if section.start_size and section.compile:
+            raise ValueError(
+                "finetuning.compile = true would compile anew for every size that finetuning.start_size leads to: "
+                "set one of them only"
             )
         return self
 

@@ -20,6 +20,7 @@ from obelisk.data.manifest import is_subset
 from obelisk.data.progress import Progress, keep_silent
 from obelisk.errors import PhotoError
 from obelisk.photos import content_hash, map_in_order, read_bytes, read_photo
+from obelisk.photos.files import is_there
 
 # Truncated and damaged photos show at any size, and the smallest decodes fastest.
 CHECKED_SIDE = 64
@@ -91,7 +92,7 @@ def inspect_photo(root: Path, path: str) -> Inspected:
             return Inspected(path=path, finding=report("empty", where=path, what="the file is empty"))
         read_photo(data, min_side=CHECKED_SIDE)
     except PhotoError as error:
-        kind: Kind = "unreadable" if (root / path).exists() else "missing"
+        kind: Kind = "unreadable" if is_there(root / path) else "missing"
         return Inspected(path=path, finding=report(kind, where=path, what=error.what))
     return Inspected(path=path, content_hash=content_hash(data))
 

@@ -3,6 +3,7 @@
 The CSVs lie in ``metadata/`` or directly in the dataset's folder. The reference photos are the rows of train.csv;
 train_clean.csv stands in for it where it is absent, and restricts it only when asked, because a dataset should not
 lose photos by the arrival of a file. The queries are the rows of recognition_solution_v2.1.csv.
+Tars that were not unpacked (``train/images_000.tar``) are read in place.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from obelisk.data.listing import list_photos
 from obelisk.data.names import name_landmarks
 from obelisk.data.tables import read_table
 from obelisk.errors import DataError
+from obelisk.photos.tars import TAR_NAME, tabulate_members
 
 METADATA_FOLDERS = ("metadata", ".")
 TRAIN = "train.csv"
@@ -113,7 +115,7 @@ def no_photos(directory: Path, *, listed: int) -> DataError:
     return DataError(
         f"none of the {listed:,} training photos that the CSVs list is on disk",
         where=directory / "train",
-        fix="unpack images_000.tar … there, so that train/0/0/0/000….jpg exists; "
+        fix="put images_000.tar … there, or unpack them, so that train/0/0/0/000….jpg exists; "
         "`obelisk data stats --listed` counts the CSVs alone",
     )
 
@@ -241,7 +243,14 @@ def standard_path(folder: str) -> pl.Expr:
 
 
 def list_by_id(directory: Path, folder: str) -> pl.DataFrame:
-    """List the photos of a folder: a frame (image_id, path), the id being the file's name without its ending."""
+    """List the photos of a folder: a frame (image_id, path), the id being the file's name without its ending.
+
+    Those inside its tars count as well; of a photo that is there twice, the file is taken.
+    """
     paths = list_photos(directory / folder, root=directory).paths
+    for tar in sorted((directory / folder).glob("*.tar")):
+        if TAR_NAME.fullmatch(tar.name):
+            inside = pl.Series("path", tabulate_members(tar)["path"].astype(str))
+            paths.append(f"{folder}/{tar.name}/" + inside)
     stem = pl.col("path").str.extract(r"([^/]+)\.[^./]+$").alias("image_id")
     return pl.DataFrame({"path": paths}).select(stem, "path").unique("image_id", keep="first", maintain_order=True)

@@ -22,6 +22,7 @@ import polars as pl
 from obelisk.data.catalog import LANDMARKS, QUERIES, REFERENCES, Catalog
 from obelisk.data.subset import DISTRACTOR, Subset
 from obelisk.errors import DataError
+from obelisk.photos.files import is_there
 
 FORMAT: Final = "obelisk-subset"
 VERSION: Final = 1
@@ -125,7 +126,7 @@ def read_subset(directory: Path, *, present_only: bool = True) -> Catalog:
     verify_subset(directory)
     photos = read_photos(directory / PHOTOS)
     root = find_photos(directory, photos["path"][0])
-    present = photos.filter(pl.Series([(root / path).is_file() for path in photos["path"]])) if present_only else photos
+    present = photos.filter(pl.Series([is_there(root / path) for path in photos["path"]])) if present_only else photos
     absent = photos.height - present.height
     known = present.filter(pl.col("split").is_in(["train", "val"]))
     asked = present.filter(pl.col("split").is_in(["test", DISTRACTOR]))
@@ -165,7 +166,7 @@ def find_photos(directory: Path, first: str) -> Path:
     if named := os.environ.get(PHOTOS_VARIABLE):
         places.append(Path(named))
     for place in places:
-        if (place / first).is_file():
+        if is_there(place / first):
             return place
     tried = f"the subset's folder, any folder above it, or {PHOTOS_VARIABLE} ({named or 'not set'})"
     fix = f"set {PHOTOS_VARIABLE} to the folder of the dataset that the subset was taken from"

@@ -9,10 +9,10 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from obelisk.errors import PhotoMissingError, PhotoTooLargeError, UsageError
+from obelisk.errors import DataError, PhotoMissingError, PhotoTooLargeError, UsageError
+from obelisk.photos.tars import MAX_BYTES, find_in_tar
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".heic", ".heif"})
-MAX_BYTES = 128 * 2**20
 MACOS_DEBRIS = "__MACOSX"
 
 _REASONS = {
@@ -25,7 +25,7 @@ _REASONS = {
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a photo's file whole.
+    """Read a photo's file whole, or a photo inside a tar (see :mod:`obelisk.photos.tars`).
 
     Only regular files are read: a named pipe or a device could keep the reader waiting for ever.
     Raises PhotoMissingError for anything that is not a readable file, PhotoTooLargeError for one of more
@@ -41,11 +41,36 @@ def read_bytes(path: Path) -> bytes:
         if found.st_size > MAX_BYTES:
             raise PhotoTooLargeError(f"a file of {found.st_size:,} bytes, more than {MAX_BYTES:,}", where=path)
         return path.read_bytes()
+    except NotADirectoryError as error:
+        return read_from_tar(path, error)
     except OSError as error:
         raise PhotoMissingError(explain_os_error(error, path), where=path) from error
     except ValueError as error:
         # Python refuses a path that holds a null byte before it asks the system.
         raise PhotoMissingError(f"not a path: {error}", where=repr(str(path))) from error
+
+
+def read_from_tar(path: Path, error: OSError) -> bytes:
+    """Read a photo inside a tar; raises PhotoMissingError, for ``error`` where the path goes through no tar."""
+    try:
+        if (found := find_in_tar(path)) is None:
+            raise PhotoMissingError(explain_os_error(error, path), where=path) from error
+        tar, offset, length = found
+        with tar.open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
+    except DataError as unusable:
+        raise PhotoMissingError(unusable.what, where=unusable.where, fix=unusable.fix) from unusable
+    except OSError as unread:
+        raise PhotoMissingError(explain_os_error(unread, path), where=path) from unread
+
+
+def is_there(path: Path) -> bool:
+    """Say whether a photo is on disk, as a file or inside a tar."""
+    try:
+        return path.is_file() or find_in_tar(path) is not None
+    except DataError:
+        return False
 
 
 def explain_os_error(error: OSError, path: Path) -> str:

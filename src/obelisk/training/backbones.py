@@ -12,7 +12,7 @@ import importlib.util
 import json
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,14 +68,18 @@ TimmNetwork = Any
 class PooledBackbone(nn.Module):
     """A timm network cut before its classifier, whose last ``stages`` feature maps are pooled and concatenated.
 
-    Photos (N, 3, H, W) → descriptors (N, sum of ``parts``), finest stage first.
+    Photos (N, 3, H, W) → descriptors (N, sum of ``parts``), finest stage first. ``exponents`` (stages,) are those of a
+    GeM that learns them; otherwise there are none, and ``pool`` pools all stages.
     """
+
+    exponents: nn.Parameter | None
 
     def __init__(self, network: TimmNetwork, pool: Callable[[Tensor], Tensor], stages: int) -> None:
         super().__init__()
         self.network = network
         self.pool = pool
         self.stages = stages
+        self.register_parameter("exponents", None)
         # Earlier stages are taken from timm's feature_info; its last entry is the input of the final map.
         self.indices = list(range(len(network.feature_info)))[len(network.feature_info) - stages + 1 :]
 
@@ -86,9 +90,32 @@ class PooledBackbone(nn.Module):
         last, earlier = self.network.forward_intermediates(photos, indices=self.indices)
         return [*earlier, last]
 
-    def pool_stages(self, photos: Tensor) -> list[Tensor]:
+    def pool_maps(self, stages: Sequence[Tensor]) -> list[Tensor]:
         """Return the pooled feature map of each stage, (N, D_stage)."""
-        return [self.pool(maps) for maps in self.read_stages(photos)]
+        if self.exponents is None:
+            return [self.pool(maps) for maps in stages]
+        return [gem(maps, exponent) for maps, exponent in zip(stages, self.exponents, strict=True)]
+
+    def pool_stages(self, photos: Tensor) -> list[Tensor]:
+        """Return the pooled feature map of each stage of photos, (N, D_stage)."""
+        return self.pool_maps(self.read_stages(photos))
+
+    def learn_exponents(self, start: float) -> None:
+        """Pool by GeM with an exponent of its own, a parameter, for each stage; all begin at ``start``."""
+        self.exponents = nn.Parameter(torch.full((self.stages,), start))
+
+    def tuned_state(self) -> dict[str, Tensor]:
+        """Return the weights that fine-tuning moves, under the names that the network has alone."""
+        state: dict[str, Tensor] = self.network.state_dict()
+        return state if self.exponents is None else {**state, "exponents": self.exponents.detach()}
+
+    def load_tuned(self, state: Mapping[str, Tensor]) -> None:
+        """Load what ``tuned_state`` returned."""
+        state = dict(state)
+        exponents = state.pop("exponents", None)
+        self.network.load_state_dict(state)
+        if exponents is not None:
+            self.exponents = nn.Parameter(exponents)
 
     def forward(self, photos: Tensor) -> Tensor:
         """Return the descriptors."""
@@ -121,7 +148,7 @@ class WithFeatures(nn.Module):
     def forward(self, photos: Tensor) -> tuple[Tensor, Tensor]:
         """Return descriptors (N, D_in) and feature maps (N, C, H, W)."""
         maps = self.backbone.read_stages(photos)
-        return torch.cat([self.backbone.pool(each) for each in maps], dim=1), maps[-1]
+        return torch.cat(self.backbone.pool_maps(maps), dim=1), maps[-1]
 
 
 @dataclass(frozen=True, kw_only=True)

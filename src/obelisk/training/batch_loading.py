@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -31,6 +31,10 @@ class LabelledPhotos:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def at(self, size: int) -> LabelledPhotos:
+        """Return the same photos, prepared for squares of another size."""
+        return replace(self, rule=replace(self.rule, size=size))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
 """Checkpoints: all that a training needs to go on as if it had not stopped, in one safetensors file, written whole.
 
-That is the weights, the optimiser's slots, the state of torch's random numbers, and the place in the epoch. The order
-of the photos and their views need no saving: they depend on the seed and the epoch alone. The learning rate depends
-on the place.
+That is the weights, the optimiser's slots, the scale of half-precision gradients, the state of torch's random numbers,
+and the place in the epoch. The order of the photos and their views need no saving: they depend on the seed and the
+epoch alone. The learning rate depends on the place.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from obelisk.errors import ModelError
 from obelisk.evaluation.files import replace_file
 
-POSITION, TRAINING, RANDOM = "position", "training", "random"
+POSITION, TRAINING, RANDOM, SCALER = "position", "training", "random", "scaler"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ def save_checkpoint(
     position: Position,
     *,
     training: str,
+    scaler: GradScaler | None = None,
 ) -> None:
     """Write the state; the last checkpoint stays whole until the new one is on the disk.
 
@@ -51,14 +53,21 @@ def save_checkpoint(
     for place, slots in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{place}.{name}": tensor for name, tensor in slots.items()}
     metadata = {POSITION: json.dumps(dataclasses.asdict(position)), TRAINING: training}
+    if scaler and scaler.is_enabled():
+        metadata[SCALER] = json.dumps(scaler.state_dict())
     serialised = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=metadata)
     replace_file(path, lambda partial: partial.write_bytes(serialised))
 
 
 def load_checkpoint(
-    path: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer, *, training: str
+    path: Path,
+    modules: Mapping[str, nn.Module],
+    optimiser: torch.optim.Optimizer,
+    *,
+    training: str,
+    scaler: GradScaler | None = None,
 ) -> Position:
-    """Load the state into modules and optimiser, and return its position: the start, where there is no file.
+    """Load the state into modules, optimiser and scaler, and return its position: the start, where there is no file.
 
     Raises ModelError for a file that is not a checkpoint of this training.
     """
@@ -81,6 +90,8 @@ def load_checkpoint(
             slots.setdefault(int(place), {})[slot] = tensor
         optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
         torch.set_rng_state(tensors[RANDOM])
+        if scaler and scaler.is_enabled():
+            scaler.load_state_dict(json.loads(metadata[SCALER]))
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         fix = "delete it to begin this part of the training again"
         raise ModelError(f"not a checkpoint of this training: {error}", where=path, fix=fix) from error

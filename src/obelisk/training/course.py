@@ -19,10 +19,12 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from obelisk.config import Recipe
+from obelisk.config.schema import FinetuningSection
 from obelisk.errors import DataError
 from obelisk.evaluation.files import replace_file
 from obelisk.training.augmentation import AugmentedView
@@ -30,6 +32,8 @@ from obelisk.training.batch_loading import Batch, LabelledPhotos, load_batches
 from obelisk.training.batches import epoch_batches, epoch_seed
 from obelisk.training.checkpoint import Position, save_checkpoint
 from obelisk.training.loop import refuse_diverged, set_learning_rate
+from obelisk.training.losses import CurricularFace
+from obelisk.training.mixing import mix
 from obelisk.training.network import PhotoEmbedder
 from obelisk.training.stopping import StopSignal
 from obelisk.training.world import World
@@ -53,6 +57,7 @@ class Course:
     trained: nn.ModuleList
     average: AveragedModel | None
     optimiser: torch.optim.Optimizer
+    scaler: GradScaler
     checkpoint: Path
     checkpoint_every: float
     position: Position
@@ -77,7 +82,9 @@ class Course:
         """Write the checkpoint, if this is the process that writes files."""
         if self.world.is_first:
             training = self.recipe.fingerprint
-            save_checkpoint(self.checkpoint, self.modules, self.optimiser, self.position, training=training)
+            save_checkpoint(
+                self.checkpoint, self.modules, self.optimiser, self.position, training=training, scaler=self.scaler
+            )
         self.saved = time.monotonic()
 
     def stop_if_asked(self) -> None:
@@ -104,7 +111,8 @@ def run_epoch(course: Course) -> float:
     view = AugmentedView(number=epoch + 1, seed=recipe.seed, ranges=recipe.views)
     # Also where no step is left: what is logged is the rate of the last one.
     schedule(course, len(batches) - 1, len(batches))
-    for step, batch in enumerate(load_batches(course.photos, batches[start.step :], view), start.step):
+    photos = course.photos.at(side_of(section, course.photos.rule.size, epoch))
+    for step, batch in enumerate(load_batches(photos, batches[start.step :], view), start.step):
         schedule(course, step, len(batches))
         quarantine(course, batch)
         value = take_step(course, batch, batches[step])
@@ -122,36 +130,62 @@ def schedule(course: Course, step: int, steps: int) -> None:
     set_learning_rate(course.optimiser, course.recipe.training.warm_up, progress)
 
 
+def side_of(section: FinetuningSection, size: int, epoch: int) -> int:
+    """Return the side, in pixels, of the photos of an epoch, counted from 0; ``size`` is that of the last one.
+
+    It grows evenly from ``start_size``; between the two, it is the nearest multiple of 32, by which networks shrink
+    their maps. Tan & Le, *EfficientNetV2: Smaller Models and Faster Training*, ICML 2021, algorithm 1.
+    """
+    if not section.start_size or epoch == section.epochs - 1:
+        return size
+    side = section.start_size + (size - section.start_size) * epoch / (section.epochs - 1)
+    return max(section.start_size, min(size, 32 * round(side / 32)))
+
+
 def take_step(course: Course, batch: Batch, places: Tensor) -> float:
     """Move the weights once, by a batch in as many parts as the recipe says; return its loss.
 
     A batch of which one process can read no photo moves nothing.
     """
-    section, world = course.recipe.finetuning, course.world
+    recipe, world = course.recipe, course.world
+    section = recipe.finetuning
     whole, empty = world.sum(len(batch.landmarks), not len(batch.landmarks))
     if empty:
         return 0.0
     course.optimiser.zero_grad()
+    mixture = mix(batch.pixels, recipe, course.position.epoch, course.position.step)
+    others = None if mixture.partners is None else batch.landmarks[mixture.partners]
     total = 0.0
     parts = min(section.accumulation, len(batch.landmarks))
     for part in range(parts):
-        pixels = batch.pixels.tensor_split(parts)[part].to(world.device)
+        pixels = mixture.pixels.tensor_split(parts)[part].to(world.device)
         landmarks = batch.landmarks.tensor_split(parts)[part].to(world.device)
+        partners = None if others is None else others.tensor_split(parts)[part].to(world.device)
         with wait_for_gradients(course.model, last=part == parts - 1):
-            with torch.autocast(world.device.type, dtype=torch.bfloat16, enabled=section.precision == "bfloat16"):
-                value = course.model(pixels, landmarks) * (world.size * len(landmarks) / whole)
-            value.backward()
+            with compute_in(section.precision, world.device):
+                value = course.model(pixels, landmarks, partners, mixture.share)
+                value = value * (world.size * len(landmarks) / whole)
+            course.scaler.scale(value).backward()
         total += value.item() / world.size
     (loss,) = world.sum(total)
     if not math.isfinite(loss):
         list_diverged(course, places)
     refuse_diverged(loss, course.position.epoch, course.position.step, fix=LOWER_RATE)
-    embedder, _ = course.trained
+    embedder, criterion = course.trained
+    course.scaler.unscale_(course.optimiser)
     nn.utils.clip_grad_norm_(cast("PhotoEmbedder", embedder).backbones.parameters(), section.largest_gradient)
-    course.optimiser.step()
+    course.scaler.step(course.optimiser)
+    course.scaler.update()
+    if isinstance(criterion, CurricularFace):
+        criterion.end_step(world.sum)
     if course.average:
         course.average.update_parameters(course.trained)
     return loss
+
+
+def compute_in(precision: str, device: torch.device) -> torch.autocast:
+    """Return the context in which a network computes in a precision, by its name in recipes."""
+    return torch.autocast(device.type, dtype=getattr(torch, precision), enabled=precision != "float32")
 
 
 def wait_for_gradients(model: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[None]:

@@ -8,7 +8,7 @@ neck, and undoes what a trained one has learnt.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,18 +18,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from obelisk.config import Recipe
 from obelisk.data import Catalog
 from obelisk.embedding import Bundle, Member, Precision, write_bundle
-from obelisk.errors import DataError, ModelError, UsageError
+from obelisk.errors import DataError, ModelError, PhotoError, UsageError
 from obelisk.photos import prepare, read_photo
 from obelisk.training.describe import Progress
 from obelisk.training.export import check_export, join_graphs, to_onnx
 from obelisk.training.exporting import CHECKED_PHOTOS, COMPARED_PHOTOS, spread
 from obelisk.training.pooling import l2n
 from obelisk.training.precision import compare_precisions, convert_precision
-from obelisk.training.run import Run, RunEmbedder, load_module
+from obelisk.training.run import Run, RunEmbedder, begin_folder, forget_folder, load_module, write_facts
 from obelisk.training.threads import one_thread
-from obelisk.training.train import split_for_validation
+from obelisk.training.validation import split_for_validation
 from obelisk.training.whitening import pca_whitening
 
 Weights = Literal["validation", "equal"] | Sequence[float]
@@ -83,10 +84,14 @@ class SideBySide(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Combined:
-    """The bundle of an ensemble, and the weights of its runs, in their order; they add up to one."""
+    """The bundle of an ensemble, and the weights of its runs, in their order; they add up to one.
+
+    ``unread`` are the errors of reference photos that could not be read, by their places in the catalog.
+    """
 
     bundle: Bundle
     weights: Sequence[float]
+    unread: Mapping[int, PhotoError]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +132,8 @@ def combine_runs(
     if len(runs) < 2:
         raise UsageError(f"an ensemble of {len(runs)} run", fix="name two runs or more")
     paths = catalog.locate_photos(catalog.references)
-    rows, kept = embed_with_all(runs, paths, progress)
+    rows, unread = embed_with_all(runs, paths, progress)
+    kept = np.setdiff1d(np.arange(len(paths)), list(unread)).astype(np.int64)
     parts = [make_part(run, torch.from_numpy(each[kept]), whiten) for run, each in zip(runs, rows, strict=True)]
     if isinstance(weights, str):
         chosen = [1 / len(runs)] * len(runs) if weights == "equal" else choose_weights(parts, rows, kept, catalog)
@@ -136,7 +142,42 @@ def combine_runs(
     labels = catalog.references["landmark_id"].to_numpy()
     known = spread(kept, COMPARED_PHOTOS)
     trial = Trial(precision=precision, paths=[paths[place] for place in known], landmarks=labels[known])
-    return Combined(bundle=write_ensemble(parts, chosen, out, name, trial), weights=chosen)
+    return Combined(bundle=write_ensemble(parts, chosen, out, name, trial), weights=chosen, unread=unread)
+
+
+def join_runs(recipe: Recipe, catalog: Catalog, data: str, out: Path, progress: Progress = lambda *_: None) -> None:
+    """Make the run of a recipe that names other runs; ``data`` is the fingerprint of the dataset.
+
+    Raises ModelError for a folder without a finished run, and what :func:`combine_runs` raises.
+    """
+    runs = [Run.open(Path(folder)) for folder in recipe.ensemble.runs]
+    begin_folder(recipe, out)
+    try:
+        combined = combine_runs(
+            runs,
+            catalog,
+            out / "model",
+            name=recipe.name,
+            weights=recipe.ensemble.weights or "validation",
+            whiten=recipe.ensemble.whiten,
+            progress=progress,
+        )
+    except UsageError:
+        forget_folder(out)
+        raise
+    images = catalog.references["image_id"].to_list()
+    kept = np.setdiff1d(np.arange(len(images)), list(combined.unread))
+    facts = {
+        "recipe": recipe.fingerprint,
+        "data": data,
+        "backbones": [run.bundle.fingerprint for run in runs],
+        "landmarks": catalog.references[kept]["landmark_id"].unique().sort().to_list(),
+        "photos": len(kept),
+        "best_epochs": [],
+        "skipped": {images[place]: str(error) for place, error in sorted(combined.unread.items())},
+        "weights": list(combined.weights),
+    }
+    write_facts(out, facts)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -161,17 +202,17 @@ class Trial:
 
 def embed_with_all(
     runs: Sequence[Run], paths: Sequence[Path], progress: Progress
-) -> tuple[list[Rows], NDArray[np.int64]]:
-    """Embed photos with every run; return the rows (N, D) of each, and the places that all could read."""
-    rows, unread = [], set()
+) -> tuple[list[Rows], dict[int, PhotoError]]:
+    """Embed photos with every run; return the rows (N, D) of each, and the errors of those that could not be read."""
+    rows: list[Rows] = []
+    unread: dict[int, PhotoError] = {}
     for run in runs:
         embedded, failed = RunEmbedder(run).embed(paths, progress=progress)
         rows.append(embedded)
-        unread |= set(failed)
-    kept = np.setdiff1d(np.arange(len(paths)), list(unread)).astype(np.int64)
-    if not len(kept):
+        unread |= failed
+    if len(unread) == len(paths):
         raise DataError(f"none of the {len(paths)} reference photos could be read", fix="obelisk data check DIR")
-    return rows, kept
+    return rows, unread
 
 
 def make_part(run: Run, references: Tensor, whiten: bool) -> Part:

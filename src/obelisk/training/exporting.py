@@ -51,14 +51,14 @@ def export_run(
     written then. A bundle that is already in ``out`` is replaced, anything else refused.
     """
     refuse_taken(out)
-    bundle = run.bundle
+    module, bundle = load_module(run), run.bundle
     (member,) = bundle.members
     original = bundle.read_network(member)
     chosen = spread(np.arange(len(photos)), CHECKED_PHOTOS if precision == "fp32" else COMPARED_PHOTOS)
     places, skipped = find_readable(photos, chosen, member.size)
     few = spread(places, CHECKED_PHOTOS)
     inputs = [prepare(read_photo(photos[place], min_side=member.size), member.input) for place in few]
-    cosine = check_export(original, load_module(run), inputs)
+    cosine = check_export(original, module, inputs)
     network = convert_precision(original, precision)
     check = None
     if precision != "fp32":

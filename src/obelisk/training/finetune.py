@@ -20,6 +20,8 @@ if it had not been. With e = ``finetuning.average`` above 0, a mean of the weigh
 from __future__ import annotations
 
 import copy
+import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,8 +29,11 @@ from pathlib import Path
 import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from obelisk.config import Recipe
+from obelisk.config.schema import FinetuningSection
+from obelisk.errors import RecipeError
 from obelisk.training.backbones import TimmNetwork
 from obelisk.training.batch_loading import LabelledPhotos, load_batches
 from obelisk.training.checkpoint import Position, load_checkpoint
@@ -46,18 +51,35 @@ CHECKPOINT_SECONDS = 60.0
 class Finetuning(nn.Module):
     """What is trained, and what it is held against: photos (N, 3, H, W) and landmarks (N,) → the loss."""
 
-    def __init__(self, embedder: PhotoEmbedder, loss: nn.Module, parts: Sequence[int], distillation: float) -> None:
+    def __init__(
+        self,
+        embedder: PhotoEmbedder,
+        loss: nn.Module,
+        parts: Sequence[int],
+        distillation: float,
+        *,
+        compiled: bool = False,
+    ) -> None:
         super().__init__()
         self.frozen = copy.deepcopy(embedder).requires_grad_(requires_grad=False) if distillation else None
         self.embedder = embedder
         self.loss = loss
         self.parts = list(parts)
         self.distillation = distillation
+        # A function of its own, so that modules and weights keep their names, and validation and export stay eager.
+        # Each size of batch is compiled for itself: what a step computes must not depend on the sizes before it.
+        self.describe = torch.compile(embedder.describe, dynamic=False) if compiled else embedder.describe
 
-    def forward(self, photos: Tensor, landmarks: Tensor) -> Tensor:
-        """Return the loss of the batch, with the distillation's share in it."""
-        descriptors = self.embedder.describe(photos)
-        value: Tensor = self.loss(self.embedder.necks(descriptors), landmarks)
+    def forward(self, photos: Tensor, landmarks: Tensor, others: Tensor | None = None, share: float = 1.0) -> Tensor:
+        """Return the loss of the batch, with the distillation's share in it.
+
+        Mixed photos have ``others``, too: the landmarks (N,) of their partners, which count by 1 − ``share``.
+        """
+        descriptors = self.describe(photos)
+        features = self.embedder.necks(descriptors)
+        value: Tensor = self.loss(features, landmarks)
+        if others is not None:
+            value = share * value + (1.0 - share) * self.loss(features, others)
         if self.frozen:
             with torch.no_grad():
                 before = self.frozen.describe(photos)
@@ -102,12 +124,17 @@ def finetune(
     world = world or World()
     torch.use_deterministic_algorithms(mode=True, warn_only=world.device.type == "cuda")
     torch.manual_seed(recipe.seed)
+    section = recipe.finetuning
+    if section.learned_exponent:
+        embedder.only_backbone.learn_exponents(recipe.backbone.gem_exponent)
     before = [copy.deepcopy(module.state_dict()) for module in (embedder, loss)]
-    tuned = Finetuning(embedder.eval(), loss, parts, recipe.finetuning.distillation)
+    # A loaded backbone is frozen. What the recipe leaves frozen, the optimiser's builder freezes again.
+    embedder.requires_grad_()
+    tuned = Finetuning(embedder.eval(), loss, parts, section.distillation, compiled=section.compile)
     tuned.to(world.device).to(memory_format=torch.channels_last)
     with StopSignal() as stop:
         course = begin_course(recipe, tuned, photos, checkpoint, checkpoint_every, stop, world, progress)
-        while course.position.epoch < recipe.finetuning.epochs:
+        while course.position.epoch < section.epochs:
             tuned.train()
             train_loss = run_epoch(course)
             tuned.eval()
@@ -127,9 +154,26 @@ def finetune(
             course.save()
             course.stop_if_asked()
     for module, start in zip(course.kept, before, strict=True):
-        module.cpu().load_state_dict(interpolate(start, module.state_dict(), recipe.finetuning.frozen_share))
+        module.cpu().load_state_dict(interpolate(start, module.state_dict(), section.frozen_share))
         module.eval().to(memory_format=torch.contiguous_format).requires_grad_(requires_grad=False)
     return course.kept
+
+
+def refuse_machine(section: FinetuningSection, device: torch.device) -> None:
+    """Refuse, before any work, a fine-tuning that this machine cannot do."""
+    if not section.epochs:
+        return
+    if section.precision == "float16" and device.type != "cuda":
+        raise RecipeError(
+            f"finetuning.precision = 'float16' needs a CUDA GPU, and this machine computes on {device.type}",
+            fix="--set finetuning.precision=float32",
+        )
+    compiler = os.environ.get("CXX", "g++")
+    if section.compile and not shutil.which(compiler):
+        raise RecipeError(
+            f"finetuning.compile = true needs a C++ compiler, and there is no `{compiler}`",
+            fix="install g++, or --set finetuning.compile=false",
+        )
 
 
 def begin_course(
@@ -152,6 +196,7 @@ def begin_course(
         trained=trained,
         average=average_of(trained, follow) if follow else None,
         optimiser=build_optimiser(recipe, tuned),
+        scaler=GradScaler(world.device.type, enabled=recipe.finetuning.precision == "float16"),
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
         position=Position(),
@@ -160,7 +205,9 @@ def begin_course(
         progress=progress,
         saved=time.monotonic(),
     )
-    course.position = load_checkpoint(checkpoint, course.modules, course.optimiser, training=recipe.fingerprint)
+    course.position = load_checkpoint(
+        checkpoint, course.modules, course.optimiser, training=recipe.fingerprint, scaler=course.scaler
+    )
     course.model = world.wrap(tuned)
     return course
 
@@ -182,6 +229,10 @@ def build_optimiser(recipe: Recipe, tuned: Finetuning) -> torch.optim.Optimizer:
         for depth, layer in enumerate(layers)
         if depth >= section.frozen_groups
     ]
+    exponents = tuned.embedder.only_backbone.exponents
+    if exponents is not None:
+        # Ten times the rate, and no decay, as the authors' code has it: p is a number near 3, not one of many weights.
+        groups.append({"params": [exponents], "peak": 10.0 * section.learning_rate, "weight_decay": 0.0})
     groups += [
         {"params": list(module.parameters()), "peak": peak, "weight_decay": training.weight_decay}
         for module, peak in (

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from obelisk.config import Recipe
 from obelisk.errors import ObeliskError
 from obelisk.training.batches import draw_batches
-from obelisk.training.losses import MarginSoftmax, Softmax, build_loss
+from obelisk.training.losses import CurricularFace, MarginSoftmax, Softmax, build_loss
 from obelisk.training.network import Neck, build_neck
 from obelisk.training.threads import one_thread
 
@@ -135,6 +135,8 @@ def run_epoch(
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
+        if isinstance(loss, CurricularFace):
+            loss.end_step()
         total += taken
     return total / len(batches)
 

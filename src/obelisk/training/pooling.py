@@ -17,8 +17,11 @@ def gem(maps: Tensor, exponent: float | Tensor = 3.0) -> Tensor:
     """Take the generalised mean: ``f_d = (1/(HW) · Σ x_dhw^p)^(1/p)``.
 
     p = 1 is the average, p → ∞ the maximum. Radenović, Tolias, Chum, *Fine-tuning CNN Image Retrieval with No
-    Human Annotation*, TPAMI 2018, equation 3. Values below 1e-6 are raised to it, as the power needs.
+    Human Annotation*, TPAMI 2018, equation 3. Values below 1e-6 are raised to it, as the power needs; half precision,
+    which could not hold their powers, is widened first.
     """
+    if maps.dtype in (torch.float16, torch.bfloat16):
+        maps = maps.float()
     return gap(maps.clamp(min=SMALLEST).pow(exponent)).pow(1.0 / exponent)
 
 

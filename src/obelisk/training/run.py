@@ -34,6 +34,7 @@ from obelisk.config import Recipe, load_recipe
 from obelisk.data import Catalog
 from obelisk.embedding import Bundle, DescriptorCache, hash_or_error
 from obelisk.errors import ModelError, ObeliskError, PhotoError, RecipeError
+from obelisk.evaluation.files import replace_file
 from obelisk.photos import map_in_order
 from obelisk.training.backbones import FrozenBackbone, PooledBackbone, freeze, load_backbones
 from obelisk.training.describe import Progress, describe
@@ -95,6 +96,12 @@ def read_facts(folder: Path) -> dict[str, Any]:
         fix = "delete the folder and train again"
         raise ModelError(f"a damaged run: `{missing[0]}` cannot be read", where=path, fix=fix)
     return facts
+
+
+def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write ``run.json``, which makes a run whole."""
+    text = json.dumps(facts, indent=1) + "\n"
+    replace_file(folder / "run.json", lambda partial: partial.write_text(text))
 
 
 def find_finished(recipe: Recipe, data: str, out: Path, *, resume: bool) -> Run | None:
@@ -186,7 +193,7 @@ def load_tuned(run: Run) -> Sequence[FrozenBackbone]:
     if not run.recipe.finetuning.epochs:
         return backbones
     (backbone,) = backbones
-    backbone.module.network.load_state_dict(load_file(run.folder / "backbone.safetensors"))
+    backbone.module.load_tuned(load_file(run.folder / "backbone.safetensors"))
     return [freeze_tuned(run.recipe, backbone, backbone.module)]
 
 
@@ -198,10 +205,18 @@ def freeze_tuned(recipe: Recipe, before: FrozenBackbone, module: PooledBackbone)
 
 
 def load_module(run: Run) -> PhotoEmbedder:
-    """Load a run's whole network as a torch module: photos (N, 3, H, W) → embeddings (N, D) of unit length."""
+    """Load a run's whole network as a torch module: photos (N, 3, H, W) → embeddings (N, D) of unit length.
+
+    Raises ModelError for a run that joins others.
+    """
     from safetensors.torch import load_file
 
-    backbones = load_tuned(run)
+    if run.recipe.ensemble.runs:
+        joined = " ".join(run.recipe.ensemble.runs)
+        raise ModelError("the run joins others and has no network of its own", where=run.folder, fix=f"name {joined}")
+    backbones = load_frozen(run)
+    if run.recipe.finetuning.epochs:
+        backbones[0].module.load_tuned(load_file(run.folder / "backbone.safetensors"))
     necks = load_necks(run, backbones, load_file(run.folder / "head.safetensors"))
     return PhotoEmbedder([backbone.module for backbone in backbones], necks).eval()
 
@@ -209,19 +224,21 @@ def load_module(run: Run) -> PhotoEmbedder:
 class RunEmbedder:
     """Embeds photos with a run's network through the descriptor cache: no photo is described twice.
 
-    What is cached of a frozen backbone are its descriptors, which other runs share. Of a fine-tuned one they are the
-    embeddings, which are shorter; its descriptors again where a softmax layer reads what is behind them.
+    What is cached of a frozen backbone are its descriptors, which other runs share. Of a fine-tuned one and of an
+    ensemble they are the embeddings, which are shorter; descriptors again where a softmax layer reads what is behind
+    them.
     """
 
     def __init__(self, run: Run) -> None:
         from safetensors.torch import load_file
 
         self.run = run
-        weights = load_file(run.folder / "head.safetensors")
+        joined = bool(run.recipe.ensemble.runs)
+        weights = {} if joined else load_file(run.folder / "head.safetensors")
         # A loss's own layer reads features of any length, a probe embeddings of unit length.
         self._source = next((part for part in (LOSS, PROBE) if f"{part}.classifier.weight" in weights), None)
-        finetuned = run.recipe.finetuning.epochs > 0
-        self._embeddings = DescriptorCache(run.bundle) if finetuned and self._source is None else None
+        whole = (joined or run.recipe.finetuning.epochs > 0) and self._source is None
+        self._embeddings = DescriptorCache(run.bundle) if whole else None
         if self._embeddings:
             return
         self._backbones = load_tuned(run)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from obelisk.config import Recipe
-from obelisk.data import Catalog, find_near_duplicates, split_references
+from obelisk.data import Catalog
 from obelisk.embedding import MODEL_FILE, write_bundle
 from obelisk.errors import DataError, RecipeError, UsageError
 from obelisk.evaluation.files import replace_file
@@ -31,8 +31,9 @@ from obelisk.training.backbones import FrozenBackbone, load_backbones
 from obelisk.training.batch_loading import LabelledPhotos
 from obelisk.training.curves import EpochLog, draw_curves, write_tensorboard
 from obelisk.training.describe import DescribedReferences, Progress, describe_references
+from obelisk.training.ensembles import join_runs
 from obelisk.training.export import check_export, join_graphs, to_onnx
-from obelisk.training.finetune import CHECKPOINT_SECONDS, finetune
+from obelisk.training.finetune import CHECKPOINT_SECONDS, finetune, refuse_machine
 from obelisk.training.loop import Trained, TrainingPhotos, train_neck
 from obelisk.training.losses import Softmax
 from obelisk.training.network import Necks, PhotoEmbedder, UnitRows
@@ -47,7 +48,9 @@ from obelisk.training.run import (
     forget_folder,
     freeze_tuned,
     members_of,
+    write_facts,
 )
+from obelisk.training.validation import split_for_validation
 from obelisk.training.world import World, join_world
 
 CHECKED_PHOTOS = 16
@@ -73,7 +76,13 @@ def train_run(
         data = fingerprint_of_data(catalog)
         if finished := find_finished(recipe, data, out, resume=resume):
             return finished
+        refuse_machine(recipe.finetuning, world.device)
         refuse_too_few(recipe, catalog)
+        if recipe.ensemble.runs:
+            if world.is_first:
+                join_runs(recipe, catalog, data, out, progress)
+            world.wait()
+            return Run.open(out)
         catalog = split_for_validation(recipe, catalog)
         backbones = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
         world.wait()  # until all have looked at the folder as it was
@@ -162,8 +171,7 @@ def train_and_write(work: Work) -> None:
     }
     # Until the model is written, a stopped run goes on from here.
     work.checkpoint.unlink(missing_ok=True)
-    text = json.dumps(facts, indent=1) + "\n"
-    replace_file(out / "run.json", lambda partial: partial.write_text(text))
+    write_facts(out, facts)
 
 
 def refuse_too_few(recipe: Recipe, catalog: Catalog) -> None:
@@ -177,19 +185,6 @@ def refuse_too_few(recipe: Recipe, catalog: Catalog) -> None:
         )
     if recipe.classifier.k > references:
         raise RecipeError(f"classifier.k = {recipe.classifier.k}, but there are only {references} reference photos")
-
-
-def split_for_validation(recipe: Recipe, catalog: Catalog) -> Catalog:
-    """Carve validation photos from the references, unless the dataset's manifest has done it.
-
-    Near-duplicates never stand on both sides.
-    """
-    if (catalog.references["split"] == "val").any() or recipe.data.validation_share == 0:
-        return catalog
-    found = find_near_duplicates(catalog.root, catalog.references)
-    return split_references(
-        catalog, validation_share=recipe.data.validation_share, seed=recipe.seed, groups=found.groups
-    )
 
 
 def fit(
@@ -287,7 +282,7 @@ def write_model(work: Work, embedder: PhotoEmbedder, described: DescribedReferen
     recipe, backbones, out = work.recipe, work.backbones, work.folder
     rule, necks = backbones[0].bundle.input, embedder.necks
     if recipe.finetuning.epochs:
-        write_tensors(out / "backbone.safetensors", embedder.only_backbone.network.state_dict())
+        write_tensors(out / "backbone.safetensors", embedder.only_backbone.tuned_state())
         backbones = [freeze_tuned(recipe, backbones[0], embedder.only_backbone)]
     graphs = [(backbone.bundle.folder / MODEL_FILE).read_bytes() for backbone in backbones]
     network = join_graphs(
@@ -298,7 +293,7 @@ def write_model(work: Work, embedder: PhotoEmbedder, described: DescribedReferen
     write_bundle(
         out / "model",
         network=network,
-        card=write_card(recipe, work.backbones, len(described.landmarks)),
+        card=write_card(recipe, work.backbones, embedder, len(described.landmarks)),
         name=recipe.name,
         size=rule.size,
         resize=rule.resize,
@@ -334,12 +329,15 @@ def weights_of(backbones: Sequence[FrozenBackbone]) -> str:
     )
 
 
-def write_card(recipe: Recipe, backbones: Sequence[FrozenBackbone], landmarks: int) -> str:
+def write_card(recipe: Recipe, backbones: Sequence[FrozenBackbone], embedder: PhotoEmbedder, landmarks: int) -> str:
     """Return the model card: what it is, what it was made from, and how to make it again."""
+    learned = embedder.only_backbone.exponents if recipe.finetuning.epochs else None
+    exponents = [] if learned is None else [f"{p:.2f}" for p in learned.tolist()]
     return (
         f"# {recipe.name}\n\n"
         f"Embeds photos of landmarks. {'Fine-tuned' if recipe.finetuning.epochs else 'Frozen'} backbone: "
         f"{weights_of(backbones)}.\n"
-        f"Neck: {recipe.neck.kind}, loss: {recipe.loss.kind}, trained on {landmarks} landmarks.\n\n"
+        + (f"GeM exponents, learned, finest stage first: {', '.join(exponents)}.\n" if exponents else "")
+        + f"Neck: {recipe.neck.kind}, loss: {recipe.loss.kind}, trained on {landmarks} landmarks.\n\n"
         f"The recipe, whole:\n\n```toml\n{recipe.to_toml()}```\n"
     )

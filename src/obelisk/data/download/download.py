@@ -18,7 +18,7 @@ from obelisk.data.download.tars import fit_photo, place_photo
 from obelisk.data.download.web import Patience, Web
 from obelisk.errors import DownloadError, ObeliskError, PhotoError
 from obelisk.photos import read_photo
-from obelisk.photos.files import MAX_BYTES
+from obelisk.photos.tars import MAX_BYTES
 
 Watch = Callable[[Tally], None]
 

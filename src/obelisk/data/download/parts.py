@@ -11,10 +11,11 @@ from pathlib import Path
 from obelisk.data.download.order import Order, Part
 from obelisk.data.download.outlook import unfinished_name
 from obelisk.data.download.state import DownloadState
-from obelisk.data.download.tars import extract_photos, read_members
+from obelisk.data.download.tars import extract_photos
 from obelisk.data.download.transfer import Transfer, Version, sum_file
 from obelisk.data.download.web import StoppedError, Web
-from obelisk.errors import DownloadError, UsageError
+from obelisk.errors import DataError, DownloadError, UsageError
+from obelisk.photos.tars import read_members
 
 MAX_SUM_BYTES = 4096
 
@@ -156,7 +157,10 @@ class PartFetcher:
     def look_inside(self, part: Part) -> None:
         """Refuse a tar that is unsafe or ends early; take its photos out where that is wanted."""
         place = self.place(part)
-        members = read_members(place)
+        try:
+            members = read_members(place)
+        except DataError as error:
+            raise DownloadError(error.what, where=error.where, fix=error.fix) from error
         if not self.order.unpacks:
             return
         for remark in extract_photos(

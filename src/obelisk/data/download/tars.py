@@ -1,74 +1,14 @@
-"""Photos inside tars: where they lie, and taking them out without trusting a name in it."""
+"""Taking photos out of tars; each appears whole or not at all."""
 
 from __future__ import annotations
 
 import os
-import re
-import tarfile
 from collections.abc import Callable, Container
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from obelisk.errors import DownloadError, PhotoError
+from obelisk.errors import PhotoError
 from obelisk.photos import shrink_photo
-from obelisk.photos.files import MAX_BYTES
-
-# a/b/c/abc….jpg, as GLDv2 has them.
-PHOTO_PATH = re.compile(r"(?:\./)?(([0-9a-f])/([0-9a-f])/([0-9a-f])/(\2\3\4[0-9a-f]*)\.jpg)")
-# A tar ends with two empty blocks.
-END = bytes(2 * 512)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Member:
-    """A photo inside a tar: its id, its path from the split's folder, and where its bytes lie."""
-
-    image_id: str
-    path: str
-    offset: int
-    bytes: int
-
-
-def read_members(tar: Path) -> list[Member]:
-    """List the photos of a tar; whatever else is in it is passed over.
-
-    Raises DownloadError for a tar that cannot be read to its end, that holds an absolute path, one with ``..`` or a
-    link, or that holds no photo.
-    """
-    members: list[Member] = []
-    try:
-        with tarfile.open(tar, "r:") as opened:
-            for entry in opened:
-                refuse_unsafe(entry, tar)
-                found = PHOTO_PATH.fullmatch(entry.name)
-                if found and entry.isreg() and entry.size <= MAX_BYTES:
-                    members.append(Member(image_id=found[5], path=found[1], offset=entry.offset_data, bytes=entry.size))
-    except tarfile.TarError as error:
-        raise DownloadError(f"the tar cannot be read: {error}", where=tar, fix="fetch it again") from error
-    if not members:
-        raise DownloadError("the tar holds no photo a/b/c/abc….jpg", where=tar)
-    refuse_truncated(tar, members[-1])
-    return members
-
-
-def refuse_unsafe(entry: tarfile.TarInfo, tar: Path) -> None:
-    """Raise DownloadError for an entry that would reach out of the folder it is unpacked into."""
-    path = PurePosixPath(entry.name)
-    if path.is_absolute() or ".." in path.parts or "\\" in entry.name or ":" in entry.name:
-        raise DownloadError(f"the tar holds the path `{entry.name}`, nothing was unpacked", where=tar)
-    if not (entry.isreg() or entry.isdir()) or entry.issparse():
-        kind = "link" if entry.issym() or entry.islnk() else "special file"
-        raise DownloadError(f"the tar holds the {kind} `{entry.name}`, nothing was unpacked", where=tar)
-
-
-def refuse_truncated(tar: Path, last: Member) -> None:
-    """Raise DownloadError for a tar without the empty blocks at its end."""
-    size = tar.stat().st_size
-    with tar.open("rb") as file:
-        file.seek(max(0, size - len(END)))
-        ending = file.read()
-    if size < last.offset + last.bytes + len(END) or ending != END:
-        raise DownloadError("the tar ends too early, nothing was unpacked", where=tar, fix="fetch it again")
+from obelisk.photos.tars import Member
 
 
 def extract_photos(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -66,7 +68,8 @@ class CurricularFace(MarginSoftmax):
     """CurricularFace: ArcFace that turns to hard negatives as the true cosines get better.
 
     t follows the mean true cosine r of the batches, ``t ← 0.01 · r + 0.99 · t``, from 0. Huang et al., CVPR 2020,
-    equation 7.
+    equation 7. It moves at the end of a step: only then all parts of a batch have been seen, on all processes. (The
+    authors' code, where a batch comes whole, moves it just before it is used.)
     """
 
     t: Tensor
@@ -76,13 +79,22 @@ class CurricularFace(MarginSoftmax):
     ) -> None:
         super().__init__(dimensions, margins, scale=scale, centres=centres, sampled_share=sampled_share)
         self.register_buffer("t", torch.zeros(()))
+        self.seen = (0.0, 0)  # sum and number of the true cosines of the step that goes on
 
     def handicap(self, cosines: Tensor, columns: Tensor, margins: Tensor) -> Tensor:
-        """Return cosines (N, C) with true ones made worse and hard negatives weighed by t, which training moves."""
+        """Return cosines (N, C) with true ones made worse and hard negatives weighed by t; training notes r."""
         if self.training:
-            r = cosines.detach().gather(1, columns[:, None]).mean()
-            self.t.lerp_(r.to(self.t.dtype), 0.01)
-        return raise_hard_negatives(add_angular_margin(cosines, columns, margins), columns, self.t.clone())
+            total, count = self.seen
+            true = cosines.detach().gather(1, columns[:, None])
+            self.seen = (total + true.sum(dtype=torch.float64).item(), count + len(true))
+        return raise_hard_negatives(add_angular_margin(cosines, columns, margins), columns, self.t)
+
+    def end_step(self, sum_over: Callable[..., Sequence[float]] = lambda *values: values) -> None:
+        """Move t by the step's photos; ``sum_over`` adds numbers up over all processes."""
+        total, count = sum_over(*self.seen)
+        if count:
+            self.t.lerp_(self.t.new_tensor(total / count), 0.01)
+        self.seen = (0.0, 0)
 
 
 def sample_landmarks(landmarks: Tensor, count: int, share: float) -> Tensor:

@@ -1,0 +1,108 @@
+"""Photos read from GLDv2's tars as if these were folders."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mirror import draw_photo, name_photo, pack, place_photo
+
+from obelisk.data import check_dataset, read_catalog
+from obelisk.errors import DataError, PhotoMissingError
+from obelisk.photos import read_bytes
+from obelisk.photos.files import is_there
+from obelisk.photos.tars import tabulate_members
+
+PHOTOS = 12
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """A dataset of two tars, with one of their photos unpacked as well."""
+    (tmp_path / "train").mkdir()
+    ids = [name_photo(number) for number in range(PHOTOS)]
+    rows = "".join(f"{image_id},,{number % 3}\n" for number, image_id in enumerate(ids))
+    (tmp_path / "train.csv").write_text("id,url,landmark_id\n" + rows)
+    for number in range(2):
+        members = {place_photo(image_id): draw_photo(place) for place, image_id in enumerate(ids)}
+        half = dict(list(members.items())[number::2])
+        (tmp_path / "train" / f"images_00{number}.tar").write_bytes(pack(half))
+    unpacked = tmp_path / "train" / place_photo(ids[0])
+    unpacked.parent.mkdir(parents=True)
+    unpacked.write_bytes(draw_photo(0))
+    return tmp_path
+
+
+def test_a_catalog_of_tars_has_every_photo_once(dataset: Path) -> None:
+    catalog = read_catalog(dataset)
+    assert catalog.references.height == PHOTOS
+    assert sum(".tar/" in path for path in catalog.references["path"]) == PHOTOS - 1
+    places = {name_photo(number): number for number in range(PHOTOS)}
+    for image_id, path in zip(catalog.references["image_id"], catalog.locate_photos(catalog.references), strict=True):
+        assert read_bytes(path) == draw_photo(places[image_id])
+        assert is_there(path)
+
+
+def test_the_checks_of_a_dataset_look_into_tars(dataset: Path) -> None:
+    assert [found.kind for found in check_dataset(dataset)] == ["unnamed"]
+    rotten = dataset / "train" / "images_001.tar"
+    data = rotten.read_bytes()
+    rotten.write_bytes(data.replace(draw_photo(3), bytes(len(draw_photo(3)))))
+    _, found = check_dataset(dataset)
+    assert found.kind == "unreadable"
+    assert found.where.startswith("train/images_001.tar/")
+
+
+def test_the_table_of_a_tar_is_kept_and_made_anew_for_another_tar(dataset: Path) -> None:
+    tar = dataset / "train" / "images_000.tar"
+    before = tabulate_members(tar)
+    (kept,) = dataset.glob("train/.images_000.tar.*.npy")
+    assert np.array_equal(np.load(kept), before)
+    tar.write_bytes(pack({place_photo(name_photo(99)): draw_photo(99)}))
+    assert tabulate_members(tar)["path"].tolist() == [place_photo(name_photo(99)).encode()]
+
+
+def test_a_damaged_table_is_made_anew(dataset: Path) -> None:
+    tar = dataset / "train" / "images_001.tar"
+    found = tar.stat()
+    (dataset / "train" / f".images_001.tar.{found.st_size}-{found.st_mtime_ns}.npy").write_bytes(b"\x93NUMPY half")
+    assert len(tabulate_members(tar)) == PHOTOS // 2
+
+
+def test_a_read_only_folder_serves_its_tars(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(np, "save", refuse)
+    assert read_catalog(dataset).references.height == PHOTOS
+    assert not list(dataset.glob("train/.*"))
+
+
+def test_photos_that_are_not_in_the_tar(dataset: Path) -> None:
+    tar = dataset / "train" / "images_000.tar"
+    for path in (tar / place_photo(name_photo(77)), tar / "0/0/0/../../../secret.jpg", dataset / "train.csv" / "x.jpg"):
+        assert not is_there(path)
+        with pytest.raises(PhotoMissingError, match="no such photo"):
+            read_bytes(path)
+
+
+def test_an_unsafe_tar_is_refused(dataset: Path) -> None:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("/etc/passwd"))
+    (dataset / "train" / "images_002.tar").write_bytes(file.getvalue())
+    with pytest.raises(DataError, match="/etc/passwd"):
+        read_catalog(dataset)
+    with pytest.raises(PhotoMissingError, match="/etc/passwd"):
+        read_bytes(dataset / "train" / "images_002.tar" / place_photo(name_photo(1)))
+
+
+def test_a_truncated_tar_is_refused(dataset: Path) -> None:
+    tar = dataset / "train" / "images_000.tar"
+    whole = tar.read_bytes()
+    tar.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"images_000\.tar"):
+        read_catalog(dataset)

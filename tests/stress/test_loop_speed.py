@@ -1,0 +1,118 @@
+"""What a fine-tuning costs beside its bare network: the loop in turns with one that only computes, and the loader."""
+
+from __future__ import annotations
+
+import copy
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from obelisk.config import Recipe, ViewsSection, load_recipe
+from obelisk.data import read_catalog
+from obelisk.data.generated import generate_dataset
+from obelisk.photos import ModelInput
+from obelisk.training.augmentation import AugmentedView
+from obelisk.training.backbones import PooledBackbone, create_network
+from obelisk.training.batch_loading import LabelledPhotos, load_batches
+from obelisk.training.finetune import Finetuning, build_optimiser, finetune
+from obelisk.training.loop import Epoch
+from obelisk.training.losses import MarginSoftmax
+from obelisk.training.network import Necks, PhotoEmbedder, build_neck
+from obelisk.training.pooling import gap
+
+pytestmark = pytest.mark.stress
+
+BATCH, STEPS, EPOCHS = 32, 5, 5
+LEAST_SHARE = 0.95  # of the bare loop's photos a second
+LEAST_LOADED = 150  # photos a second and core
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> LabelledPhotos:
+    data = generate_dataset(
+        tmp_path_factory.mktemp("photos") / "data", landmarks=8, references=BATCH * STEPS, queries=8, distractors=1
+    )
+    catalog = read_catalog(data)
+    _, labels = np.unique(catalog.references["landmark_id"].to_numpy(), return_inverse=True)
+    rule = ModelInput(size=224, resize="squash", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    paths = catalog.locate_photos(catalog.references)[: BATCH * STEPS]
+    return LabelledPhotos(paths=paths, landmarks=torch.from_numpy(labels)[: BATCH * STEPS], rule=rule)
+
+
+def build(recipe: Recipe) -> tuple[PhotoEmbedder, tuple[int, ...], MarginSoftmax]:
+    network, _ = create_network("tf_efficientnet_lite0", "random", 0)
+    backbone = PooledBackbone(network, gap, 1).eval()
+    parts = backbone.measure_parts(224)
+    neck = build_neck(recipe.neck, parts)
+    loss = MarginSoftmax(neck.dimensions, torch.full((8,), 0.2), scale=16.0)
+    return PhotoEmbedder([backbone], Necks([neck], [sum(parts)])).eval(), parts, loss
+
+
+class BareLoop:
+    """The same network on one batch that is there already: forward, backward, step, and nothing else."""
+
+    def __init__(self, recipe: Recipe, embedder: PhotoEmbedder, parts: tuple[int, ...], loss: MarginSoftmax) -> None:
+        self.model = Finetuning(copy.deepcopy(embedder), copy.deepcopy(loss), parts, 0.0)
+        self.model.to(memory_format=torch.channels_last)
+        self.optimiser = build_optimiser(recipe, self.model)
+        self.photos = torch.randn(BATCH, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+        self.landmarks = torch.arange(BATCH) % 8
+
+    def seconds(self) -> float:
+        start = time.perf_counter()
+        for _ in range(STEPS):
+            self.optimiser.zero_grad()
+            self.model(self.photos, self.landmarks).backward()
+            self.optimiser.step()
+        return time.perf_counter() - start
+
+
+def test_the_loop_keeps_up_with_a_bare_one(photos: LabelledPhotos, tmp_path: Path) -> None:
+    keys = {"epochs": EPOCHS, "batch_size": BATCH, "average": 0.99}
+    recipe = load_recipe("arcface", [f"finetuning.{key}={value}" for key, value in keys.items()])
+    embedder, parts, loss = build(recipe)
+    bare = BareLoop(recipe, embedder, parts, loss)
+    ours, beside = list[float](), list[float]()
+    start = time.perf_counter()
+
+    def take_turns(epoch: Epoch) -> None:
+        nonlocal start
+        ours.append(time.perf_counter() - start)
+        beside.append(bare.seconds())
+        start = time.perf_counter()
+
+    finetune(
+        recipe,
+        embedder,
+        parts,
+        loss,
+        photos,
+        validation=None,
+        checkpoint=tmp_path / "state.safetensors",
+        log=take_turns,
+    )
+    share = min(beside[1:]) / min(ours[1:])
+    print(f"\n{BATCH * STEPS / min(ours[1:]):.1f} photos/s, bare {BATCH * STEPS / min(beside[1:]):.1f}: {share:.3f}")
+    assert share >= LEAST_SHARE
+
+
+def test_a_core_loads_more_photos_than_networks_take(photos: LabelledPhotos) -> None:
+    def spent() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    view = AugmentedView(number=1, seed=0, ranges=ViewsSection())
+    batches = torch.randperm(len(photos)).split(BATCH)
+    few, start = batches[:1], spent()
+    assert sum(len(batch.landmarks) for batch in load_batches(photos, few, view)) == BATCH
+    starting = spent() - start
+    start = spent()
+    repeated = [*batches, *batches, *few]
+    assert sum(len(batch.landmarks) for batch in load_batches(photos, repeated, view)) == BATCH * len(repeated)
+    a_photo = (spent() - start - starting) / (2 * len(photos))
+    print(f"\n{1e3 * a_photo:.2f} ms of processor time a photo: {1 / a_photo:.0f} photos/s a core")
+    assert 1 / a_photo >= LEAST_LOADED
