@@ -15,7 +15,16 @@ from pydantic.fields import FieldInfo
 from typer.testing import CliRunner
 
 from obelisk.cli.main import app
-from obelisk.config import Recipe, Section, as_toml, find_recipe, load_recipe, shipped_recipes
+from obelisk.config import (
+    Recipe,
+    Section,
+    as_toml,
+    find_recipe,
+    load_ablation,
+    load_recipe,
+    shipped_ablations,
+    shipped_recipes,
+)
 from obelisk.errors import RecipeError
 
 DOCS = Path(__file__).resolve().parent
@@ -28,8 +37,8 @@ REFUSED = (
     ("loss.kind=none",),
     ("neck.kind=whitening",),
     ("neck.kind=identity",),
-    ("classifier.kind=softmax",),
     ("loss.kind=softmax", "classifier.kind=softmax", "neck.per_backbone=true"),
+    ("classifier.kind=softmax", "finetuning.epochs=1"),
     ("loss.kind=triplet", "training.photos_per_landmark=0"),
     ("training.photos_per_landmark=8", "training.batch_size=4"),
     ("training.sampling=m_per_class", "training.photos_per_landmark=0"),
@@ -75,7 +84,8 @@ def render_recipes() -> str:
     """Return the page of recipe keys, and of the recipes that come with the package."""
     sections = {name: kind for name, field in Recipe.model_fields.items() if (kind := section_of(field))}
     keys = {name: field for name, field in Recipe.model_fields.items() if name not in sections}
-    parts = [RECIPES_HEAD, "## Shipped recipes\n", list_shipped(), "## Top of the file\n", tabulate_keys(keys)]
+    parts = [RECIPES_HEAD, "## Shipped recipes\n", list_shipped(), "## Shipped ablations\n", list_ablations()]
+    parts += ["## Top of the file\n", tabulate_keys(keys)]
     for name, section in sections.items():
         parts += [f"## `[{name}]`\n", f"{section.__doc__}\n", tabulate_keys(section.model_fields)]
     parts += ["## Combinations that are refused\n", list_refusals()]
@@ -90,11 +100,22 @@ def section_of(field: FieldInfo) -> type[Section] | None:
 
 def list_shipped() -> str:
     """Return the shipped recipes: what each is, and what its file says of cost and outcome."""
-    told = []
-    for name in shipped_recipes():
-        facts = read_header(find_recipe(name)[0])
-        told += [f"- `{name}`: {load_recipe(name).title}", *(f"  - {fact}: {text}" for fact, text in facts.items())]
+    told = [tell_file(name, load_recipe(name).title, find_recipe(name)[0]) for name in shipped_recipes()]
     return "\n".join(told) + "\n"
+
+
+def list_ablations() -> str:
+    """Return the shipped ablations, with what their files say of cost and outcome."""
+    told = [
+        tell_file(name, load_ablation(name).title, find_recipe(name, "ablations", "ablation")[0])
+        for name in shipped_ablations()
+    ]
+    return "\n".join(told) + "\n"
+
+
+def tell_file(name: str, title: str, text: str) -> str:
+    """Return what a shipped file is, and the facts in its header."""
+    return "\n".join([f"- `{name}`: {title}", *(f"  - {fact}: {told}" for fact, told in read_header(text).items())])
 
 
 def read_header(text: str) -> dict[str, str]:

@@ -91,7 +91,6 @@ def test_all_mistakes_are_reported_together(write_recipe) -> None:
         ),
         pytest.param(["neck.kind=dense", "loss.kind=none"], "neck.kind = 'dense' is trained", id="dense, no loss"),
         pytest.param(["neck.kind=whitening"], "neck.kind = 'whitening' trains nothing", id="whitening with a loss"),
-        pytest.param(["classifier.kind=softmax"], "needs loss.kind = 'softmax'", id="softmax answers without softmax"),
         pytest.param(
             ["loss.kind=softmax", "classifier.kind=softmax", "neck.per_backbone=true"],
             "neck.per_backbone = true trains several softmax layers",

@@ -17,7 +17,7 @@ import pytest
 import typer
 
 from obelisk.cli.main import app
-from obelisk.config import load_recipe, shipped_recipes
+from obelisk.config import load_ablation, load_recipe, shipped_ablations, shipped_recipes
 from obelisk.data import read_catalog
 from obelisk.gallery import build_gallery
 
@@ -51,7 +51,7 @@ def find_commands() -> Iterator[tuple[str, str]]:
                 for part in line.split(" | "):
                     if part.strip().startswith("obelisk "):
                         yield name_of(page), part.strip()
-    for name in shipped_recipes():
+    for name in (*shipped_recipes(), *(f"ablations/{name}" for name in shipped_ablations())):
         if command := read_header(name).get("command"):
             yield f"{name}.toml", command
 
@@ -157,7 +157,8 @@ def test_the_recipe_of_a_page_loads(place: str, line: str) -> None:
 @pytest.mark.parametrize("block", find_blocks(ROOT / "docs/how-to.md", "toml"))
 def test_the_recipe_file_of_the_how_to_loads(block: str, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(block, encoding="utf-8")
-    assert load_recipe(str(tmp_path / "mine.toml")).name
+    load = load_ablation if "[factors." in block else load_recipe
+    assert load(str(tmp_path / "mine.toml")).name
 
 
 @pytest.mark.parametrize("name", ["recipes.md", "cli.md"])

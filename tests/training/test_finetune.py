@@ -17,7 +17,7 @@ from obelisk.config import Recipe, ViewsSection, load_recipe
 from obelisk.data import read_catalog
 from obelisk.embedding import Embedder
 from obelisk.errors import DataError, ModelError, ObeliskError, RecipeError
-from obelisk.photos import ModelInput
+from obelisk.photos import ModelInput, prepare, read_photo
 from obelisk.training.backbones import PooledBackbone, create_network, export_backbone, load_backbones
 from obelisk.training.batch_loading import LabelledPhotos
 from obelisk.training.checkpoint import Position, load_checkpoint, save_checkpoint
@@ -28,7 +28,7 @@ from obelisk.training.loop import Epoch
 from obelisk.training.losses import CurricularFace, MarginSoftmax
 from obelisk.training.network import Necks, PhotoEmbedder, build_neck
 from obelisk.training.pooling import gap
-from obelisk.training.run import Run, RunEmbedder
+from obelisk.training.run import Run, RunEmbedder, load_module
 from obelisk.training.train import train_run
 
 TINY = "test_efficientnet"
@@ -66,7 +66,7 @@ def tune(photos: LabelledPhotos, tmp_path: Path) -> Callable[..., tuple[PhotoEmb
         recipe = load_recipe("arcface", ["data.refit=false", *overrides, *keys_and_values])
         embedder, parts, loss = build(recipe, int(photos.landmarks.max()) + 1)
         before, log = copy.deepcopy(embedder), list[Epoch]()
-        tuned = finetune(
+        tuned, _ = finetune(
             recipe, embedder, parts, loss, photos, validation=photos, checkpoint=tmp_path / checkpoint, log=log.append
         )
         return before, tuned, log
@@ -395,7 +395,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, damage: str) 
     [
         (["backbone.names=['a', 'b']"], "trains one backbone"),
         (["loss.kind=none", "neck.kind=identity"], "needs a loss"),
-        (["loss.kind=softmax", "classifier.kind=softmax"], "not probabilities"),
+        (["classifier.kind=softmax"], "trains no softmax layer with loss.kind = 'arcface'"),
         (["finetuning.learned_exponent=true"], "set backbone.pooling = 'gem'"),
         (["finetuning.epochs=2", "finetuning.start_size=256"], "not between 32 and photos.size = 224"),
         (["finetuning.start_size=128"], "set finetuning.epochs to 2 or more"),
@@ -421,6 +421,37 @@ def test_a_finetuned_run_embeds_as_its_bundle_does(tiny_recipe: Recipe, tiny_dat
     embedded = np.stack([photo.embedding for photo in Embedder(run.bundle).embed(paths) if photo.embedding is not None])
     assert not failed
     assert (rows * embedded).sum(axis=1).min() > 0.9999
+
+
+def test_a_finetuned_softmax_layer_answers_through_the_finetuned_backbone(
+    tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    keys = {
+        "neck": {"kind": "dense"},
+        "loss": {"kind": "softmax"},
+        "classifier": {"kind": "softmax"},
+        "finetuning": {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "average": 0.5, "frozen_share": 0.25},
+        "data": {"refit": False},
+    }
+    changed = {name: {**dict(getattr(tiny_recipe, name)), **new} for name, new in keys.items()}
+    recipe = Recipe.model_validate({**tiny_recipe.model_dump(), **changed})
+    run = train_run(recipe, read_catalog(tiny_dataset), tmp_path / "run")
+    log = [json.loads(line) for line in (run.folder / "finetuning.jsonl").read_text().splitlines()]
+    assert all(0.0 <= epoch["val_top1"] <= 1.0 and epoch["val_loss"] > 0.0 for epoch in log)
+    paths = sorted((tiny_dataset / "test").rglob("*.jpg"))
+    probabilities, failed = RunEmbedder(run).classify(paths)
+    assert not failed
+    assert np.allclose(probabilities.sum(axis=1), 1.0, atol=1e-5)
+    # The same by hand, in torch, from what the run keeps.
+    module, head = load_module(run), load_file(run.folder / "head.safetensors")
+    rule = run.bundle.input
+    pixels = torch.stack([torch.from_numpy(prepare(read_photo(path, min_side=rule.size), rule)) for path in paths])
+    with torch.inference_mode():
+        features, embeddings = module.necks(module.describe(pixels)), module(pixels).numpy()
+    logits = features @ head["loss.classifier.weight"].T + head["loss.classifier.bias"]
+    assert np.allclose(probabilities, logits.softmax(dim=1).numpy(), atol=5e-3)
+    rows, _ = RunEmbedder(run).embed(paths)
+    assert (rows * embeddings).sum(axis=1).min() > 0.9999
 
 
 @pytest.mark.parametrize("frozen", [0, 3])

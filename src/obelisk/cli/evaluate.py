@@ -101,18 +101,20 @@ def predict_all(runs: Sequence[Run], catalog: Catalog, data: Path) -> list[Evalu
     return [predict(run, catalog, data, contents) for run in runs]
 
 
-def predict(run: Run, catalog: Catalog, data: Path, contents: str) -> Evaluated:
+def predict(run: Run, catalog: Catalog, data: Path, contents: str, out: Path | None = None) -> Evaluated:
     """Return the run's predictions for a catalog's queries: from its file if they are there, else made now.
 
-    ``contents`` is the dataset's fingerprint. ``data`` is noted beside the predictions, with what was left out: for
-    `compare` without --data, and for the next call.
+    ``contents`` is the dataset's fingerprint. ``out`` is the folder of the file, the run's own unless it is given.
+    ``data`` is noted beside the predictions, with what was left out: for `compare` without --data, and for the next
+    call.
     """
     from obelisk.evaluation import read_predictions, write_predictions
     from obelisk.evaluation.files import replace_file
 
-    path = run.folder / "predictions.parquet"
+    out = out or run.folder
+    path = out / "predictions.parquet"
     made_by = f"{run.bundle.fingerprint} {run.recipe.fingerprint} {contents}"
-    note_of_last = read_note(run)
+    note_of_last = read_note(out)
     if path.is_file() and note_of_last.get("made_by") == made_by:
         known = read_predictions(path)
         if known.made_by == made_by:
@@ -120,14 +122,14 @@ def predict(run: Run, catalog: Catalog, data: Path, contents: str) -> Evaluated:
     made, left_out = make_predictions(run, catalog, made_by)
     write_predictions(path, made)
     text = json.dumps({"data": str(data.resolve()), "made_by": made_by, "left_out": left_out}, indent=1) + "\n"
-    replace_file(run.folder / "evaluated.json", lambda partial: partial.write_text(text))
+    replace_file(out / "evaluated.json", lambda partial: partial.write_text(text))
     return Evaluated(run=run, predictions=made, left_out=left_out)
 
 
-def read_note(run: Run) -> dict[str, Any]:
-    """Return what the last evaluation of a run noted beside it; nothing where that cannot be read."""
+def read_note(folder: Path) -> dict[str, Any]:
+    """Return what the last evaluation noted beside its predictions; nothing where that cannot be read."""
     try:
-        noted: dict[str, Any] = json.loads((run.folder / "evaluated.json").read_bytes())
+        noted: dict[str, Any] = json.loads((folder / "evaluated.json").read_bytes())
     except (OSError, ValueError):
         return {}
     return noted
@@ -184,7 +186,7 @@ def remembered_data(runs: Sequence[Run]) -> Path:
     """Return the dataset that the runs were evaluated on, as far as they were."""
     from obelisk.errors import UsageError
 
-    known = sorted({str(noted["data"]) for noted in map(read_note, runs) if "data" in noted})
+    known = sorted({str(noted["data"]) for noted in (read_note(run.folder) for run in runs) if "data" in noted})
     if len(known) != 1:
         what = f"the runs were evaluated on {len(known)} datasets" if known else "none of the runs has been evaluated"
         raise UsageError(what, fix="name the dataset with --data DIR")

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 import obelisk
+from obelisk.cli.ablate import ablate
 from obelisk.cli.bench import bench
 from obelisk.cli.console import errors
 from obelisk.cli.data import data_app
@@ -55,6 +56,7 @@ app.add_typer(data_app)
 app.command()(train)
 app.command()(evaluate)
 app.command()(compare)
+app.command()(ablate)
 app.command()(export)
 app.add_typer(gallery_app)
 app.command("recognize")(recognize_command)

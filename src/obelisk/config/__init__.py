@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from obelisk.config.ablation import Ablation, Cell, load_ablation, shipped_ablations
 from obelisk.config.loading import find_recipe, load_recipe, shipped_recipes
 from obelisk.config.schema import (
     BackboneSection,
@@ -15,7 +16,9 @@ from obelisk.config.schema import (
 )
 
 __all__ = [
+    "Ablation",
     "BackboneSection",
+    "Cell",
     "LossSection",
     "NeckSection",
     "PhotosSection",
@@ -24,6 +27,8 @@ __all__ = [
     "ViewsSection",
     "as_toml",
     "find_recipe",
+    "load_ablation",
     "load_recipe",
+    "shipped_ablations",
     "shipped_recipes",
 ]

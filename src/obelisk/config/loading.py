@@ -15,9 +15,9 @@ from obelisk.config.schema import Recipe
 from obelisk.errors import RecipeError, near_names
 
 
-def shipped_recipes() -> list[str]:
-    """Return the names of the recipes that come with the package, sorted."""
-    names = (Path(entry.name) for entry in resources.files("obelisk.recipes").iterdir())
+def shipped_recipes(folder: str = ".") -> list[str]:
+    """Return the names of the recipes, or of what else lies in a folder beside them, that come with the package."""
+    names = (Path(entry.name) for entry in resources.files("obelisk.recipes").joinpath(folder).iterdir())
     return sorted(name.stem for name in names if name.suffix == ".toml")
 
 
@@ -27,12 +27,22 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
     Values of overrides are TOML; a bare word is a string. Raises RecipeError naming every mistake at once.
     """
     text, where = find_recipe(source)
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"not TOML: {error}", where=where, fix="mend the line") from None
+    tables = parse(text, where)
     for override in overrides:
         apply_override(tables, override)
+    return check(tables, where)
+
+
+def parse(text: str, where: str) -> dict[str, Any]:
+    """Read TOML; raises RecipeError for what is none."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"not TOML: {error}", where=where, fix="mend the line") from None
+
+
+def check(tables: dict[str, Any], where: str) -> Recipe:
+    """Make a recipe of tables; raises RecipeError naming every mistake at once."""
     try:
         return Recipe.model_validate(tables)
     except ValidationError as error:
@@ -40,20 +50,24 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(mistakes, where=where, fix="every key is described in docs/recipes.md") from None
 
 
-def find_recipe(source: str) -> tuple[str, str]:
-    """Return the text of a recipe file or shipped recipe, and where it was found."""
+def find_recipe(source: str, folder: str = ".", what: str = "recipe") -> tuple[str, str]:
+    """Return the text of a recipe file or shipped recipe, and where it was found.
+
+    ``folder`` is where the shipped ones lie, beside the recipes, and ``what`` they are.
+    """
     path = Path(source)
     if path.is_file():
         try:
             return path.read_text(encoding="utf-8-sig"), str(path)
         except UnicodeDecodeError:
             raise RecipeError("not a text file", where=path, fix="give a TOML file in UTF-8") from None
-    shipped = shipped_recipes()
+    shipped = shipped_recipes(folder)
     name = path.stem if path.suffix == ".toml" else source
     if name in shipped and path.parent in (Path(), Path("recipes")):
-        return resources.files("obelisk.recipes").joinpath(f"{name}.toml").read_text(encoding="utf-8"), f"{name}.toml"
+        file = resources.files("obelisk.recipes").joinpath(folder, f"{name}.toml")
+        return file.read_text(encoding="utf-8"), f"{name}.toml"
     fix = near_names(name, shipped) or f"give a file, or one of: {', '.join(shipped)}"
-    raise RecipeError(f"no recipe `{source}`", fix=fix)
+    raise RecipeError(f"no {what} `{source}`", fix=fix)
 
 
 def apply_override(tables: dict[str, Any], override: str) -> None:

@@ -249,7 +249,8 @@ class ClassifierSection(Section):
     """How a query's embedding becomes ranked landmarks."""
 
     kind: Literal["knn", "softmax"] = "knn"
-    """knn: nearest reference photos vote; softmax: the probabilities of the trained softmax layer"""
+    """knn: nearest reference photos vote; softmax: the probabilities of the softmax layer that loss.kind = "softmax"
+    trains; for another loss, of one that is trained on the finished embedding (a linear probe)"""
     k: int = Field(3, ge=1)
     """neighbours that vote"""
     vote: Literal["weighted", "blended", "majority", "prototype"] = "weighted"
@@ -286,9 +287,7 @@ class Recipe(Section):
             raise ValueError("neck.kind = 'whitening' trains nothing: set loss.kind = 'none', or neck.kind = 'linear'")
         if self.neck.kind == "identity" and self.loss.kind not in ("none", "softmax"):
             raise ValueError(f"loss.kind = {self.loss.kind!r} has nothing to train: set neck.kind = 'linear'")
-        if self.classifier.kind == "softmax" and self.loss.kind != "softmax":
-            raise ValueError("classifier.kind = 'softmax' needs loss.kind = 'softmax'")
-        if self.classifier.kind == "softmax" and self.neck.per_backbone:
+        if self.classifier.kind == "softmax" and self.loss.kind == "softmax" and self.neck.per_backbone:
             raise ValueError("neck.per_backbone = true trains several softmax layers: set classifier.kind = 'knn'")
         if self.loss.kind in PAIR_LOSSES and not self.loss.memory and self.training.photos_per_landmark < 2:
             raise ValueError(
@@ -305,8 +304,11 @@ class Recipe(Section):
             raise ValueError("finetuning.epochs needs a loss: loss.kind cannot be 'none'")
         if self.finetuning.keep == "best" and self.data.refit:
             raise ValueError("finetuning.keep = 'best' needs photos held out for validation: set data.refit = false")
-        if self.finetuning.epochs and self.classifier.kind == "softmax":
-            raise ValueError("finetuning.epochs gives embeddings, not probabilities: set classifier.kind = 'knn'")
+        if self.finetuning.epochs and self.classifier.kind == "softmax" and self.loss.kind != "softmax":
+            raise ValueError(
+                f"finetuning.epochs trains no softmax layer with loss.kind = {self.loss.kind!r}: "
+                "set classifier.kind = 'knn', or loss.kind = 'softmax'"
+            )
         return self
 
     @model_validator(mode="after")

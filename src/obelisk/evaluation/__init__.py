@@ -7,6 +7,7 @@
 """
 
 from obelisk.evaluation.comparison import Comparison, RunResult, compare_runs
+from obelisk.evaluation.effects import Effect, find_effects
 from obelisk.evaluation.metrics import gap, retrieval_map
 from obelisk.evaluation.predictions import Predictions, collect_predictions, read_predictions, write_predictions
 from obelisk.evaluation.protocol import Metrics, measure, write_metrics
@@ -14,11 +15,13 @@ from obelisk.evaluation.report import write_report
 
 __all__ = [
     "Comparison",
+    "Effect",
     "Metrics",
     "Predictions",
     "RunResult",
     "collect_predictions",
     "compare_runs",
+    "find_effects",
     "gap",
     "measure",
     "read_predictions",

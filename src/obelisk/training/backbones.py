@@ -168,16 +168,28 @@ def load_backbone(name: str, section: BackboneSection, photos: PhotosSection, se
     and for weights that do not fit.
     """
     network, source = create_network(name, section.weights, seed)
-    data = network.pretrained_cfg
     if section.pooling == "gap":
         pool: Callable[[Tensor], Tensor] = gap
     else:
         pool = GeMPool(section.gem_exponent)
     if section.stages > len(network.feature_info):
         raise ModelError(f"backbone.stages = {section.stages}, but `{name}` has {len(network.feature_info)} stages")
-    module = PooledBackbone(network, pool, section.stages).eval().requires_grad_(requires_grad=False)
+    module = PooledBackbone(network, pool, section.stages)
+    licence, origin = describe_weights(name, source, section.weights, network.pretrained_cfg)
+    return freeze(name, module, section, photos, licence=licence, origin=origin)
+
+
+@one_thread()
+def freeze(
+    name: str, module: PooledBackbone, section: BackboneSection, photos: PhotosSection, *, licence: str, origin: str
+) -> FrozenBackbone:
+    """Freeze a backbone as it is, and export it to the cache folder if these very weights are not there yet.
+
+    ``origin`` says what the weights were trained on.
+    """
+    module.eval().requires_grad_(requires_grad=False)
     parts = module.measure_parts(photos.size)
-    licence, origin = describe_weights(name, source, section.weights, data)
+    data = module.network.pretrained_cfg
     folder = cache_folder() / "backbones" / key_of(name, module, section, photos)
     try:
         bundle = Bundle.load(folder)

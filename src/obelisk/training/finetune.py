@@ -8,7 +8,8 @@ frozen backbone, λ = ``finetuning.distillation`` and s = ``finetuning.frozen_sh
 
 and what leaves it is ``θ = s · θ⁰ + (1 − s) · θ¹``, between the weights of before and after (Wortsman et al.,
 *Robust fine-tuning of zero-shot models*, CVPR 2022). Both keep the eye for places that no training saw.
-Batch norms keep their statistics: a few thousand photos tell less than ImageNet did.
+The backbone's batch norms keep their statistics, and train scale and shift only: a few thousand photos tell less than
+ImageNet did. Those of a dense neck follow the batches while it trains, as they did on descriptors.
 
 A checkpoint is written every minute, after every epoch, and when SIGTERM asks to stop. The order of the photos and
 their views depend on the seed and the epoch alone, so that a training that was stopped at any step goes on exactly as
@@ -39,7 +40,7 @@ from obelisk.training.backbones import TimmNetwork
 from obelisk.training.batch_loading import LabelledPhotos, load_batches
 from obelisk.training.checkpoint import Position, load_checkpoint
 from obelisk.training.course import Course, average_of, run_epoch
-from obelisk.training.losses import MarginSoftmax
+from obelisk.training.losses import MarginSoftmax, Softmax
 from obelisk.training.network import PhotoEmbedder
 from obelisk.training.pace import FinetuningEpoch, Pace, Stopwatch
 from obelisk.training.pooling import l2n
@@ -114,8 +115,8 @@ def finetune(
     checkpoint_every: float = CHECKPOINT_SECONDS,
     log: Callable[[FinetuningEpoch], None],
     watch: Callable[[Pace], None] = lambda pace: None,
-) -> PhotoEmbedder:
-    """Train a photo embedder of one backbone with its loss, and return it with the weights that the recipe keeps.
+) -> tuple[PhotoEmbedder, nn.Module]:
+    """Train a photo embedder of one backbone with its loss, and return both with the weights that the recipe keeps.
 
     ``checkpoint`` is the file of the latest state, written every ``checkpoint_every`` seconds and after every epoch;
     what it holds is gone on from. SIGTERM is answered between two steps, with the state saved. In a ``world`` of
@@ -129,7 +130,7 @@ def finetune(
     section = recipe.finetuning
     if section.learned_exponent:
         embedder.only_backbone.learn_exponents(recipe.backbone.gem_exponent)
-    before = copy.deepcopy(embedder.state_dict())
+    before = [copy.deepcopy(module.state_dict()) for module in (embedder, loss)]
     tuned = Finetuning(embedder.eval(), loss, parts, section.distillation, compiled=section.compile)
     tuned.to(world.device).to(memory_format=torch.channels_last)
     with StopSignal() as stop:
@@ -145,9 +146,10 @@ def finetune(
             course.save()
             course.stopwatch.end_epoch(val_top1)
             course.stop_if_asked()
-    kept = course.chosen[0].cpu()
-    kept.load_state_dict(interpolate(before, kept.state_dict(), section.frozen_share))
-    return kept.eval().to(memory_format=torch.contiguous_format).requires_grad_(requires_grad=False)
+    for module, start in zip(course.chosen, before, strict=True):
+        module.cpu().load_state_dict(interpolate(start, module.state_dict(), section.frozen_share))
+        module.eval().to(memory_format=torch.contiguous_format).requires_grad_(requires_grad=False)
+    return course.chosen
 
 
 def refuse_machine(section: FinetuningSection, device: torch.device) -> None:
@@ -281,12 +283,11 @@ def validate(
 ) -> tuple[float | None, float | None]:
     """Return the loss on validation photos, and the top-1 of naming each by its nearest landmark centre.
 
-    Nones without photos; no top-1 for a loss that has no centres.
+    A softmax layer names by its largest logit. Nones without photos; no top-1 for a loss that has neither.
     """
     if photos is None or not len(photos):
         return None, None
     total, right, seen = 0.0, 0, 0
-    centres = loss if isinstance(loss, MarginSoftmax) else None
     for batch in load_batches(photos, torch.split(torch.arange(len(photos)), 64)):
         if not len(batch.landmarks):
             continue
@@ -294,11 +295,18 @@ def validate(
         features = embedder.necks(embedder.describe(batch.pixels.to(device)))
         total += loss(features, landmarks).item() * len(batch.landmarks)
         seen += len(batch.landmarks)
-        if centres:
-            right += int((centres.cosines(features).argmax(dim=1) == landmarks).sum())
+        if (scores := score_landmarks(loss, features)) is not None:
+            right += int((scores.argmax(dim=1) == landmarks).sum())
     if not seen:
         return None, None
-    return total / seen, right / seen if centres else None
+    return total / seen, right / seen if isinstance(loss, (MarginSoftmax, Softmax)) else None
+
+
+def score_landmarks(loss: nn.Module, features: Tensor) -> Tensor | None:
+    """Return how well features (N, D) fit each landmark, (N, C); None for a loss that compares photos only."""
+    if isinstance(loss, MarginSoftmax):
+        return loss.cosines(features)
+    return loss.logits(features) if isinstance(loss, Softmax) else None
 
 
 def interpolate(before: dict[str, Tensor], after: dict[str, Tensor], share: float) -> dict[str, Tensor]:

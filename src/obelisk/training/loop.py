@@ -119,7 +119,7 @@ def train_neck(
 def run_epoch(
     recipe: Recipe,
     photos: TrainingPhotos,
-    neck: Neck,
+    neck: nn.Module,
     loss: nn.Module,
     optimiser: torch.optim.Optimizer,
     epoch: int,

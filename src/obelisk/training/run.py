@@ -8,7 +8,8 @@
     RUN/finetuning.jsonl    the same for the fine-tuning of the backbone, where the recipe asks for it
     RUN/pace.jsonl          its seconds, photos a second and memory, one line an epoch: what no run repeats
     RUN/curves.png          both losses and the validation top-1
-    RUN/head.safetensors    the trained neck, and the softmax layer where there is one
+    RUN/head.safetensors    the trained neck, and the softmax layer where there is one: that of the loss, or, where
+                            another loss made the embedding, a probe trained on it afterwards
     RUN/backbone.safetensors  the fine-tuned backbone
     RUN/model/              the bundle: photos → embeddings, without torch
     RUN/run.json            landmarks, best epoch, what was left out; written last: with it, the run is whole
@@ -21,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from obelisk.embedding import Bundle, DescriptorCache, hash_or_error
 from obelisk.errors import ModelError, ObeliskError, PhotoError, RecipeError
 from obelisk.evaluation.files import replace_file
 from obelisk.photos import map_in_order
-from obelisk.training.backbones import FrozenBackbone, load_backbones
+from obelisk.training.backbones import FrozenBackbone, PooledBackbone, freeze, load_backbones
 from obelisk.training.describe import Progress, describe
 from obelisk.training.network import Necks, PhotoEmbedder, build_neck
 from obelisk.training.pooling import l2n
@@ -72,6 +73,12 @@ class Run:
         """The exported model."""
         return Bundle.load(self.folder / "model")
 
+    def read_as(self, recipe: Recipe) -> Run:
+        """Return the run as another recipe reads it, which must differ in name and classifier only."""
+        return replace(self, recipe=recipe)
+
+
+LOSS, PROBE = "loss", "probe"  # where head.safetensors has a softmax layer: the loss's own, or one trained afterwards
 
 FACTS = ("recipe", "data", "landmarks", "backbones", "best_epochs", "skipped")
 
@@ -179,6 +186,25 @@ def load_necks(run: Run, backbones: Sequence[FrozenBackbone], weights: Mapping[s
     return necks.eval()
 
 
+def load_tuned(run: Run) -> Sequence[FrozenBackbone]:
+    """Load the backbones that a run ended with: where it fine-tuned, an export of the new weights is in the cache."""
+    from safetensors.torch import load_file
+
+    backbones = load_frozen(run)
+    if not run.recipe.finetuning.epochs:
+        return backbones
+    (backbone,) = backbones
+    backbone.module.load_tuned(load_file(run.folder / "backbone.safetensors"))
+    return [freeze_tuned(run.recipe, backbone, backbone.module)]
+
+
+def freeze_tuned(recipe: Recipe, before: FrozenBackbone, module: PooledBackbone) -> FrozenBackbone:
+    """Freeze a fine-tuned backbone, of which ``before`` is what training started from."""
+    told = before.bundle
+    origin = f"{told.manifest.data}, fine-tuned"
+    return freeze(told.name, module, recipe.backbone, recipe.photos, licence=told.manifest.licence, origin=origin)
+
+
 def load_module(run: Run) -> PhotoEmbedder:
     """Load a run's whole network as a torch module: photos (N, 3, H, W) → embeddings (N, D) of unit length.
 
@@ -199,26 +225,27 @@ def load_module(run: Run) -> PhotoEmbedder:
 class RunEmbedder:
     """Embeds photos with a run's network through the descriptor cache: no photo is described twice.
 
-    What is cached of a frozen backbone are its descriptors, which other runs share; of a fine-tuned one and of an
-    ensemble, embeddings.
+    What is cached of a frozen backbone are its descriptors, which other runs share. Of a fine-tuned one and of an
+    ensemble they are the embeddings, which are shorter; descriptors again where a softmax layer reads what is behind
+    them.
     """
 
     def __init__(self, run: Run) -> None:
         from safetensors.torch import load_file
 
         self.run = run
-        whole = run.recipe.finetuning.epochs or run.recipe.ensemble.runs
+        joined = bool(run.recipe.ensemble.runs)
+        weights = {} if joined else load_file(run.folder / "head.safetensors")
+        # A loss's own layer reads features of any length, a probe embeddings of unit length.
+        self._source = next((part for part in (LOSS, PROBE) if f"{part}.classifier.weight" in weights), None)
+        whole = (joined or run.recipe.finetuning.epochs > 0) and self._source is None
         self._embeddings = DescriptorCache(run.bundle) if whole else None
         if self._embeddings:
             return
-        self._backbones = load_frozen(run)
-        weights = load_file(run.folder / "head.safetensors")
+        self._backbones = load_tuned(run)
         self._necks = load_necks(run, self._backbones, weights)
-        self._classifier = (
-            (weights["loss.classifier.weight"], weights["loss.classifier.bias"])
-            if ("loss.classifier.weight" in weights)
-            else None
-        )
+        if self._source:
+            self._weight, self._bias = (weights[f"{self._source}.classifier.{name}"] for name in ("weight", "bias"))
 
     @one_thread()
     def embed(
@@ -239,13 +266,14 @@ class RunEmbedder:
         self, paths: Sequence[Path], *, progress: Progress = lambda *_: None
     ) -> tuple[NDArray[np.float32], dict[int, PhotoError]]:
         """Return softmax probabilities (N, C) over the run's landmarks, and the failures by place."""
-        if self._classifier is None:
-            raise ObeliskError("this run has no softmax layer", where=self.run.folder)
-        weight, bias = self._classifier
+        if self._source is None:
+            fix = "train its recipe with --set classifier.kind=softmax"
+            raise ObeliskError("this run has no softmax layer", where=self.run.folder, fix=fix)
+        read = self._necks.embed if self._source == PROBE else self._necks
         descriptors, failed = describe(self._backbones, paths, progress=progress)
         with torch.inference_mode():
             blocks = [
-                (self._necks(block.float()) @ weight.T + bias).softmax(dim=1)
+                (read(block.float()) @ self._weight.T + self._bias).softmax(dim=1)
                 for block in torch.split(torch.from_numpy(descriptors), 4096)
             ]
         return torch.cat(blocks).numpy(), failed

@@ -3,7 +3,7 @@
 ::
 
     split the references → describe them (cached) → fit a neck, watched by validation photos
-    → refit on all → fine-tune the backbone, where the recipe asks for it
+    → refit on all → fine-tune the backbone, or train a softmax probe, where the recipe asks for it
     → join backbones and neck into a bundle, checked against torch
 """
 
@@ -27,7 +27,7 @@ from obelisk.embedding import MODEL_FILE, write_bundle
 from obelisk.errors import DataError, RecipeError, UsageError
 from obelisk.evaluation.files import replace_file
 from obelisk.photos import prepare, read_photo
-from obelisk.training.backbones import FrozenBackbone, export_backbone, load_backbones
+from obelisk.training.backbones import FrozenBackbone, load_backbones
 from obelisk.training.batch_loading import LabelledPhotos
 from obelisk.training.curves import EpochLog, draw_curves, write_tensorboard
 from obelisk.training.describe import DescribedReferences, Progress, describe_references
@@ -40,12 +40,16 @@ from obelisk.training.memory import available_memory
 from obelisk.training.needs import measure_sizes, refuse_too_large
 from obelisk.training.network import Necks, PhotoEmbedder, UnitRows
 from obelisk.training.pace import EpochPace, FinetuningEpoch, Pace
+from obelisk.training.probe import train_probe
 from obelisk.training.run import (
+    LOSS,
+    PROBE,
     Run,
     begin_folder,
     find_finished,
     fingerprint_of_data,
     forget_folder,
+    freeze_tuned,
     members_of,
     write_facts,
 )
@@ -166,12 +170,13 @@ def train_and_write(work: Work) -> None:
         fit(recipe, described, columns, parts, member=member, log=log, refit_log=refit_log)
         for member, (columns, parts) in enumerate(members_of(recipe, backbones), start=1)
     ]
-    embedder = join_modules(recipe, backbones, trained)
-    if recipe.finetuning.epochs and trained[0].loss:
-        embedder = finetune_backbone(work, embedder, trained[0].loss, described)
+    embedder, loss = join_modules(recipe, backbones, trained), trained[0].loss
+    if recipe.finetuning.epochs and loss:
+        embedder, loss = finetune_backbone(work, embedder, loss, described)
     if not world.is_first:
         return
-    write_model(work, embedder, trained[0].loss, described)
+    write_head(work, embedder.necks, loss, described)
+    write_model(work, embedder, described)
     if log.epochs:
         draw_curves(out / "curves.png", log.epochs, recipe.name)
         write_tensorboard(out / "tensorboard", log.epochs)
@@ -253,8 +258,8 @@ def join_modules(recipe: Recipe, backbones: Sequence[FrozenBackbone], trained: S
 
 def finetune_backbone(
     work: Work, embedder: PhotoEmbedder, loss: nn.Module, described: DescribedReferences
-) -> PhotoEmbedder:
-    """Train backbone, neck and loss on together, and return the embedder that is kept.
+) -> tuple[PhotoEmbedder, nn.Module]:
+    """Train backbone, neck and loss on together, and return the embedder and the loss that are kept.
 
     As the neck was: on all reference photos where the recipe refits, else on those that are not for validation.
     """
@@ -288,19 +293,35 @@ def finetune_backbone(
     )
 
 
-def write_model(work: Work, embedder: PhotoEmbedder, loss: nn.Module | None, described: DescribedReferences) -> None:
-    """Write the trained weights and the model bundle, and check the bundle against torch on a few photos."""
-    recipe, backbones, out = work.recipe, work.backbones, work.folder
-    weights = {f"necks.{name}": tensor for name, tensor in embedder.necks.state_dict().items()}
+def write_head(work: Work, necks: Necks, loss: nn.Module | None, described: DescribedReferences) -> None:
+    """Write the necks and the softmax layer; where the recipe classifies by one that its loss lacks, train a probe."""
+    weights = {f"necks.{name}": tensor for name, tensor in necks.state_dict().items()}
     if isinstance(loss, Softmax):
-        weights |= {f"loss.{name}": tensor for name, tensor in loss.state_dict().items()}
-    write_tensors(out / "head.safetensors", weights)
+        weights |= {f"{LOSS}.{name}": tensor for name, tensor in loss.state_dict().items()}
+    elif work.recipe.classifier.kind == "softmax":
+        probe = train_probe(work.recipe, necks, choose_photos(work.recipe, described), len(described.landmarks))
+        weights |= {f"{PROBE}.{name}": tensor for name, tensor in probe.state_dict().items()}
+    write_tensors(work.folder / "head.safetensors", weights)
+
+
+def choose_photos(recipe: Recipe, described: DescribedReferences) -> TrainingPhotos:
+    """Return the photos that the kept neck was trained on: all where the recipe refits, else those not for validation.
+
+    Labels go on counting through all landmarks.
+    """
+    views, labels = torch.from_numpy(described.views), torch.from_numpy(described.labels)
+    kept = torch.from_numpy(np.full_like(described.is_val, recipe.data.refit) | ~described.is_val)
+    return TrainingPhotos(views=views[:, kept], landmarks=labels[kept])
+
+
+def write_model(work: Work, embedder: PhotoEmbedder, described: DescribedReferences) -> None:
+    """Write the fine-tuned weights and the model bundle, and check the bundle against torch on a few photos."""
+    recipe, backbones, out = work.recipe, work.backbones, work.folder
     rule, necks = backbones[0].bundle.input, embedder.necks
     if recipe.finetuning.epochs:
         write_tensors(out / "backbone.safetensors", embedder.only_backbone.tuned_state())
-        graphs = [export_backbone(embedder.only_backbone, rule.size)]
-    else:
-        graphs = [(backbone.bundle.folder / MODEL_FILE).read_bytes() for backbone in backbones]
+        backbones = [freeze_tuned(recipe, backbones[0], embedder.only_backbone)]
+    graphs = [(backbone.bundle.folder / MODEL_FILE).read_bytes() for backbone in backbones]
     network = join_graphs(
         graphs, to_onnx(UnitRows(necks), torch.zeros(2, sum(necks.widths)), "descriptors", "embedding")
     )
@@ -309,7 +330,7 @@ def write_model(work: Work, embedder: PhotoEmbedder, loss: nn.Module | None, des
     write_bundle(
         out / "model",
         network=network,
-        card=write_card(recipe, backbones, embedder, len(described.landmarks)),
+        card=write_card(recipe, work.backbones, embedder, len(described.landmarks)),
         name=recipe.name,
         size=rule.size,
         resize=rule.resize,
@@ -318,7 +339,7 @@ def write_model(work: Work, embedder: PhotoEmbedder, loss: nn.Module | None, des
         dimensions=necks.dimensions,
         whitening=recipe.neck.kind == "whitening" or recipe.neck.start == "whitening",
         licence=" AND ".join(sorted({backbone.bundle.manifest.licence for backbone in backbones})),
-        data=describe_data(recipe, backbones, len(described.landmarks)),
+        data=describe_data(recipe, work.backbones, len(described.landmarks)),
     )
 
 

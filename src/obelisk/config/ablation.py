@@ -1,0 +1,156 @@
+"""Ablations: one recipe in which several choices are varied at once, each with each.
+
+A file names what all runs share, and under every factor its levels, each with the keys that it sets::
+
+    name = "mine"
+
+    [recipe.views]
+    count = 3
+
+    [factors.loss."cross entropy".loss]
+    kind = "softmax"
+    [factors.loss.triplet.loss]
+    kind = "triplet"
+
+    [factors.classifier.softmax.classifier]
+    kind = "softmax"
+    [factors.classifier.neighbours.classifier]
+    kind = "knn"
+
+Every choice of one level a factor is a *cell*: a whole recipe. Cells that differ in their classifier only read one
+training, so that the embedding they are compared on is the same to the bit.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from obelisk.config.loading import apply_override, check, find_recipe, parse, shipped_recipes
+from obelisk.config.schema import Recipe, Section
+from obelisk.errors import RecipeError
+
+FOLDER = "ablations"
+
+Tables = dict[str, Any]
+
+
+class AblationFile(Section):
+    """An ablation as it is written: tables of recipes, checked once they are joined."""
+
+    name: str = Field(min_length=1)
+    """what reports call the ablation"""
+    title: str = ""
+    """what is varied, in one line"""
+    recipe: Tables = Field(default_factory=dict)
+    """the keys that all cells share, as in a recipe"""
+    factors: dict[str, dict[str, Tables]] = Field(min_length=1)
+    """factor → level → the keys that the level sets, as in a recipe; a factor's first level is the one to start from"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One choice of a level for every factor: its recipe, and the recipe of the training that it reads.
+
+    The two differ in name and classifier only.
+    """
+
+    levels: Mapping[str, str]
+    recipe: Recipe
+    training: Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """All cells of an ablation, in the order of the file: the last factor changes first."""
+
+    name: str
+    title: str
+    factors: Mapping[str, Sequence[str]]
+    cells: Sequence[Cell]
+
+    @property
+    def trainings(self) -> list[Recipe]:
+        """The recipes to be trained, each once."""
+        return list({cell.training.name: cell.training for cell in self.cells}.values())
+
+
+def shipped_ablations() -> list[str]:
+    """Return the names of the ablations that come with the package, sorted."""
+    return shipped_recipes(FOLDER)
+
+
+def load_ablation(source: str, overrides: Sequence[str] = ()) -> Ablation:
+    """Read an ablation file, or a shipped one by name; ``section.key=value`` overrides are set in every cell.
+
+    Raises RecipeError for mistakes, with the cell that they are in.
+    """
+    text, where = find_recipe(source, FOLDER, "ablation")
+    try:
+        written = AblationFile.model_validate(parse(text, where))
+    except ValidationError as error:
+        mistakes = "; ".join(f"`{'.'.join(map(str, told['loc']))}`: {told['msg']}" for told in error.errors())
+        fix = "name, title, recipe and factors are its keys; see docs/how-to.md"
+        raise RecipeError(f"not an ablation: {mistakes}", where=where, fix=fix) from None
+    for factor, levels in written.factors.items():
+        if len(levels) < 2:
+            raise RecipeError(f"factor `{factor}` has {len(levels)} level", where=where, fix="give it two or more")
+    choices = itertools.product(*written.factors.values())
+    recipes = {levels: join(written, levels, overrides, where) for levels in choices}
+    trainings = choose_trainings(recipes, where)
+    return Ablation(
+        name=written.name,
+        title=written.title,
+        factors={factor: list(levels) for factor, levels in written.factors.items()},
+        cells=[
+            Cell(levels=dict(zip(written.factors, levels, strict=True)), recipe=recipe, training=trainings[levels])
+            for levels, recipe in recipes.items()
+        ],
+    )
+
+
+def join(written: AblationFile, levels: Sequence[str], overrides: Sequence[str], where: str) -> Recipe:
+    """Return the recipe of a cell: what all share, what its levels set, and the overrides."""
+    name = name_of(levels)
+    tables: Tables = {"name": name, "title": ", ".join(levels), **copy.deepcopy(written.recipe)}
+    for factor, level in zip(written.factors, levels, strict=True):
+        for section, keys in written.factors[factor][level].items():
+            if isinstance(keys, dict):
+                tables.setdefault(section, {}).update(keys)
+            else:
+                tables[section] = keys
+    for override in overrides:
+        apply_override(tables, override)
+    return check(tables, f"{where}, cell {name}")
+
+
+def name_of(levels: Sequence[str]) -> str:
+    """Name a cell, and its folder, by its levels."""
+    return "-".join(re.sub(r"[^\w.]+", "_", level) for level in levels)
+
+
+def choose_trainings(recipes: Mapping[tuple[str, ...], Recipe], where: str) -> dict[tuple[str, ...], Recipe]:
+    """Choose the recipe whose training each cell reads: of those that differ in their classifier, one.
+
+    It is one with a softmax layer where any of them wants that. It is called by the levels in which its cells agree.
+    """
+    alike: dict[str, list[tuple[str, ...]]] = {}
+    for levels, recipe in recipes.items():
+        alike.setdefault(recipe.model_dump_json(exclude={"name", "title", "classifier"}), []).append(levels)
+    chosen: dict[tuple[str, ...], Recipe] = {}
+    for cells in alike.values():
+        # False comes before True: one with a softmax layer first, then in the order of the file.
+        recipe = min((recipes[levels] for levels in cells), key=lambda one: one.classifier.kind != "softmax")
+        common = [level for level, *others in zip(*cells, strict=True) if set(others) <= {level}]
+        named = recipe.model_copy(update={"name": name_of(common) or "all", "title": ", ".join(common)})
+        chosen |= dict.fromkeys(cells, named)
+    trainings, names = {recipe.name for recipe in chosen.values()}, {recipe.name for recipe in recipes.values()}
+    if len(trainings) < len(alike) or len(names) < len(recipes):
+        raise RecipeError("two cells have the same name", where=where, fix="name the levels of different factors apart")
+    return chosen

@@ -1,0 +1,41 @@
+"""A softmax layer on embeddings that are finished: what a linear classifier can read from them.
+
+Losses that compare photos with each other give no probabilities. A probe does, on any embedding, and leaves that as it
+is (Alain & Bengio, *Understanding intermediate layers using linear classifier probes*, ICLR 2017 workshop).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from obelisk.config import Recipe
+from obelisk.training.loop import TrainingPhotos, run_epoch
+from obelisk.training.losses import Softmax
+from obelisk.training.network import Necks
+from obelisk.training.threads import one_thread
+
+
+@one_thread()
+def train_probe(recipe: Recipe, necks: Necks, photos: TrainingPhotos, landmarks: int) -> Softmax:
+    """Train a softmax layer of C ``landmarks`` on the unit embeddings of all views of the photos; return it.
+
+    As the softmax layer of a cross entropy loss is trained: every photo once an epoch, for all epochs of the recipe,
+    at ``training.classifier_learning_rate``. There is no early stop, since its problem is convex and has one solution.
+    """
+    torch.use_deterministic_algorithms(mode=True)
+    torch.manual_seed(recipe.seed)
+    chance = torch.Generator().manual_seed(recipe.seed)
+    natural = recipe.training.model_copy(update={"sampling": "natural", "photos_per_landmark": 0})
+    recipe = recipe.model_copy(update={"training": natural})
+    with torch.no_grad():
+        rows = torch.stack([necks.eval().embed(view.float()) for view in photos.views])
+    embedded = TrainingPhotos(views=rows, landmarks=photos.landmarks)
+    layer = Softmax(necks.dimensions, landmarks, label_smoothing=recipe.loss.label_smoothing).train()
+    optimiser = torch.optim.AdamW(
+        [{"params": list(layer.parameters()), "peak": natural.classifier_learning_rate}],
+        weight_decay=natural.weight_decay,
+    )
+    for epoch in range(natural.epochs):
+        run_epoch(recipe, embedded, nn.Identity(), layer, optimiser, epoch, chance)
+    return layer.eval()
