@@ -119,7 +119,8 @@ def draw_conclusions(key: str, current: float, tried: Sequence[Tried], ratios: d
         raise ObeliskError("the loss is no number at the lowest rate", fix="check the recipe's loss and its scale")
     rates = [step.rate for step in tried]
     start = sum(step.start for step in tried) / len(tried)
-    smoothed = [start + gain for gain in smooth([step.loss - step.start for step in tried])]
+    # The last batches may have been harder than the mean one: all that they gained can be more than there was.
+    smoothed = [max(0.0, start + gain) for gain in smooth([step.loss - step.start for step in tried])]
     suggested = suggest_rate(rates, smoothed)
     found = {} if suggested is None else {key: suggested} | {other: suggested * each for other, each in ratios.items()}
     return RateCurve(
