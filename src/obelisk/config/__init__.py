@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from obelisk.config.ablation import Ablation, Cell, load_ablation, shipped_ablations
 from obelisk.config.loading import find_recipe, load_recipe, shipped_recipes
-from obelisk.config.schema import (
+from obelisk.config.recipe import Recipe, as_toml
+from obelisk.config.sections import (
+    MARGIN_SOFTMAX,
+    PAIR_LOSSES,
     BackboneSection,
+    FinetuningSection,
     LossSection,
     NeckSection,
     PhotosSection,
-    Recipe,
     Section,
     ViewsSection,
-    as_toml,
 )
 
 __all__ = [
+    "MARGIN_SOFTMAX",
+    "PAIR_LOSSES",
     "Ablation",
     "BackboneSection",
     "Cell",
+    "FinetuningSection",
     "LossSection",
     "NeckSection",
     "PhotosSection",

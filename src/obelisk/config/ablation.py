@@ -33,7 +33,8 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from obelisk.config.loading import apply_override, check, find_recipe, parse, shipped_recipes
-from obelisk.config.schema import Recipe, Section
+from obelisk.config.recipe import Recipe
+from obelisk.config.sections import Section
 from obelisk.errors import RecipeError
 
 FOLDER = "ablations"

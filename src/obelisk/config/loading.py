@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from obelisk.config.schema import Recipe
+from obelisk.config.recipe import Recipe
 from obelisk.errors import RecipeError, near_names
 
 

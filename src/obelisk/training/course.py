@@ -22,8 +22,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from obelisk.config import Recipe
-from obelisk.config.schema import FinetuningSection
+from obelisk.config import FinetuningSection, Recipe
 from obelisk.errors import DataError
 from obelisk.evaluation.files import replace_file
 from obelisk.training.augmentation import AugmentedView

@@ -33,8 +33,7 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from obelisk.config import Recipe
-from obelisk.config.schema import FinetuningSection
+from obelisk.config import FinetuningSection, Recipe
 from obelisk.errors import RecipeError
 from obelisk.training.backbones import TimmNetwork
 from obelisk.training.batch_loading import LabelledPhotos, load_batches

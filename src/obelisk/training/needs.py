@@ -20,8 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from obelisk.config import Recipe
-from obelisk.config.schema import MARGIN_SOFTMAX
+from obelisk.config import MARGIN_SOFTMAX, Recipe
 from obelisk.data import Catalog
 from obelisk.errors import RecipeError
 from obelisk.training.backbones import FrozenBackbone

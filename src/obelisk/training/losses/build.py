@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from obelisk.config import LossSection
-from obelisk.config.schema import PAIR_LOSSES
+from obelisk.config import PAIR_LOSSES, LossSection
 from obelisk.training.losses.margin_softmax import CosFace, CurricularFace, MarginSoftmax
 from obelisk.training.losses.margins import dynamic_margins
 from obelisk.training.losses.pairs import CrossBatch, MultiSimilarity, Triplet

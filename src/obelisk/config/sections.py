@@ -1,17 +1,10 @@
-"""Recipes: one TOML file an experiment, checked whole before anything runs.
-
-A recipe names every choice of a run: photos, backbone, views, neck, loss, training, classifier. Unknown keys
-and wrong values are reported together, each with the nearest known name. The resolved recipe is written
-beside every output, and its fingerprint keeps outputs of different recipes apart.
-"""
+"""The sections of a recipe: every key with its values, default and reason."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Range = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -20,8 +13,6 @@ Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isi
 
 PAIR_LOSSES = ("triplet", "multi_similarity")
 MARGIN_SOFTMAX = ("arcface", "cosface", "curricularface", "subcenter_arcface")
-
-TRAINING_SECTIONS = ("data", "photos", "backbone", "views", "neck", "loss", "training", "finetuning")
 
 
 class Section(BaseModel):
@@ -255,172 +246,3 @@ class ClassifierSection(Section):
     """neighbours that vote"""
     vote: Literal["weighted", "blended", "majority", "prototype"] = "weighted"
     """how they vote"""
-
-
-class Recipe(Section):
-    """One experiment."""
-
-    name: str = Field(min_length=1)
-    """what tables and reports call the run"""
-    title: str = ""
-    """what the run is, in one line"""
-    seed: int = Field(0, ge=0)
-    """of the validation split, the views, the initial weights and the batches"""
-    data: DataSection = DataSection()
-    photos: PhotosSection = PhotosSection()
-    backbone: BackboneSection = BackboneSection()
-    views: ViewsSection = ViewsSection()
-    neck: NeckSection = NeckSection()
-    loss: LossSection = LossSection()
-    training: TrainingSection = TrainingSection()
-    finetuning: FinetuningSection = FinetuningSection()
-    ensemble: EnsembleSection = EnsembleSection()
-    classifier: ClassifierSection = ClassifierSection()
-
-    @model_validator(mode="after")
-    def parts_fit(self) -> Recipe:
-        """Refuse combinations that cannot work."""
-        trains = self.loss.kind != "none"
-        if self.neck.kind in ("linear", "dense") and not trains:
-            raise ValueError(f"neck.kind = {self.neck.kind!r} is trained, so loss.kind cannot be 'none'")
-        if self.neck.kind == "whitening" and trains:
-            raise ValueError("neck.kind = 'whitening' trains nothing: set loss.kind = 'none', or neck.kind = 'linear'")
-        if self.neck.kind == "identity" and self.loss.kind not in ("none", "softmax"):
-            raise ValueError(f"loss.kind = {self.loss.kind!r} has nothing to train: set neck.kind = 'linear'")
-        if self.classifier.kind == "softmax" and self.loss.kind == "softmax" and self.neck.per_backbone:
-            raise ValueError("neck.per_backbone = true trains several softmax layers: set classifier.kind = 'knn'")
-        if self.loss.kind in PAIR_LOSSES and not self.loss.memory and self.training.photos_per_landmark < 2:
-            raise ValueError(
-                f"loss.kind = {self.loss.kind!r} needs training.photos_per_landmark of 2 or more, or a loss.memory"
-            )
-        for name, size in self.batch_sizes().items():
-            if self.training.photos_per_landmark > size:
-                raise ValueError(f"{name} is smaller than training.photos_per_landmark")
-            if 0 < self.loss.memory < 2 * size:
-                raise ValueError(f"loss.memory = {self.loss.memory} holds less than two batches of {name} = {size}")
-        if self.finetuning.epochs and len(self.backbone.names) > 1:
-            raise ValueError("finetuning.epochs trains one backbone, but backbone.names has several: train a run each")
-        if self.finetuning.epochs and not trains:
-            raise ValueError("finetuning.epochs needs a loss: loss.kind cannot be 'none'")
-        if self.finetuning.keep == "best" and self.data.refit:
-            raise ValueError("finetuning.keep = 'best' needs photos held out for validation: set data.refit = false")
-        if self.finetuning.epochs and self.classifier.kind == "softmax" and self.loss.kind != "softmax":
-            raise ValueError(
-                f"finetuning.epochs trains no softmax layer with loss.kind = {self.loss.kind!r}: "
-                "set classifier.kind = 'knn', or loss.kind = 'softmax'"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def loss_keys_serve(self) -> Recipe:
-        """Refuse keys that the kind of loss would not heed."""
-        loss = self.loss
-        if loss.sampled_share < 1.0 and loss.kind not in MARGIN_SOFTMAX:
-            raise ValueError(f"loss.sampled_share serves margin softmax losses, but loss.kind = {loss.kind!r}")
-        if loss.memory and loss.kind not in PAIR_LOSSES:
-            raise ValueError(f"loss.memory serves pair losses, but loss.kind = {loss.kind!r}")
-        if loss.kind == "multi_similarity" and loss.mining not in ("all", "multi_similarity"):
-            raise ValueError(
-                f"loss.kind = 'multi_similarity' takes pairs, not {loss.mining} triplets: "
-                "set loss.mining = 'multi_similarity' or 'all'"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def ensemble_fits(self) -> Recipe:
-        """Refuse an ensemble of one run, of another number of weights, or with keys of a training."""
-        runs, weights = self.ensemble.runs, self.ensemble.weights
-        if not runs:
-            if self.ensemble != EnsembleSection():
-                raise ValueError("ensemble.weights and ensemble.whiten serve ensembles: name the runs in ensemble.runs")
-            return self
-        if len(set(runs)) < max(2, len(runs)):
-            raise ValueError("ensemble.runs needs two different runs or more")
-        if weights and len(weights) != len(runs):
-            raise ValueError(f"ensemble.weights has {len(weights)} numbers for {len(runs)} runs")
-        if self.classifier.kind == "softmax":
-            raise ValueError("ensemble.runs gives embeddings, not probabilities: set classifier.kind = 'knn'")
-        idle = [name for name in TRAINING_SECTIONS if getattr(self, name) != type(getattr(self, name))()]
-        if idle:
-            raise ValueError(
-                f"ensemble.runs trains nothing, so nothing would heed the section `{idle[0]}`: leave it out"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def finetuning_fits(self) -> Recipe:
-        """Refuse a fine-tuning that the loss, the pooling or the photos cannot serve."""
-        section = self.finetuning
-        if not section.epochs:
-            return self
-        if (section.mixup or section.cutmix) and self.loss.kind in PAIR_LOSSES:
-            raise ValueError(
-                "finetuning.mixup and finetuning.cutmix give a photo two landmarks, which "
-                f"loss.kind = {self.loss.kind!r} cannot take: set both to 0, or loss.kind = 'arcface'"
-            )
-        if section.learned_exponent and self.backbone.pooling != "gem":
-            raise ValueError("finetuning.learned_exponent = true learns p of GeM: set backbone.pooling = 'gem'")
-        if section.start_size and not 32 <= section.start_size <= self.photos.size:
-            raise ValueError(
-                f"finetuning.start_size = {section.start_size} is not between 32 and photos.size = {self.photos.size}"
-            )
-        if section.start_size and section.epochs < 2:
-            raise ValueError("finetuning.start_size needs epochs to grow in: set finetuning.epochs to 2 or more")
-        if section.start_size and section.compile:
-            raise ValueError(
-                "finetuning.compile = true would compile anew for every size that finetuning.start_size leads to: "
-                "set one of them only"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def sampling_fits(self) -> Recipe:
-        """Refuse a number of photos a landmark that the sampling would not heed, and its lack where it is needed."""
-        sampling, each = self.training.sampling, self.training.photos_per_landmark
-        if sampling == "m_per_class" and not each:
-            raise ValueError("training.sampling = 'm_per_class' needs training.photos_per_landmark of 1 or more")
-        if sampling in ("natural", "class_balanced") and each:
-            raise ValueError(
-                f"training.sampling = {sampling!r} does not heed training.photos_per_landmark = {each}: "
-                "set one of them only"
-            )
-        return self
-
-    def batch_sizes(self) -> dict[str, int]:
-        """Return the photos a step, by key, of each kind of training that the recipe asks for."""
-        sizes = {"training.batch_size": self.training.batch_size}
-        if self.finetuning.epochs:
-            sizes["finetuning.batch_size"] = self.finetuning.batch_size
-        return sizes
-
-    @property
-    def fingerprint(self) -> str:
-        """Sixteen hex digits that change when any choice does."""
-        return hashlib.blake2b(self.model_dump_json().encode(), digest_size=8).hexdigest()
-
-    def to_toml(self) -> str:
-        """Return the resolved recipe, every key with its value."""
-        top = [f"{key} = {as_toml(value)}" for key, value in self if not isinstance(value, Section)]
-        sections = [
-            "\n".join([f"\n[{name}]", *(f"{key} = {as_toml(value)}" for key, value in section)])
-            for name, section in self
-            if isinstance(section, Section)
-        ]
-        return "\n".join([*top, *sections]) + "\n"
-
-    def summary(self) -> dict[str, str]:
-        """Return what differs from the defaults, as ``section.key`` → value, for tables."""
-        plain = Recipe(name=self.name)
-        return {
-            f"{name}.{key}": str(value) if isinstance(value, str) else as_toml(value)
-            for name, section in self
-            if isinstance(section, Section)
-            for key, value in section
-            if value != getattr(getattr(plain, name), key)
-        }
-
-
-def as_toml(value: object) -> str:
-    """Return a string, number, boolean or list of them as TOML, which here is written as JSON is."""
-    # Of all characters, DEL alone may stand bare in JSON but not in TOML.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
