@@ -218,7 +218,8 @@ class FinetuningSection(Section):
     quarantine: Share = 0.01
     """share of the photos that may become unreadable while training goes on without them"""
     compile: bool = False
-    """compile the backbone with torch.compile, which needs a C++ compiler: minutes at the start, faster steps after"""
+    """compile the backbone with torch.compile, which needs a C++ compiler, and minutes at the start; what steps gain
+    depends on network and machine"""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """bfloat16 is several times as fast where the processor computes in it, and many times as slow where not; float16,
     with scaled gradients, is for CUDA GPUs without bfloat16"""
