@@ -90,10 +90,12 @@ class Correction:
         lowered = listed.similarities - REFERENCE_WEIGHT * self._find_common(listed.places)
         best = np.argsort(-lowered, axis=1, kind="stable")
         corrected = np.take_along_axis(lowered, best, axis=1) - of_queries[:, None]
+        # The correction only lowers rows, those that are not listed, too, but none below -1.
+        bound = np.where(np.isneginf(listed.bound), listed.bound, np.maximum(listed.bound - of_queries, -1.0))
         return Shortlist(
             places=np.take_along_axis(listed.places, best, axis=1),
             similarities=np.clip(corrected, -1.0, 1.0),
-            bound=listed.bound - of_queries,  # the correction only lowers rows, those that are not listed, too
+            bound=bound,
         )
 
     def _find_common(self, places: Integers) -> NDArray[np.float32]:
