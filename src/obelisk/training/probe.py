@@ -22,6 +22,8 @@ def train_probe(recipe: Recipe, necks: Necks, photos: TrainingPhotos, landmarks:
 
     As the softmax layer of a cross entropy loss is trained: every photo once an epoch, for all epochs of the recipe,
     at ``training.classifier_learning_rate``. There is no early stop, since its problem is convex and has one solution.
+    It is found in as many steps as that layer needs when the embeddings have its features' length, about √D; the weights
+    that are returned read embeddings of unit length.
     """
     torch.use_deterministic_algorithms(mode=True)
     torch.manual_seed(recipe.seed)
@@ -29,7 +31,7 @@ def train_probe(recipe: Recipe, necks: Necks, photos: TrainingPhotos, landmarks:
     natural = recipe.training.model_copy(update={"sampling": "natural", "photos_per_landmark": 0})
     recipe = recipe.model_copy(update={"training": natural})
     with torch.no_grad():
-        rows = torch.stack([necks.eval().embed(view.float()) for view in photos.views])
+        rows = torch.stack([necks.eval().embed(view.float()) for view in photos.views]) * necks.dimensions**0.5
     embedded = TrainingPhotos(views=rows, landmarks=photos.landmarks)
     layer = Softmax(necks.dimensions, landmarks, label_smoothing=recipe.loss.label_smoothing).train()
     optimiser = torch.optim.AdamW(
@@ -38,4 +40,6 @@ def train_probe(recipe: Recipe, necks: Necks, photos: TrainingPhotos, landmarks:
     )
     for epoch in range(natural.epochs):
         run_epoch(recipe, embedded, nn.Identity(), layer, optimiser, epoch, chance)
+    with torch.no_grad():
+        layer.classifier.weight.mul_(necks.dimensions**0.5)
     return layer.eval()
