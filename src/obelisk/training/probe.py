@@ -22,8 +22,8 @@ def train_probe(recipe: Recipe, necks: Necks, photos: TrainingPhotos, landmarks:
 
     As the softmax layer of a cross entropy loss is trained: every photo once an epoch, for all epochs of the recipe,
     at ``training.classifier_learning_rate``. There is no early stop, since its problem is convex and has one solution.
-    It is found in as many steps as that layer needs when the embeddings have its features' length, about √D; the weights
-    that are returned read embeddings of unit length.
+    It is found in as many steps as that layer needs when the embeddings have its features' length, about √D; the
+    weights that are returned read embeddings of unit length.
     """
     torch.use_deterministic_algorithms(mode=True)
     torch.manual_seed(recipe.seed)
