@@ -26,7 +26,7 @@ from obelisk.training.pooling import gap
 
 pytestmark = pytest.mark.stress
 
-BATCH, STEPS, EPOCHS = 32, 5, 5
+BATCH, STEPS, EPOCHS = 32, 20, 3  # an epoch's first step waits for the loaders; a real epoch has many
 LEAST_SHARE = 0.95  # of the bare loop's photos a second
 LEAST_LOADED = 150  # photos a second and core
 
