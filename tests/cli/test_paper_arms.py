@@ -1,4 +1,7 @@
-"""The two arms of the reference comparison, from photos to an answer, on a few made-up photos and random weights."""
+"""The two arms of the reference comparison, from photos to an answer, on a few made-up photos and random weights.
+
+Exporting a network of a hundred layers takes most of a minute: the quick tests put a small ResNet in its place.
+"""
 
 import json
 from collections.abc import Callable
@@ -31,10 +34,18 @@ def obelisk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return command
 
 
+WHOLE = pytest.param("", marks=pytest.mark.stress, id="its own backbone")
+
+
+@pytest.mark.parametrize("backbone", [pytest.param("test_resnet", id="a small backbone"), WHOLE])
 @pytest.mark.parametrize("arm", ["paper_baseline", "paper_proposed"])
-def test_an_arm_goes_from_photos_to_an_answer(obelisk: Callable[..., Outcome], tmp_path: Path, arm: str) -> None:
+def test_an_arm_goes_from_photos_to_an_answer(
+    obelisk: Callable[..., Outcome], tmp_path: Path, arm: str, backbone: str
+) -> None:
     data = generate_dataset(tmp_path / "data", landmarks=3, references=12, queries=4, distractors=1, size=32)
     few = {"photos.size": 32, "backbone.weights": "random", "views.count": 0, "training.epochs": 1}
+    if backbone:
+        few["backbone.names"] = f'["{backbone}"]'
     if arm == "paper_baseline":
         few |= {"finetuning.epochs": 1, "finetuning.batch_size": 6}
     else:
