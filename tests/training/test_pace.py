@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_the_meter_is_live_on_a_terminal_and_a_line_an_epoch_elsewhere(
     monkeypatch: pytest.MonkeyPatch, terminal: bool
 ) -> None:
     written = io.StringIO()
-    drawn = Console(file=written, force_terminal=terminal, width=100, color_system=None, soft_wrap=True)
+    drawn = Console(file=written, force_terminal=terminal, width=80, color_system=None, soft_wrap=True)
     monkeypatch.setattr(console, "errors", drawn)
     with Meter() as meter:
         for pace in watch_two_epochs():
@@ -65,6 +66,7 @@ def test_the_meter_is_live_on_a_terminal_and_a_line_an_epoch_elsewhere(
     text = written.getvalue()
     if terminal:
         assert "4/4" in text
+        assert max(map(len, re.sub(r"\x1b\[[0-9;?]*\w", "\n", text).splitlines())) <= 80
         assert "\x1b" in text
     else:
         lines = text.splitlines()

@@ -88,8 +88,8 @@ class FactedProgress(Progress):
             yield self._facts
 
 
-def describe_pace(pace: Pace) -> str:
-    """Return what there is to know of a fine-tuning in one line."""
+def describe_pace(pace: Pace, *, time_left: bool) -> str:
+    """Return what there is to know of a fine-tuning in one line; a bar beside it may tell the time left."""
     from obelisk.training.memory import in_words
 
     measured = pace.measured
@@ -98,7 +98,7 @@ def describe_pace(pace: Pace) -> str:
         f"loss {pace.loss:.3f}",
         f"top-1 {100 * pace.val_top1:.1f} %" if pace.val_top1 is not None else "",
         f"{measured.photos_per_second:.1f} photos/s",
-        f"{datetime.timedelta(seconds=round(pace.seconds_left))} left",
+        f"{datetime.timedelta(seconds=round(pace.seconds_left))} left" if time_left else "",
         f"{in_words(measured.resident)}, at most {in_words(measured.peak)}" if measured.peak else "",
     ]
     return " · ".join(filter(None, told))
@@ -135,10 +135,10 @@ class Meter:
     def watch(self, pace: Pace) -> None:
         """Show how a fine-tuning goes on: live on a terminal, else a line an epoch."""
         if errors.is_terminal:
-            self._facts.plain = describe_pace(pace)
+            self._facts.plain = describe_pace(pace, time_left=False)
             self("fine-tuning", (pace.epoch - 1) * pace.steps + pace.step, pace.epochs * pace.steps)
         elif pace.ended:
-            note(f"fine-tuning, {describe_pace(pace)}")
+            note(f"fine-tuning, {describe_pace(pace, time_left=True)}")
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` are done."""
