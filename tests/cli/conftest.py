@@ -1,4 +1,4 @@
-"""A model small enough to be written down: it sees the colours of a photo in a 4 × 4 grid."""
+"""The command line in this process; and a model small enough to be written down, that sees a 4 × 4 grid of colours."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
+from obelisk.cli.main import run
 from obelisk.embedding import Bundle, write_bundle
 
 Photograph = Callable[[Path, tuple[int, int, int], int], None]
@@ -82,3 +83,25 @@ def places(tmp_path: Path, photograph: Photograph) -> Path:
         for photo in range(3):
             photograph(tmp_path / "places" / name / f"{photo}.png", colour, 10 * number + photo)
     return tmp_path / "places"
+
+
+Outcome = tuple[int, str, str]
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def obelisk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run the command line in this process; return exit code, stdout and stderr, in which no traceback may be."""
+
+    def command(*words: object) -> Outcome:
+        monkeypatch.setattr("sys.argv", ["obelisk", *map(str, words)])
+        code = 0
+        try:
+            run()
+        except SystemExit as leaving:
+            code = int(leaving.code or 0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return code, out, err
+
+    return command

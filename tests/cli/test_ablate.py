@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from obelisk.cli.main import run
 from obelisk.config import Recipe
 
 Outcome = tuple[int, str, str]
@@ -25,22 +24,6 @@ kind = "softmax"
 kind = "knn"
 vote = "majority"
 """
-
-
-@pytest.fixture
-def obelisk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """Run the command line in this process; return exit code, stdout and stderr."""
-
-    def command(*words: object) -> Outcome:
-        monkeypatch.setattr("sys.argv", ["obelisk", *map(str, words)])
-        code = 0
-        try:
-            run()
-        except SystemExit as leaving:
-            code = int(leaving.code or 0)
-        return code, *capsys.readouterr()
-
-    return command
 
 
 @pytest.fixture

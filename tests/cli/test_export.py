@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from obelisk.cli.main import run
 from obelisk.embedding import Bundle
 from obelisk.training.run import Run
 
@@ -16,21 +16,9 @@ Command = Callable[..., Outcome]
 
 
 @pytest.fixture
-def export(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run ``obelisk export`` in this process; return exit code, stdout and stderr."""
-
-    def command(*words: object) -> Outcome:
-        monkeypatch.setattr("sys.argv", ["obelisk", "export", *map(str, words)])
-        code = 0
-        try:
-            run()
-        except SystemExit as leaving:
-            code = int(leaving.code or 0)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    return command
+def export(obelisk: Command) -> Command:
+    """Run ``obelisk export``; return exit code, stdout and stderr."""
+    return partial(obelisk, "export")
 
 
 def test_it_prints_the_bundle_and_says_what_was_checked(

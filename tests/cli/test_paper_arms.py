@@ -10,28 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from obelisk.cli.main import run
 from obelisk.data.generated import generate_dataset
 from obelisk.evaluation import read_predictions
 from obelisk.training.run import Run, RunEmbedder
 
 Outcome = tuple[int, str, str]
-
-
-@pytest.fixture
-def obelisk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """Run the command line in this process; return exit code, stdout and stderr."""
-
-    def command(*words: object) -> Outcome:
-        monkeypatch.setattr("sys.argv", ["obelisk", *map(str, words)])
-        code = 0
-        try:
-            run()
-        except SystemExit as leaving:
-            code = int(leaving.code or 0)
-        return code, *capsys.readouterr()
-
-    return command
 
 
 WHOLE = pytest.param("", marks=pytest.mark.stress, id="its own backbone")

@@ -20,24 +20,6 @@ Command = Callable[..., Outcome]
 
 
 @pytest.fixture
-def obelisk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run the command line in this process; return exit code, stdout and stderr."""
-
-    def command(*words: object) -> Outcome:
-        monkeypatch.setattr("sys.argv", ["obelisk", *map(str, words)])
-        code = 0
-        try:
-            run()
-        except SystemExit as leaving:
-            code = int(leaving.code or 0)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    return command
-
-
-@pytest.fixture
 def evaluated(tiny_run: Run, tmp_path: Path) -> Path:
     """A copy of the trained run, to be written into."""
     return Path(shutil.copytree(tiny_run.folder, tmp_path / "tiny"))
