@@ -28,7 +28,7 @@ from obelisk.data.manifest import PHOTOS_VARIABLE, write_subset
 from obelisk.data.subset import sample_subset
 from obelisk.embedding import Bundle, DescriptorCache, Embedder, write_bundle
 from obelisk.errors import UsageError
-from obelisk.evaluation.files import replace_file
+from obelisk.files import replace_file
 from obelisk.gallery import build_gallery
 from obelisk.recognition import BACKGROUND, CALIBRATION, Background, pack_background
 from obelisk.recognition.background import choose_background, embed_background

@@ -1,4 +1,4 @@
-"""Writing a result file whole or not at all."""
+"""Writing a file whole or not at all."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def ablate(
     loaded = load_ablation(ablation, overrides or ())
     require_extra("train", module="torch", needed_for="an ablation")
     from obelisk.evaluation import compare_runs, find_effects, write_report
-    from obelisk.evaluation.files import replace_file
+    from obelisk.files import replace_file
     from obelisk.training.run import fingerprint_of_data
 
     catalog = read_and_tell(data)

@@ -109,7 +109,7 @@ def predict(run: Run, catalog: Catalog, data: Path, contents: str, out: Path | N
     call.
     """
     from obelisk.evaluation import read_predictions, write_predictions
-    from obelisk.evaluation.files import replace_file
+    from obelisk.files import replace_file
 
     out = out or run.folder
     path = out / "predictions.parquet"

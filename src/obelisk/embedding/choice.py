@@ -7,6 +7,7 @@ processor and versions. ``OBELISK_RUNTIME`` (auto, onnxruntime, openvino) overri
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -26,6 +27,7 @@ from obelisk.embedding.caches import cache_folder
 from obelisk.embedding.networks import NetworkModel, OnnxModel
 from obelisk.embedding.openvino_model import Arithmetic, OpenVinoModel, find_arithmetics
 from obelisk.errors import MissingExtraError, ModelError, UsageError
+from obelisk.files import replace_file
 
 Runtime = Literal["auto", "onnxruntime", "openvino"]
 Engine = Literal["onnxruntime", "openvino-bf16", "openvino-f32"]
@@ -151,10 +153,6 @@ def read_decision(path: Path) -> Engine | None:
 
 def keep_decision(path: Path, engine: Engine) -> None:
     """Keep a decision for the next time; where nothing can be written, it is made again then."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps({"engine": engine}) + "\n")
-        partial.replace(path)
-    except OSError:
-        return
+    text = json.dumps({"engine": engine}) + "\n"
+    with contextlib.suppress(OSError):
+        replace_file(path, lambda partial: partial.write_text(text))

@@ -15,8 +15,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from obelisk.errors import DataError
-from obelisk.evaluation.files import replace_file
 from obelisk.evaluation.metrics import NO_LANDMARK, Floats, Integers
+from obelisk.files import replace_file
 
 Strings = NDArray[np.str_]
 

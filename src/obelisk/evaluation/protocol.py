@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obelisk.data import Catalog
-from obelisk.evaluation.files import replace_file
 from obelisk.evaluation.intervals import RESAMPLES, Interval, bootstrap, percentile_interval
 from obelisk.evaluation.metrics import Floats
 from obelisk.evaluation.outcomes import BUCKETS, Outcomes, judge
 from obelisk.evaluation.predictions import Predictions
+from obelisk.files import replace_file
 
 # Sums of floats differ in their last digits between processors; nine decimals are the same everywhere.
 DECIMALS = 9

@@ -14,10 +14,10 @@ from obelisk.data import Catalog
 from obelisk.evaluation.cards import draw_cards
 from obelisk.evaluation.charts import chart_differences, chart_long_tail, chart_training
 from obelisk.evaluation.comparison import DECIDING, Comparison, say_difference
-from obelisk.evaluation.files import replace_file
 from obelisk.evaluation.markup import Markup, element, join, swatch, text
 from obelisk.evaluation.tables import tabulate_confusions, tabulate_differences, tabulate_metrics
 from obelisk.evaluation.thumbnails import Thumbnails
+from obelisk.files import replace_file
 
 
 def write_report(path: Path, comparison: Comparison, catalog: Catalog, *, seed: int = 0) -> Path:

@@ -6,7 +6,7 @@ photo lies in its tar is found by one pass over it and kept beside it, for as lo
 
 from __future__ import annotations
 
-import os
+import contextlib
 import re
 import tarfile
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.errors import DataError
+from obelisk.files import replace_file
 
 MAX_BYTES = 128 * 2**20
 TAR_NAME = re.compile(r"images_\d+\.tar")
@@ -111,13 +112,13 @@ def _read_table(tar: Path, size: int, modified: int) -> NDArray[np.void]:
 
 def keep_table(table: NDArray[np.void], path: Path) -> None:
     """Write a table beside its tar, whole or not at all; where nothing can be, the tar is read again next time."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+
+    def write(partial: Path) -> None:
         with partial.open("wb") as file:
             np.save(file, table, allow_pickle=False)
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
+
+    with contextlib.suppress(OSError):
+        replace_file(path, write)
 
 
 def split_at_tar(path: Path) -> tuple[Path, bytes] | None:

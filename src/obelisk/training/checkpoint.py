@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from obelisk.errors import ModelError
-from obelisk.evaluation.files import replace_file
+from obelisk.files import replace_file
 
 POSITION, TRAINING, RANDOM, SCALER = "position", "training", "random", "scaler"
 

@@ -24,7 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from obelisk.config import FinetuningSection, Recipe
 from obelisk.errors import DataError
-from obelisk.evaluation.files import replace_file
+from obelisk.files import replace_file
 from obelisk.training.augmentation import AugmentedView
 from obelisk.training.batch_loading import Batch, LabelledPhotos, load_batches
 from obelisk.training.batches import epoch_batches, epoch_seed

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from obelisk.evaluation.files import replace_file
+from obelisk.files import replace_file
 from obelisk.training.loop import Epoch
 from obelisk.training.pace import EpochPace, FinetuningEpoch
 

@@ -28,7 +28,7 @@ import torch
 from obelisk.config import Recipe
 from obelisk.data import Catalog
 from obelisk.errors import ObeliskError, RecipeError
-from obelisk.evaluation.files import replace_file
+from obelisk.files import replace_file
 from obelisk.training.augmentation import AugmentedView
 from obelisk.training.backbones import FrozenBackbone, load_backbones
 from obelisk.training.batch_loading import LabelledPhotos, load_batches

@@ -35,7 +35,7 @@ from obelisk.config import Recipe, load_recipe
 from obelisk.data import Catalog
 from obelisk.embedding import Bundle, DescriptorCache, hash_or_error
 from obelisk.errors import ModelError, ObeliskError, PhotoError, RecipeError
-from obelisk.evaluation.files import replace_file
+from obelisk.files import replace_file
 from obelisk.photos import map_in_order
 from obelisk.training.backbones import FrozenBackbone, PooledBackbone, freeze, load_backbones
 from obelisk.training.describe import Progress, describe

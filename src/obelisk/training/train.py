@@ -25,7 +25,7 @@ from obelisk.config import Recipe
 from obelisk.data import Catalog
 from obelisk.embedding import MODEL_FILE, write_bundle
 from obelisk.errors import DataError, RecipeError, UsageError
-from obelisk.evaluation.files import replace_file
+from obelisk.files import replace_file
 from obelisk.photos import prepare, read_photo
 from obelisk.training.backbones import FrozenBackbone, load_backbones
 from obelisk.training.batch_loading import LabelledPhotos

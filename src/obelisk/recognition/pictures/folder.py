@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from obelisk.errors import UsageError
+from obelisk.files import replace_file
 
 SUFFIX = ".explained.png"  # so that no photo is ever overwritten, not even in a folder of photos
 LONGEST = 120  # bytes of a name; file systems take 255
@@ -34,13 +35,7 @@ class PictureFolder:
     def save(self, photo: str, picture: Image.Image) -> Path:
         """Write the picture of a photo, whole or not at all, and return where it is."""
         path = self.path / self._choose_name(photo)
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            picture.save(partial, "PNG")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-        return path
+        return replace_file(path, lambda partial: picture.save(partial, "PNG"))
 
     def _choose_name(self, photo: str) -> str:
         stem = make_safe(Path(photo).stem)
