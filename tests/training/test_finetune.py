@@ -283,29 +283,6 @@ def test_float16_cuts_gradients_after_it_has_scaled_them_back(
     assert half == pytest.approx(lengths_of("float32")[0], rel=0.05)
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["finetuning.precision=float16"], "needs a CUDA GPU.*--set finetuning.precision=float32"),
-        (
-            ["finetuning.compile=true"],
-            r"needs a C\+\+ compiler.* `no-compiler`.*finetuning.compile=false",
-        ),
-    ],
-    ids=["float16", "compile"],
-)
-def test_what_a_machine_cannot_do_is_refused_before_any_work(
-    overrides: list[str], message: str, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CXX", "no-compiler")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(RecipeError, match=message):
-        train_run(
-            load_recipe("arcface", ["finetuning.epochs=1", *overrides]), read_catalog(tiny_dataset), tmp_path / "run"
-        )
-    assert not (tmp_path / "run").exists()
-
-
 def test_the_weights_of_the_best_epoch_are_kept(
     tune: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch, photos: LabelledPhotos
 ) -> None:

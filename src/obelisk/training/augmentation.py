@@ -34,8 +34,8 @@ class AugmentedView:
     def name(self) -> str:
         """Name everything that the view depends on."""
         # What came later is named where it is used: views without it are the same pictures as before.
-        later = {"crop": 1.0, "blur": 0.0, "erasing": 0.0}
-        unused = {key for key, off in later.items() if getattr(self.ranges, key) == off}
+        off = ViewsSection()
+        unused = {key for key in ("crop", "blur", "erasing") if getattr(self.ranges, key) == getattr(off, key)}
         ranges = self.ranges.model_dump(exclude={"count", *unused})
         digest = hashlib.blake2b(json.dumps([ranges, self.seed]).encode(), digest_size=8).hexdigest()
         return f"augmented-{digest}-{self.number}"

@@ -22,8 +22,6 @@ that.
 from __future__ import annotations
 
 import copy
-import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,8 +31,7 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from obelisk.config import FinetuningSection, Recipe
-from obelisk.errors import RecipeError
+from obelisk.config import Recipe
 from obelisk.training.backbones import TimmNetwork
 from obelisk.training.batch_loading import LabelledPhotos, load_batches
 from obelisk.training.checkpoint import Position, load_checkpoint
@@ -124,16 +121,21 @@ def finetune(
     many photos cannot be read any more.
     """
     world = world or World()
-    torch.use_deterministic_algorithms(mode=True, warn_only=world.device.type == "cuda")
     torch.manual_seed(recipe.seed)
     section = recipe.finetuning
-    if section.learned_exponent:
-        embedder.only_backbone.learn_exponents(recipe.backbone.gem_exponent)
-    before = [copy.deepcopy(module.state_dict()) for module in (embedder, loss)]
-    tuned = Finetuning(embedder.eval(), loss, parts, section.distillation, compiled=section.compile)
-    tuned.to(world.device).to(memory_format=torch.channels_last)
+    tuned = build_finetuning(recipe, embedder, parts, loss, world.device, compiled=section.compile)
+    before = [copy.deepcopy(module).cpu().state_dict() for module in (embedder, loss)]
     with StopSignal() as stop:
-        course = begin_course(recipe, tuned, photos, checkpoint, checkpoint_every, stop, world, watch)
+        course = begin_course(
+            recipe,
+            tuned,
+            photos,
+            checkpoint,
+            checkpoint_every=checkpoint_every,
+            stop=stop,
+            world=world,
+            watch=watch,
+        )
         while course.position.epoch < section.epochs:
             tuned.train()
             train_loss = run_epoch(course)
@@ -151,21 +153,22 @@ def finetune(
     return course.chosen
 
 
-def refuse_machine(section: FinetuningSection, device: torch.device) -> None:
-    """Refuse, before any work, a fine-tuning that this machine cannot do."""
-    if not section.epochs:
-        return
-    if section.precision == "float16" and device.type != "cuda":
-        raise RecipeError(
-            f"finetuning.precision = 'float16' needs a CUDA GPU, and this machine computes on {device.type}",
-            fix="--set finetuning.precision=float32",
-        )
-    compiler = os.environ.get("CXX", "g++")
-    if section.compile and not shutil.which(compiler):
-        raise RecipeError(
-            f"finetuning.compile = true needs a C++ compiler, and there is no `{compiler}`",
-            fix="install g++, or --set finetuning.compile=false",
-        )
+def build_finetuning(
+    recipe: Recipe,
+    embedder: PhotoEmbedder,
+    parts: Sequence[int],
+    loss: nn.Module,
+    device: torch.device,
+    *,
+    compiled: bool,
+) -> Finetuning:
+    """Put backbone, neck and loss together on a device, as the recipe trains them; what follows is deterministic."""
+    torch.use_deterministic_algorithms(mode=True, warn_only=device.type == "cuda")
+    section = recipe.finetuning
+    if section.learned_exponent:
+        embedder.only_backbone.learn_exponents(recipe.backbone.gem_exponent)
+    tuned = Finetuning(embedder.eval(), loss, parts, section.distillation, compiled=compiled)
+    return tuned.to(device).to(memory_format=torch.channels_last)
 
 
 def begin_course(
@@ -173,10 +176,11 @@ def begin_course(
     tuned: Finetuning,
     photos: LabelledPhotos,
     checkpoint: Path,
-    checkpoint_every: float,
-    stop: StopSignal,
+    *,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
+    stop: StopSignal | None = None,
     world: World,
-    watch: Callable[[Pace], None],
+    watch: Callable[[Pace], None] = lambda pace: None,
 ) -> Course:
     """Set a course out from its start, or from where a checkpoint says that it is."""
     trained = nn.ModuleList([tuned.embedder, tuned.loss])
@@ -193,7 +197,7 @@ def begin_course(
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
         position=Position(),
-        stop=stop,
+        stop=stop or StopSignal(),
         world=world,
         stopwatch=Stopwatch(epochs=recipe.finetuning.epochs, tell=watch),
         saved=time.monotonic(),

@@ -26,7 +26,7 @@ from obelisk.errors import RecipeError
 from obelisk.training.backbones import FrozenBackbone
 from obelisk.training.finetune import free_layers
 from obelisk.training.memory import in_words, processes_here
-from obelisk.training.network import build_neck
+from obelisk.training.network import build_neck, count_trainable
 
 FLOAT = 4
 MATRICES = 6  # of batch by landmarks that a margin softmax holds, forwards and back
@@ -71,7 +71,7 @@ def measure_sizes(recipe: Recipe, catalog: Catalog, backbones: Sequence[FrozenBa
     counted = replace(
         counted,
         network=sum(weights.numel() for weights in module.parameters()),
-        trained=sum(weights.numel() for weights in module.parameters() if weights.requires_grad),
+        trained=count_trainable(module),
         photo=count_kept(module, lambda: module(pixels)),
     )
     module.requires_grad_(requires_grad=False)
@@ -154,7 +154,7 @@ def count_neck(recipe: Recipe, sizes: Sizes) -> int:
     """Count the weights of the largest neck that is trained."""
     with torch.device("meta"):
         necks = [build_neck(recipe.neck, parts) for parts in neck_parts(recipe, sizes)]
-    return max(sum(weights.numel() for weights in neck.parameters()) for neck in necks)
+    return max(count_trainable(neck) for neck in necks)
 
 
 def neck_parts(recipe: Recipe, sizes: Sizes) -> Sequence[tuple[int, ...]]:

@@ -32,22 +32,20 @@ from obelisk.data import Catalog
 from obelisk.embedding import PLAIN, DescriptorCache
 from obelisk.errors import DataError
 from obelisk.training.augmentation import AugmentedView, augmented_views
-from obelisk.training.backbones import FrozenBackbone, load_backbones
+from obelisk.training.backbones import FrozenBackbone
 from obelisk.training.batch_loading import LOADERS, LabelledPhotos, load_batches
 from obelisk.training.batches import draw_batches
 from obelisk.training.course import take_step
 from obelisk.training.describe import Progress
-from obelisk.training.finetune import Finetuning, begin_course, group_layers
+from obelisk.training.finetune import begin_course, build_finetuning, group_layers
 from obelisk.training.loop import TrainingPhotos, build_optimiser, classifier_dropout, run_epoch
 from obelisk.training.losses import build_loss
 from obelisk.training.memory import available_memory
-from obelisk.training.needs import Sizes, Stages, count_landmark_weights, estimate_needs, measure_sizes
-from obelisk.training.network import Necks, PhotoEmbedder, build_neck
+from obelisk.training.needs import Sizes, Stages, count_landmark_weights, estimate_needs
+from obelisk.training.network import Necks, PhotoEmbedder, build_neck, count_trainable
+from obelisk.training.preparation import prepare_training
 from obelisk.training.run import members_of
-from obelisk.training.stopping import StopSignal
 from obelisk.training.threads import one_thread
-from obelisk.training.train import refuse_too_few, refuse_without_validation
-from obelisk.training.validation import split_for_validation
 from obelisk.training.world import World, join_world
 
 SAMPLE = 64  # photos that are measured on
@@ -124,15 +122,12 @@ def look_ahead(recipe: Recipe, catalog: Catalog, progress: Progress = lambda *_:
 
     Raises what the training itself would raise before its first step, save that too little memory is only told.
     """
-    refuse_too_few(recipe, catalog)
-    catalog = split_for_validation(recipe, catalog)
-    refuse_without_validation(recipe, catalog)
-    backbones = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
-    sizes = measure_sizes(recipe, catalog, backbones)
     stages, loaded = [], None
     with join_world() as world, tempfile.TemporaryDirectory(prefix="obelisk-") as folder:
+        prepared = prepare_training(recipe, catalog, world.device)
+        backbones, sizes = prepared.backbones, prepared.sizes
         progress("measuring", 0, 3)
-        measured = measure_descriptors(recipe, catalog, backbones, Path(folder))
+        measured = measure_descriptors(recipe, prepared.catalog, backbones, Path(folder))
         progress("measuring", 1, 3)
         if recipe.loss.kind != "none":
             stages.append(measure_neck(recipe, backbones, measured))
@@ -165,7 +160,7 @@ def count_parts(recipe: Recipe, backbones: Sequence[FrozenBackbone], sizes: Size
             found.append(Part(name=name, weights=sum(each.numel() for each in layer), trained=moves))
     members = [parts for _, parts in members_of(recipe, backbones)]
     with torch.device("meta"):
-        necks = sum(weights.numel() for parts in members for weights in build_neck(recipe.neck, parts).parameters())
+        necks = sum(count_trainable(build_neck(recipe.neck, parts)) for parts in members)
     trains = recipe.loss.kind != "none"
     landmarks = count_landmark_weights(recipe, sizes) * len(members) if trains else 0
     found.append(Part(name="neck", weights=necks, trained=trains))
@@ -267,15 +262,11 @@ def measure_finetuning(
 ) -> Stage:
     """Take steps of a fine-tuning, from a neck that is not trained, on one batch of real photos."""
     section, photos = recipe.finetuning, measured.photos
-    torch.use_deterministic_algorithms(mode=True, warn_only=world.device.type == "cuda")
     neck = build_neck(recipe.neck, backbone.parts)
     loss = build_loss(recipe.loss, neck.dimensions, torch.bincount(measured.landmarks))
-    embedder = PhotoEmbedder([backbone.module], Necks([neck], [sum(backbone.parts)])).eval()
-    tuned = Finetuning(embedder, loss, backbone.parts, section.distillation)
-    tuned.to(world.device).to(memory_format=torch.channels_last)
-    course = begin_course(
-        recipe, tuned, photos, folder / "none.safetensors", 0.0, StopSignal(), world, lambda pace: None
-    )
+    embedder = PhotoEmbedder([backbone.module], Necks([neck], [sum(backbone.parts)]))
+    tuned = build_finetuning(recipe, embedder, backbone.parts, loss, world.device, compiled=section.compile)
+    course = begin_course(recipe, tuned, photos, folder / "none.safetensors", world=world)
     places = torch.arange(section.batch_size) % len(photos)
     (batch,) = load_batches(photos, [places], AugmentedView(number=1, seed=recipe.seed, ranges=recipe.views))
     tuned.train()

@@ -24,28 +24,28 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from obelisk.config import Recipe
 from obelisk.data import Catalog
 from obelisk.errors import ObeliskError, RecipeError
 from obelisk.files import replace_file
 from obelisk.training.augmentation import AugmentedView
-from obelisk.training.backbones import FrozenBackbone, load_backbones
+from obelisk.training.backbones import FrozenBackbone
 from obelisk.training.batch_loading import LabelledPhotos, load_batches
 from obelisk.training.batches import epoch_batches
 from obelisk.training.course import Course, take_step
 from obelisk.training.describe import DescribedReferences, Progress, describe_references
-from obelisk.training.finetune import LANDMARKS, NECK, Finetuning, begin_course
+from obelisk.training.finetune import LANDMARKS, NECK, begin_course, build_finetuning
 from obelisk.training.loop import TrainingPhotos, build_optimiser, classifier_dropout, start_at_means
 from obelisk.training.losses import build_loss
 from obelisk.training.memory import available_memory
-from obelisk.training.needs import measure_sizes, refuse_too_large
+from obelisk.training.needs import refuse_too_large
 from obelisk.training.network import build_neck
+from obelisk.training.preparation import prepare_training
 from obelisk.training.run import members_of
-from obelisk.training.stopping import StopSignal
 from obelisk.training.threads import one_thread
-from obelisk.training.train import fit, join_modules, refuse_too_few
-from obelisk.training.validation import split_for_validation
+from obelisk.training.train import fit, join_modules
 from obelisk.training.world import World, join_world
 
 NECK_RATES, NECK_STEPS = (1e-6, 1.0), 100
@@ -98,18 +98,19 @@ def find_rate(recipe: Recipe, catalog: Catalog, progress: Progress = lambda *_: 
     """
     if recipe.loss.kind == "none":
         raise RecipeError("loss.kind = 'none' trains nothing, so there is no rate to find")
-    refuse_too_few(recipe, catalog)
-    catalog = split_for_validation(recipe, catalog)
-    backbones = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
-    refuse_too_large(recipe, measure_sizes(recipe, catalog, backbones), available_memory, where=catalog.root)
-    described = describe_references(recipe, catalog, backbones, progress)
+    with join_world() as world, tempfile.TemporaryDirectory(prefix="obelisk-") as folder:
+        prepared = prepare_training(recipe, catalog, world.device)
+        backbones = prepared.backbones
+        refuse_too_large(recipe, prepared.sizes, available_memory, where=catalog.root)
+        described = describe_references(recipe, prepared.catalog, backbones, progress)
+        if recipe.finetuning.epochs:
+            tried = raise_backbone_rate(recipe, described, backbones, world, Path(folder), progress)
+        else:
+            tried = raise_neck_rate(recipe, described, backbones, progress)
     if not recipe.finetuning.epochs:
         current = recipe.training.learning_rate
-        tried = list(raise_neck_rate(recipe, described, backbones, progress))
         ratio = recipe.training.classifier_learning_rate / current
         return draw_conclusions("training.learning_rate", current, tried, {"training.classifier_learning_rate": ratio})
-    with join_world() as world, tempfile.TemporaryDirectory(prefix="obelisk-") as folder:
-        tried = list(raise_backbone_rate(recipe, described, backbones, world, Path(folder), progress))
     return draw_conclusions("finetuning.learning_rate", recipe.finetuning.learning_rate, tried, {})
 
 
@@ -180,6 +181,12 @@ def until_exploded(rates: Sequence[float], step: Callable[[int, float], Tried]) 
             return
 
 
+def endless_batches(recipe: Recipe, landmarks: Tensor, size: int) -> Iterator[Tensor]:
+    """Yield the batches of one epoch after the other over photos with these landmarks (N,)."""
+    for epoch in count():
+        yield from epoch_batches(recipe, landmarks, size, epoch)
+
+
 @one_thread()
 def raise_neck_rate(
     recipe: Recipe, described: DescribedReferences, backbones: Sequence[FrozenBackbone], progress: Progress
@@ -194,7 +201,7 @@ def raise_neck_rate(
     start_at_means(loss, neck, photos)
     optimiser = build_optimiser(recipe, neck, loss)
     chance = torch.Generator().manual_seed(recipe.seed)
-    batches = (batch for epoch in count() for batch in epoch_batches(recipe, labels, recipe.training.batch_size, epoch))
+    batches = endless_batches(recipe, labels, recipe.training.batch_size)
     neck.train()
     loss.train()
     before = copy.deepcopy((neck, loss))
@@ -234,25 +241,14 @@ def raise_backbone_rate(
     assert trained.loss is not None
     torch.manual_seed(recipe.seed)
     embedder = join_modules(recipe, backbones, [trained])
-    tuned = Finetuning(embedder, trained.loss, parts, section.distillation)
-    tuned.to(world.device).to(memory_format=torch.channels_last)
+    # What is compiled cannot be copied.
+    tuned = build_finetuning(recipe, embedder, parts, trained.loss, world.device, compiled=False)
     photos = LabelledPhotos(
         paths=described.paths, landmarks=torch.from_numpy(described.labels), rule=backbones[0].bundle.input
     )
-    course = begin_course(
-        recipe, tuned, photos, folder / "none.safetensors", 0.0, StopSignal(), world, lambda pace: None
-    )
+    course = begin_course(recipe, tuned, photos, folder / "none.safetensors", world=world)
     rates = rising_rates(*BACKBONE_RATES, BACKBONE_STEPS)
-    batches = list(
-        islice(
-            (
-                batch
-                for epoch in count()
-                for batch in epoch_batches(recipe, photos.landmarks, section.batch_size, epoch)
-            ),
-            len(rates),
-        )
-    )
+    batches = list(islice(endless_batches(recipe, photos.landmarks, section.batch_size), len(rates)))
     loaded = load_batches(photos, batches, AugmentedView(number=1, seed=recipe.seed, ranges=recipe.views))
     tuned.train()
     before = copy.deepcopy(tuned)

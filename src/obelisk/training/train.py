@@ -24,22 +24,23 @@ from torch import Tensor, nn
 from obelisk.config import Recipe
 from obelisk.data import Catalog
 from obelisk.embedding import MODEL_FILE, write_bundle
-from obelisk.errors import DataError, RecipeError, UsageError
+from obelisk.errors import UsageError
 from obelisk.files import replace_file
 from obelisk.photos import prepare, read_photo
-from obelisk.training.backbones import FrozenBackbone, load_backbones
+from obelisk.training.backbones import FrozenBackbone
 from obelisk.training.batch_loading import LabelledPhotos
 from obelisk.training.curves import EpochLog, draw_curves, write_tensorboard
 from obelisk.training.describe import DescribedReferences, Progress, describe_references
 from obelisk.training.ensembles import join_runs
 from obelisk.training.export import check_export, join_graphs, to_onnx
-from obelisk.training.finetune import CHECKPOINT_SECONDS, finetune, refuse_machine
+from obelisk.training.finetune import CHECKPOINT_SECONDS, finetune
 from obelisk.training.loop import Epoch, Trained, TrainingPhotos, train_neck
 from obelisk.training.losses import Softmax
 from obelisk.training.memory import available_memory
-from obelisk.training.needs import measure_sizes, refuse_too_large
+from obelisk.training.needs import refuse_too_large
 from obelisk.training.network import Necks, PhotoEmbedder, UnitRows
 from obelisk.training.pace import EpochPace, FinetuningEpoch, Pace
+from obelisk.training.preparation import prepare_training, refuse_too_few
 from obelisk.training.probe import train_probe
 from obelisk.training.run import (
     LOSS,
@@ -53,7 +54,6 @@ from obelisk.training.run import (
     members_of,
     write_facts,
 )
-from obelisk.training.validation import split_for_validation
 from obelisk.training.world import World, join_world
 
 CHECKED_PHOTOS = 16
@@ -82,25 +82,22 @@ def train_run(
         data = fingerprint_of_data(catalog)
         if finished := find_finished(recipe, data, out, resume=resume):
             return finished
-        refuse_machine(recipe.finetuning, world.device)
-        refuse_too_few(recipe, catalog)
         if recipe.ensemble.runs:
+            refuse_too_few(recipe, catalog)
             if world.is_first:
                 join_runs(recipe, catalog, data, out, progress)
             world.wait()
             return Run.open(out)
-        catalog = split_for_validation(recipe, catalog)
-        refuse_without_validation(recipe, catalog)
-        backbones = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
-        refuse_too_large(recipe, measure_sizes(recipe, catalog, backbones), available_memory, where=catalog.root)
+        prepared = prepare_training(recipe, catalog, world.device)
+        refuse_too_large(recipe, prepared.sizes, available_memory, where=catalog.root)
         world.wait()  # until all have looked at the folder as it was
         with folder_of(world, out) as folder:
             begin_folder(recipe, folder)
             work = Work(
                 recipe=recipe,
-                catalog=catalog,
+                catalog=prepared.catalog,
                 data=data,
-                backbones=backbones,
+                backbones=prepared.backbones,
                 folder=folder,
                 checkpoint=out / CHECKPOINT,
                 checkpoint_every=checkpoint_every,
@@ -192,29 +189,6 @@ def train_and_write(work: Work) -> None:
     # Until the model is written, a stopped run goes on from here.
     work.checkpoint.unlink(missing_ok=True)
     write_facts(out, facts)
-
-
-def refuse_too_few(recipe: Recipe, catalog: Catalog) -> None:
-    """Refuse, before any work, a catalog that nothing can be learned from."""
-    references, landmarks = catalog.references.height, catalog.references["landmark_id"].n_unique()
-    if landmarks < 2:
-        raise DataError(
-            f"{references} reference photos of {landmarks} landmark",
-            where=catalog.root,
-            fix="give photos of at least two landmarks",
-        )
-    if recipe.classifier.k > references:
-        raise RecipeError(f"classifier.k = {recipe.classifier.k}, but there are only {references} reference photos")
-
-
-def refuse_without_validation(recipe: Recipe, catalog: Catalog) -> None:
-    """Refuse to look for the best epoch where there is nothing to tell it by."""
-    if recipe.finetuning.keep == "best" and not (catalog.references["split"] == "val").any():
-        raise RecipeError(
-            "finetuning.keep = 'best', but no reference photo is held out for validation",
-            where=catalog.root,
-            fix="raise data.validation_share, give more photos a landmark, or set finetuning.keep = 'last'",
-        )
 
 
 def fit(
