@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import shutil
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -239,3 +241,17 @@ def test_the_cache_gives_the_same_rows_the_second_time_and_names_bad_photos(
     assert np.array_equal(first.rows, second.rows)
     assert list(first.failed) == list(second.failed) == [5]
     assert "missing.jpg" in str(first.failed[5])
+
+
+def test_others_can_write_to_the_cache_while_rows_are_computed(
+    tiny_run: Run, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    cache = DescriptorCache(Bundle.load(tiny_run.folder / "model"), tmp_path)
+
+    def write_beside(done: int) -> None:
+        (path,) = tmp_path.rglob("*.sqlite")
+        with closing(sqlite3.connect(path, timeout=0)) as other, other:
+            other.execute("INSERT OR REPLACE INTO rows VALUES ('photo', 'view', x'00')")
+
+    found = cache.get(sorted((tiny_dataset / "test").rglob("*.jpg"))[:5], progress=write_beside)
+    assert found.computed == 5

@@ -66,6 +66,7 @@ class DescriptorCache:
         rows = np.zeros((len(paths), self.bundle.dimensions), np.float32)
         failed: dict[int, PhotoError] = {}
         missing: list[int] = []
+        fresh: list[tuple[str, str, bytes]] = []
         with closing(self._connect()) as database:
             hashes = list(map_in_order(hash_or_error, paths))
             for place, digest in enumerate(hashes):
@@ -81,14 +82,12 @@ class DescriptorCache:
                     failed[place] = found
                 else:
                     rows[place] = found
-                    database.execute(
-                        "INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", (hashes[place], view_name, found.tobytes())
-                    )
-                if count % COMMIT_EVERY == 0:
-                    database.commit()
+                    fresh.append((str(hashes[place]), view_name, found.tobytes()))
+                if len(fresh) == COMMIT_EVERY:
+                    keep_rows(database, fresh)
                 if progress:
                     progress(done + count)
-            database.commit()
+            keep_rows(database, fresh)
         return Descriptors(rows=rows, failed=failed, computed=len(missing))
 
     def count_missing(self, paths: Sequence[Path], view_name: str = PLAIN) -> int:
@@ -141,6 +140,13 @@ class DescriptorCache:
             "CREATE TABLE IF NOT EXISTS rows (photo TEXT, view TEXT, row BLOB NOT NULL, PRIMARY KEY (photo, view))"
         )
         return database
+
+
+def keep_rows(database: sqlite3.Connection, rows: list[tuple[str, str, bytes]]) -> None:
+    """Write rows and forget them, in one short transaction: nobody waits for what is still being computed."""
+    with database:
+        database.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", rows)
+    rows.clear()
 
 
 def hash_or_error(path: Path) -> str | PhotoError:
