@@ -4,7 +4,7 @@ import copy
 import functools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from obelisk.data import read_catalog
 from obelisk.embedding import Embedder
 from obelisk.errors import DataError, ModelError, ObeliskError, RecipeError
 from obelisk.photos import ModelInput, prepare, read_photo
+from obelisk.training.augmentation import AugmentedView, augmented_views
 from obelisk.training.backbones import PooledBackbone, create_network, export_backbone, load_backbones
-from obelisk.training.batch_loading import LabelledPhotos
+from obelisk.training.batch_loading import Batch, LabelledPhotos, load_batches
 from obelisk.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from obelisk.training.course import Course, side_of, take_step
 from obelisk.training.export import check_export
@@ -101,6 +102,20 @@ def test_batch_norms_keep_their_statistics(tune: Callable[..., tuple]) -> None:
     kept = {name: tensor for name, tensor in before.state_dict().items() if "running" in name}
     assert kept
     assert all(torch.equal(after.state_dict()[name], tensor) for name, tensor in kept.items())
+
+
+def test_every_epoch_sees_views_that_nothing_saw_before(
+    tune: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = [view.name for view in augmented_views(ViewsSection(count=2), 0)]
+
+    def load(photos: LabelledPhotos, batches: list[torch.Tensor], view: AugmentedView) -> Iterator[Batch]:
+        seen.append(view.name)
+        return load_batches(photos, batches, view)
+
+    monkeypatch.setattr("obelisk.training.course.load_batches", load)
+    tune("state.safetensors", "views.count=2", epochs=3)
+    assert len(set(seen)) == 5
 
 
 def test_it_learns_the_photos_it_sees(tune: Callable[..., tuple]) -> None:

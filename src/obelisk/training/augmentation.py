@@ -133,3 +133,8 @@ def erase(image: Image.Image, chance: np.random.Generator) -> Image.Image:
 def augmented_views(ranges: ViewsSection, seed: int) -> list[AugmentedView]:
     """Return the views that a recipe asks for."""
     return [AugmentedView(number=number, seed=seed, ranges=ranges) for number in range(1, ranges.count + 1)]
+
+
+def fresh_view(ranges: ViewsSection, seed: int, epoch: int) -> AugmentedView:
+    """Return the view of an epoch of fine-tuning, counted from 0: none of those that the neck was trained on."""
+    return AugmentedView(number=ranges.count + epoch + 1, seed=seed, ranges=ranges)

@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from obelisk.config import FinetuningSection, Recipe
 from obelisk.errors import DataError
 from obelisk.files import replace_file
-from obelisk.training.augmentation import AugmentedView
+from obelisk.training.augmentation import fresh_view
 from obelisk.training.batch_loading import Batch, LabelledPhotos, load_batches
 from obelisk.training.batches import epoch_batches, epoch_seed
 from obelisk.training.checkpoint import Position, save_checkpoint
@@ -132,7 +132,7 @@ def run_epoch(course: Course) -> float:
     batches = epoch_batches(recipe, labels, size, epoch, rank=world.rank, world_size=world.size)
     if not start.step:
         torch.manual_seed(epoch_seed(recipe, epoch) + 500_009 * world.rank)
-    view = AugmentedView(number=epoch + 1, seed=recipe.seed, ranges=recipe.views)
+    view = fresh_view(recipe.views, recipe.seed, epoch)
     # Also where no step is left: what is logged is the rate of the last one.
     schedule(course, len(batches) - 1, len(batches))
     course.stopwatch.begin_epoch()

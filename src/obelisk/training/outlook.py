@@ -31,7 +31,7 @@ from obelisk.config import Recipe
 from obelisk.data import Catalog
 from obelisk.embedding import PLAIN, DescriptorCache
 from obelisk.errors import DataError
-from obelisk.training.augmentation import AugmentedView, augmented_views
+from obelisk.training.augmentation import augmented_views, fresh_view
 from obelisk.training.backbones import FrozenBackbone
 from obelisk.training.batch_loading import LOADERS, LabelledPhotos, load_batches
 from obelisk.training.batches import draw_batches
@@ -249,7 +249,7 @@ def time_least(action: Callable[..., object], *arguments: object) -> float:
 
 def measure_loading(recipe: Recipe, photos: LabelledPhotos) -> float:
     """Return how many augmented photos a second the loaders give when nothing waits between."""
-    view = AugmentedView(number=1, seed=recipe.seed, ranges=recipe.views)
+    view = fresh_view(recipe.views, recipe.seed, 0)
     start = time.perf_counter()
     loaded = sum(
         len(batch.landmarks) for batch in load_batches(photos, torch.split(torch.arange(len(photos)), 8), view)
@@ -268,7 +268,7 @@ def measure_finetuning(
     tuned = build_finetuning(recipe, embedder, backbone.parts, loss, world.device, compiled=section.compile)
     course = begin_course(recipe, tuned, photos, folder / "none.safetensors", world=world)
     places = torch.arange(section.batch_size) % len(photos)
-    (batch,) = load_batches(photos, [places], AugmentedView(number=1, seed=recipe.seed, ranges=recipe.views))
+    (batch,) = load_batches(photos, [places], fresh_view(recipe.views, recipe.seed, 0))
     tuned.train()
     step = time_least(lambda: take_step(course, batch, places))
     held_out = measured.is_val.any() and not recipe.data.refit

@@ -30,7 +30,7 @@ from obelisk.config import Recipe
 from obelisk.data import Catalog
 from obelisk.errors import ObeliskError, RecipeError
 from obelisk.files import replace_file
-from obelisk.training.augmentation import AugmentedView
+from obelisk.training.augmentation import fresh_view
 from obelisk.training.backbones import FrozenBackbone
 from obelisk.training.batch_loading import LabelledPhotos, load_batches
 from obelisk.training.batches import epoch_batches
@@ -249,7 +249,7 @@ def raise_backbone_rate(
     course = begin_course(recipe, tuned, photos, folder / "none.safetensors", world=world)
     rates = rising_rates(*BACKBONE_RATES, BACKBONE_STEPS)
     batches = list(islice(endless_batches(recipe, photos.landmarks, section.batch_size), len(rates)))
-    loaded = load_batches(photos, batches, AugmentedView(number=1, seed=recipe.seed, ranges=recipe.views))
+    loaded = load_batches(photos, batches, fresh_view(recipe.views, recipe.seed, 0))
     tuned.train()
     before = copy.deepcopy(tuned)
 
