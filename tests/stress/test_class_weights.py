@@ -39,7 +39,7 @@ torch.manual_seed(0)
 features, landmarks = torch.randn(BATCH, D, requires_grad=True), torch.randint(C, (BATCH,))
 before = resident("VmRSS")
 loss = MarginSoftmax(D, torch.full((C,), 0.3), scale=30.0, centres=K, sampled_share=share)
-optimiser = torch.optim.AdamW(loss.parameters(), lr=1e-3)
+optimiser = torch.optim.AdamW(loss.parameters(), lr=1e-3, fused=True)
 
 def head():
     optimiser.zero_grad()
@@ -89,10 +89,10 @@ def test_a_step_costs_less_than_twice_its_matrix_products(landmarks: int) -> Non
     # Few landmarks cost less than what surrounds them.
     if landmarks >= 10_000:
         assert found["head"] <= 2 * found["bare"]
-    # Weights and gradient, and six matrices of batch by landmarks; the optimiser adds two moments and a passing third.
+    # Weights and gradient, and six matrices of batch by landmarks; the optimiser adds two moments.
     matrices = 6 * BATCH * landmarks * 4 / MIB
     assert found["peak_head"] <= 2 * weights_mib(landmarks) + matrices + LIBRARIES
-    assert found["peak"] <= 5 * weights_mib(landmarks) + matrices + LIBRARIES
+    assert found["peak"] <= 4 * weights_mib(landmarks) + matrices + LIBRARIES
 
 
 def test_a_tenth_of_the_landmarks_is_faster_than_all() -> None:

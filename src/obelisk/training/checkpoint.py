@@ -109,18 +109,24 @@ def load_checkpoint(
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         for key, module in modules.items():
             module.load_state_dict(take(tensors, key))
+        weights = [parameter for group in optimiser.param_groups for parameter in group["params"]]
         slots: dict[int, dict[str, Tensor]] = {}
         for name, tensor in take(tensors, "optimiser").items():
             place, slot = name.split(".")
-            slots.setdefault(int(place), {})[slot] = tensor
+            slots.setdefault(int(place), {})[slot] = lay_out(tensor, weights[int(place)])
         optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
         torch.set_rng_state(tensors[RANDOM])
         if scaler and scaler.is_enabled():
             scaler.load_state_dict(json.loads(metadata[SCALER]))
-    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, RuntimeError, KeyError, IndexError, TypeError, ValueError) as error:
         fix = "delete it to begin this part of the training again"
         raise ModelError(f"not a checkpoint of this training: {error}", where=path, fix=fix) from error
     return position
+
+
+def lay_out(tensor: Tensor, weights: Tensor) -> Tensor:
+    """Return the moment of some weights in their order of memory: a fused step goes through both side by side."""
+    return torch.empty_like(weights).copy_(tensor) if tensor.shape == weights.shape else tensor
 
 
 def take(tensors: Mapping[str, Tensor], key: str) -> dict[str, Tensor]:

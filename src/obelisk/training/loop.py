@@ -156,7 +156,9 @@ def build_optimiser(recipe: Recipe, neck: Neck, loss: nn.Module) -> torch.optim.
         {"params": list(neck.parameters()), "peak": training.learning_rate},
         {"params": list(loss.parameters()), "peak": training.classifier_learning_rate},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=training.weight_decay)
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], weight_decay=training.weight_decay, fused=True
+    )
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, warm_up: float, progress: float) -> None:

@@ -3,7 +3,7 @@
 With C landmarks of K centres, a neck of D dimensions and a backbone's descriptor of D_in values, N photos and V views,
 the landmark weights are W = 4 · C · K · D bytes, and a training holds at its worst moment ::
 
-    neck          W · (1 weights + 1 gradient + 2 moments of AdamW + 1 in its step + 1 best epoch) + the neck's alike
+    neck          W · (1 weights + 1 gradient + 2 moments of AdamW + 1 best epoch) + the neck's alike
                   + 6 matrices of batch by landmarks + 4 · V · N · D_in + 8 · N · D_in  of descriptors
     fine-tuning   W · (1 + 1 + 2 + 1 + 1 averaged + 1 best epoch) + backbone and neck alike + 6 such matrices
                   + 2 · V · N · D_in of descriptors + what a step keeps of its photos + the backbone again, to save it
@@ -118,7 +118,6 @@ def neck_needs(recipe: Recipe, sizes: Sizes) -> dict[str, int]:
         "neck": FLOAT * neck,
         "gradients": FLOAT * both,
         "moments of AdamW": 2 * FLOAT * both,
-        "a step of AdamW": FLOAT * max(neck, classes),
         "best epoch, and necks that are done": FLOAT * both * (bool(sizes.validation) + others),
         "batch by landmarks": batch_needs(recipe, sizes, recipe.training.batch_size),
         "naming validation photos": FLOAT * named,
@@ -140,7 +139,6 @@ def finetuning_needs(recipe: Recipe, sizes: Sizes) -> dict[str, int]:
         "weights of before": FLOAT * before * (1 + bool(section.distillation)),
         "gradients": FLOAT * trained,
         "moments of AdamW": 2 * FLOAT * trained,
-        "a step of AdamW": FLOAT * max(neck, classes),
         "averaged weights, best epoch": FLOAT * whole * copies,
         "photos of a step": sizes.photo * at_once,
         "batch by landmarks": batch_needs(recipe, sizes, at_once),

@@ -37,6 +37,7 @@ def train_probe(recipe: Recipe, necks: Necks, photos: TrainingPhotos, landmarks:
     optimiser = torch.optim.AdamW(
         [{"params": list(layer.parameters()), "peak": natural.classifier_learning_rate}],
         weight_decay=natural.weight_decay,
+        fused=True,
     )
     for epoch in range(natural.epochs):
         run_epoch(recipe, embedded, nn.Identity(), layer, optimiser, epoch, chance)

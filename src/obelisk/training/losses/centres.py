@@ -1,10 +1,16 @@
-"""Cosines with the centres of many landmarks, without the memory that autograd would take for them.
+"""Cosines with the centres of many landmarks, without the memory and the passes that autograd would take for them.
 
 With C = 81,313 landmarks of K = 3 centres, D = 512, the weights are half a gigabyte. Written as
 ``(l2n(x) @ l2n(W).T).view(N, C, K).amax(2)``, autograd keeps a normalised copy of them, their gradient before the
-normalisation, and matrices of N · C · K floats with masks of their size. Here a block of landmarks at a time is
-normalised, multiplied and reduced while it is in the processor's cache; what is kept for the way back is which centre
-was nearest, one byte a landmark and photo.
+normalisation, and matrices of N · C · K floats with masks of their size. Here weights are never normalised: with unit
+rows x, lengths ‖w‖ and slopes s of the cosines, s = 0 where another centre was nearer ::
+
+    cos_nj = x_n · w_j / ‖w_j‖
+    ∂L/∂x_n = Σ_j s_nj w_j / ‖w_j‖
+    ∂L/∂w_j = Σ_n s_nj x_n / ‖w_j‖  −  w_j · Σ_n s_nj cos_nj / ‖w_j‖²
+
+a block of landmarks at a time, so that what surrounds the three products is done in the processor's cache. Kept for the
+way back are the lengths, the cosines, and which centre was nearest, a byte a landmark and photo.
 """
 
 from __future__ import annotations
@@ -17,7 +23,8 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from obelisk.training.pooling import l2n
 
-CENTRES_AT_ONCE = 768  # 1.5 MiB of weights at D = 512: a core's own cache
+CENTRES_AT_ONCE = 3072  # products of fewer are slower, more leave the cache
+SHORTEST = 1e-12  # a zero centre has cosines of zero
 
 
 def compare(features: Tensor, weight: Tensor, centres: int) -> Tensor:
@@ -39,43 +46,38 @@ class NearestCosines(torch.autograd.Function):
         """Fill the cosines block by block, and note which centre each is from."""
         landmarks = len(weight) // centres
         cosines = rows.new_empty(len(rows), landmarks)
-        nearest = rows.new_zeros(len(rows), landmarks if centres > 1 else 0, dtype=torch.uint8)
-        for columns, block in blocks(weight, centres):
-            each = (rows @ l2n(block).T).view(len(rows), -1, centres)
-            best = each[..., 0]
-            for k in range(1, centres):
-                nearest[:, columns].masked_fill_(each[..., k] > best, k)
-                best = torch.maximum(best, each[..., k])
-            cosines[:, columns] = best
-        ctx.save_for_backward(rows, weight, nearest)
+        nearest = rows.new_empty(len(rows), landmarks, dtype=torch.uint8)
+        inverse = rows.new_empty(len(weight))
+        for columns, own in blocks(landmarks, centres):
+            torch.linalg.vector_norm(weight[own], dim=1, out=inverse[own])
+            inverse[own].clamp_(min=SHORTEST).reciprocal_()
+            each = (rows @ weight[own].T).mul_(inverse[own])
+            cosines[:, columns], nearest[:, columns] = each.view(len(rows), -1, centres).max(dim=2)
+        ctx.save_for_backward(rows, weight, inverse, cosines, nearest)
         ctx.centres = centres  # type: ignore[attr-defined]
         return cosines
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, slopes: Tensor) -> tuple[Tensor, Tensor, None]:
-        """Lead the slopes (N, C) to the centres that were nearest, and through the normalisation of each block."""
-        rows, weight, nearest = ctx.saved_tensors  # type: ignore[attr-defined]
+        """Lead the slopes (N, C) to the centres that were nearest."""
+        rows, weight, inverse, cosines, nearest = ctx.saved_tensors  # type: ignore[attr-defined]
         centres: int = ctx.centres  # type: ignore[attr-defined]
         row_slopes, weight_slopes = torch.zeros_like(rows), torch.empty_like(weight)
-        for columns, block in blocks(weight, centres):
-            each = slopes[:, columns]
-            if centres > 1:
-                spread = rows.new_zeros(*each.shape, centres)
-                each = spread.scatter_(2, nearest[:, columns, None].long(), each[..., None]).flatten(1)
-            with torch.enable_grad():
-                raw = block.detach().requires_grad_()
-                unit = l2n(raw)
-            row_slopes.addmm_(each, unit.detach())
-            (block_slopes,) = torch.autograd.grad(unit, raw, each.T @ rows)
-            weight_slopes[columns.start * centres : columns.stop * centres] = block_slopes
+        numbers = torch.arange(centres, dtype=torch.uint8, device=rows.device)
+        for columns, own in blocks(len(weight) // centres, centres):
+            each = slopes[:, columns, None] * (nearest[:, columns, None] == numbers)
+            lengthwise = (each * cosines[:, columns, None]).sum(dim=0).flatten()
+            each = each.flatten(1).mul_(inverse[own])
+            row_slopes.addmm_(each, weight[own])
+            torch.mm(each.T, rows, out=weight_slopes[own])
+            weight_slopes[own].addcmul_(weight[own], (lengthwise * inverse[own] ** 2)[:, None], value=-1)
         return row_slopes, weight_slopes, None
 
 
-def blocks(weight: Tensor, centres: int) -> Iterator[tuple[slice, Tensor]]:
-    """Yield weights (C · K, D) by blocks of whole landmarks, each with the slice of its landmarks."""
-    landmarks = len(weight) // centres
+def blocks(landmarks: int, centres: int) -> Iterator[tuple[slice, slice]]:
+    """Yield blocks of whole landmarks: the slice of the landmarks, and that of their centres."""
     step = max(1, CENTRES_AT_ONCE // centres)
     for start in range(0, landmarks, step):
-        columns = slice(start, min(start + step, landmarks))
-        yield columns, weight[columns.start * centres : columns.stop * centres]
+        stop = min(start + step, landmarks)
+        yield slice(start, stop), slice(start * centres, stop * centres)
