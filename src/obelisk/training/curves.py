@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from obelisk.files import replace_file
 from obelisk.training.loop import Epoch
 from obelisk.training.pace import EpochPace, FinetuningEpoch
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Line = TypeVar("Line", Epoch, FinetuningEpoch, EpochPace)
 
@@ -39,40 +42,53 @@ class EpochLog(Generic[Line]):
         replace_file(self._path, lambda partial: partial.write_text(text))
 
 
-def draw_curves(path: Path, epochs: Sequence[Epoch], title: str) -> None:
-    """Draw losses and validation top-1 over the epochs, as PNG."""
+def draw_curves(path: Path, stages: Mapping[str, Sequence[Epoch]], title: str) -> None:
+    """Draw losses and validation top-1 over the epochs of each stage, a row a stage, as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(9, 3.6 * len(stages)), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    losses, top1 = figure.subplots(1, 2)
-    for member in sorted({epoch.member for epoch in epochs}):
-        rows = [epoch for epoch in epochs if epoch.member == member]
-        validated = [epoch for epoch in rows if epoch.val_loss is not None]
-        places = [epoch.epoch for epoch in validated]
-        # One pair of lines a neck; the first names them for all.
-        names = ("training", "validation") if member == 1 else (None, None)
-        losses.plot([e.epoch for e in rows], [e.train_loss for e in rows], label=names[0], color="#0f766e")
-        losses.plot(places, [e.val_loss for e in validated], label=names[1], color="#b45309")
-        top1.plot(places, [100 * (e.val_top1 or 0.0) for e in validated], color="#b45309")
-    losses.set(xlabel="epoch", ylabel="loss", title=title)
-    losses.legend(frameon=False)
-    top1.set(xlabel="epoch", ylabel="top-1, %", title="validation")
-    for axes in (losses, top1):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
+    figure.suptitle(title)
+    rows = figure.subplots(len(stages), 2, squeeze=False)
+    for (name, epochs), (losses, top1) in zip(stages.items(), rows, strict=True):
+        draw_stage(losses, top1, epochs)
+        losses.set(xlabel="epoch", ylabel="loss", title=name)
+        losses.legend(frameon=False)
+        top1.set(xlabel="epoch", ylabel="top-1, %", title="validation")
+        for axes in (losses, top1):
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.grid(alpha=0.25)
+        if all(epoch.val_top1 is None for epoch in epochs):
+            top1.set_axis_off()
     figure.savefig(path, metadata={"Software": None})
 
 
-def write_tensorboard(folder: Path, epochs: Sequence[Epoch]) -> None:
+def draw_stage(losses: Axes, top1: Axes, epochs: Sequence[Epoch]) -> None:
+    """Draw a pair of lines for each neck; the first names them for all."""
+    for member in sorted({epoch.member for epoch in epochs}):
+        rows = [epoch for epoch in epochs if epoch.member == member]
+        names = ("training", "validation") if member == 1 else (None, None)
+        losses.plot([e.epoch for e in rows], [e.train_loss for e in rows], label=names[0], color="#0f766e")
+        validated = [epoch for epoch in rows if epoch.val_loss is not None]
+        if validated:
+            places = [epoch.epoch for epoch in validated]
+            losses.plot(places, [e.val_loss or 0.0 for e in validated], label=names[1], color="#b45309")
+        named = [epoch for epoch in rows if epoch.val_top1 is not None]
+        top1.plot([e.epoch for e in named], [100 * (e.val_top1 or 0.0) for e in named], color="#b45309")
+
+
+def write_tensorboard(folder: Path, stages: Mapping[str, Sequence[Epoch]]) -> None:
     """Write the same numbers for TensorBoard, when it is installed."""
     if importlib.util.find_spec("tensorboard") is None:
         return
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder)) as writer:
-        for epoch in epochs:
-            for name, value in dataclasses.asdict(epoch).items():
-                if name not in ("member", "epoch") and value is not None:
-                    writer.add_scalar(f"{epoch.member}/{name}", value, epoch.epoch)
+        for stage, epochs in stages.items():
+            for epoch in epochs:
+                for name, value in dataclasses.asdict(epoch).items():
+                    if name not in ("member", "epoch") and value is not None:
+                        writer.add_scalar(f"{stage} {epoch.member}/{name}", value, epoch.epoch)

@@ -168,15 +168,16 @@ def train_and_write(work: Work) -> None:
         for member, (columns, parts) in enumerate(members_of(recipe, backbones), start=1)
     ]
     embedder, loss = join_modules(recipe, backbones, trained), trained[0].loss
+    stages: dict[str, Sequence[Epoch]] = {"neck": log.epochs}
     if recipe.finetuning.epochs and loss:
-        embedder, loss = finetune_backbone(work, embedder, loss, described)
+        embedder, loss, stages["fine-tuning"] = finetune_backbone(work, embedder, loss, described)
     if not world.is_first:
         return
     write_head(work, embedder.necks, loss, described)
     write_model(work, embedder, described)
     if log.epochs:
-        draw_curves(out / "curves.png", log.epochs, recipe.name)
-        write_tensorboard(out / "tensorboard", log.epochs)
+        draw_curves(out / "curves.png", stages, recipe.name)
+        write_tensorboard(out / "tensorboard", stages)
     facts = {
         "recipe": recipe.fingerprint,
         "data": work.data,
@@ -232,8 +233,8 @@ def join_modules(recipe: Recipe, backbones: Sequence[FrozenBackbone], trained: S
 
 def finetune_backbone(
     work: Work, embedder: PhotoEmbedder, loss: nn.Module, described: DescribedReferences
-) -> tuple[PhotoEmbedder, nn.Module]:
-    """Train backbone, neck and loss on together, and return the embedder and the loss that are kept.
+) -> tuple[PhotoEmbedder, nn.Module, Sequence[Epoch]]:
+    """Train backbone, neck and loss on together; return the embedder and the loss that are kept, and all epochs.
 
     As the neck was: on all reference photos where the recipe refits, else on those that are not for validation.
     """
@@ -245,6 +246,7 @@ def finetune_backbone(
         return LabelledPhotos(paths=paths, landmarks=labels[torch.from_numpy(wanted)], rule=rule)
 
     everything = recipe.data.refit or not described.is_val.any()
+    log = EpochLog(FinetuningEpoch, work.folder / "finetuning.jsonl", keep=work.checkpoint.is_file())
     paces = EpochLog(EpochPace, work.folder / "pace.jsonl", keep=work.checkpoint.is_file())
 
     def watch(pace: Pace) -> None:
@@ -252,7 +254,7 @@ def finetune_backbone(
             paces(pace.measured)
         work.watch(pace)
 
-    return finetune(
+    tuned, loss = finetune(
         recipe,
         embedder,
         backbone.parts,
@@ -262,9 +264,10 @@ def finetune_backbone(
         validation=None if everything else choose(described.is_val),
         checkpoint=work.checkpoint,
         checkpoint_every=work.checkpoint_every,
-        log=EpochLog(FinetuningEpoch, work.folder / "finetuning.jsonl", keep=work.checkpoint.is_file()),
+        log=log,
         watch=watch,
     )
+    return tuned, loss, log.epochs
 
 
 def write_head(work: Work, necks: Necks, loss: nn.Module | None, described: DescribedReferences) -> None:
