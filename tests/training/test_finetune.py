@@ -326,13 +326,13 @@ def test_without_a_top_1_the_least_validation_loss_is_best(
 
 def test_the_log_tells_rates_gradients_and_missing_photos(tune: Callable[..., tuple], photos: LabelledPhotos) -> None:
     photos.paths[3].unlink()
-    *_, log = tune(epochs=2, quarantine=0.5, largest_gradient=1e-3)
+    *_, log = tune(epochs=2, quarantine=0.5, largest_gradient=1e-3, head_rate=0.5)
     for epoch in log:
         assert epoch.gradient_largest >= epoch.gradient_mean > 1e-3  # before it was cut
         assert epoch.unreadable == 1
         assert epoch.best is not None
-    # One schedule for all: rates keep the proportions of the recipe, 1e-3 to 5e-4 to 5e-3.
-    assert log[0].backbone_rate == pytest.approx(2 * log[0].neck_rate)
+    # One schedule for all: rates keep the proportions of the recipe, 1e-3 to half of 5e-4 and half of 5e-3.
+    assert log[0].backbone_rate == pytest.approx(4 * log[0].neck_rate)
     assert log[0].learning_rate == pytest.approx(10 * log[0].neck_rate)
     assert log[1].backbone_rate < log[0].backbone_rate
 

@@ -187,7 +187,9 @@ class FinetuningSection(Section):
     """side of the photos in the first epoch, pixels, which grows to `photos.size` in the last one: early epochs cost
     less, and small photos are the milder lesson; 0 takes `photos.size` throughout"""
     learning_rate: float = Field(1e-4, gt=0.0)
-    """peak learning rate of the last layer group; neck and landmark weights go on with those of `training`"""
+    """peak learning rate of the last layer group"""
+    head_rate: float = Field(1.0, gt=0.0, le=10.0)
+    """peak learning rates of neck and landmark weights, as share of those of `training`"""
     layer_decay: float = Field(0.7, gt=0.0, le=1.0)
     """the learning rate of a layer group, as share of the next one's: early layers know what photos share"""
     weight_decay: float = Field(1e-2, ge=0.0)

@@ -254,7 +254,12 @@ def build_optimiser(recipe: Recipe, tuned: Finetuning) -> torch.optim.Optimizer:
             {"part": "exponents", "params": [exponents], "peak": 10.0 * section.learning_rate, "weight_decay": 0.0}
         )
     groups += [
-        {"part": part, "params": list(module.parameters()), "peak": peak, "weight_decay": training.weight_decay}
+        {
+            "part": part,
+            "params": list(module.parameters()),
+            "peak": section.head_rate * peak,
+            "weight_decay": training.weight_decay,
+        }
         for part, module, peak in (
             (NECK, tuned.embedder.necks, training.learning_rate),
             (LANDMARKS, tuned.loss, training.classifier_learning_rate),
