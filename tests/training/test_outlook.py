@@ -83,6 +83,7 @@ def test_several_processes_do_not_look_ahead(tiny_dataset: Path, monkeypatch: py
         (["--out", "run", "--json"], "--json is for"),
         (["--dry-run", "--resume"], "--dry-run trains nothing"),
         (["--dry-run", "--find-rate", "rate.png"], "does not go with --find-rate"),
+        (["--find-rate", "nowhere/rate.png"], "no such folder for the figure"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(tiny_dataset: Path, words: list[str], message: str) -> None:

@@ -73,7 +73,7 @@ def bench(
     answers: Annotated[int, typer.Option("--answers", min=1, help="Answers that each measurement times.")] = 50,
     backbone: Annotated[
         str, typer.Option("--backbone", metavar="NAME", help="The timm backbone that the work by hand uses.")
-    ] = "tf_efficientnet_lite1",
+    ] = "tf_efficientnet_lite0",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure photo → answer by stage, with memory and cold start, beside the same work done by hand.

@@ -59,7 +59,7 @@ def train(
 
     loaded = load_recipe(recipe, overrides or ())
     looks = [name for name, asked in (("--dry-run", dry_run), ("--find-rate", find_rate)) if asked]
-    refuse_unclear(looks, out, resume=resume, as_json=as_json)
+    refuse_unclear(looks, out, find_rate, resume=resume, as_json=as_json)
     require_extra("train", module="torch", needed_for="training")
     if dry_run:
         print_outlook(loaded, data, as_json=as_json)
@@ -69,8 +69,8 @@ def train(
         train_whole(loaded, data, out, resume=resume, checkpoint_every=checkpoint_every)
 
 
-def refuse_unclear(looks: list[str], out: Path | None, *, resume: bool, as_json: bool) -> None:
-    """Refuse options that do not go together."""
+def refuse_unclear(looks: list[str], out: Path | None, figure: Path | None, *, resume: bool, as_json: bool) -> None:
+    """Refuse options that do not go together, and a figure that could not be written."""
     if not looks and out is None:
         raise UsageError("no folder for the run", fix="add --out RUN, or --dry-run to see what it will be")
     if not looks and as_json:
@@ -80,6 +80,8 @@ def refuse_unclear(looks: list[str], out: Path | None, *, resume: bool, as_json:
         raise UsageError(f"{looks[0]} trains nothing, and does not go with {second}", fix="leave one of them out")
     if looks and os.environ.get("WORLD_SIZE", "1") != "1":
         raise UsageError(f"{looks[0]} looks at one process", fix="start it without torchrun")
+    if figure and not figure.parent.is_dir():
+        raise UsageError("no such folder for the figure", where=figure.parent, fix="make it, or name another one")
 
 
 def train_whole(recipe: Recipe, data: Path, out: Path, *, resume: bool, checkpoint_every: float) -> None:

@@ -1,10 +1,15 @@
 """From photos on disk to the batches of a training: decoded, augmented and stacked while the network computes.
 
 A photo that cannot be read any more is left out of its batch and told; the training decides how many it can spare.
+
+The processes that load come from a server that holds no more than this module. Forks of the training would share its
+memory, and it would have to copy, page by page, all that it writes to while they live.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +23,9 @@ from torch.utils.data import DataLoader, Dataset
 from obelisk.errors import PhotoError
 from obelisk.photos import ModelInput, content_hash, fit, read_bytes, read_photo
 from obelisk.training.augmentation import AugmentedView
+from obelisk.training.memory import processes_here
 
-LOADERS = 2  # processes that decode and augment while the network trains
+MOST_LOADERS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,28 +53,26 @@ class Batch:
     unreadable: dict[int, str]
 
 
-class PreparedPhotos(Dataset[tuple[int, Tensor | str]]):
-    """Squares as bytes, (H, W, 3), augmented or plain; the error's text instead of a bad photo.
+@dataclass(frozen=True, kw_only=True)
+class Squares(Dataset[tuple[int, Tensor | str]]):
+    """Photos, each by its place and path, as squares of bytes (H, W, 3), augmented or plain; a bad one's error's text.
 
-    A quarter of what the network takes, so that processes have less to hand over.
+    Bytes are a quarter of what the network takes: processes have less to hand over.
     """
 
-    def __init__(self, photos: LabelledPhotos, view: AugmentedView | None) -> None:
-        self.photos = photos
-        self.view = view
+    rule: ModelInput
+    view: AugmentedView | None
 
-    def __len__(self) -> int:
-        return len(self.photos)
-
-    def __getitem__(self, place: int) -> tuple[int, Tensor | str]:
+    def __getitem__(self, photo: tuple[int, Path]) -> tuple[int, Tensor | str]:
+        place, path = photo
         try:
-            data = read_bytes(self.photos.paths[place])
-            image = read_photo(data, min_side=self.photos.rule.size)
+            data = read_bytes(path)
+            image = read_photo(data, min_side=self.rule.size)
         except PhotoError as error:
             return place, str(error)
         if self.view:
             image = self.view(image, content_hash(data))
-        return place, torch.from_numpy(np.array(fit(image, self.photos.rule)))
+        return place, torch.from_numpy(np.array(fit(image, self.rule)))
 
 
 def ignore_sigterm(worker: int) -> None:
@@ -76,37 +80,42 @@ def ignore_sigterm(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
+def count_loaders() -> int:
+    """Return how many processes decode and augment for this one: a core each, of those that it can count as its own."""
+    return max(1, min(MOST_LOADERS, (os.cpu_count() or 1) // processes_here()))
+
+
 def load_batches(
     photos: LabelledPhotos, batches: Sequence[Tensor], view: AugmentedView | None = None
 ) -> Iterator[Batch]:
     """Yield the batches, each of the photos in the places that a row of ``batches`` names."""
-
-    def stack(items: list[tuple[int, Tensor | str]]) -> Batch:
-        sound = [(place, pixels) for place, pixels in items if isinstance(pixels, Tensor)]
-        size = photos.rule.size
-        empty = torch.empty(0, size, size, 3, dtype=torch.uint8)
-        pixels = torch.stack([pixels for _, pixels in sound]) if sound else empty
-        return Batch(
-            pixels=pixels,
-            landmarks=photos.landmarks[[place for place, _ in sound]],
-            unreadable={place: error for place, error in items if isinstance(error, str)},
-        )
-
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([__name__])
     loader = DataLoader(
-        PreparedPhotos(photos, view),
-        batch_sampler=[batch.tolist() for batch in batches],
-        num_workers=LOADERS,
+        Squares(rule=photos.rule, view=view),
+        batch_sampler=[[(place, photos.paths[place]) for place in batch.tolist()] for batch in batches],
+        num_workers=count_loaders(),
         collate_fn=stack,
         worker_init_fn=ignore_sigterm,
+        multiprocessing_context=server,
         # Its own chance: drawing from torch's would make what follows depend on how often loading began.
         generator=torch.Generator().manual_seed(0),
     )
-    for batch in loader:
+    for places, squares, unreadable in loader:
+        empty = torch.empty(0, photos.rule.size, photos.rule.size, 3, dtype=torch.uint8)
         yield Batch(
-            pixels=scale(batch.pixels, photos.rule),
-            landmarks=batch.landmarks,
-            unreadable=batch.unreadable,
+            pixels=scale(empty if squares is None else squares, photos.rule),
+            landmarks=photos.landmarks[places],
+            unreadable=unreadable,
         )
+
+
+def stack(photos: list[tuple[int, Tensor | str]]) -> tuple[list[int], Tensor | None, dict[int, str]]:
+    """Return the places of the sound photos of a batch, their squares as one tensor, and the errors of the others."""
+    places = [place for place, square in photos if isinstance(square, Tensor)]
+    squares = [square for _, square in photos if isinstance(square, Tensor)]
+    unreadable = {place: error for place, error in photos if isinstance(error, str)}
+    return places, torch.stack(squares) if squares else None, unreadable
 
 
 def scale(squares: Tensor, rule: ModelInput) -> Tensor:

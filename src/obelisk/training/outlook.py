@@ -33,7 +33,7 @@ from obelisk.embedding import PLAIN, DescriptorCache
 from obelisk.errors import DataError
 from obelisk.training.augmentation import augmented_views, fresh_view
 from obelisk.training.backbones import FrozenBackbone
-from obelisk.training.batch_loading import LOADERS, LabelledPhotos, load_batches
+from obelisk.training.batch_loading import LabelledPhotos, count_loaders, load_batches
 from obelisk.training.batches import draw_batches
 from obelisk.training.course import take_step
 from obelisk.training.describe import Progress
@@ -276,7 +276,7 @@ def measure_finetuning(
     steps = count_steps(recipe, trained, section.batch_size)
     computing, loading = steps * step, len(trained) / loaded
     # Loaders and network share the cores.
-    shared = (computing * torch.get_num_threads() + loading * LOADERS) / (os.cpu_count() or 1)
+    shared = (computing * torch.get_num_threads() + loading * count_loaders()) / (os.cpu_count() or 1)
     validating = int(measured.is_val.sum()) * max(step / 3 / section.batch_size, 1 / loaded) if held_out else 0.0
     seconds = section.epochs * (max(computing, loading, shared) + validating)
     return Stage(name="fine-tuning", epochs=section.epochs, steps=steps, step_seconds=step, seconds=seconds)
