@@ -12,7 +12,9 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -75,9 +77,15 @@ class Squares(Dataset[tuple[int, Tensor | str]]):
         return place, torch.from_numpy(np.array(fit(image, self.rule)))
 
 
-def ignore_sigterm(worker: int) -> None:
-    """Leave SIGTERM, which often reaches a whole group of processes, to the training: it saves its state first."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+@contextmanager
+def out_of_reach() -> Iterator[None]:
+    """Start processes that SIGTERM, which often reaches a whole group, leaves alone: the training ends them itself."""
+    resource_tracker.ensure_running()  # what starts it later lifts the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def count_loaders() -> int:
@@ -96,12 +104,13 @@ def load_batches(
         batch_sampler=[[(place, photos.paths[place]) for place in batch.tolist()] for batch in batches],
         num_workers=count_loaders(),
         collate_fn=stack,
-        worker_init_fn=ignore_sigterm,
         multiprocessing_context=server,
         # Its own chance: drawing from torch's would make what follows depend on how often loading began.
         generator=torch.Generator().manual_seed(0),
     )
-    for places, squares, unreadable in loader:
+    with out_of_reach():
+        loaded = iter(loader)
+    for places, squares, unreadable in loaded:
         empty = torch.empty(0, photos.rule.size, photos.rule.size, 3, dtype=torch.uint8)
         yield Batch(
             pixels=scale(empty if squares is None else squares, photos.rule),
