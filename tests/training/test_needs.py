@@ -30,7 +30,7 @@ def test_landmark_weights_take_what_the_architecture_says() -> None:
     assert round(needs["landmark weights"] / MIB) == 476
     assert needs["gradients"] == pytest.approx(needs["landmark weights"], rel=0.01)
     assert needs["moments of AdamW"] == 2 * needs["gradients"]
-    assert needs["batch by landmarks"] == 6 * 4 * subcenter().training.batch_size * 81_313
+    assert needs["batch by landmarks"] == 7 * 4 * subcenter().training.batch_size * 81_313
 
 
 def test_averaged_and_best_weights_are_counted() -> None:

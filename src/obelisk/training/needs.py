@@ -4,8 +4,8 @@ With C landmarks of K centres, a neck of D dimensions and a backbone's descripto
 the landmark weights are W = 4 · C · K · D bytes, and a training holds at its worst moment ::
 
     neck          W · (1 weights + 1 gradient + 2 moments of AdamW + 1 best epoch) + the neck's alike
-                  + 6 matrices of batch by landmarks + 4 · V · N · D_in + 8 · N · D_in  of descriptors
-    fine-tuning   W · (1 + 1 + 2 + 1 + 1 averaged + 1 best epoch) + backbone and neck alike + 6 such matrices
+                  + 7 matrices of batch by landmarks + 4 · V · N · D_in + 8 · N · D_in  of descriptors
+    fine-tuning   W · (1 + 1 + 2 + 1 + 1 averaged + 1 best epoch) + backbone and neck alike + 7 such matrices
                   + 2 · V · N · D_in of descriptors + what a step keeps of its photos + the backbone again, to save it
 
 Descriptors are float16, twice while views are joined or split, and in float32 where they are compared. What a step
@@ -29,7 +29,7 @@ from obelisk.training.memory import in_words, processes_here
 from obelisk.training.network import build_neck, count_trainable
 
 FLOAT = 4
-MATRICES = 6  # of batch by landmarks that a margin softmax holds, forwards and back
+MATRICES = 7  # of batch by landmarks that a margin softmax holds, forwards and back
 NAMED_AT_ONCE = 1024  # validation photos compared with all others at once
 SMALLEST_NECK = 64
 
