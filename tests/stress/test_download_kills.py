@@ -26,9 +26,9 @@ TAIL = 2**16
 
 @pytest.fixture
 def mirror() -> Iterator[Mirror]:
-    """Twelve tars of some 3 MB, sent at 1 MB/s a connection."""
+    """Twelve tars of some 1.7 MB, sent at 0.4 MB/s a connection: slow enough not to be over before all kills."""
     opened = open_mirror(tars=TARS, photos=12, size=(400, 300))
-    opened.chunk, opened.rest = 2**14, 0.016
+    opened.chunk, opened.rest = 2**14, 0.04
     yield opened
     opened.close()
 

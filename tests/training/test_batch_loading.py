@@ -25,7 +25,7 @@ def photos(tmp_path: Path) -> LabelledPhotos:
 
 def test_pixels_are_those_of_every_other_reader(photos: LabelledPhotos) -> None:
     places = [3, 1, 1, 0]  # samplings may draw a photo twice
-    first, second = load_batches(photos, [torch.tensor(places), torch.tensor([4, 2])])
+    first, second = load_batches([photos.pick(torch.tensor(places)), photos.pick(torch.tensor([4, 2]))])
     assert first.landmarks.tolist() == places
     expected = np.stack([prepare(read_photo(photos.paths[place], min_side=48), photos.rule) for place in places])
     assert np.array_equal(first.pixels.numpy(), expected)
@@ -36,8 +36,8 @@ def test_pixels_are_those_of_every_other_reader(photos: LabelledPhotos) -> None:
 def test_photos_that_cannot_be_read_are_told_and_left_out(photos: LabelledPhotos) -> None:
     photos.paths[1].write_bytes(b"no photo")
     photos.paths[4].unlink()
-    first, second = load_batches(photos, [torch.tensor([0, 1]), torch.tensor([4])])
-    assert first.landmarks.tolist() == [0]
+    first, second = load_batches([photos.pick(torch.tensor([0, 1])), photos.pick(torch.tensor([4]))])
+    assert first.landmarks.tolist() == first.places == [0]
     assert first.unreadable.keys() == {1}
     assert second.pixels.shape == (0, 3, 48, 48)
     assert second.unreadable.keys() == {4}

@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 
 from obelisk.config import Recipe
 from obelisk.errors import RecipeError
-from obelisk.training.batches import balanced_batches, epoch_batches, landmark_batches, natural_batches
+from obelisk.training.batches import (
+    balanced_batches,
+    count_batches,
+    epoch_batches,
+    landmark_batches,
+    natural_batches,
+)
 
 
 @given(photos=st.integers(2, 300), size=st.integers(2, 64), seed=st.integers(0, 5))
@@ -93,6 +99,7 @@ def test_the_shares_of_all_processes_are_the_batches_of_one(
     recipe, labels = recipe_of(**training), torch.arange(photos) % 11
     whole = epoch_batches(recipe, labels, 32, 5)
     shares = [epoch_batches(recipe, labels, 32, 5, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert {len(share) for share in shares} == {count_batches(recipe, labels, 32, smallest=world_size)}
     joined = [torch.cat(parts) for parts in zip(*shares, strict=True)]
     assert all(len(share) for parts in shares for share in parts)
     assert torch.equal(torch.cat(joined), torch.cat(whole))

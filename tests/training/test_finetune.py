@@ -4,7 +4,7 @@ import copy
 import functools
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ from obelisk.data import read_catalog
 from obelisk.embedding import Embedder
 from obelisk.errors import DataError, ModelError, ObeliskError, RecipeError
 from obelisk.photos import ModelInput, prepare, read_photo
-from obelisk.training.augmentation import AugmentedView, augmented_views
+from obelisk.training.augmentation import augmented_views
 from obelisk.training.backbones import PooledBackbone, create_network, export_backbone, load_backbones
-from obelisk.training.batch_loading import Batch, LabelledPhotos, load_batches
+from obelisk.training.batch_loading import Batch, LabelledPhotos, WantedBatch, load_batches
 from obelisk.training.checkpoint import Position, load_checkpoint, save_checkpoint
-from obelisk.training.course import Course, side_of, take_step
+from obelisk.training.course import Course, side_of, take_step, validate
 from obelisk.training.export import check_export
 from obelisk.training.finetune import finetune, group_layers, interpolate, part_distance
 from obelisk.training.loop import Epoch
@@ -107,15 +107,16 @@ def test_batch_norms_keep_their_statistics(tune: Callable[..., tuple]) -> None:
 def test_every_epoch_sees_views_that_nothing_saw_before(
     tune: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = [view.name for view in augmented_views(ViewsSection(count=2), 0)]
+    seen = {view.name for view in augmented_views(ViewsSection(count=2), 0)}
 
-    def load(photos: LabelledPhotos, batches: list[torch.Tensor], view: AugmentedView) -> Iterator[Batch]:
-        seen.append(view.name)
-        return load_batches(photos, batches, view)
+    def load(wanted: Iterable[WantedBatch]) -> Iterator[Batch]:
+        batches = list(wanted)
+        seen.update(batch.view.name for batch in batches if batch.view)
+        return load_batches(batches)
 
-    monkeypatch.setattr("obelisk.training.course.load_batches", load)
+    monkeypatch.setattr("obelisk.training.finetune.load_batches", load)
     tune("state.safetensors", "views.count=2", epochs=3)
-    assert len(set(seen)) == 5
+    assert len(seen) == 5
 
 
 def test_it_learns_the_photos_it_sees(tune: Callable[..., tuple]) -> None:
@@ -304,8 +305,9 @@ def test_the_weights_of_the_best_epoch_are_kept(
     told = iter([(1.0, 0.4), (1.0, 0.7), (1.0, 0.7), (1.0, 0.6)])
     after: list[dict[str, torch.Tensor]] = []
 
-    def tell(embedder: PhotoEmbedder, *rest: object) -> tuple[float, float]:
-        after.append(copy.deepcopy(embedder.state_dict()))
+    def tell(course: Course, loaded: Iterator[Batch]) -> tuple[float, float]:
+        validate(course, loaded)
+        after.append(copy.deepcopy(course.kept[0].state_dict()))
         return next(told)
 
     monkeypatch.setattr("obelisk.training.finetune.validate", tell)
@@ -319,7 +321,7 @@ def test_without_a_top_1_the_least_validation_loss_is_best(
     tune: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = iter([(2.0, None), (1.0, None), (1.5, None)])
-    monkeypatch.setattr("obelisk.training.finetune.validate", lambda *_: next(told))
+    monkeypatch.setattr("obelisk.training.finetune.validate", lambda *of: (validate(*of), next(told))[1])
     *_, log = tune(epochs=3, keep="best")
     assert [epoch.best for epoch in log] == [True, True, False]
 

@@ -2,8 +2,9 @@
 
 A photo that cannot be read any more is left out of its batch and told; the training decides how many it can spare.
 
-The processes that load come from a server that holds no more than this module. Forks of the training would share its
-memory, and it would have to copy, page by page, all that it writes to while they live.
+One stream serves a whole training: epochs, validations and sizes follow one another without the loading ever starting
+anew. The processes that load come from a server that holds no more than this module. Forks of the training would share
+its memory, and it would have to copy, page by page, all that it writes to while they live.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
@@ -45,36 +46,79 @@ class LabelledPhotos:
         """Return the same photos, prepared for squares of another size."""
         return replace(self, rule=replace(self.rule, size=size))
 
+    def pick(self, places: Tensor, view: AugmentedView | None = None) -> WantedBatch:
+        """Return what loading needs to know of the photos in some places (n,), augmented by a view or as they are."""
+        return WantedBatch(
+            places=(chosen := places.tolist()),
+            paths=[self.paths[place] for place in chosen],
+            landmarks=self.landmarks[places].tolist(),
+            rule=self.rule,
+            view=view,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WantedBatch:
+    """The photos of a batch before they are read, by place and path, and how they are prepared and augmented."""
+
+    places: list[int]
+    paths: list[Path]
+    landmarks: list[int]
+    rule: ModelInput
+    view: AugmentedView | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedBatch:
+    """What a loading process hands over of a batch: its sound photos as squares of bytes (n, H, W, 3), and errors.
+
+    Bytes are a quarter of what the network takes.
+    """
+
+    squares: Tensor
+    places: list[int]
+    landmarks: list[int]
+    unreadable: dict[int, str]
+    rule: ModelInput
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """N prepared photos (N, 3, H, W) in channels-last order, landmarks (N,), and the places of photos it lacks."""
+    """The n sound photos of a batch, prepared: (n, 3, H, W) in channels-last order, with places and landmarks (n,).
+
+    ``unreadable`` are the errors of the others, by place.
+    """
 
     pixels: Tensor
+    places: list[int]
     landmarks: Tensor
     unreadable: dict[int, str]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Squares(Dataset[tuple[int, Tensor | str]]):
-    """Photos, each by its place and path, as squares of bytes (H, W, 3), augmented or plain; a bad one's error's text.
+class BatchReader(Dataset[LoadedBatch]):
+    """Reads whole batches, as the processes that load do."""
 
-    Bytes are a quarter of what the network takes: processes have less to hand over.
-    """
-
-    rule: ModelInput
-    view: AugmentedView | None
-
-    def __getitem__(self, photo: tuple[int, Path]) -> tuple[int, Tensor | str]:
-        place, path = photo
-        try:
-            data = read_bytes(path)
-            image = read_photo(data, min_side=self.rule.size)
-        except PhotoError as error:
-            return place, str(error)
-        if self.view:
-            image = self.view(image, content_hash(data))
-        return place, torch.from_numpy(np.array(fit(image, self.rule)))
+    def __getitem__(self, wanted: WantedBatch) -> LoadedBatch:
+        rule = wanted.rule
+        squares, sound, unreadable = [], list[int](), dict[int, str]()
+        for row, (place, path) in enumerate(zip(wanted.places, wanted.paths, strict=True)):
+            try:
+                data = read_bytes(path)
+                image = read_photo(data, min_side=rule.size)
+            except PhotoError as error:
+                unreadable[place] = str(error)
+                continue
+            if wanted.view:
+                image = wanted.view(image, content_hash(data))
+            squares.append(np.array(fit(image, rule)))
+            sound.append(row)
+        return LoadedBatch(
+            squares=torch.from_numpy(np.stack(squares)) if squares else torch.empty(0, rule.size, rule.size, 3).byte(),
+            places=[wanted.places[row] for row in sound],
+            landmarks=[wanted.landmarks[row] for row in sound],
+            unreadable=unreadable,
+            rule=rule,
+        )
 
 
 @contextmanager
@@ -93,38 +137,28 @@ def count_loaders() -> int:
     return max(1, min(MOST_LOADERS, (os.cpu_count() or 1) // processes_here()))
 
 
-def load_batches(
-    photos: LabelledPhotos, batches: Sequence[Tensor], view: AugmentedView | None = None
-) -> Iterator[Batch]:
-    """Yield the batches, each of the photos in the places that a row of ``batches`` names."""
+def load_batches(wanted: Iterable[WantedBatch]) -> Generator[Batch]:
+    """Yield the batches wanted, in order; some are read ahead. Closing the iterator ends the processes."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload([__name__])
     loader = DataLoader(
-        Squares(rule=photos.rule, view=view),
-        batch_sampler=[[(place, photos.paths[place]) for place in batch.tolist()] for batch in batches],
+        BatchReader(),
+        batch_size=None,
+        sampler=wanted,
         num_workers=count_loaders(),
-        collate_fn=stack,
         multiprocessing_context=server,
-        # Its own chance: drawing from torch's would make what follows depend on how often loading began.
+        # Its own chance: drawing from torch's would make what follows depend on when loading began.
         generator=torch.Generator().manual_seed(0),
     )
     with out_of_reach():
         loaded = iter(loader)
-    for places, squares, unreadable in loaded:
-        empty = torch.empty(0, photos.rule.size, photos.rule.size, 3, dtype=torch.uint8)
+    for batch in loaded:
         yield Batch(
-            pixels=scale(empty if squares is None else squares, photos.rule),
-            landmarks=photos.landmarks[places],
-            unreadable=unreadable,
+            pixels=scale(batch.squares, batch.rule),
+            places=batch.places,
+            landmarks=torch.tensor(batch.landmarks, dtype=torch.int64),
+            unreadable=batch.unreadable,
         )
-
-
-def stack(photos: list[tuple[int, Tensor | str]]) -> tuple[list[int], Tensor | None, dict[int, str]]:
-    """Return the places of the sound photos of a batch, their squares as one tensor, and the errors of the others."""
-    places = [place for place, square in photos if isinstance(square, Tensor)]
-    squares = [square for _, square in photos if isinstance(square, Tensor)]
-    unreadable = {place: error for place, error in photos if isinstance(error, str)}
-    return places, torch.stack(squares) if squares else None, unreadable
 
 
 def scale(squares: Tensor, rule: ModelInput) -> Tensor:

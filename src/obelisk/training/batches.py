@@ -42,6 +42,13 @@ def epoch_batches(
     return [batch.view(-1, together).tensor_split(world_size)[rank].flatten() for batch in batches]
 
 
+def count_batches(recipe: Recipe, landmarks: Tensor, size: int, *, smallest: int = 2) -> int:
+    """Return how many batches one epoch over photos with these landmarks (N,) has."""
+    if recipe.training.photos_per_landmark:
+        return count_landmark_batches(len(landmarks), size, recipe.training.photos_per_landmark)
+    return len(cut(landmarks, size, max(2, smallest)))
+
+
 def draw_batches(
     recipe: Recipe, landmarks: Tensor, size: int, chance: torch.Generator, *, smallest: int = 2
 ) -> Iterator[Tensor]:
@@ -90,12 +97,17 @@ def landmark_batches(
     each = max(2, size // M)
     deck: list[int] = []
     place = 0
-    for _ in range(max(1, len(landmarks) // (each * M))):
+    for _ in range(count_landmark_batches(len(landmarks), size, M)):
         while len(deck) - place < each:
             deck = deck[place:] + torch.randperm(len(known), generator=chance).tolist()
             place = 0
         yield torch.cat([draw(known[landmark], M, chance) for landmark in deck[place : place + each]])
         place += each
+
+
+def count_landmark_batches(photos: int, size: int, photos_per_landmark: int) -> int:
+    """Return how many M-per-class batches show about as many photos as there are."""
+    return max(1, photos // (max(2, size // photos_per_landmark) * photos_per_landmark))
 
 
 def group_photos(landmarks: Tensor) -> list[Tensor]:

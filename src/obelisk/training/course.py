@@ -12,7 +12,9 @@ import json
 import math
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -26,11 +28,11 @@ from obelisk.config import FinetuningSection, Recipe
 from obelisk.errors import DataError
 from obelisk.files import replace_file
 from obelisk.training.augmentation import fresh_view
-from obelisk.training.batch_loading import Batch, LabelledPhotos, load_batches
-from obelisk.training.batches import epoch_batches, epoch_seed
+from obelisk.training.batch_loading import Batch, LabelledPhotos, WantedBatch
+from obelisk.training.batches import count_batches, epoch_batches, epoch_seed
 from obelisk.training.checkpoint import Position, save_checkpoint
 from obelisk.training.loop import refuse_diverged, set_learning_rate
-from obelisk.training.losses import CurricularFace
+from obelisk.training.losses import CurricularFace, MarginSoftmax, Softmax
 from obelisk.training.mixing import mix
 from obelisk.training.network import PhotoEmbedder
 from obelisk.training.pace import Stopwatch
@@ -40,6 +42,7 @@ from obelisk.training.world import World
 DIVERGED = "diverged.json"
 QUARANTINE = "quarantine.json"
 LOWER_RATE = "lower finetuning.learning_rate"
+VALIDATION_BATCH = 64
 
 
 @dataclass(kw_only=True)
@@ -49,10 +52,12 @@ class Course:
     ``model`` gives the loss of photos and landmarks; ``trained`` is embedder and loss, ``average`` follows their
     weights where the recipe asks for it, and ``best`` is a copy of what was kept after the best epoch; ``quarantine``
     holds the errors of photos that could not be read, by place. ``gradient`` is the length of the last step's gradient.
+    ``validation`` are the photos that this process validates on.
     """
 
     recipe: Recipe
     photos: LabelledPhotos
+    validation: LabelledPhotos | None
     model: nn.Module
     trained: nn.ModuleList
     average: AveragedModel | None
@@ -124,30 +129,72 @@ def average_of(trained: nn.ModuleList, share: float) -> AveragedModel:
     return AveragedModel(trained, multi_avg_fn=follow)
 
 
-def run_epoch(course: Course) -> float:
+def plan_batches(course: Course) -> Iterator[WantedBatch]:
+    """Yield this process's batches from here to the end of the training: of each epoch, then of its validation."""
+    recipe, world, position = course.recipe, course.world, course.position
+    section, size = recipe.finetuning, course.photos.rule.size
+    for epoch in range(position.epoch, section.epochs):
+        photos, view = course.photos.at(side_of(section, size, epoch)), fresh_view(recipe.views, recipe.seed, epoch)
+        batches = epoch_batches(
+            recipe, photos.landmarks, section.batch_size, epoch, rank=world.rank, world_size=world.size
+        )
+        for places in batches[position.step if epoch == position.epoch else 0 :]:
+            yield photos.pick(places, view)
+        if course.validation:
+            for places in torch.split(torch.arange(len(course.validation)), VALIDATION_BATCH):
+                yield course.validation.pick(places)
+
+
+def run_epoch(course: Course, loaded: Iterator[Batch]) -> float:
     """Take what is left of one pass over the photos; return the mean loss of the whole pass."""
     recipe, start, world = course.recipe, course.position, course.world
-    section, epoch = recipe.finetuning, start.epoch
-    labels, size = course.photos.landmarks, section.batch_size
-    batches = epoch_batches(recipe, labels, size, epoch, rank=world.rank, world_size=world.size)
+    epoch = start.epoch
+    steps = count_batches(recipe, course.photos.landmarks, recipe.finetuning.batch_size, smallest=world.size)
     if not start.step:
         torch.manual_seed(epoch_seed(recipe, epoch) + 500_009 * world.rank)
-    view = fresh_view(recipe.views, recipe.seed, epoch)
     # Also where no step is left: what is logged is the rate of the last one.
-    schedule(course, len(batches) - 1, len(batches))
+    schedule(course, steps - 1, steps)
     course.stopwatch.begin_epoch()
-    photos = course.photos.at(side_of(section, course.photos.rule.size, epoch))
-    for step, batch in enumerate(load_batches(photos, batches[start.step :], view), start.step):
-        schedule(course, step, len(batches))
+    for step, batch in enumerate(islice(loaded, steps - start.step), start.step):
+        schedule(course, step, steps)
         unreadable = quarantine(course, batch)
-        value = take_step(course, batch, batches[step])
+        value = take_step(course, batch)
         course.position = course.position.after_step(loss=value, gradient=course.gradient, unreadable=unreadable)
         loss = course.position.total / (step + 1)
-        course.stopwatch.note_step(epoch + 1, step + 1, len(batches), photos=len(batches[step]) * world.size, loss=loss)
+        course.stopwatch.note_step(epoch + 1, step + 1, steps, photos=len(batch.places) * world.size, loss=loss)
         if time.monotonic() - course.saved >= course.checkpoint_every:
             course.save()
         course.stop_if_asked()
-    return course.position.total / len(batches)
+    return course.position.total / steps
+
+
+@torch.inference_mode()
+def validate(course: Course, loaded: Iterator[Batch]) -> tuple[float | None, float | None]:
+    """Return the loss on validation photos, and the top-1 of naming each by its nearest landmark centre.
+
+    A softmax layer names by its largest logit. Nones without photos; no top-1 for a loss that has neither.
+    """
+    embedder, loss = course.kept
+    total, right, seen = 0.0, 0, 0
+    for batch in islice(loaded, -(-len(course.validation or ()) // VALIDATION_BATCH)):
+        if not len(batch.landmarks):
+            continue
+        landmarks = batch.landmarks.to(course.world.device)
+        features = embedder.necks(embedder.describe(batch.pixels.to(course.world.device)))
+        total += loss(features, landmarks).item() * len(landmarks)
+        seen += len(landmarks)
+        if (scores := score_landmarks(loss, features)) is not None:
+            right += int((scores.argmax(dim=1) == landmarks).sum())
+    if not seen:
+        return None, None
+    return total / seen, right / seen if isinstance(loss, (MarginSoftmax, Softmax)) else None
+
+
+def score_landmarks(loss: nn.Module, features: Tensor) -> Tensor | None:
+    """Return how well features (N, D) fit each landmark, (N, C); None for a loss that compares photos only."""
+    if isinstance(loss, MarginSoftmax):
+        return loss.cosines(features)
+    return loss.logits(features) if isinstance(loss, Softmax) else None
 
 
 def schedule(course: Course, step: int, steps: int) -> None:
@@ -168,7 +215,7 @@ def side_of(section: FinetuningSection, size: int, epoch: int) -> int:
     return max(section.start_size, min(size, 32 * round(side / 32)))
 
 
-def take_step(course: Course, batch: Batch, places: Tensor) -> float:
+def take_step(course: Course, batch: Batch) -> float:
     """Move the weights once, by a batch in as many parts as the recipe says; return its loss.
 
     A batch of which one process can read no photo moves nothing.
@@ -196,7 +243,7 @@ def take_step(course: Course, batch: Batch, places: Tensor) -> float:
         total += value.item() / world.size
     (loss,) = world.sum(total)
     if not math.isfinite(loss):
-        list_diverged(course, places)
+        list_diverged(course, batch)
     refuse_diverged(loss, course.position.epoch, course.position.step, fix=LOWER_RATE)
     embedder, criterion = course.trained
     course.scaler.unscale_(course.optimiser)
@@ -223,9 +270,9 @@ def wait_for_gradients(model: nn.Module, *, last: bool) -> contextlib.AbstractCo
     return contextlib.nullcontext()
 
 
-def list_diverged(course: Course, places: Tensor) -> None:
+def list_diverged(course: Course, batch: Batch) -> None:
     """Save which photos the batch held whose loss is no number."""
-    paths = [str(course.photos.paths[place]) for place in places.tolist()]
+    paths = [str(course.photos.paths[place]) for place in batch.places]
     write_list(course, DIVERGED, {**dataclasses.asdict(course.position), "photos": paths})
 
 

@@ -21,6 +21,7 @@ that.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
 from collections.abc import Callable, Sequence
@@ -35,9 +36,8 @@ from obelisk.config import Recipe
 from obelisk.training.backbones import TimmNetwork
 from obelisk.training.batch_loading import LabelledPhotos, load_batches
 from obelisk.training.checkpoint import Position, load_checkpoint
-from obelisk.training.course import Course, average_of, run_epoch
+from obelisk.training.course import Course, average_of, plan_batches, run_epoch, validate
 from obelisk.training.loop import build_adamw
-from obelisk.training.losses import MarginSoftmax, Softmax
 from obelisk.training.network import PhotoEmbedder
 from obelisk.training.pace import FinetuningEpoch, Pace, Stopwatch
 from obelisk.training.pooling import l2n
@@ -132,22 +132,24 @@ def finetune(
             tuned,
             photos,
             checkpoint,
+            validation=validation if world.is_first else None,
             checkpoint_every=checkpoint_every,
             stop=stop,
             world=world,
             watch=watch,
         )
-        while course.position.epoch < section.epochs:
-            tuned.train()
-            train_loss = run_epoch(course)
-            tuned.eval()
-            val_loss, val_top1 = validate(*course.kept, validation if world.is_first else None, world.device)
-            best = course.note_validation(val_loss, val_top1)
-            log(describe_epoch(course, train_loss, val_loss, val_top1, best=best))
-            course.position = course.position.after_epoch()
-            course.save()
-            course.stopwatch.end_epoch(val_top1)
-            course.stop_if_asked()
+        with contextlib.closing(load_batches(plan_batches(course))) as loaded:
+            while course.position.epoch < section.epochs:
+                tuned.train()
+                train_loss = run_epoch(course, loaded)
+                tuned.eval()
+                val_loss, val_top1 = validate(course, loaded)
+                best = course.note_validation(val_loss, val_top1)
+                log(describe_epoch(course, train_loss, val_loss, val_top1, best=best))
+                course.position = course.position.after_epoch()
+                course.save()
+                course.stopwatch.end_epoch(val_top1)
+                course.stop_if_asked()
     for module, start in zip(course.chosen, before, strict=True):
         module.cpu().load_state_dict(interpolate(start, module.state_dict(), section.frozen_share))
         module.eval().to(memory_format=torch.contiguous_format).requires_grad_(requires_grad=False)
@@ -178,6 +180,7 @@ def begin_course(
     photos: LabelledPhotos,
     checkpoint: Path,
     *,
+    validation: LabelledPhotos | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
     stop: StopSignal | None = None,
     world: World,
@@ -189,6 +192,7 @@ def begin_course(
     course = Course(
         recipe=recipe,
         photos=photos,
+        validation=validation,
         model=tuned,
         trained=trained,
         average=average_of(trained, follow) if follow else None,
@@ -284,38 +288,6 @@ def group_layers(network: TimmNetwork) -> list[list[nn.Parameter]]:
     groups = group_parameters(network, network.group_matcher(coarse=True))
     parameters = dict(network.named_parameters())
     return [[parameters[name] for name in names] for _, names in sorted(groups.items())]
-
-
-@torch.inference_mode()
-def validate(
-    embedder: PhotoEmbedder, loss: nn.Module, photos: LabelledPhotos | None, device: torch.device
-) -> tuple[float | None, float | None]:
-    """Return the loss on validation photos, and the top-1 of naming each by its nearest landmark centre.
-
-    A softmax layer names by its largest logit. Nones without photos; no top-1 for a loss that has neither.
-    """
-    if photos is None or not len(photos):
-        return None, None
-    total, right, seen = 0.0, 0, 0
-    for batch in load_batches(photos, torch.split(torch.arange(len(photos)), 64)):
-        if not len(batch.landmarks):
-            continue
-        landmarks = batch.landmarks.to(device)
-        features = embedder.necks(embedder.describe(batch.pixels.to(device)))
-        total += loss(features, landmarks).item() * len(batch.landmarks)
-        seen += len(batch.landmarks)
-        if (scores := score_landmarks(loss, features)) is not None:
-            right += int((scores.argmax(dim=1) == landmarks).sum())
-    if not seen:
-        return None, None
-    return total / seen, right / seen if isinstance(loss, (MarginSoftmax, Softmax)) else None
-
-
-def score_landmarks(loss: nn.Module, features: Tensor) -> Tensor | None:
-    """Return how well features (N, D) fit each landmark, (N, C); None for a loss that compares photos only."""
-    if isinstance(loss, MarginSoftmax):
-        return loss.cosines(features)
-    return loss.logits(features) if isinstance(loss, Softmax) else None
 
 
 def interpolate(before: dict[str, Tensor], after: dict[str, Tensor], share: float) -> dict[str, Tensor]:

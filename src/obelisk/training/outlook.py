@@ -34,7 +34,7 @@ from obelisk.errors import DataError
 from obelisk.training.augmentation import augmented_views, fresh_view
 from obelisk.training.backbones import FrozenBackbone
 from obelisk.training.batch_loading import LabelledPhotos, count_loaders, load_batches
-from obelisk.training.batches import draw_batches
+from obelisk.training.batches import count_batches
 from obelisk.training.course import take_step
 from obelisk.training.describe import Progress
 from obelisk.training.finetune import begin_course, build_finetuning, group_layers
@@ -227,14 +227,9 @@ def measure_neck(recipe: Recipe, backbones: Sequence[FrozenBackbone], measured: 
     passes = [measured.landmarks]
     if measured.is_val.any():
         passes = [measured.landmarks[~measured.is_val], *(passes if recipe.data.refit else [])]
-    steps = [count_steps(recipe, landmarks, size) for landmarks in passes]
+    steps = [count_batches(recipe, landmarks, size) for landmarks in passes]
     epochs = recipe.training.epochs
     return Stage(name="neck", epochs=epochs, steps=steps[-1], step_seconds=step, seconds=epochs * sum(steps) * step)
-
-
-def count_steps(recipe: Recipe, landmarks: Tensor, size: int) -> int:
-    """Return how many batches one pass over photos of these landmarks (N,) has."""
-    return sum(1 for _ in draw_batches(recipe, landmarks, size, torch.Generator().manual_seed(recipe.seed)))
 
 
 def time_least(action: Callable[..., object], *arguments: object) -> float:
@@ -251,9 +246,8 @@ def measure_loading(recipe: Recipe, photos: LabelledPhotos) -> float:
     """Return how many augmented photos a second the loaders give when nothing waits between."""
     view = fresh_view(recipe.views, recipe.seed, 0)
     start = time.perf_counter()
-    loaded = sum(
-        len(batch.landmarks) for batch in load_batches(photos, torch.split(torch.arange(len(photos)), 8), view)
-    )
+    batches = torch.split(torch.arange(len(photos)), 8)
+    loaded = sum(len(batch.places) for batch in load_batches(photos.pick(places, view) for places in batches))
     return loaded / (time.perf_counter() - start)
 
 
@@ -268,12 +262,12 @@ def measure_finetuning(
     tuned = build_finetuning(recipe, embedder, backbone.parts, loss, world.device, compiled=section.compile)
     course = begin_course(recipe, tuned, photos, folder / "none.safetensors", world=world)
     places = torch.arange(section.batch_size) % len(photos)
-    (batch,) = load_batches(photos, [places], fresh_view(recipe.views, recipe.seed, 0))
+    (batch,) = load_batches([photos.pick(places, fresh_view(recipe.views, recipe.seed, 0))])
     tuned.train()
-    step = time_least(lambda: take_step(course, batch, places))
+    step = time_least(lambda: take_step(course, batch))
     held_out = measured.is_val.any() and not recipe.data.refit
     trained = measured.landmarks[~measured.is_val] if held_out else measured.landmarks
-    steps = count_steps(recipe, trained, section.batch_size)
+    steps = count_batches(recipe, trained, section.batch_size)
     computing, loading = steps * step, len(trained) / loaded
     # Loaders and network share the cores.
     shared = (computing * torch.get_num_threads() + loading * count_loaders()) / (os.cpu_count() or 1)

@@ -248,8 +248,9 @@ def raise_backbone_rate(
     )
     course = begin_course(recipe, tuned, photos, folder / "none.safetensors", world=world)
     rates = rising_rates(*BACKBONE_RATES, BACKBONE_STEPS)
-    batches = list(islice(endless_batches(recipe, photos.landmarks, section.batch_size), len(rates)))
-    loaded = load_batches(photos, batches, fresh_view(recipe.views, recipe.seed, 0))
+    view = fresh_view(recipe.views, recipe.seed, 0)
+    batches = islice(endless_batches(recipe, photos.landmarks, section.batch_size), len(rates))
+    loaded = load_batches(photos.pick(places, view) for places in batches)
     tuned.train()
     before = copy.deepcopy(tuned)
 
@@ -259,7 +260,7 @@ def raise_backbone_rate(
         with torch.no_grad():
             start = before(batch.pixels.to(world.device), batch.landmarks.to(world.device))
         try:
-            loss = take_step(course, batch, batches[place])
+            loss = take_step(course, batch)
         except ObeliskError:  # no number any more: the end of the curve
             loss = math.nan
         progress("raising the rate", place + 1, len(rates))
