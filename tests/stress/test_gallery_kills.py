@@ -29,6 +29,7 @@ pytestmark = pytest.mark.stress
 D = 64
 WRITERS = 4
 KILLS = 200
+LEAST_BUILD_KILLS = 5
 PHOTOS = 60
 COMMIT_EVERY = 4
 
@@ -163,7 +164,7 @@ def test_a_build_killed_again_and_again_loses_one_batch_a_time(
     kept = kills = 0
     while not city.exists():
         process = start_command(processes, words, tmp_path / "output")
-        if not kill_after(process, chance.uniform(0.0, 2.0)) or not growing.exists():
+        if not kill_after(process, chance.uniform(0.0, 0.5)) or not growing.exists():
             continue
         kills += 1
         there = len(shown(growing))
@@ -172,6 +173,7 @@ def test_a_build_killed_again_and_again_loses_one_batch_a_time(
         assert len(log.read_text().splitlines()) <= kept + kills * COMMIT_EVERY
     assert len(Gallery.open(city)) == 600
     assert check_gallery(city) == []
+    assert kills >= LEAST_BUILD_KILLS, "the build was over before it was killed often enough"
     print(f"{kills} kills; {len(log.read_text().splitlines())} photos embedded for 600")
 
 
