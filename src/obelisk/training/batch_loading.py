@@ -12,6 +12,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -132,6 +133,18 @@ def out_of_reach() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def leave_with_the_training(_: int) -> None:
+    """End a loading process with the training, also where that is killed: torch watches the server, which stays."""
+    training = multiprocessing.parent_process()
+    assert training is not None
+
+    def watch() -> None:
+        training.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def count_loaders() -> int:
     """Return how many processes decode and augment for this one: a core each, of those that it can count as its own."""
     return max(1, min(MOST_LOADERS, (os.cpu_count() or 1) // processes_here()))
@@ -147,6 +160,7 @@ def load_batches(wanted: Iterable[WantedBatch]) -> Generator[Batch]:
         sampler=wanted,
         num_workers=count_loaders(),
         multiprocessing_context=server,
+        worker_init_fn=leave_with_the_training,
         # Its own chance: drawing from torch's would make what follows depend on when loading began.
         generator=torch.Generator().manual_seed(0),
     )
