@@ -37,6 +37,7 @@ from obelisk.training.backbones import TimmNetwork
 from obelisk.training.batch_loading import LabelledPhotos, load_batches
 from obelisk.training.checkpoint import Position, load_checkpoint
 from obelisk.training.course import Course, average_of, plan_batches, run_epoch, validate
+from obelisk.training.determinism import be_deterministic
 from obelisk.training.loop import build_adamw
 from obelisk.training.network import PhotoEmbedder
 from obelisk.training.pace import FinetuningEpoch, Pace, Stopwatch
@@ -166,7 +167,7 @@ def build_finetuning(
     compiled: bool,
 ) -> Finetuning:
     """Put backbone, neck and loss together on a device, as the recipe trains them; what follows is deterministic."""
-    torch.use_deterministic_algorithms(mode=True, warn_only=device.type == "cuda")
+    be_deterministic(device)
     section = recipe.finetuning
     if section.learned_exponent:
         embedder.only_backbone.learn_exponents(recipe.backbone.gem_exponent)

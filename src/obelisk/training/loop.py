@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from obelisk.config import Recipe
 from obelisk.errors import ObeliskError
 from obelisk.training.batches import draw_batches
+from obelisk.training.determinism import be_deterministic
 from obelisk.training.losses import CurricularFace, MarginSoftmax, Softmax, build_loss
 from obelisk.training.network import Neck, build_neck
 from obelisk.training.threads import one_thread
@@ -78,7 +79,7 @@ def train_neck(
     ``counts`` (C,) are reference photos a landmark. ``stop_after`` ends at that epoch of the same schedule, for
     a refit on more photos. Raises ObeliskError when the loss stops being a number.
     """
-    torch.use_deterministic_algorithms(mode=True)
+    be_deterministic()
     torch.manual_seed(recipe.seed)
     chance = torch.Generator().manual_seed(recipe.seed)
     neck = build_neck(recipe.neck, parts, photos.plain())

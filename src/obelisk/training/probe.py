@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from obelisk.config import Recipe
+from obelisk.training.determinism import be_deterministic
 from obelisk.training.loop import TrainingPhotos, build_adamw, run_epoch
 from obelisk.training.losses import Softmax
 from obelisk.training.network import Necks
@@ -25,7 +26,7 @@ def train_probe(recipe: Recipe, necks: Necks, photos: TrainingPhotos, landmarks:
     It is found in as many steps as that layer needs when the embeddings have its features' length, about √D; the
     weights that are returned read embeddings of unit length.
     """
-    torch.use_deterministic_algorithms(mode=True)
+    be_deterministic()
     torch.manual_seed(recipe.seed)
     chance = torch.Generator().manual_seed(recipe.seed)
     natural = recipe.training.model_copy(update={"sampling": "natural", "photos_per_landmark": 0})
