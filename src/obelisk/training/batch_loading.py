@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ from obelisk.training.augmentation import AugmentedView
 from obelisk.training.memory import processes_here
 
 MOST_LOADERS = 16
+NICENESS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +135,13 @@ def out_of_reach() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def leave_with_the_training(_: int) -> None:
-    """End a loading process with the training, also where that is killed: torch watches the server, which stays."""
+def begin_loading(_: int) -> None:
+    """Set a loading process up: it ends with the training, and takes the time that the network leaves.
+
+    Also where the training is killed: torch watches the server, which stays. A core that is taken from the network for
+    a moment makes its other threads wait, too.
+    """
+    os.nice(NICENESS)
     training = multiprocessing.parent_process()
     assert training is not None
 
@@ -160,7 +167,7 @@ def load_batches(wanted: Iterable[WantedBatch]) -> Generator[Batch]:
         sampler=wanted,
         num_workers=count_loaders(),
         multiprocessing_context=server,
-        worker_init_fn=leave_with_the_training,
+        worker_init_fn=begin_loading,
         # Its own chance: drawing from torch's would make what follows depend on when loading began.
         generator=torch.Generator().manual_seed(0),
     )
@@ -176,6 +183,13 @@ def load_batches(wanted: Iterable[WantedBatch]) -> Generator[Batch]:
 
 
 def scale(squares: Tensor, rule: ModelInput) -> Tensor:
-    """Return squares of bytes (N, H, W, 3) as ``prepare`` scales them: (N, 3, H, W), in channels-last order."""
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (rule.mean, rule.std))
-    return squares.permute(0, 3, 1, 2).float().div_(torch.tensor(255.0)).sub_(mean).div_(std)
+    """Return squares of bytes (N, H, W, 3) as ``prepare`` scales them: (N, 3, H, W), in channels-last order.
+
+    A byte has 256 values: looking them up takes a fifth of the time that computing each pixel's does.
+    """
+    levels = torch.arange(256, dtype=torch.float32)[:, None] / torch.tensor(255.0)
+    table = (levels - torch.tensor(rule.mean)) / torch.tensor(rule.std)
+    if not squares.numel():
+        return squares.permute(0, 3, 1, 2).float()
+    rows = cv2.LUT(squares.numpy().reshape(-1, rule.size, 3), table.numpy()[None])
+    return torch.from_numpy(rows).view(squares.shape).permute(0, 3, 1, 2)

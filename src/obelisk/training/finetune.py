@@ -39,6 +39,7 @@ from obelisk.training.checkpoint import Position, load_checkpoint
 from obelisk.training.course import Course, average_of, plan_batches, run_epoch, validate
 from obelisk.training.determinism import be_deterministic
 from obelisk.training.loop import build_adamw
+from obelisk.training.memory import keep_freed_memory
 from obelisk.training.network import PhotoEmbedder
 from obelisk.training.pace import FinetuningEpoch, Pace, Stopwatch
 from obelisk.training.pooling import l2n
@@ -166,8 +167,12 @@ def build_finetuning(
     *,
     compiled: bool,
 ) -> Finetuning:
-    """Put backbone, neck and loss together on a device, as the recipe trains them; what follows is deterministic."""
+    """Put backbone, neck and loss together on a device, as the recipe trains them.
+
+    From here on this process computes deterministically, and keeps the memory that it frees.
+    """
     be_deterministic(device)
+    keep_freed_memory()
     section = recipe.finetuning
     if section.learned_exponent:
         embedder.only_backbone.learn_exponents(recipe.backbone.gem_exponent)

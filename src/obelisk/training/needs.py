@@ -6,10 +6,12 @@ the landmark weights are W = 4 · C · K · D bytes, and a training holds at its
     neck          W · (1 weights + 1 gradient + 2 moments of AdamW + 1 best epoch) + the neck's alike
                   + 7 matrices of batch by landmarks + 4 · V · N · D_in + 8 · N · D_in  of descriptors
     fine-tuning   W · (1 + 1 + 2 + 1 + 1 averaged + 1 best epoch) + backbone and neck alike + 7 such matrices
-                  + 2 · V · N · D_in of descriptors + what a step keeps of its photos + the backbone again, to save it
+                  + 2 · V · N · D_in of descriptors + 1.4 · what a step keeps of its photos
+                  + the backbone again, to save it
 
 Descriptors are float16, twice while views are joined or split, and in float32 where they are compared. What a step
-keeps of a photo is measured on one, not guessed.
+keeps of a photo is measured on one, not guessed; two fifths more are gradients on their way, and blocks that were freed
+and fit nothing since (measured on Lite0 in batches of 32 and 64).
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ FLOAT = 4
 MATRICES = 7  # of batch by landmarks that a margin softmax holds, forwards and back
 NAMED_AT_ONCE = 1024  # validation photos compared with all others at once
 SMALLEST_NECK = 64
+PASSING = 0.4  # of what a step keeps of its photos
 
 Stages = Mapping[str, Mapping[str, int]]
 """Bytes by what they hold, for each stage of a training."""
@@ -141,6 +144,7 @@ def finetuning_needs(recipe: Recipe, sizes: Sizes) -> dict[str, int]:
         "moments of AdamW": 2 * FLOAT * trained,
         "averaged weights, best epoch": FLOAT * whole * copies,
         "photos of a step": sizes.photo * at_once,
+        "gradients on their way, and freed blocks": int(PASSING * sizes.photo * at_once),
         "batch by landmarks": batch_needs(recipe, sizes, at_once),
         "descriptors": 2 * (recipe.views.count + 1) * sizes.photos * sum(map(sum, sizes.parts)),
         # Tensors in channels-last order are copied before they are written.
