@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
+import os
 import pickle
+import signal
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pytest
@@ -26,7 +33,7 @@ from obelisk.training.pooling import gap
 
 pytestmark = pytest.mark.stress
 
-BATCH, STEPS, EPOCHS = 32, 20, 3
+BATCH, STEPS, TURNS = 32, 10, 12
 LEAST_SHARE = 0.95  # of the bare loop's photos a second
 LEAST_LOADED = 150  # photos a second and core
 
@@ -71,8 +78,21 @@ class BareLoop:
         return time.perf_counter() - start
 
 
+@contextmanager
+def paused(processes: Iterable[BaseProcess]) -> Iterator[None]:
+    """Stop the processes that load meanwhile, so that they neither slow the bare loop nor read ahead in its time."""
+    pids = [process.pid for process in processes if process.pid]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
 def test_the_loop_keeps_up_with_a_bare_one(photos: LabelledPhotos, tmp_path: Path) -> None:
-    keys = {"epochs": EPOCHS, "batch_size": BATCH, "average": 0.99}
+    keys = {"epochs": TURNS, "batch_size": BATCH, "average": 0.99}
     recipe = load_recipe("arcface", [f"finetuning.{key}={value}" for key, value in keys.items()])
     embedder, parts, loss = build(recipe)
     bare = BareLoop(recipe, embedder, parts, loss)
@@ -82,7 +102,8 @@ def test_the_loop_keeps_up_with_a_bare_one(photos: LabelledPhotos, tmp_path: Pat
     def take_turns(epoch: Epoch) -> None:
         nonlocal start
         ours.append(time.perf_counter() - start)
-        beside.append(bare.seconds())
+        with paused(multiprocessing.active_children()):
+            beside.append(bare.seconds())
         start = time.perf_counter()
 
     finetune(
@@ -95,9 +116,13 @@ def test_the_loop_keeps_up_with_a_bare_one(photos: LabelledPhotos, tmp_path: Pat
         checkpoint=tmp_path / "state.safetensors",
         log=take_turns,
     )
-    share = min(beside[1:]) / min(ours[1:])
-    print(f"\n{BATCH * STEPS / min(ours[1:]):.1f} photos/s, bare {BATCH * STEPS / min(beside[1:]):.1f}: {share:.3f}")
-    assert share >= LEAST_SHARE
+    # Machines slow down and recover within minutes: each turn is compared with its neighbour alone.
+    shares = [bare / loop for bare, loop in zip(beside[1:], ours[1:], strict=True)]
+    pace, bare_pace = (BATCH * STEPS / median(seconds[1:]) for seconds in (ours, beside))
+    print(
+        f"\n{pace:.1f} photos/s, bare {bare_pace:.1f}; shares {', '.join(f'{share:.3f}' for share in sorted(shares))}"
+    )
+    assert median(shares) >= LEAST_SHARE
 
 
 def test_a_core_loads_more_photos_than_networks_take(photos: LabelledPhotos) -> None:
