@@ -117,11 +117,10 @@ def test_the_loop_keeps_up_with_a_bare_one(photos: LabelledPhotos, tmp_path: Pat
         log=take_turns,
     )
     # Machines slow down and recover within minutes: each turn is compared with its neighbour alone.
-    shares = [bare / loop for bare, loop in zip(beside[1:], ours[1:], strict=True)]
+    shares = [alone / loop for alone, loop in zip(beside[1:], ours[1:], strict=True)]
     pace, bare_pace = (BATCH * STEPS / median(seconds[1:]) for seconds in (ours, beside))
-    print(
-        f"\n{pace:.1f} photos/s, bare {bare_pace:.1f}; shares {', '.join(f'{share:.3f}' for share in sorted(shares))}"
-    )
+    told = ", ".join(f"{share:.3f}" for share in sorted(shares))
+    print(f"\n{pace:.1f} photos/s, bare {bare_pace:.1f}; shares {told}")
     assert median(shares) >= LEAST_SHARE
 
 

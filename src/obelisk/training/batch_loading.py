@@ -136,10 +136,10 @@ def out_of_reach() -> Iterator[None]:
 
 
 def begin_loading(_: int) -> None:
-    """Set a loading process up: it ends with the training, and takes the time that the network leaves.
+    """Set a loading process up: it takes the time that the network leaves, and ends with the training.
 
-    Also where the training is killed: torch watches the server, which stays. A core that is taken from the network for
-    a moment makes its other threads wait, too.
+    A core that is taken from the network for a moment makes its other threads wait, too. The end is watched here, so
+    that a training that is killed leaves nothing behind: torch watches the server, which stays.
     """
     os.nice(NICENESS)
     training = multiprocessing.parent_process()
@@ -187,9 +187,9 @@ def scale(squares: Tensor, rule: ModelInput) -> Tensor:
 
     A byte has 256 values: looking them up takes a fifth of the time that computing each pixel's does.
     """
-    levels = torch.arange(256, dtype=torch.float32)[:, None] / torch.tensor(255.0)
-    table = (levels - torch.tensor(rule.mean)) / torch.tensor(rule.std)
     if not squares.numel():
         return squares.permute(0, 3, 1, 2).float()
+    levels = torch.arange(256, dtype=torch.float32)[:, None] / torch.tensor(255.0)
+    table = (levels - torch.tensor(rule.mean)) / torch.tensor(rule.std)
     rows = cv2.LUT(squares.numpy().reshape(-1, rule.size, 3), table.numpy()[None])
     return torch.from_numpy(rows).view(squares.shape).permute(0, 3, 1, 2)

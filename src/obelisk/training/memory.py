@@ -86,7 +86,7 @@ def keep_freed_memory() -> None:
     """Let this process keep what it frees for its next step, where its C library is glibc.
 
     glibc gives every block beyond 32 MiB, which is most activations, back to the kernel at once; the next step fetches
-    it anew, page by page, each filled with zeros. That took two fifths of the steps of a fine-tuning (measured
+    it anew, page by page, each filled with zeros. That took two fifths of a bare step (measured
     2026-11-26).
     """
     if platform.libc_ver()[0] == "glibc":
