@@ -135,6 +135,7 @@ MISTAKES = {
     "no such folder": (("{out}x", "--out", "{out}"), "no such folder"),
     "no photo": (("{empty}", "--out", "{out}"), "no photo"),
     "output folder in use": (("{places}", "--out", "{places}"), "holds something else"),
+    "output folder in a file": (("{places}", "--out", "{file}/out"), "no folder can be made here"),
     "no model": (("{places}", "--out", "{out}", "--model", "{empty}"), "no model bundle"),
     "one fold": (("{places}", "--out", "{out}", "--model", "{model}", "--folds", "1"), "at least 2"),
     "no neighbour": (("{places}", "--out", "{out}", "--model", "{model}", "--neighbours", "0"), "at least 1"),
@@ -146,7 +147,14 @@ MISTAKES = {
 @pytest.mark.parametrize(("words", "told"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_mistakes_are_usage_errors_that_tell_the_remedy(words, told, noisy, tmp_path, run_folder):
     (tmp_path / "empty").mkdir()
-    places = {"out": tmp_path / "out", "places": noisy, "empty": tmp_path / "empty", "model": run_folder}
+    (tmp_path / "file").write_text("a file")
+    places = {
+        "file": tmp_path / "file",
+        "out": tmp_path / "out",
+        "places": noisy,
+        "empty": tmp_path / "empty",
+        "model": run_folder,
+    }
     done = call(*(word.format(**places) for word in words))
     assert isinstance(done.exception, UsageError)
     assert told in str(done.exception)

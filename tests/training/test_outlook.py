@@ -40,7 +40,7 @@ def test_counts_are_those_of_the_network_and_the_data(recipe_file: Path, tiny_da
     assert (finetuning.epochs, finetuning.steps) == (2, 8)
     assert finetuning.seconds >= 2 * 8 * finetuning.step_seconds > 0
     assert outlook.seconds > finetuning.seconds
-    assert outlook.loaded_per_second > 0
+    assert outlook.loaded_per_second > 100  # the start of the loading processes, more than a second, is not in it
 
 
 def test_photos_that_cannot_be_read_are_passed_over(recipe_file: Path, tiny_dataset: Path) -> None:

@@ -88,9 +88,13 @@ def run() -> None:
 
 def explain_system_error(error: OSError) -> str:
     """Say what the system refused, where, and what to do about it."""
-    if error.errno != errno.ENOSPC:
+    if error.errno == errno.ENOSPC:
+        parts = ["the disk is full", error.filename, "free some space, and do the same again"]
+    elif error.filename:
+        parts = [str(error.strerror).lower(), error.filename, "name a place that is there, and that you may use"]
+    else:
         return str(error)
-    return " · ".join(filter(None, ["the disk is full", error.filename, "free some space, and do the same again"]))
+    return " · ".join(str(part) for part in parts if part)
 
 
 def leave(text: str, code: int, *, debug: bool) -> None:

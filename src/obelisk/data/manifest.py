@@ -39,7 +39,7 @@ def write_subset(subset: Subset, out: Path, *, add: Callable[[Path], object] = l
     The folder appears whole or not at all, with what ``add`` puts beside the manifests. One that already holds the
     same subset is left as it is.
 
-    Raises DataError when ``out`` holds anything else.
+    Raises DataError when ``out`` holds anything else, or where no folder can be made.
     """
     refuse_occupied(out)
     out = out.resolve()
@@ -48,8 +48,7 @@ def write_subset(subset: Subset, out: Path, *, add: Callable[[Path], object] = l
         if all((out / name).read_bytes() == data for name, data in files.items()):
             return out
         raise occupied(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}")
+    unfinished = beside(out)
     try:
         unfinished.mkdir()
         for name, data in files.items():
@@ -62,11 +61,27 @@ def write_subset(subset: Subset, out: Path, *, add: Callable[[Path], object] = l
 
 
 def refuse_occupied(out: Path) -> None:
-    """Refuse a place for a subset that holds anything but a subset, before any work is done for it."""
+    """Refuse a place for a subset that holds anything but a subset, or where no folder can be made.
+
+    To be asked before any work is done for it.
+    """
     if out.exists() and not out.is_dir():
         raise DataError("this is a file, not a folder", where=out, fix="name another folder")
     if out.is_dir() and {place.name for place in out.iterdir()} not in (set(), {PHOTOS, LANDMARKS_TABLE, MANIFEST}):
         raise occupied(out)
+    trial = beside(out.resolve())
+    try:
+        trial.parent.mkdir(parents=True, exist_ok=True)
+        trial.mkdir()
+        trial.rmdir()
+    except OSError as error:
+        what = f"no folder can be made here ({error})"
+        raise DataError(what, where=out, fix="name a folder in a place where you may write") from error
+
+
+def beside(out: Path) -> Path:
+    """Return where a folder grows until it is whole."""
+    return out.with_name(f".{out.name}.{os.getpid()}")
 
 
 def refuse_filled(out: Path) -> None:
