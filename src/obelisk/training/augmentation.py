@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image, ImageFilter, ImageStat
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
 
 from obelisk.config import ViewsSection
 
@@ -22,7 +23,9 @@ from obelisk.config import ViewsSection
 ERASED_AREA = (0.02, 0.4)
 ERASED_ASPECT = 0.3
 
-PICTURES = 2  # raised whenever the same numbers make other pictures
+PICTURES = 3  # raised whenever the same numbers make other pictures
+
+Pixels = NDArray[np.uint8]
 
 cv2.setNumThreads(1)  # photos are augmented side by side already
 
@@ -46,7 +49,8 @@ class AugmentedView:
         """Return the augmented photo, of the same size."""
         seeds = [self.seed, self.number, int(content, 16)]
         chance = np.random.default_rng(seeds)
-        image = change_light(move(image, self.ranges, chance), self.ranges, chance)
+        pixels = change_light(move(np.asarray(image), self.ranges, chance), self.ranges, chance)
+        image = Image.fromarray(pixels)
         if self.ranges.blur:
             image = blur(image, self.ranges, chance)
         if chance.random() < self.ranges.erasing:
@@ -54,14 +58,14 @@ class AugmentedView:
         return image
 
 
-def move(image: Image.Image, ranges: ViewsSection, chance: np.random.Generator) -> Image.Image:
-    """Shift, zoom, stretch, rotate, shear and mirror by one affine map.
+def move(pixels: Pixels, ranges: ViewsSection, chance: np.random.Generator) -> Pixels:
+    """Shift, zoom, stretch, rotate, shear and mirror by one affine map of the pixels (H, W, 3), by cubic interpolation.
 
     What comes from outside is the photo mirrored at its border. With ``crop`` below 1, zoom and shifts give way to a
     part of the photo that is at least so large and may be anywhere in it (Szegedy et al., *Going Deeper with
     Convolutions*, CVPR 2015, section 6).
     """
-    width, height = image.size
+    height, width = pixels.shape[:2]
     zoom = 1.0 - chance.uniform(-ranges.zoom / 4, ranges.zoom)
     stretch = math.exp(chance.uniform(-ranges.aspect, ranges.aspect) / 2)
     turn = math.radians(chance.uniform(-ranges.rotation, ranges.rotation))
@@ -83,28 +87,28 @@ def move(image: Image.Image, ranges: ViewsSection, chance: np.random.Generator) 
     # Pixels are counted from the centre of the first.
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
     offset = centre + np.array([shift_x, shift_y]) - linear @ centre
-    pixels = cv2.warpAffine(
-        np.asarray(image),
+    moved = cv2.warpAffine(
+        pixels,
         np.column_stack([linear, offset]),
         (width, height),
         flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REFLECT_101,
     )
-    return Image.fromarray(pixels)
+    return np.asarray(moved, dtype=np.uint8)
 
 
-def change_light(image: Image.Image, ranges: ViewsSection, chance: np.random.Generator) -> Image.Image:
+def change_light(pixels: Pixels, ranges: ViewsSection, chance: np.random.Generator) -> Pixels:
     """Change brightness, contrast and saturation."""
     brightness = 1.0 + chance.uniform(-ranges.brightness, ranges.brightness)
     contrast = 1.0 + chance.uniform(-ranges.contrast, ranges.contrast)
     saturation = 1.0 + chance.uniform(-ranges.saturation, ranges.saturation)
-    mean = sum(ImageStat.Stat(image).mean) / 3
+    mean = sum(cv2.sumElems(pixels)) / pixels.size
     # x ← contrast · (x − mean) + brightness · mean, then x ← grey + saturation · (x − grey), as one matrix for all
-    # pixels: Pillow's own loop takes a tenth of the time that NumPy does.
+    # pixels: OpenCV's loop takes an eighth of the time that Pillow's does, and Pillow's a tenth of NumPy's.
     offset = mean * (brightness - contrast)
     own, grey = contrast * saturation, contrast * (1.0 - saturation) / 3
-    rows = [[own + grey if channel == row else grey for channel in range(3)] for row in range(3)]
-    return image.convert("RGB", tuple(value for row in rows for value in (*row, offset)))
+    rows = [[*(own + grey if channel == row else grey for channel in range(3)), offset] for row in range(3)]
+    return np.asarray(cv2.transform(pixels, np.array(rows)), dtype=np.uint8)
 
 
 def blur(image: Image.Image, ranges: ViewsSection, chance: np.random.Generator) -> Image.Image:
