@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +15,7 @@ import torch
 from PIL import Image
 
 from obelisk.photos import ModelInput, prepare, read_photo
-from obelisk.training.batch_loading import LabelledPhotos, load_batches
+from obelisk.training.batch_loading import LabelledPhotos, count_loaders, load_batches
 
 
 @pytest.fixture
@@ -41,3 +46,43 @@ def test_photos_that_cannot_be_read_are_told_and_left_out(photos: LabelledPhotos
     assert first.unreadable.keys() == {1}
     assert second.pixels.shape == (0, 3, 48, 48)
     assert second.unreadable.keys() == {4}
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="this system has no processes that run only when idle")
+@pytest.mark.parametrize("aside", [True, False])
+def test_loaders_take_only_the_time_that_a_network_on_the_same_cores_leaves(
+    photos: LabelledPhotos, *, aside: bool
+) -> None:
+    wanted = [photos.pick(torch.tensor([0]))] * 9 * count_loaders()
+    with contextlib.closing(load_batches(wanted, aside=aside)) as batches:
+        for _ in range(count_loaders()):  # one of each
+            next(batches)
+        loaders = [process.pid for process in multiprocessing.active_children()]
+        policies = {os.sched_getscheduler(pid) for pid in loaders}
+    assert policies == {os.SCHED_IDLE if aside else os.SCHED_OTHER}
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="this system has no processes that run only when idle")
+def test_loaders_that_get_no_time_make_place_for_others(
+    photos: LabelledPhotos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("obelisk.training.batch_loading.LONGEST_WAIT", 2.0)
+    wanted = [photos.pick(torch.tensor([place % 5])) for place in range(20)]
+    with contextlib.closing(load_batches(wanted)) as batches:
+        places = [next(batches).places]
+        starved = [process.pid for process in multiprocessing.active_children()]
+
+        def signal_all(number: int) -> None:
+            for pid in starved:
+                os.kill(pid, number)
+
+        signal_all(signal.SIGSTOP)
+        end = threading.Timer(4.0, signal_all, [signal.SIGCONT])  # they end, now that nobody waits for them
+        end.start()
+        places += [next(batches).places for _ in wanted[1:-1]]
+        others = [process.pid for process in multiprocessing.active_children()]
+        places += [batch.places for batch in batches]
+    end.join()
+    assert places == [[place % 5] for place in range(20)]
+    assert others
+    assert not set(starved) & set(others)

@@ -9,10 +9,13 @@ its memory, and it would have to copy, page by page, all that it writes to while
 
 from __future__ import annotations
 
+import functools
+import itertools
 import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,6 +35,7 @@ from obelisk.training.memory import processes_here
 
 MOST_LOADERS = 16
 NICENESS = 10
+LONGEST_WAIT = 20.0  # s, for a batch from processes that take only the time that others leave
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,13 +139,16 @@ def out_of_reach() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def begin_loading(_: int) -> None:
-    """Set a loading process up: it takes the time that the network leaves, and ends with the training.
+def begin_loading(aside: bool, idle: bool, _: int) -> None:
+    """Set a loading process up: its priority, and that it ends with the training.
 
-    A core that is taken from the network for a moment makes its other threads wait, too. The end is watched here, so
+    ``aside``, it comes behind the network; ``idle``, it runs only where nothing else does. The end is watched here, so
     that a training that is killed leaves nothing behind: torch watches the server, which stays.
     """
-    os.nice(NICENESS)
+    if aside:
+        os.nice(NICENESS)
+    if idle:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     training = multiprocessing.parent_process()
     assert training is not None
 
@@ -157,8 +164,37 @@ def count_loaders() -> int:
     return max(1, min(MOST_LOADERS, (os.cpu_count() or 1) // processes_here()))
 
 
-def load_batches(wanted: Iterable[WantedBatch]) -> Generator[Batch]:
-    """Yield the batches wanted, in order; some are read ahead. Closing the iterator ends the processes."""
+def load_batches(wanted: Iterable[WantedBatch], *, aside: bool = True) -> Generator[Batch]:
+    """Yield the batches wanted, in order; some are read ahead. Closing the iterator ends the processes.
+
+    ``aside``, for a network that computes on the same cores, the processes take only the time that it leaves: a core
+    that is taken from it for a moment makes its other threads wait, too. Where other programs leave no time at all, a
+    batch is waited for too long: then it is loaded, as all that follow, by processes of a low priority, but one.
+    """
+    coming, ahead = iter(wanted), deque[WantedBatch]()
+
+    def remembered() -> Iterator[WantedBatch]:
+        for each in coming:
+            ahead.append(each)
+            yield each
+
+    if aside and hasattr(os, "SCHED_IDLE"):
+        try:
+            for batch in run_loaders(remembered(), aside=True, longest_wait=LONGEST_WAIT):
+                ahead.popleft()
+                yield batch
+        except TimeoutError:
+            coming = itertools.chain(tuple(ahead), coming)
+        else:
+            return
+    yield from run_loaders(coming, aside=aside)
+
+
+def run_loaders(wanted: Iterator[WantedBatch], *, aside: bool, longest_wait: float = 0.0) -> Generator[Batch]:
+    """Yield the batches wanted, in order, from processes that are idle where nobody waits longer than so many seconds.
+
+    Raises TimeoutError for a batch that takes longer; 0 waits forever.
+    """
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload([__name__])
     loader = DataLoader(
@@ -167,13 +203,22 @@ def load_batches(wanted: Iterable[WantedBatch]) -> Generator[Batch]:
         sampler=wanted,
         num_workers=count_loaders(),
         multiprocessing_context=server,
-        worker_init_fn=begin_loading,
+        worker_init_fn=functools.partial(begin_loading, aside, longest_wait > 0),
+        timeout=longest_wait,
         # Its own chance: drawing from torch's would make what follows depend on when loading began.
         generator=torch.Generator().manual_seed(0),
     )
     with out_of_reach():
         loaded = iter(loader)
-    for batch in loaded:
+    while True:
+        try:
+            batch = next(loaded)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "timed out" in str(error):
+                raise TimeoutError(f"no batch within {longest_wait} s") from error
+            raise
         yield Batch(
             pixels=scale(batch.squares, batch.rule),
             places=batch.places,

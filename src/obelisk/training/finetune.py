@@ -140,7 +140,8 @@ def finetune(
             world=world,
             watch=watch,
         )
-        with contextlib.closing(load_batches(plan_batches(course))) as loaded:
+        batches = load_batches(plan_batches(course), aside=world.device.type == "cpu")
+        with contextlib.closing(batches) as loaded:
             while course.position.epoch < section.epochs:
                 tuned.train()
                 train_loss = run_epoch(course, loaded)
