@@ -7,7 +7,9 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ import torch
 from PIL import Image
 
 from obelisk.photos import ModelInput, prepare, read_photo
-from obelisk.training.batch_loading import LabelledPhotos, count_loaders, load_batches
+from obelisk.training import batch_loading
+from obelisk.training.batch_loading import Batch, LabelledPhotos, count_loaders, load_batches, run_loaders
 
 
 @pytest.fixture
@@ -51,8 +54,9 @@ def test_photos_that_cannot_be_read_are_told_and_left_out(photos: LabelledPhotos
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="this system has no processes that run only when idle")
 @pytest.mark.parametrize("aside", [True, False])
 def test_loaders_take_only_the_time_that_a_network_on_the_same_cores_leaves(
-    photos: LabelledPhotos, *, aside: bool
+    photos: LabelledPhotos, monkeypatch: pytest.MonkeyPatch, *, aside: bool
 ) -> None:
+    monkeypatch.setattr(batch_loading, "LONGEST_WAIT", 100.0)  # other tests may leave them little time
     wanted = [photos.pick(torch.tensor([0]))] * 9 * count_loaders()
     with contextlib.closing(load_batches(wanted, aside=aside)) as batches:
         for _ in range(count_loaders()):  # one of each
@@ -66,23 +70,36 @@ def test_loaders_take_only_the_time_that_a_network_on_the_same_cores_leaves(
 def test_loaders_that_get_no_time_make_place_for_others(
     photos: LabelledPhotos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("obelisk.training.batch_loading.LONGEST_WAIT", 2.0)
-    wanted = [photos.pick(torch.tensor([place % 5])) for place in range(20)]
+    stopped, done = set[int](), threading.Event()
+
+    def stop_idle() -> None:
+        while not done.wait(0.005):
+            for process in multiprocessing.active_children():
+                pid = process.pid or 0
+                with contextlib.suppress(ProcessLookupError):
+                    if pid not in stopped and os.sched_getscheduler(pid) == os.SCHED_IDLE:
+                        os.kill(pid, signal.SIGSTOP)
+                        stopped.add(pid)
+
+    def release(*arguments: Any, **options: Any) -> Iterator[Batch]:
+        try:
+            yield from run_loaders(*arguments, **options)
+        except TimeoutError:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)  # so that they can end
+            raise
+
+    monkeypatch.setattr(batch_loading, "LONGEST_WAIT", 1.0)
+    monkeypatch.setattr(batch_loading, "run_loaders", release)
+    thread = threading.Thread(target=stop_idle)
+    thread.start()
+    wanted = [photos.pick(torch.tensor([place % 5])) for place in range(100)]
     with contextlib.closing(load_batches(wanted)) as batches:
-        places = [next(batches).places]
-        starved = [process.pid for process in multiprocessing.active_children()]
-
-        def signal_all(number: int) -> None:
-            for pid in starved:
-                os.kill(pid, number)
-
-        signal_all(signal.SIGSTOP)
-        end = threading.Timer(4.0, signal_all, [signal.SIGCONT])  # they end, now that nobody waits for them
-        end.start()
-        places += [next(batches).places for _ in wanted[1:-1]]
-        others = [process.pid for process in multiprocessing.active_children()]
+        places = [next(batches).places for _ in wanted[1:]]
+        policies = {os.sched_getscheduler(process.pid or 0) for process in multiprocessing.active_children()}
         places += [batch.places for batch in batches]
-    end.join()
-    assert places == [[place % 5] for place in range(20)]
-    assert others
-    assert not set(starved) & set(others)
+    done.set()
+    thread.join()
+    assert stopped
+    assert policies == {os.SCHED_OTHER}
+    assert places == [[place % 5] for place in range(100)]

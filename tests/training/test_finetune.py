@@ -109,10 +109,10 @@ def test_every_epoch_sees_views_that_nothing_saw_before(
 ) -> None:
     seen = {view.name for view in augmented_views(ViewsSection(count=2), 0)}
 
-    def load(wanted: Iterable[WantedBatch]) -> Iterator[Batch]:
+    def load(wanted: Iterable[WantedBatch], *, aside: bool) -> Iterator[Batch]:
         batches = list(wanted)
         seen.update(batch.view.name for batch in batches if batch.view)
-        return load_batches(batches)
+        return load_batches(batches, aside=aside)
 
     monkeypatch.setattr("obelisk.training.finetune.load_batches", load)
     tune("state.safetensors", "views.count=2", epochs=3)

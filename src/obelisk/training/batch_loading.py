@@ -17,7 +17,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -148,7 +148,8 @@ def begin_loading(aside: bool, idle: bool, _: int) -> None:
     if aside:
         os.nice(NICENESS)
     if idle:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        with suppress(OSError):  # some sandboxes know one policy only
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     training = multiprocessing.parent_process()
     assert training is not None
 
