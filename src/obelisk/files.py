@@ -13,7 +13,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> Path:
     A reader sees the old file or the new one. When writing fails, the old one stays and nothing else is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = beside(path)
     try:
         write(partial)
         with partial.open("rb") as written:
@@ -22,3 +22,8 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> Path:
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def beside(path: Path) -> Path:
+    """Return where this process lets a file or folder grow until it is whole."""
+    return path.with_name(f".{path.name}.{os.getpid()}")

@@ -22,6 +22,7 @@ import polars as pl
 from obelisk.data.catalog import LANDMARKS, QUERIES, REFERENCES, Catalog
 from obelisk.data.subset import DISTRACTOR, Subset
 from obelisk.errors import DataError
+from obelisk.files import beside
 from obelisk.photos.files import is_there
 
 FORMAT: Final = "obelisk-subset"
@@ -77,11 +78,6 @@ def refuse_occupied(out: Path) -> None:
     except OSError as error:
         what = f"no folder can be made here ({error})"
         raise DataError(what, where=out, fix="name a folder in a place where you may write") from error
-
-
-def beside(out: Path) -> Path:
-    """Return where a folder grows until it is whole."""
-    return out.with_name(f".{out.name}.{os.getpid()}")
 
 
 def refuse_filled(out: Path) -> None:

@@ -211,21 +211,18 @@ def run_loaders(wanted: Iterator[WantedBatch], *, aside: bool, longest_wait: flo
     )
     with out_of_reach():
         loaded = iter(loader)
-    while True:
-        try:
-            batch = next(loaded)
-        except StopIteration:
-            return
-        except RuntimeError as error:
-            if "timed out" in str(error):
-                raise TimeoutError(f"no batch within {longest_wait} s") from error
-            raise
-        yield Batch(
-            pixels=scale(batch.squares, batch.rule),
-            places=batch.places,
-            landmarks=torch.tensor(batch.landmarks, dtype=torch.int64),
-            unreadable=batch.unreadable,
-        )
+    try:
+        for batch in loaded:
+            yield Batch(
+                pixels=scale(batch.squares, batch.rule),
+                places=batch.places,
+                landmarks=torch.tensor(batch.landmarks, dtype=torch.int64),
+                unreadable=batch.unreadable,
+            )
+    except RuntimeError as error:
+        if "timed out" in str(error):
+            raise TimeoutError(f"no batch within {longest_wait} s") from error
+        raise
 
 
 def scale(squares: Tensor, rule: ModelInput) -> Tensor:
