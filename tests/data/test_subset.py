@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from obelisk.data import Catalog, read_catalog, read_subset, sample_subset, write_subset
+from obelisk.data import Catalog, read_catalog, read_subset, refuse_occupied, sample_subset, write_subset
 from obelisk.errors import DataError, UsageError
 
 # Twelve landmarks of 1 to 12 photos, one query that has a landmark and three that have none.
@@ -159,6 +159,11 @@ def test_same_subset_may_be_written_again_and_another_may_not(catalog, tmp_path)
             write_subset(sample_subset(catalog, landmarks=6, seed=0), blocked)
     assert files_of(out) == before
     assert [path.name for path in tmp_path.iterdir()] == ["sub"]
+
+
+def test_asking_for_a_place_makes_nothing(tmp_path):
+    refuse_occupied(tmp_path / "new" / "sub")
+    assert not any(tmp_path.iterdir())
 
 
 def test_subset_cannot_be_written_over_a_file(catalog, tmp_path):

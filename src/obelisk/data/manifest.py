@@ -51,7 +51,7 @@ def write_subset(subset: Subset, out: Path, *, add: Callable[[Path], object] = l
         raise occupied(out)
     unfinished = beside(out)
     try:
-        unfinished.mkdir()
+        unfinished.mkdir(parents=True)
         for name, data in files.items():
             (unfinished / name).write_bytes(data)
         add(unfinished)
@@ -70,9 +70,9 @@ def refuse_occupied(out: Path) -> None:
         raise DataError("this is a file, not a folder", where=out, fix="name another folder")
     if out.is_dir() and {place.name for place in out.iterdir()} not in (set(), {PHOTOS, LANDMARKS_TABLE, MANIFEST}):
         raise occupied(out)
-    trial = beside(out.resolve())
+    final = out.resolve()
+    trial = beside(next(place for place in (final, *final.parents) if place.parent.exists()))
     try:
-        trial.parent.mkdir(parents=True, exist_ok=True)
         trial.mkdir()
         trial.rmdir()
     except OSError as error:
