@@ -140,7 +140,7 @@ def finetune(
             world=world,
             watch=watch,
         )
-        batches = load_batches(plan_batches(course), aside=world.device.type == "cpu")
+        batches = load_batches(plan_batches(course), aside=world.shares_cores)
         with contextlib.closing(batches) as loaded:
             while course.position.epoch < section.epochs:
                 tuned.train()

@@ -134,7 +134,7 @@ def look_ahead(recipe: Recipe, catalog: Catalog, progress: Progress = lambda *_:
             stages.append(measure_neck(recipe, backbones, measured))
         progress("measuring", 2, 3)
         if recipe.finetuning.epochs:
-            loaded = measure_loading(recipe, measured.photos)
+            loaded = measure_loading(recipe, measured.photos, world)
             stages.append(measure_finetuning(recipe, backbones[0], measured, loaded, world, Path(folder)))
         progress("measuring", 3, 3)
     return Outlook(
@@ -243,7 +243,7 @@ def time_least(action: Callable[..., object], *arguments: object) -> float:
     return min(times[1:])
 
 
-def measure_loading(recipe: Recipe, photos: LabelledPhotos) -> float:
+def measure_loading(recipe: Recipe, photos: LabelledPhotos, world: World) -> float:
     """Return how many augmented photos a second the loaders give when nothing waits between.
 
     They start while their first batches are loaded: a batch of each is not counted.
@@ -251,7 +251,8 @@ def measure_loading(recipe: Recipe, photos: LabelledPhotos) -> float:
     view = fresh_view(recipe.views, recipe.seed, 0)
     starting = count_loaders()
     places = torch.arange(8 * starting * (1 + LOADED_BATCHES)) % len(photos)
-    batches = load_batches(photos.pick(part, view) for part in torch.split(places, 8))
+    wanted = (photos.pick(part, view) for part in torch.split(places, 8))
+    batches = load_batches(wanted, aside=world.shares_cores)
     for _ in range(starting):
         next(batches)
     start = time.perf_counter()

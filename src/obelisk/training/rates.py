@@ -250,7 +250,7 @@ def raise_backbone_rate(
     rates = rising_rates(*BACKBONE_RATES, BACKBONE_STEPS)
     view = fresh_view(recipe.views, recipe.seed, 0)
     batches = islice(endless_batches(recipe, photos.landmarks, section.batch_size), len(rates))
-    loaded = load_batches(photos.pick(places, view) for places in batches)
+    loaded = load_batches((photos.pick(places, view) for places in batches), aside=world.shares_cores)
     tuned.train()
     before = copy.deepcopy(tuned)
 

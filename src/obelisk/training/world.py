@@ -34,6 +34,11 @@ class World:
         """Whether this process writes files and speaks."""
         return self.rank == 0
 
+    @property
+    def shares_cores(self) -> bool:
+        """Whether the network computes on the cores that load its photos."""
+        return self.device.type == "cpu"
+
     def sum(self, *values: float) -> list[float]:
         """Return the sums of some numbers over all processes."""
         if self.size == 1:
