@@ -186,6 +186,15 @@ def test_the_index_is_used_again_and_is_the_same_when_made_again(gallery: Galler
     assert (gallery.path / INDEX).read_bytes() == made
 
 
+def test_an_index_on_the_disk_is_read_once(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    gallery.references()
+    read = list[Path]()
+    real = indexed.read_index
+    monkeypatch.setattr(indexed, "read_index", lambda path, **limits: (read.append(path), real(path, **limits))[1])
+    Gallery.open(gallery.path).references()
+    assert read == [gallery.path / INDEX]
+
+
 def test_the_index_of_another_gallery_is_not_used(gallery: Gallery, tmp_path: Path, bundle: Bundle) -> None:
     other = Gallery.create(tmp_path / "other", bundle)
     fill(other, scatter(7, each=N // LANDMARKS))

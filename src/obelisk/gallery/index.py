@@ -84,7 +84,11 @@ class CandidateSearch:
 
     def __init__(self, index: RowIndex) -> None:
         lists, width = index.centroids.shape
-        self._coarse = faiss.IndexFlatIP(width)
+        # Which lists are nearest is decided by bytes: all centroids are read for each query.
+        self._coarse = faiss.IndexScalarQuantizer(
+            width, faiss.ScalarQuantizer.QT_8bit_uniform, faiss.METRIC_INNER_PRODUCT
+        )
+        self._coarse.train(index.centroids)
         self._coarse.add(index.centroids)
         plain: Any = faiss.IndexIVFPQ(self._coarse, width, lists, len(index.codebooks), 4, faiss.METRIC_INNER_PRODUCT)
         faiss.copy_array_to_vector(index.codebooks.ravel(), plain.pq.centroids)
@@ -96,8 +100,8 @@ class CandidateSearch:
             plain.invlists.add_entries(number, len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(codes))
         plain.ntotal = len(index.rows)
         self._lists = faiss.IndexIVFPQFastScan(plain)
-        self._rows = np.sort(index.rows)
-        self.last = int(self._rows[-1])
+        self.rows = np.sort(index.rows)
+        self.last = int(self.rows[-1])
         self._width = width
         self._probes, self._depth = index.probes, index.depth
 
@@ -117,7 +121,7 @@ class CandidateSearch:
         """
         count = widening * (NEAREST * self._depth + 2 * max(0, k - NEAREST))
         if count >= len(self):
-            return np.broadcast_to(self._rows, (len(queries), len(self)))
+            return np.broadcast_to(self.rows, (len(queries), len(self)))
         enough = -(-4 * count * self._lists.nlist // max(1, len(self)))
         probes = min(self._lists.nlist, max(widening * self._probes, enough))
         settings = faiss.SearchParametersIVF()
@@ -267,9 +271,8 @@ def tune(index: RowIndex, trials: Trials) -> RowIndex:
     return replace(index, probes=probes, depth=depth, measured=len(index.rows))
 
 
-def is_current(index: RowIndex, ids: Integers) -> bool:
-    """Say whether an index holds all of the photos but for a few that were added last."""
-    rows = np.sort(index.rows)
+def is_current(rows: Integers, ids: Integers) -> bool:
+    """Say whether the rows of an index, ascending, are all of the photos but for a few that were added last."""
     old = ids[: np.searchsorted(ids, rows[-1], side="right")]
     return len(ids) - len(old) <= LONGEST_TAIL and bool(is_among(rows, old).all())
 

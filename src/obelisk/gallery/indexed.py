@@ -105,38 +105,53 @@ class IndexedSearch:
 
     def _measure(self, queries: FloatRows, proposed: Integers, k: int) -> tuple[Integers, FloatRows]:
         """Return places (Q, k) and similarities of the best of the proposed rows (Q, C) and the tail; -1: too few."""
-        places = np.minimum(np.searchsorted(self._ids, proposed), len(self) - 1)
-        there = self._ids[places] == proposed
-        found, rows = self._reader.read(sorted(set(proposed[there].tolist())))
+        # Row numbers only ever grow: one that the gallery has now, up to the last of this moment, it had then.
+        asked = np.unique(proposed[(proposed >= 0) & (proposed <= self._ids[-1])])
+        found, rows = self._reader.read(asked.tolist())
+        numbers, similarities = proposed, np.full(proposed.shape, -np.inf, dtype=np.float32)
         if len(found):
             position = np.minimum(np.searchsorted(found, proposed), len(found) - 1)
             there = found[position] == proposed
-            similarities = np.where(there, dot_products(queries, rows, position), np.float32(-np.inf))
-            places = np.where(there, places, -1)
-        else:
-            places = np.full(proposed.shape, -1)
-            similarities = np.full(proposed.shape, -np.inf, dtype=np.float32)
+            similarities = np.where(there, dot_products(queries, rows, position), similarities)
         if len(self.tail):
             beside, near = nearest_rows(queries, self.tail, min(k, len(self.tail)))
-            places = np.hstack([places, beside + len(self) - len(self.tail)])
+            numbers = np.hstack([numbers, self._ids[len(self) - len(self.tail) + beside]])
             similarities = np.hstack([similarities, near])
-        best = np.lexsort((places, -similarities))[:, :k]
+        best = np.lexsort((numbers, -similarities))[:, :k]
         each = np.arange(len(queries))[:, None]
-        return places[each, best], similarities[each, best]
+        similarities = similarities[each, best]
+        places = np.searchsorted(self._ids, numbers[each, best])
+        return np.where(np.isneginf(similarities), -1, places), similarities
 
 
-def open_index(folder: Path, ids: Integers, dimensions: int, watch: Progress) -> CandidateSearch:
+def load_index(folder: Path, dimensions: int) -> CandidateSearch | None:
+    """Return an index of the gallery that is on the disk, whatever has changed since; None if there is none."""
+    for place in index_places(folder):
+        if place.exists():
+            with store.reading(folder) as connection:
+                (last,) = connection.execute("SELECT max(row) FROM photos").fetchone()
+            index = read_own_index(place, folder, dimensions, most_rows=last or 0)
+            if index:
+                return CandidateSearch(index)
+    return None
+
+
+def open_index(
+    folder: Path, ids: Integers, dimensions: int, watch: Progress, loaded: CandidateSearch | None = None
+) -> CandidateSearch:
     """Return an index of a gallery's photos ``ids`` (N,): the one on the disk, brought up to them, or a new one.
 
-    It is kept in the gallery's folder; in the user's cache folder where nothing may be written there; and in memory
-    alone where neither works.
+    ``loaded`` is the one on the disk, where it was read before. A new one is kept in the gallery's folder; in the
+    user's cache folder where nothing may be written there; and in memory alone where neither works.
     """
+    if loaded and is_current(loaded.rows, ids):
+        return loaded
     places = index_places(folder)
     index = read_best_index(places, folder, ids, dimensions)
-    if not (index and is_current(index, ids)):
+    if not (index and is_current(np.sort(index.rows), ids)):
         with alone_in(places[-1].parent):
             index = read_best_index(places, folder, ids, dimensions)  # somebody may have made it meanwhile
-            if not (index and is_current(index, ids)):
+            if not (index and is_current(np.sort(index.rows), ids)):
                 index = renew(index, folder, ids, dimensions, watch)
                 with contextlib.suppress(OSError):
                     write_index(places[-1], index)
@@ -158,7 +173,7 @@ def describe_index(folder: Path, connection: sqlite3.Connection) -> str | None:
     index = read_best_index(places, folder, ids, store.about_of(connection, folder).dimensions)
     if index is None:
         return f"the search index is damaged, or of another gallery: the next search makes it anew · {path}"
-    if not is_current(index, ids):
+    if not is_current(np.sort(index.rows), ids):
         return f"the search index is out of date: the next search brings it up to date · {path}"
     return None
 
@@ -175,8 +190,8 @@ def read_best_index(places: Sequence[Path], folder: Path, ids: Integers, dimensi
     """Return the first index that holds the gallery's photos; else one that lacks some; None if there is none."""
     index = None
     for place in places:
-        index = read_own_index(place, folder, ids, dimensions) or index
-        if index and is_current(index, ids):
+        index = read_own_index(place, folder, dimensions, most_rows=2 * len(ids)) or index
+        if index and is_current(np.sort(index.rows), ids):
             break
     return index
 
@@ -193,9 +208,9 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def read_own_index(path: Path, folder: Path, ids: Integers, dimensions: int) -> RowIndex | None:
+def read_own_index(path: Path, folder: Path, dimensions: int, *, most_rows: int) -> RowIndex | None:
     """Return the index in a file, if there is one, if it is whole, and if it was made of this gallery."""
-    index = read_index(path, dimensions=dimensions, most_rows=2 * len(ids))
+    index = read_index(path, dimensions=dimensions, most_rows=most_rows)
     if index is None:
         return None
     with store.reading(folder) as connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 from obelisk.gallery import indexed, store
 from obelisk.gallery.embeddings import read_embeddings, unit_embeddings
 from obelisk.gallery.index import Progress
-from obelisk.gallery.indexed import IndexedSearch, open_index
+from obelisk.gallery.indexed import IndexedSearch, load_index, open_index
 from obelisk.gallery.landmarks import Landmark
 from obelisk.gallery.references import References
 from obelisk.gallery.search import ExactSearch, FloatRows, Integers, SearchEngine
@@ -37,19 +38,22 @@ def read_references(folder: Path, dimensions: int, before: References | None, wa
     index = before.engine.index if before and isinstance(before.engine, IndexedSearch) else None
     known: Tables | References | None = before
     fresh = False
-    while True:
-        with store.reading(folder) as connection:
-            if before and before.revision and before.revision == store.read_revision(connection):
-                return before
-            now = read_tables(connection, known)
-            if len(now.ids) <= indexed.EXACT_UP_TO:
-                rows = read_rows(connection, folder, now.ids, dimensions, before)
-                return references_of(folder, now, ExactSearch(rows))
-            if index and (fresh or index.serves(now.ids)):
-                tail = now.ids[now.ids > index.last]
-                rows = read_rows(connection, folder, tail, dimensions, before)
-                return references_of(folder, now, IndexedSearch(folder, index, now.ids, rows))
-        index, known, fresh = open_index(folder, now.ids, dimensions, watch), now, True
+    with ThreadPoolExecutor(1) as beside:
+        loading = None if before else beside.submit(load_index, folder, dimensions)
+        while True:
+            with store.reading(folder) as connection:
+                if before and before.revision and before.revision == store.read_revision(connection):
+                    return before
+                now = read_tables(connection, known)
+                if len(now.ids) <= indexed.EXACT_UP_TO:
+                    rows = read_rows(connection, folder, now.ids, dimensions, before)
+                    return references_of(folder, now, ExactSearch(rows))
+                if index and (fresh or index.serves(now.ids)):
+                    tail = now.ids[now.ids > index.last]
+                    rows = read_rows(connection, folder, tail, dimensions, before)
+                    return references_of(folder, now, IndexedSearch(folder, index, now.ids, rows))
+            loaded = loading.result() if loading else None
+            index, known, fresh = open_index(folder, now.ids, dimensions, watch, loaded), now, True
 
 
 def references_of(folder: Path, tables: Tables, engine: SearchEngine) -> References:
