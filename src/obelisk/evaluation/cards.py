@@ -51,9 +51,9 @@ def draw_cards(comparison: Comparison, catalog: Catalog, thumbnails: Thumbnails,
     drawer = CardDrawer(comparison, catalog, thumbnails)
     total = len(comparison.first.outcomes.known)
     note = (
-        "A random sample of every kind. Beside each query stand the reference photos that voted, nearest first, "
-        "with cosine similarity s and L2 distance d = √(2 − 2s). A full frame with ✓ shows the landmark of the "
-        "query, a broken frame with ✗ another one."
+        "A random sample of every kind. Beside each query stand the nearest reference photos, which vote unless a "
+        "softmax layer answers, with cosine similarity s and L2 distance d = √(2 − 2s). A full frame with ✓ shows the "
+        "landmark of the query, a broken frame with ✗ another one."
     )
     parts = [element("p", text(note), class_="note")]
     for kind in sample_queries(comparison, seed=seed):
