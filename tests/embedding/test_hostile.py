@@ -244,3 +244,16 @@ def test_the_runtime_is_not_loaded_to_read_a_bundle() -> None:
     code = "import sys, obelisk.embedding; print('onnxruntime' in sys.modules or 'openvino' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_running_a_network_tells_nobody(write: WriteBundle, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    code = "import sys; from obelisk.embedding import Bundle, Embedder; Embedder(Bundle.load(sys.argv[1]))"
+    # ONNX Runtime reports nothing where it sees a CI or its own tests at work.
+    silent = ("CI", "GITHUB_ACTIONS", "TF_BUILD", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS")
+    environment = {name: value for name, value in os.environ.items() if name not in silent and "XDG" not in name}
+    command = [sys.executable, "-c", code, str(write().folder)]
+    done = subprocess.run(command, env=environment | {"HOME": str(home)}, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert [path for path in home.rglob("*") if "icrosoft" in str(path) or "onnxruntime" in str(path)] == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -37,6 +39,8 @@ class OnnxModel:
     """
 
     def __init__(self, source: Path | bytes, *, threads: int = 1) -> None:
+        # Else it writes an identity of the machine into the user's home, and reports what is computed to its makers.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
         self.engine = "onnxruntime"
@@ -64,15 +68,16 @@ class OnnxModel:
 
     def run(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the first output, (N, …), for an input of N rows."""
-        return self._compute(self._output, rows)
+        return self.compute([self._output], rows)[0]
 
     def features(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """Return the feature maps, (N, C, H, W), for an input of N rows; None where the network gives none."""
-        return self._compute(FEATURES, rows) if self.has_features else None
+        return self.compute([FEATURES], rows)[0] if self.has_features else None
 
-    def _compute(self, output: str, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def compute(self, outputs: Sequence[str], rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Return some of the outputs for an input of N rows, by their names."""
         try:
-            found: NDArray[np.float32] = self._session.run([output], {self._input: rows})[0]
+            found: list[NDArray[np.float32]] = self._session.run(outputs, {self._input: rows})
         except Exception as error:
             raise self._explain(error) from error
         return found
