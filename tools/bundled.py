@@ -27,6 +27,7 @@ from obelisk.data import Catalog, read_catalog
 from obelisk.data.manifest import PHOTOS_VARIABLE, write_subset
 from obelisk.data.subset import sample_subset
 from obelisk.embedding import Bundle, DescriptorCache, Embedder, write_bundle
+from obelisk.embedding.choice import VARIABLE
 from obelisk.errors import UsageError
 from obelisk.files import replace_file
 from obelisk.gallery import build_gallery
@@ -48,6 +49,7 @@ def build_bundled(data: Path, out: Path) -> Path:
     """Train, calibrate and build what the package carries; return the gallery's folder."""
     catalog = read_catalog(data)
     os.environ[PHOTOS_VARIABLE] = str(data.resolve())  # the twin's photos are named by a manifest in OUT
+    os.environ[VARIABLE] = "onnxruntime"  # what is shipped depends on no processor
     twin_catalog = sample_twin(catalog, out / "twin_photos")
     model = train_model(catalog, out, twin=False)
     twin = train_model(twin_catalog, out, twin=True)
@@ -122,11 +124,12 @@ def embed_for_twin(twin: Bundle, catalog: Catalog, trained: Catalog) -> tuple[Tw
 
 
 def attach(bundle: Bundle, attachments: dict[str, bytes]) -> None:
-    """Write a bundle of one network anew, with attachments and its card."""
+    """Write a bundle of one network anew, with more attachments and its card."""
     (member,) = bundle.members
     manifest = bundle.manifest.model_dump(exclude={"format", "files", "fingerprint", "members"})
     network, card = bundle.read_network(member), CARD.read_text()
-    write_bundle(bundle.folder, network=network, card=card, attachments=attachments, **manifest)
+    own = {name: content for name in bundle.manifest.files if (content := bundle.read_attachment(name)) is not None}
+    write_bundle(bundle.folder, network=network, card=card, attachments=own | attachments, **manifest)
 
 
 if __name__ == "__main__":

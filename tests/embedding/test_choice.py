@@ -26,7 +26,9 @@ needs_openvino = pytest.mark.skipif(not has_openvino, reason="the extra `openvin
 class StandIn:
     """A runtime whose arithmetics are told beforehand: how long a photo takes, seconds, and how wrong it is."""
 
-    def __init__(self, network: bytes, size: int, *, arithmetic: str = "f32", where: object = "") -> None:
+    def __init__(
+        self, network: bytes, size: int, *, arithmetic: str = "f32", ranges: object = None, where: object = ""
+    ) -> None:
         self.seconds, self.noise = self.arithmetics[arithmetic]
         if self.noise is None:
             raise ModelError("cannot be compiled")
@@ -68,6 +70,8 @@ CASES: dict[str, tuple[dict[str, tuple[float, float | None]], str, str | None]] 
     "not to be compiled": ({"f32": (0.0, None)}, "onnxruntime", None),
     "bfloat16 is right": ({"bf16": (0.0, 0.001), "f32": (0.02, 0.0)}, "openvino-bf16", "openvino-bf16"),
     "bfloat16 is wrong": ({"bf16": (0.0, 0.1), "f32": (0.0, 0.0)}, "openvino-f32", "openvino-f32"),
+    "int8 is right": ({"i8": (0.0, 0.01), "f32": (0.02, 0.0)}, "openvino-i8", "openvino-i8"),
+    "int8 is wrong": ({"i8": (0.0, 0.1), "f32": (0.0, 0.0)}, "openvino-f32", "openvino-f32"),
 }
 
 
@@ -80,12 +84,18 @@ def test_openvino_is_taken_when_it_is_right_and_faster(
     asked_for: str | None,
 ) -> None:
     stand_in(**arithmetics)
-    assert decide(tiny_network, 32, must_be_faster=True) == by_itself
+    ranges = {"a tensor": (0.0, 6.0)}
+    assert decide(tiny_network, 32, ranges, must_be_faster=True) == by_itself
     if asked_for is None:
         with pytest.raises(ModelError, match=r"differ from ONNX Runtime's.*OBELISK_RUNTIME=onnxruntime"):
-            decide(tiny_network, 32, must_be_faster=False)
+            decide(tiny_network, 32, ranges, must_be_faster=False)
     else:
-        assert decide(tiny_network, 32, must_be_faster=False) == asked_for
+        assert decide(tiny_network, 32, ranges, must_be_faster=False) == asked_for
+
+
+def test_without_ranges_nothing_is_computed_in_int8(tiny_network: bytes, stand_in: Callable[..., None]) -> None:
+    stand_in(i8=(0.0, 0.0), f32=(0.0, 0.0))
+    assert decide(tiny_network, 32, must_be_faster=True) == "openvino-f32"
 
 
 def test_a_decision_is_made_once(

@@ -9,7 +9,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from obelisk.embedding import Bundle, Embedder, OnnxModel, write_bundle
+from obelisk.embedding.ranges import RANGES
 from obelisk.errors import DataError, ModelError
+from obelisk.training import exporting
 from obelisk.training.exporting import export_run
 from obelisk.training.precision import PrecisionCheck, convert_precision, leave_one_out
 from obelisk.training.run import Run
@@ -30,6 +32,7 @@ def test_an_export_embeds_as_the_run_does(
     assert exported.photos == len(photos)
     assert bundle.manifest.precision == precision
     assert bundle.read_card() == tiny_run.bundle.read_card()
+    assert (RANGES in bundle.manifest.files) == (exported.in_int8 is not None) == (precision == "int8")
     ours, theirs = Embedder(bundle), Embedder(tiny_run.bundle)
     for path in photos[:8]:
         row, other = ours.embed_one(path).embedding, theirs.embed_one(path).embedding
@@ -75,6 +78,19 @@ def test_only_a_bundle_is_replaced(tiny_run: Run, photos: list[Path], tmp_path: 
     export_run(tiny_run, tmp_path / "bundle", photos=photos[:2])
     export_run(tiny_run, tmp_path / "bundle", photos=photos[:2], precision="fp16")
     assert Bundle.load(tmp_path / "bundle").manifest.precision == "fp16"
+
+
+def test_activations_that_bear_no_rounding_stay_in_float(
+    tiny_run: Run, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worse = PrecisionCheck(photos=4, cosine=0.98, top1=None, original_top1=None)
+    real = exporting.compare_precisions
+    checks = iter([real, lambda *asked: worse])
+    monkeypatch.setattr(exporting, "compare_precisions", lambda *asked: next(checks)(*asked))
+    exported = export_run(tiny_run, tmp_path / "bundle", photos=photos[:4], precision="int8")
+    assert exported.in_int8 is None
+    assert exported.bundle.manifest.precision == "int8"
+    assert RANGES not in exported.bundle.manifest.files
 
 
 # mean cosine, top-1, the original's, what the refusal says

@@ -13,6 +13,7 @@ from obelisk.cli.evaluate import read_and_tell, remembered_data
 
 if TYPE_CHECKING:
     from obelisk.training.ensembles import Weights
+    from obelisk.training.precision import PrecisionCheck
     from obelisk.training.run import Run
 
 
@@ -97,11 +98,20 @@ def export_one(run: Run, out: Path, precision: PrecisionName, data: Path | None,
     for error in exported.skipped:
         warn(f"left out: {error}")
     note(f"smallest cosine to torch over {exported.photos} photos: {exported.cosine:.6f}")
-    if check := exported.precision:
-        note(f"{precision}: mean cosine to float32 over {check.photos} photos: {check.cosine:.4f}")
-        if check.top1 is not None and check.original_top1 is not None:
-            note(f"{precision}: top-1 of these photos among each other {check.original_top1:.4f} → {check.top1:.4f}")
+    tell_check(precision.value, exported.precision)
+    tell_check("computed in int8 where that is faster", exported.in_int8)
+    if precision is PrecisionName.int8 and not exported.in_int8:
+        note("computed in int8, the embeddings would differ too much: it will be computed in float32 everywhere")
     return len(exported.skipped)
+
+
+def tell_check(what: str, check: PrecisionCheck | None) -> None:
+    """Say how far a smaller network is from its original."""
+    if check is None:
+        return
+    note(f"{what}: mean cosine to float32 over {check.photos} photos: {check.cosine:.4f}")
+    if check.top1 is not None and check.original_top1 is not None:
+        note(f"{what}: top-1 of these photos among each other {check.original_top1:.4f} → {check.top1:.4f}")
 
 
 def export_ensemble(

@@ -1,8 +1,9 @@
 """Which runtime runs a network: ONNX Runtime, or OpenVINO where it is installed, right and faster.
 
 Both are tried once on a few made-up photos: OpenVINO is taken when its embeddings have a mean cosine of at least
-0.999 to ONNX Runtime's and its best time is under nine tenths. The decision is kept in the cache folder, by network,
-processor and versions. ``OBELISK_RUNTIME`` (auto, onnxruntime, openvino) overrides it.
+0.999 to ONNX Runtime's (0.99 where it computes in int8, which bundles can allow) and its best time is under nine
+tenths. The decision is kept in the cache folder, by network, processor and versions. ``OBELISK_RUNTIME`` (auto,
+onnxruntime, openvino) overrides it.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ from PIL import Image
 from obelisk.embedding.caches import cache_folder
 from obelisk.embedding.networks import NetworkModel, OnnxModel
 from obelisk.embedding.openvino_model import Arithmetic, OpenVinoModel, find_arithmetics
+from obelisk.embedding.ranges import Ranges
 from obelisk.errors import MissingExtraError, ModelError, UsageError
 from obelisk.files import replace_file
 
 Runtime = Literal["auto", "onnxruntime", "openvino"]
-Engine = Literal["onnxruntime", "openvino-bf16", "openvino-f32"]
+Engine = Literal["onnxruntime", "openvino-bf16", "openvino-i8", "openvino-f32"]
 
 VARIABLE = "OBELISK_RUNTIME"
-SMALLEST_COSINE = 0.999
+SMALLEST_COSINE: dict[Arithmetic, float] = {"bf16": 0.999, "i8": 0.99, "f32": 0.999}
 FASTER = 0.9
 PROBES = 8
 
@@ -47,10 +49,13 @@ def read_runtime() -> Runtime:
     raise UsageError(f"{VARIABLE}={asked}", fix=f"give one of: {', '.join(get_args(Runtime))}")
 
 
-def open_network(path: Path, size: int, runtime: Runtime, threads: int = 1) -> NetworkModel:
+def open_network(
+    path: Path, size: int, runtime: Runtime, threads: int = 1, ranges: Ranges | None = None
+) -> NetworkModel:
     """Make the network in a file, of photos of ``size`` pixels, ready to run.
 
-    ``threads`` share in one photo, where ONNX Runtime runs it.
+    ``threads`` share in one photo, where ONNX Runtime runs it. ``ranges`` are those of the activations that may be
+    rounded to int8.
     Raises ModelError for a network that cannot be run, MissingExtraError for OpenVINO where it is not installed.
     """
     installed = importlib.util.find_spec("openvino") is not None
@@ -59,17 +64,18 @@ def open_network(path: Path, size: int, runtime: Runtime, threads: int = 1) -> N
     if runtime == "onnxruntime" or not installed:
         return OnnxModel(path, threads=threads)
     network = path.read_bytes()
-    known = decision_file(network, runtime)
+    known = decision_file(network, runtime, ranges)
     engine = read_decision(known)
     if engine is None:
-        engine = decide(network, size, must_be_faster=runtime == "auto")
+        engine = decide(network, size, ranges, must_be_faster=runtime == "auto")
         keep_decision(known, engine)
     if engine == "onnxruntime":
         return OnnxModel(path, threads=threads)
-    return OpenVinoModel(network, size, arithmetic="bf16" if engine == "openvino-bf16" else "f32", where=path)
+    arithmetic = next(each for each in get_args(Arithmetic) if name_engine(each) == engine)
+    return OpenVinoModel(network, size, arithmetic=arithmetic, ranges=ranges, where=path)
 
 
-def decide(network: bytes, size: int, *, must_be_faster: bool) -> Engine:
+def decide(network: bytes, size: int, ranges: Ranges | None = None, *, must_be_faster: bool) -> Engine:
     """Try the runtimes on made-up photos, and return the one to take.
 
     Raises ModelError when OpenVINO must be taken, and its embeddings differ in every arithmetic.
@@ -78,22 +84,25 @@ def decide(network: bytes, size: int, *, must_be_faster: bool) -> Engine:
     plain = OnnxModel(network)
     expected = plain.run(photos)
     for arithmetic in find_arithmetics():
+        if arithmetic == "i8" and not ranges:
+            continue
         try:
-            model = OpenVinoModel(network, size, arithmetic=arithmetic)
-            right = mean_cosine(model.run(photos), expected) >= SMALLEST_COSINE
+            model = OpenVinoModel(network, size, arithmetic=arithmetic, ranges=ranges)
+            right = mean_cosine(model.run(photos), expected) >= SMALLEST_COSINE[arithmetic]
         except ModelError:
             continue
         if right and (not must_be_faster or best_time(model.run, photos) < FASTER * best_time(plain.run, photos)):
             return name_engine(arithmetic)
     if must_be_faster:
         return "onnxruntime"
-    what = f"OpenVINO's embeddings differ from ONNX Runtime's: mean cosine < {SMALLEST_COSINE}"
+    what = f"OpenVINO's embeddings differ from ONNX Runtime's: mean cosine < {SMALLEST_COSINE['f32']}"
     raise ModelError(what, fix=f"set {VARIABLE}=onnxruntime")
 
 
 def name_engine(arithmetic: Arithmetic) -> Engine:
     """Return the name of OpenVINO in one arithmetic."""
-    return "openvino-bf16" if arithmetic == "bf16" else "openvino-f32"
+    engines: dict[Arithmetic, Engine] = {"bf16": "openvino-bf16", "i8": "openvino-i8", "f32": "openvino-f32"}
+    return engines[arithmetic]
 
 
 def make_probes(size: int) -> NDArray[np.float32]:
@@ -125,11 +134,12 @@ def best_time(run: Callable[[NDArray[np.float32]], object], photos: NDArray[np.f
     return min(times)
 
 
-def decision_file(network: bytes, runtime: Runtime) -> Path:
+def decision_file(network: bytes, runtime: Runtime, ranges: Ranges | None = None) -> Path:
     """Return where the decision for a network on this machine is kept."""
     versions = [importlib.metadata.version(name) for name in ("openvino", "onnxruntime")]
     digest = hashlib.blake2b(network, digest_size=12)
-    digest.update(repr((runtime, versions, describe_processor(), os.cpu_count())).encode())
+    allowed = sorted((ranges or {}).items())
+    digest.update(repr((runtime, versions, describe_processor(), os.cpu_count(), allowed)).encode())
     return cache_folder() / "runtimes" / f"{digest.hexdigest()}.json"
 
 

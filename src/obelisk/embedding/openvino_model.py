@@ -1,7 +1,8 @@
 """OpenVINO as the runtime of a network: the extra ``openvino``.
 
-On CPUs that multiply in bfloat16 it is several times as fast as ONNX Runtime; on others about as fast. Which of both
-runs a network is chosen in :mod:`obelisk.embedding.choice`.
+On CPUs that multiply in bfloat16 it is several times as fast as ONNX Runtime; on those that multiply bytes twice as
+fast, where a bundle says which activations bear it; on others about as fast. Which of both runs a network is chosen in
+:mod:`obelisk.embedding.choice`.
 """
 
 from __future__ import annotations
@@ -15,19 +16,29 @@ from numpy.typing import NDArray
 
 from obelisk.embedding.graphs import refuse_outside_data
 from obelisk.embedding.networks import FEATURES, FIX, shorten
+from obelisk.embedding.ranges import LEVELS, Ranges
 from obelisk.errors import ModelError
 
-Arithmetic = Literal["bf16", "f32"]
+Arithmetic = Literal["bf16", "i8", "f32"]
 
 
 class OpenVinoModel:
     """An ONNX graph of one photo input, run by OpenVINO one photo at a time; safe to call from many threads.
 
     The interface is that of :class:`~obelisk.embedding.networks.OnnxModel`. Each core is a stream of its own, so that
-    a row depends neither on the other photos nor on the number of cores.
+    a row depends neither on the other photos nor on the number of cores. ``ranges`` are those of the activations that
+    are bytes where the arithmetic is ``i8``.
     """
 
-    def __init__(self, network: bytes, size: int, *, arithmetic: Arithmetic = "f32", where: object = "") -> None:
+    def __init__(
+        self,
+        network: bytes,
+        size: int,
+        *,
+        arithmetic: Arithmetic = "f32",
+        ranges: Ranges | None = None,
+        where: object = "",
+    ) -> None:
         import openvino
         from openvino import passes
 
@@ -35,7 +46,8 @@ class OpenVinoModel:
         self._where = str(where)
         refuse_outside_data(network, where=where)
         cores = os.cpu_count() or 1
-        options = {"NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores, "INFERENCE_PRECISION_HINT": arithmetic}
+        hint = "bf16" if arithmetic == "bf16" else "f32"
+        options = {"NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores, "INFERENCE_PRECISION_HINT": hint}
         try:
             model = openvino.Core().read_model(network, b"")
             # Smaller weights are brought back to float32 here: left in the graph, those of int8 were taken for the
@@ -43,6 +55,8 @@ class OpenVinoModel:
             folding = passes.Manager()
             folding.register_pass(passes.ConstantFolding())
             folding.run_passes(model)
+            if arithmetic == "i8":
+                round_convolutions(model, ranges or {})
             model.reshape([1, 3, size, size])
             self._compiled = openvino.Core().compile_model(model, "CPU", options)
         except Exception as error:
@@ -77,8 +91,37 @@ class OpenVinoModel:
         return ModelError(f"the network cannot be run by OpenVINO: {shorten(error)}", where=self._where, fix=FIX)
 
 
+def round_convolutions(model: Any, ranges: Ranges) -> None:
+    """Have the convolutions whose inputs have ranges computed in int8: OpenVINO does so where both sides are rounded.
+
+    Weights are rounded to 255 levels a channel, from −max|w| to max|w|.
+    """
+    from openvino import opset13
+
+    for node in model.get_ordered_ops():
+        if node.get_type_name() not in ("Convolution", "GroupConvolution"):
+            continue
+        source, weights = node.input_value(0), node.input_value(1).get_node()
+        named = next((ranges[name] for name in sorted(source.get_names()) if name in ranges), None)
+        if named is None or weights.get_type_name() != "Constant":
+            continue
+        low, high = (np.float32(end) for end in named)
+        rounded = opset13.fake_quantize(source, low, high, low, high, LEVELS)
+        node.input(0).replace_source_output(rounded.output(0))
+        values = weights.data
+        # Of grouped convolutions the weights are (groups, C / groups, …), of others (C, …).
+        channels = 1 if node.get_type_name() == "Convolution" else 2
+        most = np.abs(values).max(axis=tuple(range(channels, values.ndim)), keepdims=True)
+        most[most == 0] = 1
+        levels = opset13.fake_quantize(weights, -most, most, -most, most, LEVELS - 1)
+        node.input(1).replace_source_output(levels.output(0))
+    model.validate_nodes_and_infer_types()
+
+
 def find_arithmetics() -> list[Arithmetic]:
-    """Return what this CPU multiplies in under OpenVINO, the fastest first."""
+    """Return what this CPU multiplies in under OpenVINO, the one to try first at first."""
     import openvino
 
-    return ["bf16", "f32"] if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else ["f32"]
+    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    arithmetics: dict[Arithmetic, str] = {"bf16": "BF16", "i8": "INT8", "f32": "FP32"}
+    return [arithmetic for arithmetic, name in arithmetics.items() if name in able]

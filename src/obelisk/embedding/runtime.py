@@ -25,6 +25,7 @@ from obelisk.embedding.bundle import Bundle
 from obelisk.embedding.choice import Runtime, open_network, read_runtime
 from obelisk.embedding.manifest import Member
 from obelisk.embedding.networks import NetworkModel
+from obelisk.embedding.ranges import RANGES, read_ranges
 from obelisk.errors import ModelError, PhotoError
 from obelisk.photos import content_hash, map_in_order, prepare, read_bytes, read_photo
 
@@ -47,8 +48,8 @@ class Embedder:
 
     ``runtime`` is what computes them; by default what ``OBELISK_RUNTIME`` says, or else the faster one. A row never
     depends on the other photos or on the number of cores, and comes out alike each time; those of two runtimes differ
-    by rounding (cosine 0.999999 in float32, at least 0.999 in bfloat16). ``threads`` is the number of cores that share
-    in the network of one photo.
+    by rounding (cosine 0.999999 in float32, at least 0.999 in bfloat16, about 0.993 in int8, which bundles of that
+    precision allow). ``threads`` is the number of cores that share in the network of one photo.
     Raises ModelError for a network that cannot be run, or that does not take what the manifest says.
     """
 
@@ -64,7 +65,7 @@ class Embedder:
 
     @property
     def engine(self) -> str:
-        """What computes the embeddings here: onnxruntime, openvino-bf16 or openvino-f32."""
+        """What computes the embeddings here: onnxruntime, or openvino-bf16, openvino-i8 or openvino-f32."""
         return self._models[0].engine
 
     def embed(self, sources: Iterable[Path], *, hashed: bool = True) -> Iterator[Embedded]:
@@ -143,7 +144,9 @@ class Embedder:
 def open_member(bundle: Bundle, member: Member, runtime: Runtime, threads: int) -> NetworkModel:
     """Make one of a bundle's networks ready to run, and check that it takes what the manifest says."""
     where = bundle.folder / member.file
-    model = open_network(where, member.size, runtime, threads)
+    attached = bundle.read_attachment(RANGES)
+    ranges = read_ranges(attached, bundle.folder).get(member.file) if attached else None
+    model = open_network(where, member.size, runtime, threads, ranges)
     wanted = [3, member.size, member.size]
     shape = model.input_shape
     if len(shape) != 4 or any(

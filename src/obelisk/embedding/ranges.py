@@ -1,0 +1,56 @@
+"""Which activations of a bundle's networks may be computed in int8, and from which range: ``ranges.json``.
+
+The attachment maps the file of each network to its tensors, and each tensor to the least and the largest value that
+its 256 levels stand for::
+
+    {"model.onnx": {"hardtanh_1": [0.0, 6.0], "add_208": [-31.2, 28.7]}}
+
+A convolution whose input is named here may be computed from rounded values, as Jacob et al. describe it
+(*Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference*, CVPR 2018), its weights
+being rounded to 255 levels a channel; the others are not. Nobody has to: the network itself holds float weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
+
+from obelisk.errors import ModelError
+
+RANGES = "ranges.json"
+LEVELS = 256
+
+Range = tuple[float, float]
+Ranges = Mapping[str, Range]
+
+
+def check_range(values: Range) -> Range:
+    """Refuse a range that holds nothing, or not the zero that convolutions pad with."""
+    low, high = values
+    if not low <= 0.0 <= high or low == high:
+        raise ValueError(f"from {low} to {high} is no range around 0")
+    return values
+
+
+FILE: TypeAdapter[dict[str, dict[str, Range]]] = TypeAdapter(
+    dict[str, dict[str, Annotated[Range, AfterValidator(check_range)]]], config=ConfigDict(allow_inf_nan=False)
+)
+
+
+def read_ranges(content: bytes, where: Path) -> dict[str, dict[str, Range]]:
+    """Return the ranges in an attachment, by network and tensor; raises ModelError when they cannot be used."""
+    try:
+        return FILE.validate_json(content)
+    except ValidationError as error:
+        problem: Any = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        what = f"unreadable ranges: {problem['msg'].removeprefix('Value error, ')}"
+        raise ModelError(what, where=where / RANGES, fix="copy or export the bundle again") from None
+
+
+def pack_ranges(ranges: Mapping[str, Ranges]) -> bytes:
+    """Return the attachment for the ranges of the tensors of each network."""
+    return (json.dumps({file: dict(tensors) for file, tensors in ranges.items()}, indent=1) + "\n").encode()
