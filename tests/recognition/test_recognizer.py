@@ -13,7 +13,7 @@ import obelisk
 from obelisk.embedding import Bundle, Embedded, write_bundle
 from obelisk.errors import GalleryError, PhotoMissingError, UsageError
 from obelisk.gallery import Gallery, Landmark
-from obelisk.recognition import Recognizer, recognize_embeddings
+from obelisk.recognition import Calibration, Recognizer, recognize_embeddings
 
 D = 16
 LANDMARKS = [Landmark(id=5, name="Dome"), Landmark(id=9, name="Gate"), Landmark(id=12, name="Gate")]
@@ -84,6 +84,18 @@ def test_a_photo_in_which_the_model_sees_nothing_fails_alone(recognizer: Recogni
     assert nothing.error == "the model sees nothing in the photo: its embedding has no direction · 0.jpg"
     assert (nothing.confidence, nothing.candidates) == (0.0, ())
     assert dome.landmark == "Dome"
+
+
+def test_confidence_is_calibrated_for_the_vote_that_it_was_measured_on(gallery: Gallery) -> None:
+    strict = Calibration(slope=20.0, centre=-2.0, growth=0.0, precisions=((0.1, 0.6), (0.9, 0.97)))
+    recognizer = Recognizer(gallery, NameEmbedder(), calibration=strict)
+    (blended,) = recognizer.recognize("d.jpg")
+    (majority,) = recognizer.recognize("d.jpg", vote="majority")
+    assert recognizer.threshold() is not None
+    assert recognizer.threshold(vote="majority") is None
+    assert blended.confidence != blended.candidates[0].score
+    assert majority.confidence == majority.candidates[0].score
+    assert majority.landmark == "Dome"
 
 
 def test_an_answer_rests_on_its_neighbours(recognizer: Recognizer, gallery: Gallery) -> None:

@@ -84,17 +84,19 @@ def recognize_command(
     """
     from obelisk.bundled import bundled_gallery
     from obelisk.gallery import Gallery, load_model
-    from obelisk.recognition import Recognizer
+    from obelisk.recognition import DEFAULT_VOTE, Recognizer
 
     gallery = gallery or bundled_gallery()
     paths = expand_arguments(photos)
     with Meter() as meter:  # a large gallery is indexed when it is first searched
         opened = Gallery.open(gallery, watch=meter)
         recognizer = Recognizer.open(opened, model=load_model(model) if model else None)
-        bound = recognizer.threshold(precision) if threshold is None else threshold
+        bound = recognizer.threshold(precision, vote=vote) if threshold is None else threshold
         answers = recognizer.recognize(
             paths, top=top, k=k, threshold=bound, vote=vote, verify=verify, expand=expand, augment=augment
         )
+    if recognizer.calibration and bound is None:
+        warn(f"only `{DEFAULT_VOTE}` is calibrated: `{vote}` rejects nothing unless you give --threshold")
     take_odd_names()
     draw = Explainer(recognizer, explain) if explain else None
     total = failed = 0

@@ -84,7 +84,8 @@ class Recognizer:
         The k nearest reference photos vote (see :mod:`obelisk.recognition.votes`): three, or all of a smaller
         gallery, where ``k`` is not given. ``top`` landmarks are listed. An answer whose confidence is below
         ``threshold`` is rejected: it names no landmark. Without a threshold, it is the one that gives answers of this
-        ``precision`` (see :meth:`threshold`). A photo that cannot be used is answered by its error.
+        ``precision`` (see :meth:`threshold`); the default vote alone is calibrated, others reject nothing by
+        themselves. A photo that cannot be used is answered by its error.
         ``verify`` adds what the geometry of the nearest reference photos says, where their files are at hand (see
         :mod:`obelisk.recognition.verification`). ``expand`` lets the query or the references lean on their neighbours
         (see :mod:`obelisk.recognition.expansion`), ``augment`` adds views of the photo (see
@@ -92,7 +93,7 @@ class Recognizer:
         """
         check_threshold(threshold)
         if threshold is None:
-            threshold = self.threshold(precision)
+            threshold = self.threshold(precision, vote=vote)
         references = self.gallery.references()
         k = min(NEIGHBOURS, len(references)) if k is None else k
         classifier = self._prepare(references, vote=vote, exponent=exponent, expand=expand)
@@ -104,7 +105,7 @@ class Recognizer:
             votes = classifier.classify(queries, k=k, top=max(top, VERIFIED) if verifier else top)
             if verifier:
                 votes = verifier.verify(votes, queries, photos, top=top)
-            if self.calibration:
+            if self.calibration and vote == DEFAULT_VOTE:
                 confidence = self.calibration.confidence(votes.scores[:, 0], len(references))
                 votes = replace(votes, confidence=confidence)
             return votes
@@ -130,13 +131,13 @@ class Recognizer:
         self._prepared = references, options, classifier
         return classifier
 
-    def threshold(self, precision: float = PRECISION) -> float | None:
+    def threshold(self, precision: float = PRECISION, *, vote: str = DEFAULT_VOTE) -> float | None:
         """Return the confidence that gives answers of this precision, a share of them that is right.
 
-        None where neither the gallery nor its model was calibrated: then nothing is rejected. Raises UsageError for
-        a precision outside (0, 1).
+        None where neither the gallery nor its model was calibrated, or another vote was: then nothing is rejected.
+        Raises UsageError for a precision outside (0, 1).
         """
-        return self.calibration.threshold(precision) if self.calibration else None
+        return self.calibration.threshold(precision) if self.calibration and vote == DEFAULT_VOTE else None
 
     def explain(self, answer: Recognition) -> Image:
         """Draw what an answer of this recogniser rests on.
