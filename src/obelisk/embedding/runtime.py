@@ -48,7 +48,7 @@ class Embedder:
 
     ``runtime`` is what computes them; by default what ``OBELISK_RUNTIME`` says, or else the faster one. A row never
     depends on the other photos or on the number of cores, and comes out alike each time; those of two runtimes differ
-    by rounding (cosine 0.999999 in float32, at least 0.999 in bfloat16, about 0.993 in int8, which bundles of that
+    by rounding (cosine 0.999999 in float32, at least 0.999 in bfloat16, about 0.997 in int8, which bundles of that
     precision allow). ``threads`` is the number of cores that share in the network of one photo.
     Raises ModelError for a network that cannot be run, or that does not take what the manifest says.
     """
