@@ -72,6 +72,14 @@ def test_bad_photos_are_skipped_and_named(
     assert "Ruin" not in {landmark.name for landmark in report.gallery.landmarks}
 
 
+def test_a_link_that_leads_back_to_itself_is_skipped_each_time(build: Callable[..., BuildReport], places: Path) -> None:
+    (places / "Dome" / "loop.jpg").symlink_to("loop.jpg")
+    for _ in range(2):
+        report = build()
+        assert ["leads back to itself" in str(error) for error in report.failed] == [True]
+        assert len(report.gallery) == 9
+
+
 def test_a_photo_in_which_the_model_sees_nothing_is_skipped(build: Callable[..., BuildReport], embedder: Any) -> None:
     embed = embedder.embed
     embedder.embed = lambda paths: (replace(e, embedding=e.embedding * (e.path.name != "1.png")) for e in embed(paths))

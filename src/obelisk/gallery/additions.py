@@ -98,7 +98,7 @@ def add_one(connection: sqlite3.Connection, found: Embedded, landmark: Landmark 
     photo = ReferencePhoto(
         id=choose_id(connection, found.path, found.content_hash),
         content_hash=found.content_hash,
-        source=printable(found.path.resolve()),
+        source=printable(os.path.realpath(found.path)),
     )
     rows = unit_rows(found.embedding[np.newaxis], dimensions=len(found.embedding))
     insert_references(connection, rows, [landmark], [photo])

@@ -228,7 +228,7 @@ def compare(connection: sqlite3.Connection, task: Task, landmark_id: int, dimens
         return None
     by_content = "SELECT row, landmark_id, source, path FROM photos WHERE content_hash = ? ORDER BY row"
     same = connection.execute(by_content, (task.content_hash,)).fetchall() if task.content_hash else []
-    place = str(task.path.resolve())
+    place = os.path.realpath(task.path)
     if any(shown == landmark_id and place in files for _, shown, *files in same):
         return None
     task = replace(task, replaces=known is not None)
@@ -263,7 +263,7 @@ def commit(gallery: Gallery, tasks: Sequence[Task], matching: Matching, *, keep_
 
 def record(task: Task, *, keep_path: bool) -> ReferencePhoto:
     """Return what the gallery notes of a photo."""
-    path = str(task.path.resolve()) if keep_path else ""
+    path = os.path.realpath(task.path) if keep_path else ""
     source, path = (task.source, path) if task.source else (path, "")
     return ReferencePhoto(id=task.id, content_hash=task.content_hash, source=source, path=path)
 
