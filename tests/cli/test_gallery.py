@@ -13,6 +13,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from obelisk.cli.gallery import gallery_app
+from obelisk.embedding import write_bundle
 from obelisk.errors import DataError, GalleryError, ModelError, UsageError
 
 app = typer.Typer()
@@ -55,6 +56,16 @@ def test_bad_photos_are_named_and_the_gallery_is_built(tmp_path: Path, places: P
         "'Void'",
     ):
         assert expected in built.stderr
+
+
+def test_a_model_that_cannot_be_used_leaves_nothing_in_the_way(tmp_path: Path, places: Path, run_folder: Path) -> None:
+    rule = {"size": 32, "resize": "squash", "mean": (0.5,) * 3, "std": (0.5,) * 3, "licence": "MIT", "data": "none"}
+    good = (run_folder / "model" / "model.onnx").read_bytes()
+    for name, network, dimensions in (("garbage", b"no network", 48), ("too long", good, 47)):
+        write_bundle(tmp_path / name, network=network, card="", name=name, dimensions=dimensions, **rule)
+        failed = gallery("build", tmp_path / "city", "--data", places, "--model", tmp_path / name)
+        assert isinstance(failed.exception, ModelError)
+        assert list(tmp_path.glob("city*")) == []
 
 
 def test_check_prints_each_fault(tmp_path: Path, places: Path, run_folder: Path) -> None:

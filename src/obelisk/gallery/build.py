@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.embedding import Bundle, Embedded, Embedder
-from obelisk.errors import GalleryError, GalleryLockedError, PhotoError
+from obelisk.errors import GalleryError, GalleryLockedError, PhotoError, UsageError
 from obelisk.gallery import store
 from obelisk.gallery.gallery import Gallery, write_empty_gallery
 from obelisk.gallery.landmarks import Landmark, match_landmarks
@@ -110,7 +110,8 @@ def build_gallery(
     A new gallery grows in ``path`` + ``.partial`` and gets its name when it is whole; a build that was cut
     short goes on where it stopped. A gallery that is already there keeps what it has: photos that are new
     or changed in the catalog are added, and those that it shows under another landmark follow it; photos that
-    are not in the catalog stay. ``watch`` wraps the stream of embedded photos, for a progress bar. Without
+    are not in the catalog stay. A new gallery into which no photo came, for want of a usable one or of a
+    usable model, leaves nothing. ``watch`` wraps the stream of embedded photos, for a progress bar. Without
     ``keep_paths``, the gallery does not say where the photos lie on this machine.
     Raises :class:`GalleryError` if the gallery, finished or not, is of another model, if another build is at
     work on it, or if no photo can be used.
@@ -121,13 +122,21 @@ def build_gallery(
     gallery = Gallery.open(path) if finished else resume_or_start(growing, bundle)
     gallery.check_model(bundle)
     with alone(gallery.path):
-        report = add_catalog(gallery, catalog, embedder or Embedder(bundle), watch, keep_paths=keep_paths)
-        if not count_photos(gallery):
-            if not finished:
+        try:
+            report = add_catalog(gallery, catalog, embedder or Embedder(bundle), watch, keep_paths=keep_paths)
+            refuse_empty(gallery, catalog)
+        except UsageError:
+            if not finished and not count_photos(gallery):
                 shutil.rmtree(gallery.path)
-            what = f"none of {catalog.references.height} reference photos can be used"
-            raise GalleryError(what, where=catalog.root, fix="see `obelisk data check` for what is wrong with them")
+            raise
         return report if finished else replace(report, gallery=finish(gallery, path))
+
+
+def refuse_empty(gallery: Gallery, catalog: Catalog) -> None:
+    """Raise GalleryError for a gallery that no photo of the catalog came into, nor was in before."""
+    if not count_photos(gallery):
+        what = f"none of {catalog.references.height} reference photos can be used"
+        raise GalleryError(what, where=catalog.root, fix="see `obelisk data check` for what is wrong with them")
 
 
 def is_occupied(path: Path) -> bool:
