@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +85,22 @@ def places(tmp_path: Path, photograph: Photograph) -> Path:
         for photo in range(3):
             photograph(tmp_path / "places" / name / f"{photo}.png", colour, 10 * number + photo)
     return tmp_path / "places"
+
+
+@pytest.fixture
+def lock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Forbid listing a folder; by hand, because tests may run as root, who may list everything."""
+    scandir = os.scandir
+
+    def lock(folder: Path) -> None:
+        def refuse(path: str | int) -> Iterator[os.DirEntry[str]]:
+            if str(path) == str(folder):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+
+    return lock
 
 
 Outcome = tuple[int, str, str]

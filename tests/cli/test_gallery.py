@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -66,6 +67,17 @@ def test_a_model_that_cannot_be_used_leaves_nothing_in_the_way(tmp_path: Path, p
         failed = gallery("build", tmp_path / "city", "--data", places, "--model", tmp_path / name)
         assert isinstance(failed.exception, ModelError)
         assert list(tmp_path.glob("city*")) == []
+
+
+def test_a_folder_that_may_not_be_listed_is_named_and_the_gallery_is_built(
+    tmp_path: Path, places: Path, run_folder: Path, lock: Callable[[Path], None]
+) -> None:
+    lock(places / "Dome")
+    built = gallery("build", tmp_path / "city", "--data", places, "--model", run_folder)
+    assert built.exit_code == 1
+    assert "6 photos of 2 landmarks" in built.stdout
+    assert f"cannot be searched: Permission denied · {places / 'Dome'}" in built.stderr
+    assert "1 folder could not be used" in built.stderr
 
 
 def test_check_prints_each_fault(tmp_path: Path, places: Path, run_folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -81,6 +82,49 @@ def test_a_bad_photo_is_named_and_the_others_are_answered(city: Path, photograph
     assert "bad.jpg" in printed.stderr
     assert "gone.jpg" in printed.stderr
     assert "2 of 3 photos could not be used" in printed.stderr
+
+
+def test_a_folder_of_which_nothing_can_be_used_is_named_and_counted(city: Path, photograph: Any, lock: Any) -> None:
+    photograph(Path("in/a.png"), DOME, 69)
+    photograph(Path("in/locked/b.png"), DOME, 70)
+    Path("void").mkdir()
+    lock(Path("in/locked"))
+    printed = recognize("in", "void", "--gallery", city, "--json")
+    assert printed.exit_code == 1
+    assert [said["photo"] for said in answers(printed)] == ["in/a.png"]
+    assert printed.stderr.splitlines() == [
+        "warning: the folder cannot be searched: Permission denied · in/locked · give yourself the permission",
+        "warning: no photo in the folder void",
+        "warning: 2 folders could not be used",
+    ]
+    assert recognize("in/locked", "--gallery", city).exit_code == 1
+
+
+def test_a_photo_in_a_locked_folder_is_not_called_missing(
+    city: Path, photograph: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photograph(Path("locked/d.png"), DOME, 71)
+
+    def refuse(path: object, **options: object) -> os.stat_result:
+        if str(path) == "locked/d.png":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return stat(path, **options)  # type: ignore[arg-type]
+
+    stat = os.stat
+    monkeypatch.setattr(os, "stat", refuse)
+    monkeypatch.setattr(os, "lstat", refuse)
+    printed = recognize("locked/d.png", "--gallery", city)
+    assert printed.exit_code == 1
+    assert "no permission to read the photo · locked/d.png" in printed.stderr
+
+
+def test_a_gallery_that_may_not_be_read_is_told_without_usage(
+    city: Path, photograph: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photograph(Path("d.png"), DOME, 72)
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK and access(path, mode))
+    assert "Usage" not in recognize("d.png", "--gallery", city).stderr
 
 
 def test_people_get_lines_they_can_read(city: Path, photograph: Any) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -162,6 +164,24 @@ def test_folder_per_landmark_is_checked(tmp_path, write_photo):
         ("missing", "B/link.jpg"),
         ("unreadable", "B/text.jpg"),
     ]
+
+
+def test_folders_that_may_not_be_listed_are_named(tmp_path, write_photo, monkeypatch):
+    for path in ("A/a.jpg", "A/in/b.jpg", "B/c.jpg"):
+        write_photo(tmp_path, path, len(path))
+    locked = {str(tmp_path / "A" / "in"), str(tmp_path / "B")}
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path) in locked:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = [(finding.kind, finding.where) for finding in check_dataset(tmp_path)]
+    assert found == [("unreadable", "A/in"), ("unreadable", "B")]
+    with pytest.raises(DataError, match="cannot be listed"):
+        read_catalog(tmp_path)
 
 
 def test_subset_names_its_missing_photos(dataset):

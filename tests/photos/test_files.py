@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -104,6 +104,26 @@ def test_find_photos_of_one_file_is_that_file(tmp_path: Path) -> None:
     path = tmp_path / "photo.dat"
     path.write_bytes(b"")
     assert find_photos(path) == [path]
+
+
+def test_find_photos_tells_of_a_folder_that_may_not_be_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.jpg").write_bytes(b"")
+    scandir = os.scandir
+
+    def forbid(path: str) -> Iterator[os.DirEntry[str]]:
+        if path == str(tmp_path / "locked"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", forbid)
+    told: list[OSError] = []
+    assert find_photos(tmp_path, told.append) == [tmp_path / "a.jpg"]
+    assert [error.filename for error in told] == [str(tmp_path / "locked")]
+    with pytest.raises(UsageError, match="cannot be searched: Permission denied"):
+        find_photos(tmp_path)
 
 
 def test_find_photos_of_a_missing_folder_is_the_users_mistake(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from obelisk.cli.console import note, result, table, warn
+from obelisk.cli.console import SkippedFolders, note, result, table, warn
 from obelisk.errors import ObeliskError, UsageError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def keep_usable(arguments: Sequence[str], recognizer: Recognizer) -> list[Path]:
     from obelisk.cli.recognize import expand_arguments
 
     usable = []
-    for answer in recognizer.recognize(expand_arguments(arguments)):
+    for answer in recognizer.recognize(expand_arguments(arguments, SkippedFolders())):
         if answer.error:
             warn(f"left out: {answer.error}")
         else:

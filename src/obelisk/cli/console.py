@@ -64,6 +64,36 @@ def warn(text: str) -> None:
     errors.print(f"warning: {text}", markup=False, style="yellow")
 
 
+def count_of(count: int, what: str) -> str:
+    """Return ``1 photo`` or ``3 photos``."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+class SkippedFolders:
+    """Names each folder of which nothing can be used, and counts them; call it with one that may not be searched."""
+
+    def __init__(self) -> None:
+        self.locked = self.empty = 0
+
+    def __bool__(self) -> bool:
+        return self.locked + self.empty > 0
+
+    def __call__(self, error: OSError) -> None:
+        """Name a folder that the system does not let us search."""
+        self.locked += 1
+        warn(f"the folder cannot be searched: {error.strerror} · {error.filename} · give yourself the permission")
+
+    def note_empty(self, folder: str) -> None:
+        """Name a folder without a photo."""
+        self.empty += 1
+        warn(f"no photo in the folder {folder}")
+
+    def tell(self) -> None:
+        """Say how many there were, if any."""
+        if self:
+            warn(f"{count_of(self.locked + self.empty, 'folder')} could not be used")
+
+
 def track(items: Iterable[T], *, total: int, what: str) -> Iterator[T]:
     """Yield the items while a bar on stderr shows how many are done and how long the rest takes.
 

@@ -28,7 +28,13 @@ data_app = typer.Typer(
 )
 
 Dataset = Annotated[
-    Path, typer.Argument(metavar="DIR", help="A GLDv2 dataset, a folder per landmark, or a subset.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="DIR",
+        help="A GLDv2 dataset, a folder per landmark, or a subset.",
+        show_default=False,
+        readable=False,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 Clean = Annotated[

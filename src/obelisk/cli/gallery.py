@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from obelisk.cli.console import Meter, note, result, table, track, warn
+from obelisk.cli.console import Meter, SkippedFolders, count_of, note, result, table, track, warn
 from obelisk.cli.gallery_changes import (
     GalleryFolder,
     add_command,
-    count_of,
     merge_command,
     remove_command,
     rename_command,
@@ -39,7 +38,13 @@ gallery_app = typer.Typer(
 def build_command(
     path: GalleryFolder,
     data: Annotated[
-        Path, typer.Option("--data", metavar="DIR", help="A GLDv2 dataset (its train photos) or a folder per landmark.")
+        Path,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="A GLDv2 dataset (its train photos) or a folder per landmark.",
+            readable=False,
+        ),
     ],
     model: Annotated[
         Path | None,
@@ -48,6 +53,7 @@ def build_command(
             metavar="M",
             help="The model: a bundle or a run.",
             show_default="that of the gallery, or the bundled one",
+            readable=False,
         ),
     ] = None,
     no_paths: Annotated[
@@ -65,7 +71,8 @@ def build_command(
 
     built = (path / "model").is_dir()
     bundle = load_model(model or (path if built else bundled_gallery()))
-    catalog = read_catalog(data)
+    skipped = SkippedFolders()
+    catalog = read_catalog(data, refuse=skipped)
     for omission in catalog.notes:
         warn(omission)
     report = build_gallery(path, catalog, bundle, watch=show_progress, keep_paths=not no_paths)
@@ -76,7 +83,8 @@ def build_command(
     done = f"{report.embedded} embedded, {report.reused} reused, {report.unchanged} unchanged"
     facts = gather_facts(report.gallery)
     result(f"{path}: {count_contents(facts)} ({done})")
-    if report.failed:
+    skipped.tell()
+    if report.failed or skipped:
         raise typer.Exit(1)
 
 

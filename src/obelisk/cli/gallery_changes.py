@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from obelisk.cli.console import note, result, warn
+from obelisk.cli.console import SkippedFolders, count_of, note, result, warn
 from obelisk.cli.recognize import Photos, expand_arguments, take_odd_names
 from obelisk.errors import UsageError, near_names
 
 if TYPE_CHECKING:
     from obelisk.gallery import Addition, Gallery
 
-GalleryFolder = Annotated[Path, typer.Argument(metavar="GALLERY", help="The gallery's folder.", show_default=False)]
+# What may not be read is told by whoever opens it, in one line: Typer would add its usage.
+GalleryFolder = Annotated[
+    Path, typer.Argument(metavar="GALLERY", help="The gallery's folder.", show_default=False, readable=False)
+]
 LandmarkNames = Annotated[
     list[str],
     typer.Argument(metavar="NAME", help="Landmarks, by name; by id where a name is not enough.", show_default=False),
@@ -46,7 +49,8 @@ def add_command(
     """
     from obelisk.gallery import Gallery, add_photos, choose_landmark
 
-    paths = expand_arguments(photos)
+    skipped = SkippedFolders()
+    paths = expand_arguments(photos, skipped)
     gallery = Gallery.open(path)
     chosen = choose_landmark(gallery, landmark, landmark_id)
     tell_new_name(gallery, landmark)
@@ -64,6 +68,8 @@ def add_command(
             result(f"{addition.path}: {done} `{addition.photo.id}` of `{landmark}` (id {addition.photo.landmark_id})")
     if failed:
         warn(f"{failed} of {total} photos could not be added")
+    skipped.tell()
+    if failed or skipped:
         raise typer.Exit(1)
 
 
@@ -127,11 +133,6 @@ def remove_command(
     for landmark, count in before.items():
         if landmark.id not in left:
             result(f"{path}: removed landmark `{landmark.name}` (id {landmark.id}, {count_of(count, 'photo')})")
-
-
-def count_of(count: int, what: str) -> str:
-    """Return ``1 photo`` or ``3 photos``."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def rename_command(

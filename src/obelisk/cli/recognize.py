@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from obelisk.cli.console import Meter, note, result, warn
+from obelisk.cli.console import Meter, SkippedFolders, note, result, warn
 from obelisk.errors import PhotoError, UsageError
 from obelisk.records import Recognition
 
@@ -33,11 +33,23 @@ def recognize_command(
     photos: Photos,
     gallery: Annotated[
         Path | None,
-        typer.Option("--gallery", metavar="G", help="The gallery to recognise from.", show_default="the bundled one"),
+        typer.Option(
+            "--gallery",
+            metavar="G",
+            help="The gallery to recognise from.",
+            show_default="the bundled one",
+            readable=False,
+        ),
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option("--model", metavar="M", help="The model you expect the gallery to be of.", show_default=False),
+        typer.Option(
+            "--model",
+            metavar="M",
+            help="The model you expect the gallery to be of.",
+            show_default=False,
+            readable=False,
+        ),
     ] = None,
     top: Annotated[int, typer.Option("--top", help="Candidates to list.")] = 5,
     k: Annotated[int | None, typer.Option("--k", help="Nearest reference photos that vote.", show_default="3")] = None,
@@ -87,7 +99,8 @@ def recognize_command(
     from obelisk.recognition import DEFAULT_VOTE, Recognizer
 
     gallery = gallery or bundled_gallery()
-    paths = expand_arguments(photos)
+    skipped = SkippedFolders()
+    paths = expand_arguments(photos, skipped)
     with Meter() as meter:  # a large gallery is indexed when it is first searched
         opened = Gallery.open(gallery, watch=meter)
         recognizer = Recognizer.open(opened, model=load_model(model) if model else None)
@@ -115,7 +128,8 @@ def recognize_command(
         draw.tell()
     if failed:
         warn(f"{failed} of {total} photos could not be used")
-    if failed or (draw and draw.failed):
+    skipped.tell()
+    if failed or skipped or (draw and draw.failed):
         raise typer.Exit(1)
 
 
@@ -145,30 +159,43 @@ class Explainer:
         note(f"{count} picture{'' if count == 1 else 's'} in {self._folder.path}")
 
 
-def expand_arguments(arguments: Sequence[str]) -> Iterator[str]:
+def expand_arguments(arguments: Sequence[str], skipped: SkippedFolders) -> Iterator[str]:
     """Return the paths that the arguments stand for; those of stdin are read when they are needed.
 
-    Raises :class:`UsageError` for a path that is not there, before anything is recognised.
+    ``skipped`` is told of folders without a photo, and of those that may not be searched. Raises :class:`UsageError`
+    for a path that is not there, before anything is recognised.
     """
-    missing = [argument for argument in arguments if argument != "-" and not os.path.lexists(argument)]
+    missing = [argument for argument in arguments if argument != "-" and is_missing(argument)]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise UsageError(f"no such photo or folder: `{missing[0]}`{more}", fix="check the path")
-    found: list[list[str] | None] = [None if argument == "-" else list_argument(argument) for argument in arguments]
-    if not any(paths is None or paths for paths in found):
+    found = [None if argument == "-" else list_argument(argument, skipped) for argument in arguments]
+    if not skipped.locked and not any(paths is None or paths for paths in found):
         raise UsageError("no photo found", where=", ".join(arguments), fix="give photos, or folders that hold some")
     return (path for paths in found for path in (read_lines() if paths is None else paths))
 
 
-def list_argument(argument: str) -> list[str]:
+def is_missing(path: str) -> bool:
+    """Say whether there is nothing; of what may not be looked at, reading it will say why."""
+    try:
+        os.lstat(path)
+    except PermissionError:
+        return False
+    except (OSError, ValueError):
+        return True
+    return False
+
+
+def list_argument(argument: str, skipped: SkippedFolders) -> list[str]:
     """Return a photo as it is, and the photos of a folder."""
     from obelisk.photos import find_photos
 
-    if not Path(argument).is_dir():
+    if not os.path.isdir(argument):  # noqa: PTH112 - Path.is_dir raises where nothing may be looked at
         return [argument]
-    paths = [str(path) for path in find_photos(Path(argument))]
-    if not paths:
-        warn(f"no photo in the folder {argument}")
+    locked = skipped.locked
+    paths = [str(path) for path in find_photos(Path(argument), skipped)]
+    if not paths and skipped.locked == locked:
+        skipped.note_empty(argument)
     return paths
 
 

@@ -50,15 +50,20 @@ def check_dataset(directory: Path, *, progress: Progress = keep_silent) -> Itera
         yield from check_gldv2(directory)
         catalog = read_catalog(directory)
     else:
-        catalog = read_catalog(directory)
-        yield from find_empty_folders(directory)
+        yield from find_bad_folders(directory)
+        catalog = read_catalog(directory, refuse=lambda found: None)
     yield from check_photos(catalog, progress)
 
 
-def find_empty_folders(directory: Path) -> Iterator[Finding]:
-    """Yield the landmark folders that hold no photo."""
+def find_bad_folders(directory: Path) -> Iterator[Finding]:
+    """Yield the folders that may not be listed, and the landmark folders that hold no photo."""
     for place in list_landmark_folders(directory):
-        if list_photos(place, root=directory).paths.is_empty():
+        locked: list[OSError] = []
+        photos = list_photos(place, root=directory, refuse=locked.append).paths
+        for error in locked:
+            where = Path(error.filename).relative_to(directory).as_posix()
+            yield report("unreadable", where=where, what=f"the folder cannot be listed: {error.strerror}")
+        if photos.is_empty() and not locked:
             yield report("empty", where=place.name, what="the folder holds no photo")
 
 

@@ -26,7 +26,7 @@ FIXES: Final[dict[Kind, str]] = {
     "missing": "fetch the photo again, or delete its row",
     "orphan": "add a row for the photo, or delete it",
     "empty": "fetch it again, or delete it",
-    "unreadable": "fetch the photo again, or delete it and its row",
+    "unreadable": "make it readable, fetch it again, or delete it and its row",
     "duplicate": "delete one of the two",
     "mislabelled": "keep the landmark that the photo shows, delete the other",
     "leaked": "delete the reference photo, or the query",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 
 from obelisk.data.catalog import LANDMARKS, QUERIES, Catalog
-from obelisk.data.listing import list_photos
+from obelisk.data.listing import list_photos, refuse_locked
 from obelisk.photos.files import is_hidden
 
 
@@ -16,14 +18,14 @@ def list_landmark_folders(directory: Path) -> list[Path]:
     return sorted(place for place in directory.iterdir() if place.is_dir() and not is_hidden(place.name))
 
 
-def read_folders(directory: Path) -> Catalog:
+def read_folders(directory: Path, refuse: Callable[[OSError], None] = refuse_locked) -> Catalog:
     """Read a folder per landmark; photos may lie deeper inside.
 
     A landmark is named by its folder, verbatim, and has an id of its own: 1 to C in the order of the names. A photo's
     id is its path. Empty folders are no landmarks, photos beside the folders belong to none: notes tell of both.
-    There are no queries.
+    There are no queries. ``refuse`` is called for a folder that may not be listed; without it, DataError is raised.
     """
-    listing = list_photos(directory, root=directory)
+    listing = list_photos(directory, root=directory, refuse=refuse)
     photos = pl.DataFrame({"image_id": listing.paths, "path": listing.paths})
     loose = photos.filter(~pl.col("path").str.contains("/", literal=True))
     photos = photos.join(loose, on="path", how="anti").with_columns(
@@ -52,9 +54,10 @@ def complete_landmarks(landmarks: pl.DataFrame) -> pl.DataFrame:
 def describe_omissions(
     directory: Path, names: pl.Series, loose: pl.DataFrame, passed_over: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Say in words which folders and files are in no landmark."""
+    """Say in words which files, and which folders that may be listed, are in no landmark."""
     used = set(names.to_list())
-    empty = [place.name for place in list_landmark_folders(directory) if place.name not in used]
+    folders = [place for place in list_landmark_folders(directory) if os.access(place, os.R_OK)]
+    empty = [place.name for place in folders if place.name not in used]
     notes = list(passed_over)
     if empty:
         notes.append(f"folders without a photo, left out: {', '.join(map(repr, empty))}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from obelisk.data.catalog import Catalog
 from obelisk.data.folders import read_folders
 from obelisk.data.gldv2 import looks_like_gldv2, read_gldv2
+from obelisk.data.listing import refuse_locked
 from obelisk.data.manifest import is_subset, read_subset
 from obelisk.errors import DataError
 
@@ -16,11 +18,18 @@ LAYOUTS = (
 )
 
 
-def read_catalog(directory: Path, *, clean: bool = False, present_only: bool = True) -> Catalog:
+def read_catalog(
+    directory: Path,
+    *,
+    clean: bool = False,
+    present_only: bool = True,
+    refuse: Callable[[OSError], None] = refuse_locked,
+) -> Catalog:
     """Read a dataset: GLDv2's layout, whole or in part, a subset's manifest folder, or a folder per landmark.
 
     ``clean`` (GLDv2 only) keeps the reference photos of train_clean.csv and nothing else; ``present_only`` leaves
-    out the photos that are not on disk. No photo is opened.
+    out the photos that are not on disk. ``refuse`` is called for a folder below a landmark's that may not be listed;
+    without it, and in other layouts, DataError is raised. No photo is opened.
 
     Raises DataError when the folder is missing, is none of these, or its tables cannot be used.
     """
@@ -29,7 +38,7 @@ def read_catalog(directory: Path, *, clean: bool = False, present_only: bool = T
         return read_subset(directory, present_only=present_only)
     if looks_like_gldv2(directory):
         return read_gldv2(directory, clean=clean, present_only=present_only)
-    catalog = read_folders(directory)
+    catalog = read_folders(directory, refuse)
     if catalog.references.is_empty():
         raise DataError("no photo found in a landmark's folder", where=directory, fix=LAYOUTS)
     return catalog

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,19 +22,29 @@ class Listing:
     passed_over: tuple[str, ...] = ()
 
 
-def list_photos(folder: Path, *, root: Path) -> Listing:
+def refuse_locked(error: OSError) -> None:
+    """Raise DataError for a folder that may not be listed."""
+    raise DataError(f"the folder cannot be listed: {error.strerror}", where=error.filename)
+
+
+def list_photos(folder: Path, *, root: Path, refuse: Callable[[OSError], None] = refuse_locked) -> Listing:
     """List the files below a folder whose name ends like a photo's, as paths relative to ``root``.
 
     Hidden files and folders are left out; links to folders are followed, each real folder once. File contents are
     not looked at and single files are not asked for, so that the millions of files of a whole dataset list in
     seconds. A folder that does not exist has no photos.
 
-    Raises DataError for a folder that may not be read.
+    ``refuse`` is called for a folder that may not be listed; without it, DataError is raised.
     """
+
+    def refuse_unless_missing(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            refuse(error)
+
     chunks: list[pl.Series] = []
     names: list[str] = []
     passed_over: list[str] = []
-    for place, files in walk_photos(folder, refuse):
+    for place, files in walk_photos(folder, refuse_unless_missing):
         prefix = place.relative_to(root).as_posix()
         for name in files:
             path = name if prefix == "." else f"{prefix}/{name}"
@@ -46,12 +57,6 @@ def list_photos(folder: Path, *, root: Path) -> Listing:
             names = []
     chunks.append(pl.Series("path", names, dtype=pl.String))
     return Listing(paths=pl.concat(chunks).sort(), passed_over=tuple(passed_over))
-
-
-def refuse(error: OSError) -> None:
-    """Raise DataError for a folder that may not be listed; one that does not exist has no photos."""
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        raise DataError(f"the folder cannot be listed: {error.strerror}", where=error.filename)
 
 
 def is_encodable(name: str) -> bool:

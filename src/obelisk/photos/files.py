@@ -85,18 +85,20 @@ def content_hash(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def find_photos(folder: Path) -> list[Path]:
+def refuse_locked(error: OSError) -> None:
+    """Raise UsageError for a folder that is missing or may not be listed."""
+    raise UsageError(f"the folder cannot be searched: {error.strerror}", where=error.filename) from error
+
+
+def find_photos(folder: Path, refuse: Callable[[OSError], None] = refuse_locked) -> list[Path]:
     """Return the photo files below a folder, at any depth, sorted by path; those names only, contents unseen.
 
     Hidden files and folders are left out; links to folders are followed, each real folder once. The path of a
-    single file is returned as it is. Raises UsageError for a folder that is missing or may not be listed.
+    single file is returned as it is. ``refuse`` is called for a folder that is missing or may not be listed; without
+    it, UsageError is raised.
     """
     if folder.is_file():
         return [folder]
-
-    def refuse(error: OSError) -> None:
-        raise UsageError(f"the folder cannot be searched: {error.strerror}", where=error.filename) from error
-
     return sorted((place / name for place, names in walk_photos(folder, refuse) for name in names), key=str)
 
 
