@@ -7,7 +7,8 @@ import os
 
 import pytest
 
-from obelisk.cli.main import explain_system_error
+from obelisk.cli import main
+from obelisk.cli.main import explain_system_error, run
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,16 @@ from obelisk.cli.main import explain_system_error
 )
 def test_what_where_and_what_to_do(error: OSError, told: str) -> None:
     assert explain_system_error(error) == told
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.EACCES, 2), (errno.EROFS, 2), (errno.ENOSPC, 1), (errno.EIO, 1)])
+def test_a_forbidden_place_is_a_mistake_and_a_broken_machine_is_not(
+    monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    def fail(words: list[str]) -> None:
+        raise OSError(number, os.strerror(number), "/out")
+
+    monkeypatch.setattr(main, "app", fail)
+    with pytest.raises(SystemExit) as left:
+        run()
+    assert left.value.code == code

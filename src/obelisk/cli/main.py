@@ -24,6 +24,8 @@ from obelisk.cli.recognize import recognize_command
 from obelisk.cli.train import train
 from obelisk.errors import ObeliskError
 
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)  # a place that the caller may not use
+
 app = typer.Typer(
     name="obelisk",
     help="Name the landmark in a photo.",
@@ -81,7 +83,7 @@ def run() -> None:
     except ObeliskError as error:
         leave(str(error), error.exit_code, debug=debug)
     except OSError as error:
-        leave(explain_system_error(error), 1, debug=debug)
+        leave(explain_system_error(error), 2 if error.errno in FORBIDDEN else 1, debug=debug)
     except Exception as error:
         leave(f"unexpected {type(error).__name__}: {error} · run again with --debug to see where", 1, debug=debug)
 
