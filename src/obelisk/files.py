@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -14,14 +16,26 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> Path:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = beside(path)
-    try:
-        write(partial)
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with naming(path):
+        try:
+            write(partial)
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     return path
+
+
+@contextmanager
+def naming(place: Path | str) -> Iterator[None]:
+    """Let the error of a full disk name the place that was to be filled, not a passing file, the source or nothing."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OSError(error.errno, error.strerror, str(place)) from error
 
 
 def beside(path: Path) -> Path:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 
 import pytest
 
-from obelisk.cli import main
+from obelisk.cli import console, main
 from obelisk.cli.main import explain_system_error, run
 
 
@@ -42,3 +43,16 @@ def test_a_forbidden_place_is_a_mistake_and_a_broken_machine_is_not(
     with pytest.raises(SystemExit) as left:
         run()
     assert left.value.code == code
+
+
+def test_a_full_standard_output_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for write in (lambda: console.result("x"), lambda: console.table(("x",), [("y",)])):
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(NothingFits()))
+        with pytest.raises(OSError, match="No space left") as raised:
+            write()
+        assert raised.value.filename == "standard output"
+
+
+class NothingFits(io.BytesIO):
+    def write(self, content: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -187,6 +189,16 @@ def test_landmarks_that_others_make_meanwhile_are_not_taken_for_ours(
     assert {names[f"Arch/{photo}.png"] for photo in range(4)} == {"Arch"}
     assert (names["mill 0"], names["mill 3"]) == ("Mill 0", "Mill 3")
     assert set(names.values()) == {"Arch", "Dome", "Gate", "Tower", "Mill 0", "Mill 3"}
+
+
+def test_a_full_disk_names_the_gallery(build: Callable[..., BuildReport], tmp_path: Path, monkeypatch: Any) -> None:
+    def run_out(source: Path, copy: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), source, None, copy)
+
+    monkeypatch.setattr(shutil, "copyfile", run_out)
+    with pytest.raises(OSError, match="No space left") as raised:
+        build()
+    assert raised.value.filename == str(tmp_path / "city")
 
 
 def test_a_second_build_at_once_is_refused(build: Callable[..., BuildReport]) -> None:

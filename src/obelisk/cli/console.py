@@ -24,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from obelisk.errors import MissingExtraError
+from obelisk.files import naming
 
 if TYPE_CHECKING:
     from obelisk.training.pace import Pace
@@ -37,8 +38,9 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def result(text: str) -> None:
     """Write one line of result to stdout, and let a waiting reader have it at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    with naming("standard output"):
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
@@ -51,7 +53,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
     for row in listed:
         drawn.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row))
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    out.print(drawn)
+    with naming("standard output"):
+        out.print(drawn)
 
 
 def note(text: str) -> None:

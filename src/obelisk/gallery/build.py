@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from obelisk.embedding import Bundle, Embedded, Embedder
 from obelisk.errors import GalleryError, GalleryLockedError, PhotoError, UsageError
+from obelisk.files import naming
 from obelisk.gallery import store
 from obelisk.gallery.gallery import Gallery, write_empty_gallery
 from obelisk.gallery.landmarks import Landmark, match_landmarks
@@ -119,17 +120,18 @@ def build_gallery(
     path = Path(path)
     growing = path.with_name(f"{path.name}.partial")
     finished = is_occupied(path)
-    gallery = Gallery.open(path) if finished else resume_or_start(growing, bundle)
-    gallery.check_model(bundle)
-    with alone(gallery.path):
-        try:
-            report = add_catalog(gallery, catalog, embedder or Embedder(bundle), watch, keep_paths=keep_paths)
-            refuse_empty(gallery, catalog)
-        except UsageError:
-            if not finished and not count_photos(gallery):
-                shutil.rmtree(gallery.path)
-            raise
-        return report if finished else replace(report, gallery=finish(gallery, path))
+    with naming(path):
+        gallery = Gallery.open(path) if finished else resume_or_start(growing, bundle)
+        gallery.check_model(bundle)
+        with alone(gallery.path):
+            try:
+                report = add_catalog(gallery, catalog, embedder or Embedder(bundle), watch, keep_paths=keep_paths)
+                refuse_empty(gallery, catalog)
+            except UsageError:
+                if not finished and not count_photos(gallery):
+                    shutil.rmtree(gallery.path)
+                raise
+            return report if finished else replace(report, gallery=finish(gallery, path))
 
 
 def refuse_empty(gallery: Gallery, catalog: Catalog) -> None:
