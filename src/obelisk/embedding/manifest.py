@@ -29,7 +29,9 @@ def check_file_name(name: str) -> str:
 FileName = Annotated[str, AfterValidator(check_file_name)]
 Side = Annotated[int, Field(gt=0, le=4096)]
 Length = Annotated[int, Field(gt=0, le=65_536)]
-Deviation = Annotated[float, Field(gt=0)]
+# Wide enough for any network, those for values up to 255 among them, and far from what floats cannot hold.
+Mean = Annotated[float, Field(ge=-10, le=10)]
+Deviation = Annotated[float, Field(ge=1e-4, le=1e4)]
 
 
 class StrictModel(BaseModel):
@@ -48,7 +50,7 @@ class Member(StrictModel):
     file: FileName = Field(description="the network, in the bundle's folder")
     size: Side = Field(description="side of the square model input, pixels")
     resize: Literal["squash", "crop"] = Field(description="how a photo becomes a square")
-    mean: tuple[float, float, float] = Field(description="subtracted from each RGB channel in [0, 1]")
+    mean: tuple[Mean, Mean, Mean] = Field(description="subtracted from each RGB channel in [0, 1]")
     std: tuple[Deviation, Deviation, Deviation] = Field(description="divides each RGB channel afterwards")
     dimensions: Length = Field(description="length of this member's part of the embedding")
     weight: float = Field(default=1.0, gt=0, description="the member's part in the cosine, relative to the others'")
@@ -62,13 +64,11 @@ class Member(StrictModel):
 class BundleManifest(StrictModel):
     """What ``bundle.json`` holds: one network and its photo rule at the top, or several as ``members``."""
 
-    format: int = Field(default=FORMAT, description="version of this layout")
+    format: int = Field(default=FORMAT, ge=1, le=FORMAT, strict=True, description="version of this layout")
     name: str = Field(description="what people call the model")
     size: Side | None = Field(default=None, description="side of the square model input, pixels")
     resize: Literal["squash", "crop"] | None = Field(default=None, description="how a photo becomes a square")
-    mean: tuple[float, float, float] | None = Field(
-        default=None, description="subtracted from each RGB channel in [0, 1]"
-    )
+    mean: tuple[Mean, Mean, Mean] | None = Field(default=None, description="subtracted from each RGB channel in [0, 1]")
     std: tuple[Deviation, Deviation, Deviation] | None = Field(
         default=None, description="divides each RGB channel afterwards"
     )
