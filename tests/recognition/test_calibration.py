@@ -103,8 +103,19 @@ def test_scores_that_mislead_cannot_calibrate() -> None:
         PLAIN.model_dump_json().replace('"format":1', '"format":2').encode(),
         PLAIN.model_dump_json().replace("20.0", "NaN").encode(),
         PLAIN.model_dump_json().replace('"slope"', '"slop"').encode(),
+        PLAIN.model_dump_json().replace("0.97", "1.01").encode(),
+        PLAIN.model_dump_json().replace("[0.1,", "[-7,").encode(),
     ],
-    ids=["empty", "without keys", "falling", "newer", "no number", "unknown key"],
+    ids=[
+        "empty",
+        "without keys",
+        "falling",
+        "newer",
+        "no number",
+        "unknown key",
+        "a precision above 1",
+        "a confidence below 0",
+    ],
 )
 def test_a_damaged_file_is_one_clear_error(text: bytes) -> None:
     with pytest.raises(ModelError, match="unreadable calibration"):

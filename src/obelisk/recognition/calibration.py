@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,9 @@ RIDGE = 1e-3  # keeps the weights finite where right and wrong answers can be to
 STEPS = 100
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class Calibration(BaseModel):
     """What ``calibration.json`` holds: a, b and c, and the precision of the answers from each confidence on."""
 
@@ -41,7 +45,7 @@ class Calibration(BaseModel):
     slope: float = Field(gt=0, description="a")
     centre: float = Field(description="b")
     growth: float = Field(ge=0, description="c")
-    precisions: tuple[tuple[float, float], ...] = Field(
+    precisions: tuple[tuple[Share, Share], ...] = Field(
         min_length=1, description="pairs of a confidence and the share of answers of at least that which are right"
     )
 
