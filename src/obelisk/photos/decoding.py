@@ -89,7 +89,7 @@ def decode(data: bytes, where: object, min_side: int | None) -> Image.Image:
         image = open_image(header, where)
         if drafted:
             image.draft(None, (min_side or 1, min_side or 1))
-        refuse_too_large(image.size, found, where)
+        refuse_too_large(image.size, found, where, told=header.size)
         held = header.size if header.buffered and header.size else image.size
         with _large_photos if held[0] * held[1] > LARGE_PIXELS else nullcontext():
             image.load()
@@ -119,12 +119,19 @@ def open_image(header: Header, where: object) -> Image.Image:
     return image
 
 
-def refuse_too_large(size: tuple[int, int], format: PhotoFormat, where: object) -> None:  # noqa: A002
-    """Raise PhotoTooLargeError for more pixels than the cap of the format."""
+def refuse_too_large(
+    size: tuple[int, int],
+    format: PhotoFormat,  # noqa: A002
+    where: object,
+    *,
+    told: tuple[int, int] | None = None,
+) -> None:
+    """Raise PhotoTooLargeError for more pixels to decode than the cap of the format; ``told`` is the photo's size."""
     width, height = size
     # libwebp holds two canvases and Pillow two copies: 20 bytes a pixel, where other formats need 8.
     cap = MAX_PIXELS // 2 if format == "WebP" else MAX_PIXELS
     if width * height > cap:
+        width, height = told or size
         raise PhotoTooLargeError(
             f"{width:,} × {height:,} pixels, more than {cap:,} in all", where=where, fix="scale the photo down"
         )
