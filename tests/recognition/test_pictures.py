@@ -14,6 +14,7 @@ from PIL import Image
 from obelisk.errors import UsageError
 from obelisk.photos import ModelInput
 from obelisk.recognition.pictures import PictureFolder, draw_recognitions, draw_strip
+from obelisk.recognition.pictures.explanation import describe_reference, draw_panels
 from obelisk.recognition.pictures.folder import LONGEST, SUFFIX, make_safe
 from obelisk.recognition.pictures.lettering import fit, legible, measure
 from obelisk.recognition.pictures.overlay import COLOURS, lighten, outline, place_in_photo
@@ -100,6 +101,17 @@ def test_a_long_list_of_neighbours_is_cut(photo: Path) -> None:
     many = draw_strip(answer_for(photo, ["a"] * 50), None, [photo] * 50)
     some = draw_strip(answer_for(photo, ["a"] * (COLUMNS - 1)), None, [photo] * (COLUMNS - 1))
     assert many.tobytes() == some.tobytes()
+
+
+def test_the_caption_of_the_best_reference_is_legible_to_the_end(photo: Path) -> None:
+    panel = load(photo, 90)
+
+    def drawn(name: str, end: str, similarity: float) -> bytes:
+        reference = Neighbour(id=f"{name}/{end}", landmark=name, landmark_id=1, similarity=similarity)
+        return draw_panels("Alike", [panel, panel], [["photo"], describe_reference(reference)]).tobytes()
+
+    name = "The Old Capitol Theatre of Olympia, Washington, and the Square before it"
+    assert len({drawn(name, "a.jpg", 0.5), drawn(name, "b.jpg", 0.5), drawn(name, "a.jpg", 0.6)}) == 3
 
 
 def test_right_and_wrong_differ_in_more_than_colour(photo: Path) -> None:

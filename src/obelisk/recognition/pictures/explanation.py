@@ -30,6 +30,7 @@ TITLE, HEADING, WORDS = 28, 19, 15
 LEGEND = 130
 PANEL = (WIDTH - GAP) // 2
 MARGIN = 32
+CAPTION = 200  # pixels for a heading, and for the most lines of a caption
 
 MATCHES = "The lighter a place, the more it adds to the similarity. Regions with the same number match; they carry"
 NO_MATCH = "The lighter a place, the more it adds to the similarity. No region of one photo matches one of the other."
@@ -64,7 +65,7 @@ def explain_answer(answer: Recognition, gallery: Gallery, embedder: Embedder) ->
     else:
         alike = compare_maps(query, reference)
         panels = draw_resemblance(photo, load(original, PANEL), alike, rule)
-        captions = [asked.name, describe_reference(shown[best])]
+        captions = [[asked.name], describe_reference(shown[best])]
         parts += [draw_panels("What made them alike", panels, captions), draw_legend(alike.regions)]
     return stack(parts, margin=MARGIN)
 
@@ -99,24 +100,27 @@ def draw_resemblance(
     return [query, reference]
 
 
-def draw_panels(heading: str, panels: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
-    """Put large photos side by side, under a heading, with a caption each."""
+def draw_panels(heading: str, panels: Sequence[Image.Image], captions: Sequence[Sequence[str]]) -> Image.Image:
+    """Put large photos side by side, under a heading, with the lines of a caption each."""
     height = max(panel.height for panel in panels)
-    picture = Image.new("RGB", (WIDTH, height + 80), PAPER)
+    picture = Image.new("RGB", (WIDTH, height + CAPTION), PAPER)
     canvas = ImageDraw.Draw(picture)
     top = round(write_lines(canvas, (0, 0), heading, HEADING, WIDTH)) + 8
     for column, panel in enumerate(panels):
         picture.paste(frame(panel, (PANEL, height)), (column * (PANEL + GAP), top))
-    end = top + height
+    ends = [top + height]
     for column, caption in enumerate(captions):
-        end = round(write_lines(canvas, (column * (PANEL + GAP), top + height + 10), caption, WORDS, PANEL))
-    return picture.crop((0, 0, WIDTH, end))
+        line = top + height + 10.0
+        for text in caption:
+            line = write_lines(canvas, (column * (PANEL + GAP), line), text, WORDS, PANEL, lines=3)
+        ends.append(round(line))
+    return picture.crop((0, 0, WIDTH, max(ends)))
 
 
-def describe_reference(neighbour: Neighbour) -> str:
-    """Return the caption of a reference photo."""
+def describe_reference(neighbour: Neighbour) -> list[str]:
+    """Return the caption of a reference photo; its id, by which it can be removed, has a line of its own."""
     name = name_landmark(neighbour.landmark, neighbour.landmark_id)
-    return f"{name}, similarity {neighbour.similarity:.2f}, reference photo {neighbour.id}"
+    return [name, f"similarity {neighbour.similarity:.2f}", f"reference photo {neighbour.id}"]
 
 
 def draw_legend(regions: Sequence[Region]) -> Image.Image:
