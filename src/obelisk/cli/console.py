@@ -33,13 +33,21 @@ T = TypeVar("T")
 
 SECONDS_BETWEEN_LINES = 30.0
 
+# As JSON writes them, so that a line of JSON still says the same.
+ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def visible(text: str) -> str:
+    """Return text in one line: control characters, as names and paths may hold, would command the terminal."""
+    return text.translate(ESCAPES)
 
 
 def result(text: str) -> None:
     """Write one line of result to stdout, and let a waiting reader have it at once."""
     with naming("standard output"):
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(visible(text) + "\n")
         sys.stdout.flush()
 
 
@@ -51,7 +59,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
         numeric = bool(listed) and all(isinstance(row[place], int | float) for row in listed)
         drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in listed:
-        drawn.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row))
+        drawn.add_row(*(Text(f"{cell:.4f}" if isinstance(cell, float) else visible(str(cell))) for cell in row))
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     with naming("standard output"):
         out.print(drawn)
@@ -59,12 +67,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
 
 def note(text: str) -> None:
     """Write a remark to stderr."""
-    errors.print(text, markup=False)
+    errors.print(visible(text), markup=False)
 
 
 def warn(text: str) -> None:
     """Write a warning to stderr: something was skipped or is not as it should be."""
-    errors.print(f"warning: {text}", markup=False, style="yellow")
+    errors.print(f"warning: {visible(text)}", markup=False, style="yellow")
 
 
 def count_of(count: int, what: str) -> str:

@@ -154,7 +154,8 @@ def subset_command(
     else:
         table(("split", "photos"), list(subset.count_splits().items()))
         show_distributions({"photos per landmark, source": subset.source_percentiles, "subset": subset.percentiles})
-        result(f"\nKS distance of the two distributions: {subset.ks_distance:.4f}")
+        result("")
+        result(f"KS distance of the two distributions: {subset.ks_distance:.4f}")
     if figure is not None:
         members = subset.photos.drop_nulls("landmark_id")
         counts = {f"source ({catalog.landmarks.height} landmarks)": count_photos(catalog.references)}

@@ -14,7 +14,7 @@ import typer
 import obelisk
 from obelisk.cli.ablate import ablate
 from obelisk.cli.bench import bench
-from obelisk.cli.console import errors
+from obelisk.cli.console import errors, visible
 from obelisk.cli.data import data_app
 from obelisk.cli.demo import demo
 from obelisk.cli.evaluate import compare, evaluate
@@ -103,5 +103,5 @@ def leave(text: str, code: int, *, debug: bool) -> None:
     """Print an error, or raise it when debugging, and exit."""
     if debug:
         raise
-    errors.print(f"error: {text}", markup=False, style="red")
+    errors.print(f"error: {visible(text)}", markup=False, style="red")
     sys.exit(code)

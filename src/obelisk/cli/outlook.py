@@ -74,4 +74,5 @@ def show_rates(curve: RateCurve) -> None:
         note("the loss fell at no rate: nothing is suggested")
         return
     keys = " ".join(f"--set {key}={value:g}" for key, value in curve.suggestion.items())
-    result(f"\nsteepest fall: {keys} (the recipe has {curve.current:g})")
+    result("")
+    result(f"steepest fall: {keys} (the recipe has {curve.current:g})")

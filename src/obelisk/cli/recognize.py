@@ -123,7 +123,8 @@ def recognize_command(
         if as_json:
             result(answer.to_json())
         elif not answer.error:
-            result(describe_answer(answer, bound))
+            for line in describe_answer(answer, bound):
+                result(line)
     if draw:
         draw.tell()
     if failed:
@@ -206,17 +207,16 @@ def read_lines() -> Iterator[str]:
             yield path
 
 
-def describe_answer(answer: Recognition, threshold: float | None) -> str:
+def describe_answer(answer: Recognition, threshold: float | None) -> list[str]:
     """Put an answer into a few lines for people."""
     verdict = answer.landmark or "not a landmark I know"
     bound = "" if answer.landmark else f", below the threshold {threshold:.4f}"
     lines = [f"{answer.photo}: {verdict} (confidence {answer.confidence:.4f}{bound})"]
     lines += [f"    {place}. {c.landmark}  score {c.score:.4f}" for place, c in enumerate(answer.candidates, start=1)]
-    lines += [
+    return lines + [
         f"    near {n.id}  {n.landmark}  similarity {n.similarity:.4f}  distance {n.distance:.4f}"
         for n in answer.neighbours
     ]
-    return "\n".join(lines)
 
 
 def take_odd_names() -> None:

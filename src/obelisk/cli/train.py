@@ -121,7 +121,8 @@ def print_outlook(recipe: Recipe, data: Path, *, as_json: bool) -> None:
     if as_json:
         result(json.dumps({"recipe": recipe.model_dump()} | outlook.to_fields()))
         return
-    result(recipe.to_toml())
+    for line in recipe.to_toml().split("\n"):
+        result(line)
     show_outlook(outlook)
 
 
