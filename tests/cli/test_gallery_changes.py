@@ -63,6 +63,14 @@ def test_a_new_name_is_told_with_the_nearest_known(city: Path, photograph: Any) 
     assert landmarks()["Dom 4"] == 1
 
 
+def test_a_new_name_is_not_told_when_no_photo_made_it_a_landmark(city: Path) -> None:
+    Path("bad.jpg").write_text("a text")
+    added = gallery("add", "city", "bad.jpg", "--landmark", "Dom")
+    assert added.exit_code == 1
+    assert "new landmark" not in added.stderr
+    assert "Dom 4" not in landmarks()
+
+
 def test_landmarks_of_one_name_are_told_apart_by_id(city: Path, photograph: Any) -> None:
     for number in (1, 2):
         photograph(Path(f"{number}.png"), (200, 200, 30), number)

@@ -53,11 +53,14 @@ def add_command(
     paths = expand_arguments(photos, skipped)
     gallery = Gallery.open(path)
     chosen = choose_landmark(gallery, landmark, landmark_id)
-    tell_new_name(gallery, landmark)
+    remark = remark_new_name(gallery, landmark)
     take_odd_names()
     total = failed = 0
     for addition in add_photos(gallery, map(Path, paths), chosen):
         total += 1
+        if addition.new and remark:
+            note(remark)
+            remark = ""
         if addition.error:
             failed += 1
             warn(str(addition.error))
@@ -73,13 +76,14 @@ def add_command(
         raise typer.Exit(1)
 
 
-def tell_new_name(gallery: Gallery, name: str) -> None:
-    """Say so if no landmark has the name yet, in case it was mistyped."""
+def remark_new_name(gallery: Gallery, name: str) -> str:
+    """Return what to say of a name that no landmark has yet, in case it was mistyped; nothing of a known one."""
     from obelisk.gallery import landmark_names
 
     known = landmark_names(gallery).values()
-    if name not in known:
-        note(" · ".join(filter(None, [f"`{name}` is a new landmark", near_names(name, known)])))
+    if name in known:
+        return ""
+    return " · ".join(filter(None, [f"`{name}` is a new landmark", near_names(name, known)]))
 
 
 def addition_to_json(addition: Addition, landmark: str) -> str:
