@@ -15,7 +15,7 @@ import pytest
 
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, ModelError, UsageError
-from obelisk.gallery import Gallery, Landmark, ReferencePhoto, as_stored, check_gallery, unit_rows
+from obelisk.gallery import Gallery, Landmark, ReferencePhoto, as_stored, check_gallery, store, unit_rows
 
 D = 24
 
@@ -183,13 +183,13 @@ def break_into(gallery: Gallery, how: str) -> None:
     ("how", "text"),
     [
         ("missing", "no such gallery .*`obelisk gallery build"),
-        ("no database", "not a gallery: `gallery.sqlite` is missing"),
-        ("text", "cannot be used: file is not a database"),
-        ("empty", "not a gallery: the file is of another program"),
-        ("cut", "cannot be used: database disk image is malformed"),
+        ("no database", "not a gallery: `gallery.sqlite` is missing .* move the folder away"),
+        ("text", "cannot be used: file is not a database .* if it is damaged, move the folder away and build a new"),
+        ("empty", "not a gallery: the file is empty, or of another program .* move the folder away"),
+        ("cut", "cannot be used: database disk image is malformed .* move the folder away"),
         ("PRAGMA user_version = 99", "gallery format 99 is newer than 2"),
         ("PRAGMA application_id = 5", "of another program"),
-        ("DELETE FROM about WHERE key = 'dimensions'", "no usable entry: 'dimensions'"),
+        ("DELETE FROM about WHERE key = 'dimensions'", "no usable entry: 'dimensions' .* move the folder away"),
         ("UPDATE about SET value = 'many' WHERE key = 'dimensions'", "no usable entry: invalid literal"),
         (
             "UPDATE about SET value = '0' WHERE key = 'complete'",
@@ -201,6 +201,19 @@ def test_what_is_no_whole_gallery_is_refused(gallery: Gallery, how: str, text: s
     break_into(gallery, how)
     with pytest.raises(GalleryError, match=text):
         Gallery.open(gallery.path).references()
+
+
+def test_a_gallery_that_nobody_may_read_is_told(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path, mode: str) -> sqlite3.Connection:
+        error = sqlite3.OperationalError("unable to open database file")
+        error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+        raise error
+
+    # who runs the tests may be allowed everything
+    monkeypatch.setattr(store, "connect", refuse)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(GalleryError, match=r"no permission to read .*gallery\.sqlite · .*`chmod u\+r`"):
+        Gallery.open(gallery.path)
 
 
 @pytest.mark.parametrize(("vector", "text"), [("x'0000'", "of a wrong length"), ("zeroblob(48)", "zero or not finite")])

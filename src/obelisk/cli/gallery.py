@@ -156,11 +156,13 @@ def info_command(
 def check_command(path: GalleryFolder) -> None:
     """Check the database, the copy of the model, every embedding and the search index; exit 1 if something is wrong."""
     from obelisk.gallery import Gallery, check_gallery, check_index, gather_facts
+    from obelisk.gallery.store import rebuild
 
     problems: Sequence[str] = check_gallery(path)
     for problem in problems:
         result(f"{path}: {problem}")
     if problems:
+        note(f"where nothing else helps, {rebuild(path)}")
         raise typer.Exit(1)
     if remark := check_index(path):
         note(remark)

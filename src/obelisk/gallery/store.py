@@ -241,8 +241,16 @@ def translated(folder: Path) -> Iterator[None]:
         if primary_code(error) == sqlite3.SQLITE_CANTOPEN and any(look_at_log(folder)) and not may_write(folder):
             what = f"the gallery has changes in `{LOG}` that cannot be read where nothing can be written"
             raise GalleryError(what, where=folder, fix="copy it to a folder of your own") from error
-        fix = f"look with `obelisk gallery check {folder}`; build it again if it is damaged"
+        if primary_code(error) == sqlite3.SQLITE_CANTOPEN and not os.access(folder / DATABASE, os.R_OK):
+            what, fix = "no permission to read the gallery", "as its owner, say `chmod u+r` of the file"
+            raise GalleryError(what, where=folder / DATABASE, fix=fix) from error
+        fix = f"if it is damaged, {rebuild(folder)}"
         raise GalleryError(f"the gallery cannot be used: {error}", where=folder / DATABASE, fix=fix) from error
+
+
+def rebuild(folder: Path) -> str:
+    """Say what to do about a gallery that cannot be mended."""
+    return f"move the folder away and build a new one: `obelisk gallery build {folder} --data DIR`"
 
 
 def primary_code(error: sqlite3.DatabaseError) -> int:
@@ -262,8 +270,10 @@ def leaves_no_room(error: sqlite3.DatabaseError) -> bool:
 def read_about(folder: Path) -> About:
     """Return what a gallery says of itself; raise :class:`GalleryError` if there is none, or one we cannot read."""
     if not (folder / DATABASE).is_file():
-        what = "no such gallery" if not folder.exists() else f"not a gallery: `{DATABASE}` is missing"
-        raise GalleryError(what, where=folder, fix=f"build it with `obelisk gallery build {folder} --data DIR`")
+        if folder.exists():
+            raise GalleryError(f"not a gallery: `{DATABASE}` is missing", where=folder, fix=rebuild(folder))
+        fix = f"build it with `obelisk gallery build {folder} --data DIR`"
+        raise GalleryError("no such gallery", where=folder, fix=fix)
     with reading(folder) as connection:
         return about_of(connection, folder)
 
@@ -284,21 +294,22 @@ def about_of(connection: sqlite3.Connection, folder: Path) -> About:
             raise ValueError(f"{about.dimensions} dimensions")
     except (KeyError, ValueError) as error:
         what = f"the gallery is damaged: its table `about` has no usable entry: {error}"
-        raise GalleryError(what, where=folder / DATABASE, fix="build it again") from error
+        raise GalleryError(what, where=folder / DATABASE, fix=rebuild(folder)) from error
     return about
 
 
 def check_format(connection: sqlite3.Connection, folder: Path) -> int:
     """Return the format of the database; refuse the file of another program, and a format from the future."""
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise GalleryError("not a gallery: the file is of another program", where=folder / DATABASE)
+        what = "not a gallery: the file is empty, or of another program"
+        raise GalleryError(what, where=folder / DATABASE, fix=rebuild(folder))
     found = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if found > FORMAT:
         what = f"gallery format {found} is newer than {FORMAT}, the newest this version reads"
         raise GalleryError(what, where=folder, fix="upgrade with `pip install -U obelisk-landmarks`")
     if found < 1:
         what = f"the gallery is damaged: it states format {found}"
-        raise GalleryError(what, where=folder / DATABASE, fix="build it again")
+        raise GalleryError(what, where=folder / DATABASE, fix=rebuild(folder))
     return found
 
 
