@@ -223,6 +223,19 @@ def test_an_embedding_that_cannot_be_used_is_refused(gallery: Gallery, vector: s
         len(Gallery.open(gallery.path))
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["opened then", "opened before"])
+@pytest.mark.parametrize("shown", [99, "'Dome'"])
+def test_a_photo_without_a_landmark_is_refused(gallery: Gallery, shown: object, kept: bool) -> None:
+    opened = Gallery.open(gallery.path)
+    if kept:
+        opened.references()
+    change(gallery, f"INSERT INTO photos (id, landmark_id, content_hash, source) VALUES ('d', {shown}, '', '')")
+    change(gallery, "INSERT INTO embeddings SELECT 4, vector FROM embeddings WHERE row = 1")
+    change(gallery, "UPDATE about SET value = '9' WHERE key = 'revision'")
+    with pytest.raises(GalleryError, match=r"damaged: there are photos without a landmark .*`obelisk gallery check"):
+        opened.references()
+
+
 @pytest.mark.parametrize(
     ("statement", "text"),
     [

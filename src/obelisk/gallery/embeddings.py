@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from obelisk.errors import GalleryError, UsageError
+from obelisk.errors import UsageError
 from obelisk.gallery import store
 from obelisk.gallery.search import FloatRows, Integers, unit_rows
 
@@ -63,7 +63,7 @@ def read_embeddings(
     embeddings = np.empty((len(rows), dimensions), dtype=store.STORED)
     for start in range(0, len(rows), store.ROWS_AT_ONCE):
         wanted = rows[start : start + store.ROWS_AT_ONCE].tolist()
-        found = cursor.fetchmany(store.ROWS_AT_ONCE)[: len(wanted)]
+        found = cursor.fetchmany(len(wanted))
         blobs = [blob for row, blob in found] if [row for row, _ in found] == wanted else []
         embeddings[start : start + store.ROWS_AT_ONCE] = join_embeddings(blobs, (len(wanted), dimensions), folder)
     return embeddings
@@ -85,9 +85,9 @@ def pick_embeddings(
 def join_embeddings(blobs: Sequence[bytes], shape: tuple[int, ...], folder: Path) -> NDArray[np.float16]:
     """Return stored embeddings as an array of this shape; raise :class:`GalleryError` if they do not make one."""
     count, dimensions = shape
-    if len(blobs) != count or any(len(blob) != store.STORED.itemsize * dimensions for blob in blobs):
-        fix = f"see `obelisk gallery check {folder}`"
-        raise GalleryError("embeddings are missing or of a wrong length", where=folder / store.DATABASE, fix=fix)
+    size = store.STORED.itemsize * dimensions
+    if len(blobs) != count or any(not isinstance(blob, bytes) or len(blob) != size for blob in blobs):
+        raise store.damaged("embeddings are missing or of a wrong length", folder)
     return np.frombuffer(b"".join(blobs), dtype=store.STORED).reshape(shape)
 
 
@@ -96,5 +96,4 @@ def unit_embeddings(stored: NDArray[np.float16], folder: Path) -> FloatRows:
     try:
         return unit_rows(stored, dimensions=stored.shape[1])
     except UsageError as error:
-        fix = f"see `obelisk gallery check {folder}`"
-        raise GalleryError(f"the gallery is damaged: {error.what}", where=folder, fix=fix) from error
+        raise store.damaged(error.what, folder) from error

@@ -44,7 +44,7 @@ def read_references(folder: Path, dimensions: int, before: References | None, wa
             with store.reading(folder) as connection:
                 if before and before.revision and before.revision == store.read_revision(connection):
                     return before
-                now = read_tables(connection, known)
+                now = read_tables(connection, folder, known)
                 if len(now.ids) <= indexed.EXACT_UP_TO:
                     rows = read_rows(connection, folder, now.ids, dimensions, before)
                     return references_of(folder, now, ExactSearch(rows))
@@ -68,17 +68,22 @@ def references_of(folder: Path, tables: Tables, engine: SearchEngine) -> Referen
     )
 
 
-def read_tables(connection: sqlite3.Connection, before: Tables | References | None) -> Tables:
-    """Read the landmarks and photos: if nothing but additions was made since, only those."""
+def read_tables(connection: sqlite3.Connection, folder: Path, before: Tables | References | None) -> Tables:
+    """Read the landmarks and photos: if nothing but additions was made since, only those.
+
+    Raises :class:`GalleryError` for a photo of a landmark that the gallery does not have.
+    """
     revision = store.read_revision(connection)
     if before is None or not before.revision or store.read_edited(connection) > before.revision:
-        ids, landmark_ids = read_photo_rows(connection, after=0)
+        ids, landmark_ids, shown = read_photo_rows(connection, after=0)
         landmarks = read_landmarks(connection, "TRUE", ())
+        refuse_orphans(shown, landmarks, folder)
         return Tables(ids=ids, landmark_ids=landmark_ids, landmarks=landmarks, revision=revision)
-    ids, landmark_ids = read_photo_rows(connection, after=int(before.ids[-1]) if len(before.ids) else 0)
+    ids, landmark_ids, shown = read_photo_rows(connection, after=int(before.ids[-1]) if len(before.ids) else 0)
     landmarks = dict(before.landmarks)
-    for landmark_id in np.setdiff1d(landmark_ids, np.fromiter(landmarks, np.int64, len(landmarks))).tolist():
+    for landmark_id in shown - landmarks.keys():
         landmarks |= read_landmarks(connection, "id = ?", (landmark_id,))
+    refuse_orphans(shown, landmarks, folder)
     return Tables(
         ids=np.concatenate([before.ids, ids]),
         landmark_ids=np.concatenate([before.landmark_ids, landmark_ids]),
@@ -87,19 +92,29 @@ def read_tables(connection: sqlite3.Connection, before: Tables | References | No
     )
 
 
-def read_photo_rows(connection: sqlite3.Connection, *, after: int) -> tuple[Integers, Integers]:
-    """Return the rows (N,) of the photos behind a row, ascending, and what they show (N,)."""
+def refuse_orphans(shown: set[int], landmarks: dict[int, Landmark], folder: Path) -> None:
+    """Refuse photos that show other landmarks than the gallery's."""
+    if not shown <= landmarks.keys():
+        raise store.damaged("there are photos without a landmark", folder)
+
+
+def read_photo_rows(connection: sqlite3.Connection, *, after: int) -> tuple[Integers, Integers, set[int]]:
+    """Return the rows (N,) of the photos behind a row, ascending, what they show (N,), and each of that once.
+
+    What is no number of a landmark becomes -1.
+    """
+    number = "iif(typeof(landmark_id) = 'integer', landmark_id, -1)"
     if after:
-        found = connection.execute("SELECT row, landmark_id FROM photos WHERE row > ? ORDER BY row", (after,))
+        found = connection.execute(f"SELECT row, {number} FROM photos WHERE row > ? ORDER BY row", (after,))
         pairs = np.fromiter(found, dtype=np.dtype([("row", np.int64), ("landmark_id", np.int64)]))
-        return pairs["row"].copy(), pairs["landmark_id"].copy()
+        return pairs["row"].copy(), pairs["landmark_id"].copy(), set(pairs["landmark_id"].tolist())
     # A text a landmark is read twice as fast as a million pairs of numbers.
-    select = "SELECT landmark_id, count(*), group_concat(row) FROM photos GROUP BY landmark_id"
+    select = f"SELECT {number}, count(*), group_concat(row) FROM photos GROUP BY landmark_id"
     groups = connection.execute(select).fetchall()
     rows = np.fromstring(",".join(group[2] for group in groups), dtype=np.int64, sep=",")
     landmark_ids = np.repeat(np.array([group[0] for group in groups], np.int64), [group[1] for group in groups])
     order = np.argsort(rows)
-    return rows[order], landmark_ids[order]
+    return rows[order], landmark_ids[order], {group[0] for group in groups}
 
 
 def read_landmarks(connection: sqlite3.Connection, condition: str, values: Sequence[int]) -> dict[int, Landmark]:

@@ -248,6 +248,12 @@ def translated(folder: Path) -> Iterator[None]:
         raise GalleryError(f"the gallery cannot be used: {error}", where=folder / DATABASE, fix=fix) from error
 
 
+def damaged(what: str, folder: Path) -> GalleryError:
+    """Return the error of a gallery whose tables hold what no gallery does."""
+    fix = f"see `obelisk gallery check {folder}`"
+    return GalleryError(f"the gallery is damaged: {what}", where=folder / DATABASE, fix=fix)
+
+
 def rebuild(folder: Path) -> str:
     """Say what to do about a gallery that cannot be mended."""
     return f"move the folder away and build a new one: `obelisk gallery build {folder} --data DIR`"
