@@ -241,6 +241,7 @@ def test_a_photo_without_a_landmark_is_refused(gallery: Gallery, shown: object, 
     [
         ("UPDATE embeddings SET vector = x'0000' WHERE row = 2", "row 2 has 2 bytes, not 48"),
         ("UPDATE embeddings SET vector = zeroblob(48) WHERE row = 2", "row 2 has length 0, not 1"),
+        ("UPDATE embeddings SET vector = x'00'", "of a wrong size: 3, the first in row 1 has 1 bytes, not 48"),
         ("DELETE FROM embeddings WHERE row = 1", "photos without an embedding: 1, the first is `a`"),
         ("INSERT INTO embeddings SELECT 50, vector FROM embeddings LIMIT 1", "embeddings without a photo: 1"),
         ("DELETE FROM landmarks WHERE id = 7", "photos without a landmark: 2, the first is `a`"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,19 +69,31 @@ def check_database(connection: sqlite3.Connection, dimensions: int) -> Iterator[
     for what, query in ORPHANS.items():
         if found := [str(row[0]) for row in connection.execute(query)]:
             yield f"{what}: {len(found)}, the first is `{found[0]}`"
-    cursor = connection.execute("SELECT row, CAST(vector AS BLOB) FROM embeddings ORDER BY row")
+    counts: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for fault, example in check_vectors(connection, dimensions):
+        counts[fault] += 1
+        examples.setdefault(fault, example)
+    for fault, count in counts.items():
+        yield f"embeddings of a wrong {fault}: {count}, the first in {examples[fault]}"
+
+
+def check_vectors(connection: sqlite3.Connection, dimensions: int) -> Iterator[tuple[str, str]]:
+    """Yield the embeddings that are none: what of them is wrong, and which one that is in which way."""
+    select = "SELECT row, CAST(coalesce(vector, '') AS BLOB) FROM embeddings ORDER BY row"
+    cursor = connection.execute(select)
     while rows := cursor.fetchmany(store.ROWS_AT_ONCE):
-        yield from check_vectors(rows, dimensions)
+        yield from check_rows(rows, dimensions)
 
 
-def check_vectors(rows: list[tuple[int, bytes]], dimensions: int) -> Iterator[str]:
-    """Yield what is wrong with stored embeddings, given as (row, vector)."""
+def check_rows(rows: list[tuple[int, bytes]], dimensions: int) -> Iterator[tuple[str, str]]:
+    """Yield the same of stored embeddings that are given as (row, vector)."""
     size = store.STORED.itemsize * dimensions
     for row, vector in rows:
         if len(vector) != size:
-            yield f"the embedding of row {row} has {len(vector)} bytes, not {size}"
+            yield "size", f"row {row} has {len(vector)} bytes, not {size}"
     whole = [(row, vector) for row, vector in rows if len(vector) == size]
     values = np.frombuffer(b"".join(vector for _, vector in whole), dtype=store.STORED).reshape(-1, dimensions)
     lengths = np.linalg.norm(values.astype(np.float32), axis=1)
     for place in np.flatnonzero(~(np.abs(lengths - 1.0) < TOLERANCE)):
-        yield f"the embedding of row {whole[place][0]} has length {lengths[place]:.4g}, not 1"
+        yield "length", f"row {whole[place][0]} has length {lengths[place]:.4g}, not 1"
