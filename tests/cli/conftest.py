@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from PIL import Image
 
 from obelisk.cli.main import run
 from obelisk.embedding import Bundle, write_bundle
+from obelisk.recognition import pack_background
 
 Photograph = Callable[[Path, tuple[int, int, int], int], None]
 
@@ -37,12 +38,13 @@ def colour_grid_network() -> bytes:
     return bytes(model.SerializeToString())
 
 
-def write_colour_bundle(folder: Path, name: str) -> Bundle:
+def write_colour_bundle(folder: Path, name: str, attachments: Mapping[str, bytes] | None = None) -> Bundle:
     mean = (0.5, 0.5, 0.5) if name == "colours" else (0.4, 0.4, 0.4)
     return write_bundle(
         folder,
         network=colour_grid_network(),
         card="# Colours\n",
+        attachments=attachments,
         name=name,
         size=32,
         resize="squash",
@@ -59,6 +61,15 @@ def run_folder(tmp_path: Path) -> Path:
     """A training run, of which only the exported model matters here."""
     write_colour_bundle(tmp_path / "run" / "model", "colours")
     return tmp_path / "run"
+
+
+@pytest.fixture
+def calibrated_bundle(tmp_path: Path) -> Path:
+    attachments = {
+        "background.npy": pack_background(np.eye(48, dtype=np.float32)),
+        "calibration.json": b'{"slope": 5, "centre": -1, "growth": 0.05, "precisions": [[0.5, 0.9]]}',
+    }
+    return write_colour_bundle(tmp_path / "calibrated", "colours", attachments).folder
 
 
 @pytest.fixture

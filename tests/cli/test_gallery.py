@@ -120,6 +120,37 @@ def test_check_prints_each_fault(tmp_path: Path, places: Path, run_folder: Path)
 
 
 @pytest.mark.parametrize(
+    ("file", "content", "text"),
+    [
+        ("model/background.npy", None, "`background.npy` is missing"),
+        ("model/calibration.json", b"{}", "the attachment `calibration.json` was changed"),
+        ("calibration.json", b"garbage", "unreadable calibration: the whole file: Invalid JSON"),
+        ("calibration.json", b'{"slope": NaN, "centre": 0, "growth": 0}', "unreadable calibration: slope"),
+        ("calibration.json", b'{"format": 2, "slope": 1, "centre": 0, "growth": 0}', "unreadable calibration: format"),
+    ],
+)
+def test_check_reads_what_recognition_reads(
+    tmp_path: Path, places: Path, calibrated_bundle: Path, file: str, content: bytes | None, text: str
+) -> None:
+    city = tmp_path / "city"
+    gallery("build", city, "--data", places, "--model", calibrated_bundle)
+    assert gallery("check", city).exit_code == 0
+    (city / file).unlink() if content is None else (city / file).write_bytes(content)
+    checked = gallery("check", city)
+    assert checked.exit_code == 1
+    assert text in checked.stdout
+    assert len(checked.stdout.splitlines()) == 1
+
+
+def test_a_model_that_lost_an_attachment_builds_nothing(tmp_path: Path, places: Path, calibrated_bundle: Path) -> None:
+    (calibrated_bundle / "calibration.json").unlink()
+    built = gallery("build", tmp_path / "city", "--data", places, "--model", calibrated_bundle)
+    assert isinstance(built.exception, ModelError)
+    assert "`calibration.json` is missing" in str(built.exception)
+    assert not list(tmp_path.glob("city*"))
+
+
+@pytest.mark.parametrize(
     ("words", "error", "text"),
     [
         pytest.param(["--data", "places", "--model", "nowhere"], ModelError, "no model bundle", id="missing model"),

@@ -65,6 +65,16 @@ def test_attachments_change_no_fingerprint_and_travel_along(write: WriteBundle, 
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing"])
+def test_a_bundle_with_a_damaged_attachment_is_not_copied(write: WriteBundle, tmp_path: Path, damage: str) -> None:
+    bundle = write("attached", attachments={"calibration.json": b"{}"})
+    place = bundle.folder / "calibration.json"
+    place.write_bytes(b"[]") if damage == "changed" else place.unlink()
+    with pytest.raises(ModelError, match=r"`calibration.json` (was changed|is missing)"):
+        bundle.save_to(tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing"])
 def test_a_damaged_attachment_is_refused_and_the_bundle_still_embeds(
     write: WriteBundle, photo: Path, damage: str
 ) -> None:

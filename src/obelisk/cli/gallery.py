@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -154,11 +154,12 @@ def info_command(
 
 @gallery_app.command("check")
 def check_command(path: GalleryFolder) -> None:
-    """Check the database, the copy of the model, every embedding and the search index; exit 1 if something is wrong."""
+    """Check all that recognition reads: tables, embeddings, model, calibration, index; exit 1 if something is wrong."""
     from obelisk.gallery import Gallery, check_gallery, check_index, gather_facts
     from obelisk.gallery.store import rebuild
+    from obelisk.recognition import check_recognition
 
-    problems: Sequence[str] = check_gallery(path)
+    problems = check_gallery(path) or check_recognition(path)
     for problem in problems:
         result(f"{path}: {problem}")
     if problems:

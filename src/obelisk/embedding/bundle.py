@@ -116,8 +116,14 @@ class Bundle:
             raise ModelError(f"the attachment `{name}` was changed", where=self.folder / name, fix=fix)
         return content
 
+    def verify_attachments(self) -> None:
+        """Read all attachments; raises ModelError for one that is missing or not what was attached."""
+        for name in self.manifest.files:
+            self.read_attachment(name)
+
     def save_to(self, folder: Path) -> Bundle:
-        """Copy the bundle's files into a new folder and return the copy."""
+        """Copy the bundle's files into a new folder and return the copy; raises ModelError for a damaged attachment."""
+        self.verify_attachments()
         folder.mkdir(parents=True)
         for name in (*(member.file for member in self.members), *self.manifest.files, MANIFEST_FILE, CARD_FILE):
             if (self.folder / name).is_file():

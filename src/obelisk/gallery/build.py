@@ -115,8 +115,9 @@ def build_gallery(
     usable model, leaves nothing. ``watch`` wraps the stream of embedded photos, for a progress bar. Without
     ``keep_paths``, the gallery does not say where the photos lie on this machine.
     Raises :class:`GalleryError` if the gallery, finished or not, is of another model, if another build is at
-    work on it, or if no photo can be used.
+    work on it, or if no photo can be used, and :class:`ModelError` for a bundle with a damaged attachment.
     """
+    bundle.verify_attachments()
     path = Path(path)
     growing = path.with_name(f"{path.name}.partial")
     finished = is_occupied(path)

@@ -52,6 +52,7 @@ def check_model_copy(folder: Path, about: store.About) -> list[str]:
     """Compare the gallery's copy of its bundle with the bundle that the embeddings were made with."""
     try:
         bundle = Bundle.load(folder)
+        bundle.verify_attachments()
     except ObeliskError as error:
         return [f"the copy of the model cannot be used: {error}"]
     if bundle.fingerprint != about.fingerprint:
@@ -69,6 +70,7 @@ def check_database(connection: sqlite3.Connection, dimensions: int) -> Iterator[
     for what, query in ORPHANS.items():
         if found := [str(row[0]) for row in connection.execute(query)]:
             yield f"{what}: {len(found)}, the first is `{found[0]}`"
+    yield from check_texts(connection)
     counts: Counter[str] = Counter()
     examples: dict[str, str] = {}
     for fault, example in check_vectors(connection, dimensions):
@@ -76,6 +78,16 @@ def check_database(connection: sqlite3.Connection, dimensions: int) -> Iterator[
         examples.setdefault(fault, example)
     for fault, count in counts.items():
         yield f"embeddings of a wrong {fault}: {count}, the first in {examples[fault]}"
+
+
+def check_texts(connection: sqlite3.Connection) -> Iterator[str]:
+    """Yield which columns hold a text that is none."""
+    for table, columns in (("landmarks", "name"), ("photos", store.photo_columns(connection))):
+        try:
+            for _ in connection.execute(f"SELECT {columns} FROM {table}"):
+                pass
+        except sqlite3.OperationalError as error:
+            yield f"a text of `{table}` cannot be read: {error}"
 
 
 def check_vectors(connection: sqlite3.Connection, dimensions: int) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from obelisk.recognition.calibration import CALIBRATION, Calibration, Evidence, fit_calibration
 from obelisk.recognition.classifier import NeighbourClassifier, Votes, recognize_embeddings
 from obelisk.recognition.correction import BACKGROUND, Background, pack_background
-from obelisk.recognition.recognizer import Recognizer
+from obelisk.recognition.recognizer import Recognizer, check_recognition
 from obelisk.recognition.votes import DEFAULT_VOTE, VOTES
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "NeighbourClassifier",
     "Recognizer",
     "Votes",
+    "check_recognition",
     "fit_calibration",
     "pack_background",
     "recognize_embeddings",

@@ -132,7 +132,11 @@ def find_calibration(gallery: Gallery, bundle: Bundle) -> Calibration | None:
     """
     own = gallery.path / CALIBRATION
     if own.is_file():
-        return read_calibration(own.read_bytes(), own)
+        try:
+            return read_calibration(own.read_bytes(), own)
+        except OSError as error:
+            what, fix = f"unreadable calibration: {error.strerror}", "see to it that you may read it"
+            raise ModelError(what, where=own, fix=fix) from error
     found = bundle.read_attachment(CALIBRATION)
     return None if found is None else read_calibration(found, bundle.folder / CALIBRATION)
 

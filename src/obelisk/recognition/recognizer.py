@@ -13,6 +13,7 @@ import numpy as np
 from PIL.Image import Image
 
 from obelisk.embedding import Bundle, Embedder
+from obelisk.errors import ObeliskError
 from obelisk.gallery import Gallery, ReferencePhoto, References, refuse_directionless, unit_rows
 from obelisk.recognition.calibration import PRECISION, Calibration, find_calibration
 from obelisk.recognition.classifier import FloatRows, NeighbourClassifier, Votes
@@ -188,6 +189,15 @@ class Recognizer:
                     place = next(query)
                     near = shown[k * place : k * (place + 1)]
                     yield compose_answer(name, votes, place, near, references, threshold)
+
+
+def check_recognition(path: Path | str) -> list[str]:
+    """Return what recognition refuses of a gallery whose tables and model are sound; an empty list if nothing."""
+    try:
+        Recognizer.open(path)
+    except ObeliskError as error:
+        return [str(error)]
+    return []
 
 
 def compose_answer(
