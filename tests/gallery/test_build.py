@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -43,6 +45,26 @@ def test_builds_a_whole_gallery(build: Callable[..., BuildReport], places: Path,
     assert gallery.photos[0].source == str(places / "Dome" / "0.png")
     assert check_gallery(tmp_path / "city") == []
     assert [path.name for path in tmp_path.glob("city*")] == ["city"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "text"),
+    [
+        ("DELETE FROM embeddings WHERE row = 1", "missing or of a wrong length"),
+        ("DELETE FROM landmarks WHERE id = 2", "photos without a landmark"),
+        ("UPDATE about SET value = '23' WHERE key = 'dimensions'", "states 23 dimensions, its model gives 24"),
+    ],
+)
+def test_a_damaged_gallery_is_not_built_upon(
+    build: Callable[..., BuildReport], tmp_path: Path, embedder: Any, statement: str, text: str
+) -> None:
+    build()
+    embedder.seen.clear()
+    with closing(sqlite3.connect(tmp_path / "city" / "gallery.sqlite")) as connection, connection:
+        connection.execute(statement)
+    with pytest.raises(GalleryError, match=f"the gallery is damaged: .*{text}"):
+        build()
+    assert embedder.seen == []
 
 
 def test_again_embeds_only_what_is_new(

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -258,6 +259,62 @@ def test_check_names_each_fault(gallery: Gallery, statement: str, text: str) -> 
     assert check_gallery(gallery.path) == []
     change(gallery, statement)
     assert text in " ".join(check_gallery(gallery.path))
+
+
+CHANGES = {
+    "add": lambda gallery: gallery.add(rows(1)[:, : gallery.dimensions], ["Dome"], ["d"]),
+    "remove": lambda gallery: gallery.remove(photos=["c"]),
+    "rename": lambda gallery: gallery.rename(8, "Arch"),
+}
+
+
+@pytest.mark.parametrize("act", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize(
+    ("statement", "text"),
+    [
+        ("UPDATE embeddings SET vector = x'0000' WHERE row = 1", "missing or of a wrong length"),
+        ("UPDATE embeddings SET vector = 'text' WHERE row = 1", "missing or of a wrong length"),
+        ("UPDATE embeddings SET vector = zeroblob(48) WHERE row = 2", "zero or not finite"),
+        ("DELETE FROM embeddings WHERE row = 1", "missing or of a wrong length"),
+        ("DELETE FROM landmarks WHERE id = 7", "photos without a landmark"),
+        ("UPDATE about SET value = '23' WHERE key = 'dimensions'", "missing or of a wrong length"),
+    ],
+)
+def test_a_damaged_gallery_is_not_changed(
+    gallery: Gallery, statement: str, text: str, act: Callable[[Gallery], object]
+) -> None:
+    change(gallery, statement)
+    before = (gallery.path / "gallery.sqlite").read_bytes()
+    with pytest.raises(GalleryError, match=rf"the gallery is damaged: .*{text} .*`obelisk gallery check"):
+        act(Gallery.open(gallery.path))
+    assert (gallery.path / "gallery.sqlite").read_bytes() == before
+
+
+def test_a_gallery_cut_within_its_last_page_is_refused(gallery: Gallery) -> None:
+    opened = Gallery.open(gallery.path)
+    database = gallery.path / "gallery.sqlite"
+    size = database.stat().st_size
+    os.truncate(database, size - 100)
+    for use in (lambda: Gallery.open(gallery.path), *(partial(act, opened) for act in CHANGES.values())):
+        with pytest.raises(GalleryError, match=rf"damaged: of {size} bytes {size - 100} are there .* move the folder"):
+            use()
+    assert database.stat().st_size == size - 100
+
+
+def test_what_is_only_in_the_log_is_not_taken_for_cut_off(gallery: Gallery) -> None:
+    with closing(sqlite3.connect(gallery.path / "gallery.sqlite")) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM about").fetchone()
+        gallery.add(rows(500), ["Dome"] * 500, [f"photo {number}" for number in range(500)])
+        assert (gallery.path / "gallery.sqlite-wal").stat().st_size > (gallery.path / "gallery.sqlite").stat().st_size
+        Gallery.open(gallery.path).remove(photos=["photo 7"])
+    assert len(Gallery.open(gallery.path)) == 502
+
+
+def test_a_gallery_that_states_other_dimensions_than_its_model_is_refused(gallery: Gallery) -> None:
+    change(gallery, "UPDATE about SET value = '23' WHERE key = 'dimensions'")
+    with pytest.raises(GalleryError, match="damaged: it states 23 dimensions, its model gives 24"):
+        Gallery.open(gallery.path).load_bundle()
 
 
 def test_check_notices_a_changed_model_copy(gallery: Gallery) -> None:

@@ -20,6 +20,7 @@ from obelisk.embedding import Bundle, Embedded, Embedder
 from obelisk.errors import GalleryError, GalleryLockedError, PhotoError, UsageError
 from obelisk.files import naming
 from obelisk.gallery import store
+from obelisk.gallery.embeddings import read_embeddings, refuse_damaged, unit_embeddings
 from obelisk.gallery.gallery import Gallery, write_empty_gallery
 from obelisk.gallery.landmarks import Landmark, match_landmarks
 from obelisk.gallery.models import refuse_directionless
@@ -124,6 +125,8 @@ def build_gallery(
     with naming(path):
         gallery = Gallery.open(path) if finished else resume_or_start(growing, bundle)
         gallery.check_model(bundle)
+        with store.reading(gallery.path) as connection:
+            refuse_damaged(connection, gallery.dimensions, gallery.path)
         with alone(gallery.path):
             try:
                 report = add_catalog(gallery, catalog, embedder or Embedder(bundle), watch, keep_paths=keep_paths)
@@ -226,13 +229,13 @@ def plan(gallery: Gallery, catalog: Catalog, matching: Matching) -> list[Task]:
     with store.reading(gallery.path) as connection:
         kept = matching.look_up(connection)
         compared = [
-            compare(connection, replace(task, content_hash=digest), kept[task.landmark_id].id, gallery.dimensions)
+            compare(connection, replace(task, content_hash=digest), kept[task.landmark_id].id, gallery)
             for task, digest in zip(tasks, digests, strict=True)
         ]
     return [task for task in compared if task]
 
 
-def compare(connection: sqlite3.Connection, task: Task, landmark_id: int, dimensions: int) -> Task | None:
+def compare(connection: sqlite3.Connection, task: Task, landmark_id: int, gallery: Gallery) -> Task | None:
     """Return what is to be done about a photo, None if the gallery has it as it is, under its id or from its file."""
     by_id = "SELECT content_hash, landmark_id FROM photos WHERE id = ?"
     known = connection.execute(by_id, (task.id,)).fetchone()
@@ -246,8 +249,8 @@ def compare(connection: sqlite3.Connection, task: Task, landmark_id: int, dimens
     task = replace(task, replaces=known is not None)
     if not same:
         return task
-    vector = connection.execute("SELECT vector FROM embeddings WHERE row = ?", (same[0][0],)).fetchone()[0]
-    row = unit_rows(np.frombuffer(vector, store.STORED)[np.newaxis], dimensions=dimensions)[0]
+    stored = read_embeddings(connection, np.array([same[0][0]]), gallery.dimensions, gallery.path)
+    row = unit_embeddings(stored, gallery.path)[0]
     return replace(task, embedding=row, moves=known is not None and known[0] == task.content_hash)
 
 

@@ -16,6 +16,8 @@ from obelisk.errors import UsageError
 from obelisk.gallery import store
 from obelisk.gallery.search import FloatRows, Integers, unit_rows
 
+NEWEST = 1000  # rows that every change looks at: some milliseconds
+
 
 class EmbeddingReader:
     """Reads embeddings by their rows, each time as the gallery is then.
@@ -67,6 +69,21 @@ def read_embeddings(
         blobs = [blob for row, blob in found] if [row for row, _ in found] == wanted else []
         embeddings[start : start + store.ROWS_AT_ONCE] = join_embeddings(blobs, (len(wanted), dimensions), folder)
     return embeddings
+
+
+def refuse_damaged(connection: sqlite3.Connection, dimensions: int, folder: Path) -> None:
+    """Look at the newest photos; raise :class:`GalleryError` if one lacks its landmark or a usable embedding.
+
+    In a small gallery these are all. To look at all of a large one would take longer than most changes.
+    """
+    found = connection.execute(
+        "SELECT row, landmark_id IN (SELECT id FROM landmarks) FROM photos"
+        f" WHERE row > (SELECT max(row) FROM photos) - {NEWEST} ORDER BY row"
+    ).fetchall()
+    if not all(has_landmark for _, has_landmark in found):
+        raise store.damaged("there are photos without a landmark", folder)
+    rows = np.array([row for row, _ in found], dtype=np.int64)
+    unit_embeddings(read_embeddings(connection, rows, dimensions, folder), folder)
 
 
 def pick_embeddings(

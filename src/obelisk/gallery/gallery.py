@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, UsageError
 from obelisk.gallery import store
+from obelisk.gallery.embeddings import refuse_damaged
 from obelisk.gallery.index import Progress, tell_nobody
 from obelisk.gallery.landmarks import Landmark
 from obelisk.gallery.reading import read_references
@@ -97,6 +98,9 @@ class Gallery:
                 where=self.path,
                 fix=f"rebuild it: obelisk gallery build NEW-GALLERY --data DIR --model {bundle.folder}",
             )
+        if bundle.dimensions != self.dimensions:
+            what = f"it states {self.dimensions} dimensions, its model gives {bundle.dimensions}"
+            raise store.damaged(what, self.path)
 
     def references(self) -> References:
         """Return everything the gallery holds now: read once, and after a change, by whomever, what was changed.
@@ -215,10 +219,12 @@ class Gallery:
     def changing(self) -> Iterator[sqlite3.Connection]:
         """Open the database for one change, which the next search sees.
 
-        Raises :class:`GalleryError` when a gallery of another model has taken this one's place.
+        Raises :class:`GalleryError` when a gallery of another model has taken this one's place, and for damage that
+        is seen without a look at every row.
         """
         with store.writing(self.path) as connection:
             self._refuse_another(store.about_of(connection, self.path))
+            refuse_damaged(connection, self.dimensions, self.path)
             try:
                 yield connection
             except GalleryError as error:

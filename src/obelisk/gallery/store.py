@@ -205,6 +205,7 @@ def writing(folder: Path) -> Iterator[sqlite3.Connection]:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("BEGIN IMMEDIATE")
+        refuse_cut(connection, folder)
         migrate(connection, folder)
         yield connection
         connection.execute(SET_NUMBER, ("revision", str(read_revision(connection) + 1)))
@@ -281,6 +282,7 @@ def read_about(folder: Path) -> About:
         fix = f"build it with `obelisk gallery build {folder} --data DIR`"
         raise GalleryError("no such gallery", where=folder, fix=fix)
     with reading(folder) as connection:
+        refuse_cut(connection, folder)
         return about_of(connection, folder)
 
 
@@ -317,6 +319,19 @@ def check_format(connection: sqlite3.Connection, folder: Path) -> int:
         what = f"the gallery is damaged: it states format {found}"
         raise GalleryError(what, where=folder / DATABASE, fix=rebuild(folder))
     return found
+
+
+def refuse_cut(connection: sqlite3.Connection, folder: Path) -> None:
+    """Raise :class:`GalleryError` if the file ends before its last page, which SQLite would take for zeros.
+
+    Pages that are not in the file yet are in the log, each with more bytes than its own: with those of the log, a
+    whole database never has too few.
+    """
+    pages, size = (connection.execute(f"PRAGMA {of}").fetchone()[0] for of in ("page_count", "page_size"))
+    found = look_at(folder)[2] + look_at_log(folder)[0]
+    if found < pages * size:
+        what = f"the gallery is damaged: of {pages * size} bytes {found} are there"
+        raise GalleryError(what, where=folder / DATABASE, fix=rebuild(folder))
 
 
 def read_revision(connection: sqlite3.Connection) -> int:
