@@ -134,6 +134,17 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(
     assert "Traceback" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("writable", [True, False])
+def test_reading_a_gallery_without_obelisk_leaves_nothing_behind(
+    writable: bool, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workplace)
+    # who runs the tests may be allowed everything
+    monkeypatch.setattr("os.access", lambda path, mode: writable)
+    exec(find_blocks(ROOT / "docs/gallery-format.md", "python")[0], {})
+    assert sorted(path.name for path in Path("mycity").iterdir()) == ["gallery.sqlite", "model"]
+
+
 @pytest.mark.parametrize(("place", "line"), list(find_commands()))
 def test_a_command_of_a_page_parses(place: str, line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
