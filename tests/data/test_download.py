@@ -255,6 +255,7 @@ def with_entry(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> by
 
 
 SOUND = pack({place_photo(name_photo(number)): draw_photo(number) for number in range(3)})
+SECOND = SOUND.index(place_photo(name_photo(1)).encode())
 HOSTILE = {
     "an absolute path": (with_entry("/tmp/evil.jpg"), "the path `/tmp/evil.jpg`"),
     "a way out": (with_entry("a/../../evil.jpg"), r"the path `a/../../evil.jpg`"),
@@ -263,7 +264,10 @@ HOSTILE = {
     "a hard link": (with_entry("a/b/c/abc.jpg", tarfile.LNKTYPE, "0/0/0/000.jpg"), "the link"),
     "a pipe": (with_entry("a/b/c/abc.jpg", tarfile.FIFOTYPE), "the special file"),
     "an end in the middle of a photo": (SOUND[:3000], "cannot be read|too early"),
-    "an end between two photos": (SOUND[: SOUND.index(place_photo(name_photo(1)).encode())], "too early"),
+    "an end between two photos": (SOUND[:SECOND], "too early"),
+    "a damaged header": (SOUND[:SECOND] + b"?" + SOUND[SECOND + 1 :], "cannot be read to its end"),
+    "an end before the end": (SOUND[:SECOND] + bytes(1024) + SOUND[SECOND:], "cannot be read to its end"),
+    "something after its end": (SOUND + b"?" * 512, "cannot be read to its end"),
     "no tar": (b"<html>not here</html>" * 100, "cannot be read"),
     "no photo": (pack({"readme.txt": b"hello"}), "no photo"),
     "nothing": (b"", "cannot be read"),

@@ -106,3 +106,12 @@ def test_a_truncated_tar_is_refused(dataset: Path) -> None:
     tar.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"images_000\.tar"):
         read_catalog(dataset)
+
+
+def test_a_tar_with_a_damaged_header_is_refused(dataset: Path) -> None:
+    tar = dataset / "train" / "images_000.tar"
+    whole = bytearray(tar.read_bytes())
+    whole[whole.index(place_photo(name_photo(4)).encode())] ^= 1
+    tar.write_bytes(whole)
+    with pytest.raises(DataError, match="no sound header at byte"):
+        read_catalog(dataset)

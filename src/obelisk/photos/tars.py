@@ -26,6 +26,7 @@ KEPT_TABLES = 1024  # more than GLDv2 has tars; one is about 300 KB
 PHOTO_PATH = re.compile(r"(?:\./)?(([0-9a-f])/([0-9a-f])/([0-9a-f])/(\2\3\4[0-9a-f]*)\.jpg)")
 # A tar ends with two empty blocks.
 END = bytes(2 * 512)
+CHUNK = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +53,12 @@ def read_members(tar: Path) -> list[Member]:
                 found = PHOTO_PATH.fullmatch(entry.name)
                 if found and entry.isreg() and entry.size <= MAX_BYTES:
                     members.append(Member(image_id=found[5], path=found[1], offset=entry.offset_data, bytes=entry.size))
+            end = opened.offset
     except tarfile.TarError as error:
         raise DataError(f"the tar cannot be read: {error}", where=tar, fix="fetch it again") from error
+    refuse_broken_off(tar, end)
     if not members:
         raise DataError("the tar holds no photo a/b/c/abc….jpg", where=tar)
-    refuse_truncated(tar, members[-1])
     return members
 
 
@@ -70,14 +72,19 @@ def refuse_unsafe(entry: tarfile.TarInfo, tar: Path) -> None:
         raise DataError(f"the tar holds the {kind} `{entry.name}`; it was not used", where=tar)
 
 
-def refuse_truncated(tar: Path, last: Member) -> None:
-    """Raise DataError for a tar without the empty blocks at its end."""
-    size = tar.stat().st_size
-    with tar.open("rb") as file:
-        file.seek(max(0, size - len(END)))
-        ending = file.read()
-    if size < last.offset + last.bytes + len(END) or ending != END:
+def refuse_broken_off(tar: Path, end: int) -> None:
+    """Raise DataError for a tar without empty blocks from ``end`` on, where its last entry ends, or with others there.
+
+    ``tarfile`` takes a damaged header, or one empty block, for the end of the tar, and is silent about the rest.
+    """
+    if tar.stat().st_size < end + len(END):
         raise DataError("the tar ends too early; it was not used", where=tar, fix="fetch it again")
+    with tar.open("rb") as file:
+        file.seek(end)
+        while chunk := file.read(CHUNK):
+            if chunk.count(0) < len(chunk):
+                what = f"the tar cannot be read to its end: no sound header at byte {end:,}; it was not used"
+                raise DataError(what, where=tar, fix="fetch it again")
 
 
 def tabulate_members(tar: Path) -> NDArray[np.void]:
