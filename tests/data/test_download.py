@@ -200,6 +200,31 @@ def test_slow_bytes_are_kept_as_they_come(mirror, fetch, folder):
     assert mirror.sent[TAR] == len(mirror.files[TAR])
 
 
+NO_TABLES = {
+    "a page to log in": b"<html><body>please, log in</body></html>\n",
+    "another table": b"id,landmarks,Usage\n",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["found there", "fetched"])
+@pytest.mark.parametrize("page", NO_TABLES.values(), ids=NO_TABLES)
+def test_what_is_no_table_fails_its_part_and_is_fetched_again(mirror, fetch, folder, page, there):
+    table = "metadata/train.csv"
+    if there:
+        (folder / table).parent.mkdir(parents=True)
+        (folder / table).write_bytes(page)
+    mirror.faults[table] = [Fault(body=page)] * 2
+    for fetched in (7, 0):
+        report = fetch()
+        assert [failure.path for failure in report.failed] == [table]
+        assert "this is not the table metadata/train.csv" in report.failed[0].reason
+        assert report.fetched == fetched
+    assert fetch().failed == ()
+    assert (folder / table).read_bytes() == mirror.files[table]
+    assert left_over(folder) == []
+
+
 def test_a_wrong_sum_is_fetched_twice_then_told_with_both_sums_then_accepted(mirror, fetch, folder):
     listed, found = "0" * 32, hashlib.md5(mirror.files[TAR]).hexdigest()
     mirror.files[SUM] = f"{listed}  images_000.tar\n".encode()

@@ -20,6 +20,15 @@ def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str] =
 
     Raises DataError when the file cannot be read, is empty, or lacks a required column.
     """
+    found = check_header(path, required)
+    wanted = [*required, *(column for column in optional if column in found)]
+    frame = read_columns(path, wanted)
+    frame = frame.with_columns(pl.lit(None, dtype=pl.String).alias(c) for c in optional if c not in found)
+    return frame.select("row", *required, *optional)
+
+
+def check_header(path: Path, required: Sequence[str]) -> list[str]:
+    """Return the column names of a CSV file; raises DataError when it cannot be read or lacks a required one."""
     found = read_header(path)
     for column in required:
         if column not in found:
@@ -27,10 +36,7 @@ def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str] =
             hint = near_names(column, found)
             fix = f"the columns found are {listed}" + (f"; {hint}" if hint else "")
             raise DataError(f"column `{column}` is missing", where=path, fix=fix)
-    wanted = [*required, *(column for column in optional if column in found)]
-    frame = read_columns(path, wanted)
-    frame = frame.with_columns(pl.lit(None, dtype=pl.String).alias(c) for c in optional if c not in found)
-    return frame.select("row", *required, *optional)
+    return found
 
 
 def read_header(path: Path) -> list[str]:

@@ -18,26 +18,35 @@ from obelisk.errors import UsageError, near_names
 BASE_URL: Final = "https://s3.amazonaws.com/google-landmark"
 SplitName = Literal["train", "clean", "index", "test"]
 TAR_COUNTS: Final = {"train": 500, "index": 100, "test": 20}
-TABLES: Final = {
-    "train": (
-        "train.csv",
-        "train_clean.csv",
-        "train_attribution.csv",
-        "train_label_to_category.csv",
-        "train_label_to_hierarchical.csv",
-    ),
-    "index": ("index.csv",),
-    "test": ("test.csv", "recognition_solution_v2.1.csv", "retrieval_solution_v2.1.csv"),
+# The tables of each split, with columns that tell them from a page that a server may answer in their place.
+TABLES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "train": {
+        "train.csv": ("id", "url", "landmark_id"),
+        "train_clean.csv": ("landmark_id", "images"),
+        "train_attribution.csv": ("id", "url"),
+        "train_label_to_category.csv": ("landmark_id", "category"),
+        "train_label_to_hierarchical.csv": ("landmark_id", "category"),
+    },
+    "index": {"index.csv": ("id",)},
+    "test": {
+        "test.csv": ("id",),
+        "recognition_solution_v2.1.csv": ("id", "landmarks"),
+        "retrieval_solution_v2.1.csv": ("id", "images"),
+    },
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One file to fetch: its place below the dataset's folder, its address, and that of its MD5 sum if it has one."""
+    """One file to fetch: its place below the dataset's folder, its address, and what it is checked by.
+
+    That is an MD5 sum at another address for a tar, and the columns of a table.
+    """
 
     path: str
     url: str
     sum_url: str | None = None
+    columns: tuple[str, ...] = ()
 
     @property
     def split(self) -> str:
@@ -117,8 +126,11 @@ class Order:
     def list_tables(self) -> list[Part]:
         """Return the tables of the wanted splits."""
         base = self.base_url.rstrip("/")
-        names = [name for folder in self.folders for name in TABLES[folder]]
-        return [Part(path=f"metadata/{name}", url=f"{base}/metadata/{name}") for name in names]
+        return [
+            Part(path=f"metadata/{name}", url=f"{base}/metadata/{name}", columns=columns)
+            for folder in self.folders
+            for name, columns in TABLES[folder].items()
+        ]
 
     def list_tars(self) -> list[Part]:
         """Return the wanted tars; none when photos come one by one."""

@@ -68,9 +68,10 @@ def look_ahead(order: Order, missing: Sequence[Part], sizes: Mapping[str, int], 
 
 
 def count_present(directory: Path, part: Part) -> int:
-    """Return how many bytes of a part are on the disk."""
+    """Return how many bytes of a missing part are on the disk; of a table in place, which is a wrong one, none."""
     place = directory / part.path
-    found = [file for file in (place, unfinished_name(place)) if file.exists()]
+    places = (place, unfinished_name(place)) if part.sum_url else (unfinished_name(place),)
+    found = [file for file in places if file.exists()]
     return found[0].stat().st_size if found else 0
 
 

@@ -14,6 +14,7 @@ from obelisk.data.download.state import DownloadState
 from obelisk.data.download.tars import extract_photos
 from obelisk.data.download.transfer import Transfer, Version, sum_file
 from obelisk.data.download.web import StoppedError, Web
+from obelisk.data.tables import check_header
 from obelisk.errors import DataError, DownloadError, UsageError
 from obelisk.photos.tars import read_members
 
@@ -43,7 +44,7 @@ class PartFetcher:
         """
         there = self.place(part).exists()
         if part.sum_url is None:
-            return there
+            return there and describe_flaw(self.place(part), part) is None
         state = self.state.read(part.path)
         if state.progress != "extracted":
             return there and state.progress == "whole" and not self.order.unpacks
@@ -58,16 +59,14 @@ class PartFetcher:
         place = self.place(part)
         state = self.state.read(part.path)
         if part.sum_url is None:
-            self.transfer(part, checked=False)
-        else:
-            if place.exists() and state.progress != "whole":
-                self.take_over(part)
-            if not place.exists():
-                self.fetch_verified(part, part.sum_url)
+            self.fetch_table(part)
+            return
+        if place.exists() and state.progress != "whole":
+            self.take_over(part)
         if not place.exists():
+            self.fetch_verified(part, part.sum_url)
             self.settle(part)
-        if part.sum_url is not None:
-            self.look_inside(part)
+        self.look_inside(part)
 
     def place(self, part: Part) -> Path:
         """Return where a part lies when it is whole."""
@@ -98,6 +97,15 @@ class PartFetcher:
             received=self.received,
             checked=checked,
         ).run()
+
+    def fetch_table(self, part: Part) -> None:
+        """Fetch a table; raises DownloadError when something else comes, which is thrown away."""
+        self.transfer(part, checked=False)
+        if flaw := describe_flaw(self.unfinished(part), part):
+            self.discard(part)
+            self.state.forget(part.path)
+            raise DownloadError(flaw, where=part.url, fix="see what is at this address, and try again")
+        self.settle(part)
 
     def take_over(self, part: Part) -> None:
         """Treat a tar of unknown state as bytes that are yet to be verified."""
@@ -181,6 +189,15 @@ class PartFetcher:
         """Raise StoppedError when the download is being stopped."""
         if self.web.stopping.is_set():
             raise StoppedError
+
+
+def describe_flaw(place: Path, part: Part) -> str | None:
+    """Say why a file cannot be the table that it should be; None where its columns are right."""
+    try:
+        check_header(place, part.columns)
+    except DataError as error:
+        return f"this is not the table {part.path}: {error.what}"
+    return None
 
 
 def sync_names(folder: Path) -> None:
