@@ -122,6 +122,9 @@ PASSING = {
     "429 with a wait": [Fault(status=429, headers={"Retry-After": "0"})],
     "a date to come back, in the past": [Fault(status=503, headers={"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"})],
     "a nonsense Retry-After": [Fault(status=503, headers={"Retry-After": "soon"})],
+    "a Retry-After that looks like a number": [Fault(status=503, headers={"Retry-After": "²"})],
+    "a date too far away": [Fault(status=503, headers={"Retry-After": "Wed, 21 Oct 2015 07:28:00 +99999999999999999"})],
+    "a length of too many digits": [Fault(headers={"Content-Length": "9" * 5000})],
     "silence longer than the timeout": [Fault(silence=0.8)],
 }
 
@@ -140,6 +143,7 @@ LASTING = {
     "403": ([Fault(status=403)], "403"),
     "503 for ever": ([Fault(status=503)] * 9, "tried 4 times"),
     "a reset at the same byte for ever": ([Fault(reset_after=0)] * 9, "tried 4 times"),
+    "a way to no address": ([Fault(status=302, headers={"Location": "http://[bad/x"})], "no address"),
     "come back tomorrow": ([Fault(status=503, headers={"Retry-After": "86400"})], "come back in 86400 s"),
 }
 

@@ -127,6 +127,8 @@ ADDRESSES = {
     "a file of this machine": b"file:///etc/hostname",
     "another kind": b"ftp://127.0.0.1/photo.jpg",
     "no address": b"somewhere",
+    "half an address": b"http://[bad/x.jpg",
+    "a port that cannot be": b"http://127.0.0.1:99999/x.jpg",
 }
 
 
@@ -177,6 +179,7 @@ WRONG = {
     "shrinking inside tars": {"max_side": 512},
     "a file in place of an address": {"base_url": "file:///srv/mirror"},
     "no address": {"base_url": "mirror"},
+    "half an address": {"base_url": "http://[bad"},
 }
 
 

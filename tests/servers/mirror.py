@@ -131,9 +131,9 @@ class Mirror:
             request.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
         else:
             request.send_response(200)
-        if self.etags:
-            request.send_header("ETag", etag)
-        request.send_header("Content-Length", str(len(data) - start))
+        etags = {"ETag": etag} if self.etags else {}
+        for name, value in {"Content-Length": str(len(data) - start), **etags, **fault.headers}.items():
+            request.send_header(name, value)
         request.end_headers()
         limits = [limit for limit in (fault.reset_after, fault.end_after) if limit is not None]
         self.send_body(request, path, data[start : start + limits[0]] if limits else data[start:])

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
-from urllib.parse import urlsplit
 
+from obelisk.data.download.web import is_address
 from obelisk.errors import UsageError, near_names
 
 BASE_URL: Final = "https://s3.amazonaws.com/google-landmark"
@@ -79,8 +79,7 @@ class Order:
     accept_md5_mismatch: bool = False
 
     def __post_init__(self) -> None:
-        address = urlsplit(self.base_url)
-        if address.scheme not in ("http", "https") or not address.netloc:
+        if not is_address(self.base_url):
             raise UsageError(f"`{self.base_url}` is no address", where="--base-url", fix="give http://… or https://…")
         if self.directory.exists() and not self.directory.is_dir():
             raise UsageError("this is a file, not a folder", where=self.directory, fix="name another folder")

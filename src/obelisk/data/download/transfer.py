@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-from obelisk.data.download.web import PassingError, RangeError, Web, read_length
+from obelisk.data.download.web import LENGTH, PassingError, RangeError, Web, read_length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,9 @@ class Transfer:
 
     def refuse_other(self, response: http.client.HTTPResponse, there: int) -> None:
         """Raise RangeError when the bytes that come do not continue the file that is there."""
-        told = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("Content-Range", "").strip())
+        told = re.fullmatch(
+            f"bytes ({LENGTH})-({LENGTH})/({LENGTH})", response.headers.get("Content-Range", "").strip()
+        )
         known, validator = self.known or Version(), read_validator(response)
         if told is None or (int(told[1]), int(told[3])) != (there, known.bytes):
             raise RangeError("the file on the server has changed")

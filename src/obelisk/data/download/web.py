@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import random
+import re
 import ssl
 import string
 import threading
@@ -26,6 +27,7 @@ Made = TypeVar("Made")
 HOME: Final = "https://github.com/obelisk-landmarks/obelisk"
 USER_AGENT: Final = f"obelisk/{version('obelisk-landmarks')} ({HOME}) python-urllib"
 PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+LENGTH: Final = "[0-9]{1,18}"  # of a file in bytes, as an SQLite integer holds it
 
 
 class PassingError(Exception):
@@ -93,7 +95,7 @@ class Web:
         Raises PassingError for a failure that may pass, RangeError when the server has not the range asked for, and
         DownloadError for any other.
         """
-        if urlsplit(url).scheme not in ("http", "https"):
+        if not is_address(url):
             raise DownloadError("this is no address of the web", where=url)
         self.take_turn()
         try:
@@ -109,7 +111,7 @@ class Web:
             if isinstance(error.reason, ssl.SSLCertVerificationError):
                 raise DownloadError(f"the certificate cannot be trusted: {error.reason}", where=url) from error
             raise PassingError(str(error.reason)) from error
-        except (http.client.InvalidURL, UnicodeError) as error:
+        except (http.client.InvalidURL, ValueError, OverflowError) as error:  # this one, or one it redirects to
             raise DownloadError(f"this is no address: {error}", where=url) from error
         except (OSError, http.client.HTTPException) as error:
             raise PassingError(describe(error)) from error
@@ -203,6 +205,15 @@ class Web:
             return False, None
 
 
+def is_address(text: str) -> bool:
+    """Say whether a text may be an address of the web."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.netloc)
+
+
 def describe(error: Exception) -> str:
     """Say what went wrong with a connection."""
     if isinstance(error, TimeoutError):
@@ -213,18 +224,18 @@ def describe(error: Exception) -> str:
 def read_length(response: http.client.HTTPResponse) -> int | None:
     """Return the Content-Length, None if there is no sound one."""
     text = response.headers.get("Content-Length", "")
-    return int(text) if text.isascii() and text.isdigit() else None
+    return int(text) if re.fullmatch(LENGTH, text) else None
 
 
 def read_retry_after(text: str | None) -> float:
     """Return the seconds that a Retry-After header asks for, as a number or as a date; 0 where it says nothing."""
     if not text:
         return 0.0
-    if text.strip().isdigit():
+    if text.isascii() and text.strip().isdecimal():
         return float(text)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
