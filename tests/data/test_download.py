@@ -284,6 +284,19 @@ def with_entry(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> by
 
 
 SOUND = pack({place_photo(name_photo(number)): draw_photo(number) for number in range(3)})
+
+
+def with_headers(**headers: str) -> bytes:
+    """Make a tar of one sound photo and one with such PAX headers."""
+    written = BytesIO(with_entry("a"))
+    with tarfile.open(fileobj=written, mode="a", format=tarfile.PAX_FORMAT) as tar:
+        photo = tarfile.TarInfo(place_photo(name_photo(1)))
+        photo.size, photo.pax_headers = 512, headers
+        tar.addfile(photo, BytesIO(b"?" * 512))
+    return written.getvalue()
+
+
+LONG_NAME = with_entry("a", tarfile.GNUTYPE_LONGNAME)[1024:1536]
 SECOND = SOUND.index(place_photo(name_photo(1)).encode())
 HOSTILE = {
     "an absolute path": (with_entry("/tmp/evil.jpg"), "the path `/tmp/evil.jpg`"),
@@ -297,6 +310,9 @@ HOSTILE = {
     "a damaged header": (SOUND[:SECOND] + b"?" + SOUND[SECOND + 1 :], "cannot be read to its end"),
     "an end before the end": (SOUND[:SECOND] + bytes(1024) + SOUND[SECOND:], "cannot be read to its end"),
     "something after its end": (SOUND + b"?" * 512, "cannot be read to its end"),
+    "a sparse file of junk": (with_headers(**{"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}), "cannot be read"),
+    "a size below zero": (with_headers(size="-5120"), "of -5,120 bytes"),
+    "names that lead to names": (SOUND[:SECOND] + LONG_NAME * 2000, "cannot be read"),
     "no tar": (b"<html>not here</html>" * 100, "cannot be read"),
     "no photo": (pack({"readme.txt": b"hello"}), "no photo"),
     "nothing": (b"", "cannot be read"),

@@ -27,6 +27,8 @@ PHOTO_PATH = re.compile(r"(?:\./)?(([0-9a-f])/([0-9a-f])/([0-9a-f])/(\2\3\4[0-9a
 # A tar ends with two empty blocks.
 END = bytes(2 * 512)
 CHUNK = 2**20
+# What tarfile lets through of headers that contradict themselves, name absurd sizes, or lead into each other.
+UNREADABLE = (tarfile.TarError, ValueError, LookupError, OverflowError, MemoryError, RecursionError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +56,9 @@ def read_members(tar: Path) -> list[Member]:
                 if found and entry.isreg() and entry.size <= MAX_BYTES:
                     members.append(Member(image_id=found[5], path=found[1], offset=entry.offset_data, bytes=entry.size))
             end = opened.offset
-    except tarfile.TarError as error:
-        raise DataError(f"the tar cannot be read: {error}", where=tar, fix="fetch it again") from error
+    except UNREADABLE as error:
+        reason = str(error) or type(error).__name__
+        raise DataError(f"the tar cannot be read: {reason}", where=tar, fix="fetch it again") from error
     refuse_broken_off(tar, end)
     if not members:
         raise DataError("the tar holds no photo a/b/c/abc….jpg", where=tar)
@@ -67,6 +70,8 @@ def refuse_unsafe(entry: tarfile.TarInfo, tar: Path) -> None:
     path = PurePosixPath(entry.name)
     if path.is_absolute() or ".." in path.parts or "\\" in entry.name or ":" in entry.name:
         raise DataError(f"the tar holds the path `{entry.name}`; it was not used", where=tar)
+    if entry.size < 0:
+        raise DataError(f"the tar holds `{entry.name}` of {entry.size:,} bytes; it was not used", where=tar)
     if not (entry.isreg() or entry.isdir()) or entry.issparse():
         kind = "link" if entry.issym() or entry.islnk() else "special file"
         raise DataError(f"the tar holds the {kind} `{entry.name}`; it was not used", where=tar)
