@@ -355,3 +355,11 @@ def test_a_damaged_state_is_told_with_the_remedy(folder):
     (folder / ".download.sqlite").write_bytes(b"no database at all, " * 100)
     with pytest.raises(UsageError, match="delete it"):
         DownloadState(folder)
+
+
+def test_a_state_damaged_behind_its_header_is_told_with_the_remedy(fetch, folder):
+    fetch()
+    state = folder / ".download.sqlite"
+    state.write_bytes(state.read_bytes()[:4096] + b"?" * 8192)
+    with pytest.raises(UsageError, match=r"is damaged: .*delete it"):
+        fetch()

@@ -8,9 +8,9 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from obelisk.errors import DataError, DownloadError
+from obelisk.errors import DataError, DownloadError, ObeliskError
 
 STATE_FILE: Final = ".download.sqlite"
 FORMAT: Final = 1
@@ -56,13 +56,9 @@ class DownloadState:
         self._database = sqlite3.connect(place, timeout=0.5, isolation_level=None, check_same_thread=False)
         try:
             self._prepare()
-        except sqlite3.OperationalError as error:
-            self._database.close()
-            raise self._explain(error) from error
         except sqlite3.DatabaseError as error:
             self._database.close()
-            fix = "delete it: what is there is looked over again"
-            raise DataError(f"the state of the download is damaged: {error}", where=self._path, fix=fix) from error
+            raise self._explain(error) from error
 
     def __enter__(self) -> DownloadState:
         return self
@@ -87,17 +83,23 @@ class DownloadState:
         self._database.execute(f"PRAGMA user_version={FORMAT}")
         self._database.execute("COMMIT")
 
-    def _explain(self, error: sqlite3.OperationalError) -> DownloadError:
+    def _explain(self, error: sqlite3.DatabaseError) -> ObeliskError:
         """Say in words why the state cannot be read or written."""
-        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+        code = getattr(error, "sqlite_errorcode", None)  # none where a text is no UTF-8
+        if code is None or not isinstance(error, sqlite3.OperationalError):
+            fix = "delete it: what is there is looked over again"
+            return DataError(f"the state of the download is damaged: {error}", where=self._path, fix=fix)
+        if code == sqlite3.SQLITE_BUSY:
             fix = "wait until it is done, or stop it"
             return DownloadError("another download is at work in this folder", where=self._path.parent, fix=fix)
         return DownloadError(f"the state cannot be kept: {error}", where=self._path, fix="free some space there")
 
     def read(self, path: str) -> PartState:
-        """Return the state of a part; a new one for a part that is not known."""
-        with self._lock:
-            found = self._database.execute(f"SELECT {', '.join(COLUMNS)} FROM parts WHERE path = ?", (path,)).fetchone()
+        """Return the state of a part; a new one for a part that is not known.
+
+        Raises DataError when the file is damaged.
+        """
+        found = self._execute(f"SELECT {', '.join(COLUMNS)} FROM parts WHERE path = ?", path)
         if found is None:
             return PartState(path=path)
         fields = dict(zip(COLUMNS, found, strict=True))
@@ -106,18 +108,22 @@ class DownloadState:
     def write(self, state: PartState) -> PartState:
         """Keep the state of a part; it is on the disk when this returns.
 
-        Raises DownloadError when the disk is full; the last state is then still there.
+        Raises DownloadError when the disk is full, the last state is then still there; DataError as above.
         """
         values = dataclasses.astuple(state)
         marks = ", ".join("?" * len(values))
-        try:
-            with self._lock:
-                self._database.execute(f"INSERT OR REPLACE INTO parts VALUES ({marks})", values)
-        except sqlite3.OperationalError as error:
-            raise self._explain(error) from error
+        self._execute(f"INSERT OR REPLACE INTO parts VALUES ({marks})", *values)
         return state
 
     def forget(self, path: str) -> None:
         """Forget a part."""
-        with self._lock:
-            self._database.execute("DELETE FROM parts WHERE path = ?", (path,))
+        self._execute("DELETE FROM parts WHERE path = ?", path)
+
+    def _execute(self, statement: str, *values: object) -> tuple[Any, ...] | None:
+        """Do what a statement says, and return the first row that it finds."""
+        try:
+            with self._lock:
+                found: tuple[Any, ...] | None = self._database.execute(statement, values).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise self._explain(error) from error
+        return found
