@@ -144,6 +144,7 @@ LASTING = {
     "503 for ever": ([Fault(status=503)] * 9, "tried 4 times"),
     "a reset at the same byte for ever": ([Fault(reset_after=0)] * 9, "tried 4 times"),
     "a way to no address": ([Fault(status=302, headers={"Location": "http://[bad/x"})], "no address"),
+    "a way back to itself": ([Fault(status=302, headers={"Location": f"/{TAR}"})] * 20, "infinite loop"),
     "come back tomorrow": ([Fault(status=503, headers={"Retry-After": "86400"})], "come back in 86400 s"),
 }
 
@@ -154,6 +155,7 @@ def test_a_part_that_fails_is_named_and_it_alone_is_fetched_by_the_next_run(mirr
     report = fetch()
     assert [failure.path for failure in report.failed] == [TAR]
     assert told in report.failed[0].reason
+    assert "\n" not in report.failed[0].reason
     assert report.fetched == 7
     mirror.faults.clear()
     mirror.asked.clear()

@@ -119,7 +119,7 @@ class Web:
 
     def judge(self, error: HTTPError, url: str) -> Exception:
         """Return what an answer other than success means."""
-        said = f"the server says {error.code} {error.reason}".rstrip()
+        said = " ".join(f"the server says {error.code} {error.reason}".split())
         if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return RangeError(said)
         if error.code not in PASSING:
