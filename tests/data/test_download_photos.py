@@ -14,7 +14,7 @@ from obelisk.data.download import Download, DownloadState, Order, Patience, Repo
 from obelisk.data.download.web import PassingError, Web
 from obelisk.data.download.web import Patience as Waits
 from obelisk.data.subset import choose_landmarks
-from obelisk.errors import UsageError
+from obelisk.errors import DownloadError, UsageError
 
 TABLE = "metadata/train.csv"
 QUICK = Patience(retries=2, first_wait=0.01, longest_wait=0.02, timeout=0.5)
@@ -225,3 +225,14 @@ def test_progress_starts_the_count_of_failures_anew():
         return len(done)
 
     assert web.insist(attempt, url="", progress=lambda: next(reached)) == 8
+
+
+def test_without_retries_a_failure_that_brought_bytes_is_still_gone_on_from():
+    web, reached = Web(patience=Patience(retries=0, first_wait=0.01)), iter([0, 1, 2, 2])
+
+    def attempt() -> None:
+        raise PassingError("reset")
+
+    with pytest.raises(DownloadError, match="tried 1 times"):
+        web.insist(attempt, url="", progress=lambda: next(reached))
+    assert next(reached, None) is None

@@ -160,12 +160,12 @@ class Web:
                 return attempt()
             except PassingError as error:
                 reached = progress()
-                failures = 1 if reached > furthest else failures + 1
+                failures = 0 if reached > furthest else failures + 1
                 furthest = max(furthest, reached)
                 if failures > self.patience.retries:
                     tries = f"{error} (tried {failures} times)"
                     raise DownloadError(tries, where=url, fix="run the same command again to go on") from error
-                self.sleep(max(error.retry_after, self.patience.draw_wait(failures)))
+                self.sleep(max(error.retry_after, self.patience.draw_wait(max(1, failures))))
 
     def fetch_bytes(self, url: str, *, limit: int) -> bytes:
         """Return a small file whole, trying again as needed; more than ``limit`` bytes are an error."""
