@@ -365,3 +365,19 @@ def test_a_state_damaged_behind_its_header_is_told_with_the_remedy(fetch, folder
     state.write_bytes(state.read_bytes()[:4096] + b"?" * 8192)
     with pytest.raises(UsageError, match=r"is damaged: .*delete it"):
         fetch()
+
+
+@pytest.mark.parametrize(("extract", "place"), [(False, "metadata"), (True, "train")], ids=["bytes", "photos"])
+def test_a_full_disk_is_told_with_the_place(fetch, folder, monkeypatch, extract, place):
+    fetch()
+    if not extract:
+        (folder / "metadata/train.csv").unlink()
+    whole = Path.open
+
+    def open_full(path: Path, mode: str = "r") -> object:
+        return whole(Path("/dev/full") if mode in ("ab", "wb") else path, mode, buffering=0 if "b" in mode else -1)
+
+    monkeypatch.setattr(Path, "open", open_full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        fetch(extract=extract)
+    assert str(folder / place) in caught.value.filename

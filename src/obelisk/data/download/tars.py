@@ -7,6 +7,7 @@ from collections.abc import Callable, Container
 from pathlib import Path
 
 from obelisk.errors import PhotoError
+from obelisk.files import naming
 from obelisk.photos import shrink_photo
 from obelisk.photos.tars import Member
 
@@ -56,7 +57,7 @@ def place_photo(data: bytes, path: Path, *, sync: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file:
+        with naming(path), partial.open("wb") as file:
             file.write(data)
             if sync:
                 file.flush()

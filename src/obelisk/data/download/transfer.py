@@ -12,6 +12,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from obelisk.data.download.web import LENGTH, PassingError, RangeError, Web, read_length
+from obelisk.files import naming
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,7 @@ class Transfer:
 
     def write(self, response: http.client.HTTPResponse) -> None:
         """Append the bytes as they come, and have them on the disk at the end."""
-        with self.path.open("ab") as file:
+        with naming(self.path), self.path.open("ab") as file:
             while chunk := self.web.read_chunk(response):
                 file.write(chunk)
                 file.flush()
