@@ -337,7 +337,7 @@ def test_a_hostile_or_truncated_tar_is_refused_whole(mirror, fetch, folder, tar,
 
 def test_too_little_room_is_told_before_anything_is_written(mirror, fetch, folder, monkeypatch):
     monkeypatch.setattr("obelisk.data.download.outlook.measure_free", lambda directory: 1000)
-    with pytest.raises(DownloadError, match="are needed"):
+    with pytest.raises(DownloadError, match=r"about \d+\.\d\d kB are needed, 1\.00 kB are free"):
         fetch()
     assert mirror.count("metadata/train.csv") == 0
     assert [path.name for path in folder.iterdir()] == [".download.sqlite"]

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from mirror import Fault, Mirror
 
+from obelisk.cli.download import describe_tally
+from obelisk.data.download import Tally
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -114,3 +117,17 @@ def test_sigterm_exits_143_and_the_next_run_goes_on(mirror, download, tmp_path):
     asked = [one.headers.get("Range") for one in mirror.asked if one.path == tar and one.method == "GET"]
     assert asked == [None, f"bytes={there}-"]
     assert (tmp_path / "gldv2" / tar).read_bytes() == mirror.files[tar]
+
+
+SHOWN = {
+    "kB": ((12_340, 56_700), "tars: 12.34 kB of 56.70 kB, "),
+    "MB": ((0, 98_000_000), "tars: 0.00 kB of 98.00 MB, "),
+    "GB": ((12_310_000_000, 498_200_000_000), "tars: 12.31 GB of 498.20 GB, "),
+}
+
+
+@pytest.mark.parametrize(("counts", "told"), SHOWN.values(), ids=SHOWN)
+def test_what_has_come_is_shown_in_a_fitting_unit(counts, told):
+    tally = Tally("tars", "bytes", done=counts[0])
+    tally.expect("all", counts[1])
+    assert describe_tally(tally) == f"{told}0.00 kB/s"

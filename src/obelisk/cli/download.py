@@ -125,16 +125,21 @@ class Gauge:
 
 
 def describe_tally(tally: Tally) -> str:
-    """Say how far a download is: ``tars: 12.31 of 498.20 GB, 45.10 MB/s, 2:59:10 left``."""
+    """Say how far a download is: ``tars: 12.31 GB of 498.20 GB, 45.10 MB/s, 2:59:10 left``."""
+    from obelisk.data.download import describe_bytes
+
     left = tally.seconds_left
     rest = "" if left is None else f", {timedelta(seconds=round(left))} left"
     if tally.unit == "photos":
         return f"{tally.what}: {tally.done:,} of {tally.total:,}, {tally.rate:.1f}/s{rest}"
-    return f"{tally.what}: {tally.done / 1e9:,.2f} of {tally.total / 1e9:,.2f} GB, {tally.rate / 1e6:,.2f} MB/s{rest}"
+    done, total, rate = map(describe_bytes, (tally.done, tally.total, tally.rate))
+    return f"{tally.what}: {done} of {total}, {rate}/s{rest}"
 
 
 def show_outlook(outlook: Outlook, directory: Path, *, landmarks: int | None) -> None:
     """Print what is missing, and say what room it needs."""
+    from obelisk.data.download import describe_bytes
+
     rows = [(part.path, describe_bytes(outlook.sizes.get(part.path))) for part in outlook.missing]
     table(("missing", "size"), rows)
     unknown = sum(part.path not in outlook.sizes for part in outlook.missing)
@@ -149,13 +154,6 @@ def show_outlook(outlook: Outlook, directory: Path, *, landmarks: int | None) ->
         f"{describe_bytes(outlook.to_fetch)} to fetch, about {describe_bytes(outlook.needed)} needed, "
         f"{describe_bytes(outlook.free)} free"
     )
-
-
-def describe_bytes(count: int | None) -> str:
-    """Say how large something is."""
-    if count is None:
-        return "unknown"
-    return f"{count / 1e9:,.2f} GB" if count >= 1e8 else f"{count / 1e6:,.2f} MB"
 
 
 def show_report(report: Report, directory: Path) -> None:

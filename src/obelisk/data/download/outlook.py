@@ -22,6 +22,7 @@ COMMONS_BYTES: Final = 3_000_000
 # A JPEG of quality 90 with sides as 4 : 3.
 BYTES_PER_PIXEL: Final = 0.3
 SHORT_SIDE: Final = 0.75
+UNITS: Final = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +103,18 @@ def measure_free(directory: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
+def describe_bytes(count: float | None) -> str:
+    """Say how large something is, in the unit that leaves a number before the point."""
+    if count is None:
+        return "unknown"
+    scale, unit = next(((scale, unit) for scale, unit in UNITS if count >= scale), UNITS[-1])
+    return f"{count / scale:,.2f} {unit}"
+
+
 def refuse_too_little_room(needed: int, directory: Path) -> None:
     """Raise DownloadError when so many bytes are not free."""
     free = measure_free(directory)
     if needed > free:
-        what = f"about {needed / 1e9:,.3f} GB are needed, {free / 1e9:,.3f} GB are free"
+        what = f"about {describe_bytes(needed)} are needed, {describe_bytes(free)} are free"
         fix = "free some space, take fewer with --tars, or shrink photos with --extract --max-side 512"
         raise DownloadError(what, where=directory, fix=fix)
