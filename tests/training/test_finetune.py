@@ -369,6 +369,53 @@ def test_photos_that_rot_are_listed_and_spared(
         tune("again.safetensors", quarantine=0.0)
 
 
+@pytest.fixture
+def tuning(tiny_recipe: Recipe) -> Recipe:
+    """The tiny recipe with an epoch of fine-tuning."""
+    section = tiny_recipe.finetuning.model_copy(update={"epochs": 1, "batch_size": 8, "learning_rate": 1e-3})
+    return tiny_recipe.model_copy(update={"finetuning": section})
+
+
+def lose_photos(patch: pytest.MonkeyPatch, folder: Path, share: float) -> Path:
+    """Move photos out of a folder once they are described, and return where they are."""
+
+    def finetune_without(*words: Any, **names: Any) -> Any:
+        photos = sorted(folder.rglob("*.jpg"))
+        for photo in photos[: round(share * len(photos))]:
+            (away / photo.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+            photo.rename(away / photo.relative_to(folder))
+        return finetune(*words, **names)
+
+    away = folder.with_name("away")
+    patch.setattr("obelisk.training.train.finetune", finetune_without)
+    return away
+
+
+def test_photos_that_vanish_are_brought_back_and_the_run_goes_on(
+    tuning: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Path(shutil.copytree(tiny_dataset, tmp_path / "data"))
+    with monkeypatch.context() as patch:
+        away = lose_photos(patch, data / "train", 0.5)
+        with pytest.raises(DataError, match=r"cannot be read any more .* go on with --resume"):
+            train_run(tuning, read_catalog(data), tmp_path / "run")
+    shutil.copytree(away, data / "train", dirs_exist_ok=True)
+    run = train_run(tuning, read_catalog(data), tmp_path / "run", resume=True)
+    assert (run.folder / "backbone.safetensors").is_file()
+
+
+def test_a_checkpoint_that_cannot_be_used_leaves_the_run_as_it_is(
+    tuning: Recipe, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.toml").write_text(tuning.to_toml())
+    (run / "finetuning.safetensors").write_bytes(b"cut off")
+    with pytest.raises(ModelError, match="not a checkpoint of this training"):
+        train_run(tuning, read_catalog(tiny_dataset), run, resume=True)
+    assert {"recipe.toml", "log.jsonl"} <= {path.name for path in run.iterdir()}
+
+
 def test_a_loss_that_is_no_number_is_told(tune: Callable[..., tuple], tmp_path: Path) -> None:
     with pytest.raises(ObeliskError, match=r"the loss became .* finetuning.learning_rate"):
         tune(epochs=4, learning_rate=1e30)

@@ -279,7 +279,7 @@ def list_diverged(course: Course, batch: Batch) -> None:
 def quarantine(course: Course, batch: Batch) -> int:
     """Note the photos that a batch lacks, in a file, too, and return their number over all processes.
 
-    Raises DataError when more are lacking in all than can be spared.
+    Raises DataError, with the state saved, when more are lacking in all than can be spared.
     """
     if not batch.unreadable.keys() <= course.quarantine.keys():
         course.quarantine |= batch.unreadable
@@ -287,6 +287,7 @@ def quarantine(course: Course, batch: Batch) -> int:
         write_list(course, QUARANTINE, listed)
     lacking, unreadable = course.world.sum(len(course.quarantine), len(batch.unreadable))
     if lacking > course.recipe.finetuning.quarantine * len(course.photos):
+        course.save()
         raise DataError(
             f"{lacking:.0f} of {len(course.photos)} photos cannot be read any more",
             where=course.checkpoint.with_name(QUARANTINE),

@@ -136,7 +136,7 @@ def begin_folder(recipe: Recipe, out: Path) -> None:
 
 
 def forget_folder(out: Path) -> None:
-    """Take back the folder of a run that cannot be trained as it was asked for, so that it can be asked for anew."""
+    """Take back a folder just begun, of a run that cannot be trained as it was asked for: it can be asked for anew."""
     for name in ("recipe.toml", "log.jsonl", "refit.jsonl", "finetuning.jsonl", "pace.jsonl"):
         (out / name).unlink(missing_ok=True)
     if not any(out.iterdir()):

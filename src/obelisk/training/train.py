@@ -108,7 +108,8 @@ def train_run(
             try:
                 train_and_write(work)
             except UsageError:
-                forget_folder(folder)
+                if not (resume or work.checkpoint.is_file()):
+                    forget_folder(folder)
                 raise
         world.wait()
         return Run.open(out)
