@@ -404,6 +404,16 @@ def test_photos_that_vanish_are_brought_back_and_the_run_goes_on(
     assert (run.folder / "backbone.safetensors").is_file()
 
 
+def test_photos_that_are_spared_do_not_keep_the_model_from_being_written(
+    tuning: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Path(shutil.copytree(tiny_dataset, tmp_path / "data"))
+    lose_photos(monkeypatch, data / "train", 0.05)  # the first of them is an example for the model's check
+    spared = {"finetuning": tuning.finetuning.model_copy(update={"quarantine": 0.1})}
+    run = train_run(tuning.model_copy(update=spared), read_catalog(data), tmp_path / "run")
+    assert len(json.loads((run.folder / "quarantine.json").read_text())) == 3
+
+
 def test_a_checkpoint_that_cannot_be_used_leaves_the_run_as_it_is(
     tuning: Recipe, tiny_dataset: Path, tmp_path: Path
 ) -> None:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,9 @@ from torch import Tensor, nn
 from obelisk.config import Recipe
 from obelisk.data import Catalog
 from obelisk.embedding import MODEL_FILE, write_bundle
-from obelisk.errors import UsageError
+from obelisk.errors import PhotoError, UsageError
 from obelisk.files import replace_file
-from obelisk.photos import prepare, read_photo
+from obelisk.photos import ModelInput, prepare, read_photo
 from obelisk.training.backbones import FrozenBackbone
 from obelisk.training.batch_loading import LabelledPhotos
 from obelisk.training.curves import EpochLog, draw_curves, write_tensorboard
@@ -303,8 +304,7 @@ def write_model(work: Work, embedder: PhotoEmbedder, described: DescribedReferen
     network = join_graphs(
         graphs, to_onnx(UnitRows(necks), torch.zeros(2, sum(necks.widths)), "descriptors", "embedding")
     )
-    examples = described.paths[:: max(1, len(described.paths) // CHECKED_PHOTOS)]
-    check_export(network, embedder, [prepare(read_photo(path, min_side=rule.size), rule) for path in examples])
+    check_export(network, embedder, list(islice(prepare_readable(described.paths, rule), CHECKED_PHOTOS)))
     write_bundle(
         out / "model",
         network=network,
@@ -319,6 +319,14 @@ def write_model(work: Work, embedder: PhotoEmbedder, described: DescribedReferen
         licence=" AND ".join(sorted({backbone.bundle.manifest.licence for backbone in backbones})),
         data=describe_data(recipe, work.backbones, len(described.landmarks)),
     )
+
+
+def prepare_readable(paths: Sequence[Path], rule: ModelInput) -> Iterator[NDArray[np.float32]]:
+    """Yield photos from all over, prepared, without those that cannot be read any more."""
+    apart = -(-len(paths) // CHECKED_PHOTOS)
+    for path in chain.from_iterable(paths[start::apart] for start in range(apart)):
+        with suppress(PhotoError):
+            yield prepare(read_photo(path, min_side=rule.size), rule)
 
 
 def describe_data(recipe: Recipe, backbones: Sequence[FrozenBackbone], landmarks: int) -> str:
