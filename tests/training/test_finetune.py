@@ -16,6 +16,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from obelisk.config import Recipe, ViewsSection, load_recipe
 from obelisk.data import read_catalog
+from obelisk.data.generated import generate_dataset
 from obelisk.embedding import Embedder
 from obelisk.errors import DataError, ModelError, ObeliskError, RecipeError
 from obelisk.photos import ModelInput, prepare, read_photo
@@ -414,6 +415,24 @@ def test_photos_that_are_spared_do_not_keep_the_model_from_being_written(
     assert len(json.loads((run.folder / "quarantine.json").read_text())) == 3
 
 
+def test_a_run_goes_on_with_its_own_photos_only(
+    tuning: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step_and_stop(course: Course, *rest: object) -> float:
+        course.stop.asked = True
+        return take_step(course, *rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("obelisk.training.course.take_step", step_and_stop)
+        with pytest.raises(SystemExit):
+            train_run(tuning, read_catalog(tiny_dataset), tmp_path / "run")
+    log = (tmp_path / "run" / "log.jsonl").read_bytes()
+    other = generate_dataset(tmp_path / "other", landmarks=6, references=60, queries=18, distractors=6, size=64, seed=1)
+    with pytest.raises(ModelError, match=r"not to `recipe \w+ on photos \w+`.*give the recipe and the photos"):
+        train_run(tuning, read_catalog(other), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "log.jsonl").read_bytes() == log
+
+
 def test_a_checkpoint_that_cannot_be_used_leaves_the_run_as_it_is(
     tuning: Recipe, tiny_dataset: Path, tmp_path: Path
 ) -> None:
@@ -423,7 +442,7 @@ def test_a_checkpoint_that_cannot_be_used_leaves_the_run_as_it_is(
     (run / "finetuning.safetensors").write_bytes(b"cut off")
     with pytest.raises(ModelError, match="not a checkpoint of this training"):
         train_run(tuning, read_catalog(tiny_dataset), run, resume=True)
-    assert {"recipe.toml", "log.jsonl"} <= {path.name for path in run.iterdir()}
+    assert sorted(path.name for path in run.iterdir()) == ["finetuning.safetensors", "recipe.toml"]
 
 
 def test_a_loss_that_is_no_number_is_told(tune: Callable[..., tuple], tmp_path: Path) -> None:

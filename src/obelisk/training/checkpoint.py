@@ -20,6 +20,7 @@ from torch.amp.grad_scaler import GradScaler
 from obelisk.errors import ModelError
 from obelisk.files import replace_file
 
+BEGIN_AGAIN = "delete it to begin this part of the training again"
 POSITION, TRAINING, RANDOM, SCALER = "position", "training", "random", "scaler"
 
 
@@ -67,7 +68,7 @@ def save_checkpoint(
 ) -> None:
     """Write the state; the last checkpoint stays whole until the new one is on the disk.
 
-    ``training`` is a fingerprint of all that was chosen: a checkpoint serves no other training.
+    ``training`` names recipe and photos: a checkpoint serves no other training.
     """
     from safetensors.torch import save_file
 
@@ -100,11 +101,10 @@ def load_checkpoint(
 
     if not path.is_file():
         return Position()
+    refuse_other(path, training)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get(TRAINING) != training:
-                raise ValueError(f"it belongs to training {metadata.get(TRAINING)}, not {training}")
+            metadata = file.metadata()
             position = Position(**json.loads(metadata[POSITION]))
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         for key, module in modules.items():
@@ -119,9 +119,27 @@ def load_checkpoint(
         if scaler and scaler.is_enabled():
             scaler.load_state_dict(json.loads(metadata[SCALER]))
     except (SafetensorError, RuntimeError, KeyError, IndexError, TypeError, ValueError) as error:
-        fix = "delete it to begin this part of the training again"
-        raise ModelError(f"not a checkpoint of this training: {error}", where=path, fix=fix) from error
+        raise ModelError(f"not a checkpoint of this training: {error}", where=path, fix=BEGIN_AGAIN) from error
     return position
+
+
+def refuse_other(path: Path, training: str) -> None:
+    """Raise ModelError for a file that is no checkpoint, or one of another recipe or of other photos."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        return
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = (file.metadata() or {}).get(TRAINING)
+    except SafetensorError as error:
+        raise ModelError(f"not a checkpoint of this training: {error}", where=path, fix=BEGIN_AGAIN) from error
+    if found != training:
+        raise ModelError(
+            f"not a checkpoint of this training: it belongs to `{found}`, not to `{training}`",
+            where=path,
+            fix=f"give the recipe and the photos, as they were, that it began with; or {BEGIN_AGAIN}",
+        )
 
 
 def lay_out(tensor: Tensor, weights: Tensor) -> Tensor:

@@ -52,10 +52,11 @@ class Course:
     ``model`` gives the loss of photos and landmarks; ``trained`` is embedder and loss, ``average`` follows their
     weights where the recipe asks for it, and ``best`` is a copy of what was kept after the best epoch; ``quarantine``
     holds the errors of photos that could not be read, by place. ``gradient`` is the length of the last step's gradient.
-    ``validation`` are the photos that this process validates on.
+    ``training`` names recipe and photos, ``validation`` are the photos that this process validates on.
     """
 
     recipe: Recipe
+    training: str
     photos: LabelledPhotos
     validation: LabelledPhotos | None
     model: nn.Module
@@ -110,9 +111,8 @@ class Course:
     def save(self) -> None:
         """Write the checkpoint, if this is the process that writes files."""
         if self.world.is_first:
-            training = self.recipe.fingerprint
             save_checkpoint(
-                self.checkpoint, self.modules, self.optimiser, self.position, training=training, scaler=self.scaler
+                self.checkpoint, self.modules, self.optimiser, self.position, training=self.training, scaler=self.scaler
             )
         self.saved = time.monotonic()
 
@@ -121,6 +121,11 @@ class Course:
         if any(self.world.sum(self.stop.asked)):
             self.save()
             raise SystemExit(128 + signal.SIGTERM)
+
+
+def name_training(recipe: Recipe, data: str) -> str:
+    """Return what a checkpoint belongs to: a recipe, and photos of which ``data`` is the fingerprint."""
+    return f"recipe {recipe.fingerprint} on photos {data}"
 
 
 def average_of(trained: nn.ModuleList, share: float) -> AveragedModel:

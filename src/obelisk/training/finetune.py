@@ -36,7 +36,7 @@ from obelisk.config import Recipe
 from obelisk.training.backbones import TimmNetwork
 from obelisk.training.batch_loading import LabelledPhotos, load_batches
 from obelisk.training.checkpoint import Position, load_checkpoint
-from obelisk.training.course import Course, average_of, plan_batches, run_epoch, validate
+from obelisk.training.course import Course, average_of, name_training, plan_batches, run_epoch, validate
 from obelisk.training.determinism import be_deterministic
 from obelisk.training.loop import build_adamw
 from obelisk.training.memory import keep_freed_memory
@@ -108,6 +108,7 @@ def finetune(
     loss: nn.Module,
     photos: LabelledPhotos,
     *,
+    data: str = "",
     world: World | None = None,
     validation: LabelledPhotos | None,
     checkpoint: Path,
@@ -118,7 +119,8 @@ def finetune(
     """Train a photo embedder of one backbone with its loss, and return both with the weights that the recipe keeps.
 
     ``checkpoint`` is the file of the latest state, written every ``checkpoint_every`` seconds and after every epoch;
-    what it holds is gone on from. SIGTERM is answered between two steps, with the state saved. In a ``world`` of
+    what it holds is gone on from, where it was written for the same recipe and ``data``, which is a fingerprint of the
+    photos. SIGTERM is answered between two steps, with the state saved. In a ``world`` of
     several processes, all call this, and the first one validates and writes. Raises ObeliskError when the loss stops
     being a number (the photos of that batch are listed in ``diverged.json`` beside the checkpoint), DataError when too
     many photos cannot be read any more.
@@ -134,6 +136,7 @@ def finetune(
             tuned,
             photos,
             checkpoint,
+            data=data,
             validation=validation if world.is_first else None,
             checkpoint_every=checkpoint_every,
             stop=stop,
@@ -187,6 +190,7 @@ def begin_course(
     photos: LabelledPhotos,
     checkpoint: Path,
     *,
+    data: str = "",
     validation: LabelledPhotos | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
     stop: StopSignal | None = None,
@@ -198,6 +202,7 @@ def begin_course(
     follow = recipe.finetuning.average
     course = Course(
         recipe=recipe,
+        training=name_training(recipe, data),
         photos=photos,
         validation=validation,
         model=tuned,
@@ -215,7 +220,7 @@ def begin_course(
         saved=time.monotonic(),
     )
     course.position = load_checkpoint(
-        checkpoint, course.modules, course.optimiser, training=recipe.fingerprint, scaler=course.scaler
+        checkpoint, course.modules, course.optimiser, training=course.training, scaler=course.scaler
     )
     course.model = world.wrap(tuned)
     return course

@@ -30,6 +30,8 @@ from obelisk.files import replace_file
 from obelisk.photos import ModelInput, prepare, read_photo
 from obelisk.training.backbones import FrozenBackbone
 from obelisk.training.batch_loading import LabelledPhotos
+from obelisk.training.checkpoint import refuse_other
+from obelisk.training.course import name_training
 from obelisk.training.curves import EpochLog, draw_curves, write_tensorboard
 from obelisk.training.describe import DescribedReferences, Progress, describe_references
 from obelisk.training.ensembles import join_runs
@@ -76,13 +78,14 @@ def train_run(
     A finished run of the same recipe and data is returned as it is; an unfinished one needs ``resume``.
     ``checkpoint_every`` are seconds between two checkpoints of a fine-tuning, and ``watch`` is told of its steps
     in place of ``progress``.
-    Raises RecipeError for a folder of another recipe and for a training that cannot fit in memory, DataError for data
-    that cannot be trained on.
+    Raises RecipeError for a folder of another recipe and for a training that cannot fit in memory, ModelError for a
+    checkpoint of another recipe or of other photos, DataError for data that cannot be trained on.
     """
     with join_world() as world:
         data = fingerprint_of_data(catalog)
         if finished := find_finished(recipe, data, out, resume=resume):
             return finished
+        refuse_other(out / CHECKPOINT, name_training(recipe, data))
         if recipe.ensemble.runs:
             refuse_too_few(recipe, catalog)
             if world.is_first:
@@ -262,6 +265,7 @@ def finetune_backbone(
         backbone.parts,
         loss,
         choose(np.full(len(labels), fill_value=True) if everything else ~described.is_val),
+        data=work.data,
         world=work.world,
         validation=None if everything else choose(described.is_val),
         checkpoint=work.checkpoint,
