@@ -45,6 +45,13 @@ REFUSED = (
     ("training.sampling=class_balanced", "training.photos_per_landmark=4"),
     ("loss.kind=multi_similarity", "loss.mining=batch_hard", "training.photos_per_landmark=4"),
     ("loss.kind=arcface", "loss.memory=1024"),
+    (
+        "loss.kind=triplet",
+        "training.photos_per_landmark=4",
+        "finetuning.epochs=1",
+        "finetuning.batch_size=16",
+        "finetuning.accumulation=4",
+    ),
     ("loss.kind=softmax", "loss.sampled_share=0.1"),
     ("ensemble.weights=[1]",),
     ('ensemble.runs=["runs/a"]',),

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obelisk.config import Recipe
+from obelisk.config import Recipe, load_recipe
 from obelisk.errors import RecipeError
 from obelisk.training.batches import (
     balanced_batches,
@@ -13,6 +13,7 @@ from obelisk.training.batches import (
     epoch_batches,
     landmark_batches,
     natural_batches,
+    refuse_small_batches,
 )
 
 
@@ -138,6 +139,29 @@ def test_a_batch_too_small_for_the_processes_is_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=message):
         epoch_batches(recipe_of(**training), torch.arange(60) % 6, 16, 0, world_size=world_size)
+
+
+@pytest.mark.parametrize(("world_size", "parts"), [(2, 2), (4, 1)])
+def test_processes_in_which_a_pair_loss_would_compare_nothing_are_refused(world_size: int, parts: int) -> None:
+    recipe = load_recipe(
+        "arcface",
+        [
+            "loss.kind=triplet",
+            "training.photos_per_landmark=4",
+            "finetuning.epochs=1",
+            f"finetuning.batch_size={4 * world_size * parts}",
+        ],
+    )
+    refuse_small_batches(recipe, 2 * 4 * world_size * parts, world_size)
+    section = recipe.finetuning.model_copy(update={"accumulation": parts})
+    with pytest.raises(RecipeError, match=r"parts of one landmark only.*'triplet' finds nothing to compare"):
+        epoch_batches(
+            recipe.model_copy(update={"finetuning": section}),
+            torch.arange(60) % 6,
+            section.batch_size,
+            0,
+            world_size=world_size,
+        )
 
 
 # The very draws of the first release: results in the documentation rest on them.

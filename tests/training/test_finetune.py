@@ -24,7 +24,7 @@ from obelisk.training.augmentation import augmented_views
 from obelisk.training.backbones import PooledBackbone, create_network, export_backbone, load_backbones
 from obelisk.training.batch_loading import Batch, LabelledPhotos, WantedBatch, load_batches
 from obelisk.training.checkpoint import Position, load_checkpoint, save_checkpoint
-from obelisk.training.course import Course, side_of, take_step, validate
+from obelisk.training.course import Course, share_out, side_of, take_step, validate
 from obelisk.training.export import check_export
 from obelisk.training.finetune import finetune, group_layers, interpolate, part_distance
 from obelisk.training.loop import Epoch
@@ -346,6 +346,13 @@ def test_parts_of_a_batch_add_up_to_it(tune: Callable[..., tuple]) -> None:
     assert other[0].train_loss == pytest.approx(one[0].train_loss, rel=1e-4)
     for name, tensor in whole.state_dict().items():
         torch.testing.assert_close(parted.state_dict()[name], tensor, rtol=0.05, atol=2e-3, msg=name)
+
+
+def test_parts_of_a_batch_hold_whole_groups_of_a_landmark() -> None:
+    landmarks = torch.tensor([7, 7, 7, 2, 2, 5, 5, 5])  # one photo of 2 could not be read
+    assert share_out(landmarks, 2, 3) == [slice(0, 5), slice(5, 8)]
+    assert share_out(landmarks, 8, 3) == [slice(0, 3), slice(3, 5), slice(5, 8)]
+    assert share_out(landmarks, 3, 0) == [slice(0, 3), slice(3, 6), slice(6, 8)]
 
 
 def test_averaged_weights_lag_behind(tune: Callable[..., tuple]) -> None:

@@ -63,7 +63,7 @@ class Recipe(Section):
             raise ValueError(f"loss.kind = {self.loss.kind!r} has nothing to train: set neck.kind = 'linear'")
         if self.classifier.kind == "softmax" and self.loss.kind == "softmax" and self.neck.per_backbone:
             raise ValueError("neck.per_backbone = true trains several softmax layers: set classifier.kind = 'knn'")
-        if self.loss.kind in PAIR_LOSSES and not self.loss.memory and self.training.photos_per_landmark < 2:
+        if self.compares_within_batch and self.training.photos_per_landmark < 2:
             raise ValueError(
                 f"loss.kind = {self.loss.kind!r} needs training.photos_per_landmark of 2 or more, or a loss.memory"
             )
@@ -132,6 +132,12 @@ class Recipe(Section):
                 "finetuning.mixup and finetuning.cutmix give a photo two landmarks, which "
                 f"loss.kind = {self.loss.kind!r} cannot take: set both to 0, or loss.kind = 'arcface'"
             )
+        each, parts = self.training.photos_per_landmark, section.accumulation
+        if self.compares_within_batch and parts > 1 and section.batch_size < 2 * parts * each:
+            raise ValueError(
+                f"finetuning.accumulation = {parts} gives loss.kind = {self.loss.kind!r} parts of one landmark only: "
+                f"set finetuning.batch_size to {2 * parts * each} or more"
+            )
         if section.learned_exponent and self.backbone.pooling != "gem":
             raise ValueError("finetuning.learned_exponent = true learns p of GeM: set backbone.pooling = 'gem'")
         if section.start_size and not 32 <= section.start_size <= self.photos.size:
@@ -159,6 +165,11 @@ class Recipe(Section):
                 "set one of them only"
             )
         return self
+
+    @property
+    def compares_within_batch(self) -> bool:
+        """Whether the loss sees pairs of photos that are computed together, and no others."""
+        return self.loss.kind in PAIR_LOSSES and not self.loss.memory
 
     def batch_sizes(self) -> dict[str, int]:
         """Return the photos a step, by key, of each kind of training that the recipe asks for."""

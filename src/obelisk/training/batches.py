@@ -31,15 +31,29 @@ def epoch_batches(
     fewer photos than processes is treated otherwise: it joins the one before. Raises RecipeError when batches are too
     small for the number of processes.
     """
+    refuse_small_batches(recipe, size, world_size)
     together = max(1, recipe.training.photos_per_landmark)
-    if size // together < world_size:
-        raise RecipeError(
-            f"a batch of {size} photos cannot be split among {world_size} processes, {together} photos together",
-            fix="raise the batch_size, or start fewer processes",
-        )
     chance = torch.Generator().manual_seed(epoch_seed(recipe, epoch))
     batches = draw_batches(recipe, landmarks, size, chance, smallest=max(2, world_size))
     return [batch.view(-1, together).tensor_split(world_size)[rank].flatten() for batch in batches]
+
+
+def refuse_small_batches(recipe: Recipe, size: int, world_size: int) -> None:
+    """Raise RecipeError when processes have no share of each batch, or one in which a pair loss finds no negatives."""
+    together = max(1, recipe.training.photos_per_landmark)
+    share, parts = size // together // world_size, recipe.finetuning.accumulation
+    fix = "raise the batch_size, or start fewer processes"
+    if not share:
+        raise RecipeError(
+            f"a batch of {size} photos cannot be split among {world_size} processes, {together} photos together",
+            fix=fix,
+        )
+    if world_size > 1 and recipe.compares_within_batch and share < 2 * parts:
+        raise RecipeError(
+            f"a batch of {size} photos gives {world_size} processes and finetuning.accumulation = {parts} "
+            f"parts of one landmark only, in which loss.kind = {recipe.loss.kind!r} finds nothing to compare",
+            fix=fix,
+        )
 
 
 def count_batches(recipe: Recipe, landmarks: Tensor, size: int, *, smallest: int = 2) -> int:

@@ -14,7 +14,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import cast
 
@@ -235,12 +235,11 @@ def take_step(course: Course, batch: Batch) -> float:
     mixture = mix(batch.pixels, recipe, course.position.epoch, course.position.step)
     others = None if mixture.partners is None else batch.landmarks[mixture.partners]
     total = 0.0
-    parts = min(section.accumulation, len(batch.landmarks))
-    for part in range(parts):
-        pixels = mixture.pixels.tensor_split(parts)[part].to(world.device)
-        landmarks = batch.landmarks.tensor_split(parts)[part].to(world.device)
-        partners = None if others is None else others.tensor_split(parts)[part].to(world.device)
-        with wait_for_gradients(course.model, last=part == parts - 1):
+    parts = share_out(batch.landmarks, section.accumulation, recipe.training.photos_per_landmark)
+    for part in parts:
+        pixels, landmarks = mixture.pixels[part].to(world.device), batch.landmarks[part].to(world.device)
+        partners = None if others is None else others[part].to(world.device)
+        with wait_for_gradients(course.model, last=part == parts[-1]):
             with compute_in(section.precision, world.device):
                 value = course.model(pixels, landmarks, partners, mixture.share)
                 value = value * (world.size * len(landmarks) / whole)
@@ -261,6 +260,16 @@ def take_step(course: Course, batch: Batch) -> float:
     if course.average:
         course.average.update_parameters(course.trained)
     return loss
+
+
+def share_out(landmarks: Tensor, parts: int, together: int) -> list[slice]:
+    """Return the places of a batch's photos with these landmarks (n,) in as many parts, or fewer.
+
+    Where M-per-class sampling drew photos of a landmark ``together``, a part holds all of them.
+    """
+    groups = torch.unique_consecutive(landmarks, return_counts=True)[1] if together else torch.ones_like(landmarks)
+    sizes = [int(part.sum()) for part in groups.tensor_split(min(parts, len(groups)))]
+    return [slice(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True)]
 
 
 def compute_in(precision: str, device: torch.device) -> torch.autocast:

@@ -125,7 +125,7 @@ def look_ahead(recipe: Recipe, catalog: Catalog, progress: Progress = lambda *_:
     """
     stages, loaded = [], None
     with join_world() as world, tempfile.TemporaryDirectory(prefix="obelisk-") as folder:
-        prepared = prepare_training(recipe, catalog, world.device)
+        prepared = prepare_training(recipe, catalog, world)
         backbones, sizes = prepared.backbones, prepared.sizes
         progress("measuring", 0, 3)
         measured = measure_descriptors(recipe, prepared.catalog, backbones, Path(folder))

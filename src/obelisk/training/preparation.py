@@ -13,8 +13,10 @@ from obelisk.config import FinetuningSection, Recipe
 from obelisk.data import Catalog
 from obelisk.errors import DataError, RecipeError
 from obelisk.training.backbones import FrozenBackbone, load_backbones
+from obelisk.training.batches import refuse_small_batches
 from obelisk.training.needs import Sizes, measure_sizes
 from obelisk.training.validation import split_for_validation
+from obelisk.training.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,7 @@ class Prepared:
     sizes: Sizes
 
 
-def prepare_training(recipe: Recipe, catalog: Catalog, device: torch.device) -> Prepared:
+def prepare_training(recipe: Recipe, catalog: Catalog, world: World) -> Prepared:
     """Check that a recipe can be trained on a catalog's reference photos, and make ready what it is trained with.
 
     Whether it fits in memory is the caller's to ask. Raises RecipeError for what the recipe, the photos or the machine
@@ -36,7 +38,9 @@ def prepare_training(recipe: Recipe, catalog: Catalog, device: torch.device) -> 
         raise RecipeError(
             f"{recipe.name} joins finished runs and trains nothing", fix="look at the recipe of one of its runs"
         )
-    refuse_machine(recipe.finetuning, device)
+    refuse_machine(recipe.finetuning, world.device)
+    if recipe.finetuning.epochs:
+        refuse_small_batches(recipe, recipe.finetuning.batch_size, world.size)
     refuse_too_few(recipe, catalog)
     catalog = split_for_validation(recipe, catalog)
     refuse_without_validation(recipe, catalog)

@@ -99,7 +99,7 @@ def find_rate(recipe: Recipe, catalog: Catalog, progress: Progress = lambda *_: 
     if recipe.loss.kind == "none":
         raise RecipeError("loss.kind = 'none' trains nothing, so there is no rate to find")
     with join_world() as world, tempfile.TemporaryDirectory(prefix="obelisk-") as folder:
-        prepared = prepare_training(recipe, catalog, world.device)
+        prepared = prepare_training(recipe, catalog, world)
         backbones = prepared.backbones
         refuse_too_large(recipe, prepared.sizes, available_memory, where=catalog.root)
         described = describe_references(recipe, prepared.catalog, backbones, progress)

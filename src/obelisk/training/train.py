@@ -92,7 +92,7 @@ def train_run(
                 join_runs(recipe, catalog, data, out, progress)
             world.wait()
             return Run.open(out)
-        prepared = prepare_training(recipe, catalog, world.device)
+        prepared = prepare_training(recipe, catalog, world)
         refuse_too_large(recipe, prepared.sizes, available_memory, where=catalog.root)
         world.wait()  # until all have looked at the folder as it was
         with folder_of(world, out) as folder:
