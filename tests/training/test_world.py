@@ -53,6 +53,52 @@ def test_curricularface_has_one_t_on_all_processes(tmp_path: Path) -> None:
     assert together == pytest.approx(alone, rel=1e-5)
 
 
+STOP = """
+import sys
+from pathlib import Path
+from obelisk.config import load_recipe
+from obelisk.data import read_catalog
+from obelisk.training import course
+from obelisk.training.train import train_run
+
+recipe, data, out, last = sys.argv[1:]
+take_step, steps = course.take_step, []
+
+def step_and_stop(*words):
+    steps.append(take_step(*words))
+    words[0].stop.asked = len(steps) == int(last)
+    return steps[-1]
+
+course.take_step = step_and_stop
+train_run(load_recipe(recipe), read_catalog(Path(data)), Path(out), resume=Path(out).exists())
+"""
+
+
+def test_two_processes_stopped_in_mid_epoch_go_on_to_the_same_weights(
+    tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OBELISK_CACHE", str(tmp_path / "cache"))
+    script, recipe = tmp_path / "stop.py", tmp_path / "tiny.toml"
+    script.write_text(STOP)
+    section = tiny_recipe.finetuning.model_copy(update={"epochs": 1, "batch_size": 16})
+    neck = tiny_recipe.neck.model_copy(update={"dropout": 0.5})
+    recipe.write_text(tiny_recipe.model_copy(update={"finetuning": section, "neck": neck}).to_toml())
+
+    def train(out: Path, last: int) -> str:
+        start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+        words = [sys.executable, *start, str(script), str(recipe), str(tiny_dataset), str(out), str(last)]
+        return subprocess.run(words, capture_output=True, text=True, timeout=240, check=False).stderr
+
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train(whole, 0)
+    train(stopped, 2)
+    assert (stopped / "finetuning.safetensors").is_file()
+    told = train(stopped, 0)
+    assert (stopped / "run.json").is_file(), told
+    for name in ("backbone.safetensors", "head.safetensors", "finetuning.jsonl"):
+        assert (stopped / name).read_bytes() == (whole / name).read_bytes(), name
+
+
 def test_two_processes_have_the_losses_of_one(
     tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

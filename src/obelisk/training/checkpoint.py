@@ -1,7 +1,7 @@
 """Checkpoints: all that a training needs to go on as if it had not stopped, in one safetensors file, written whole.
 
-That is the weights, the optimiser's slots, the scale of half-precision gradients, the state of torch's random numbers,
-and the place in the epoch. The order of the photos and their views need no saving: they depend on the seed and the
+That is the weights, the optimiser's slots, the scale of half-precision gradients, the state of torch's random numbers
+on every process and its device, and the place in the epoch. The order of the photos and their views need no saving: they depend on the seed and the
 epoch alone. The learning rate depends on the place.
 """
 
@@ -19,6 +19,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from obelisk.errors import ModelError
 from obelisk.files import replace_file
+from obelisk.training.world import World
 
 BEGIN_AGAIN = "delete it to begin this part of the training again"
 POSITION, TRAINING, RANDOM, SCALER = "position", "training", "random", "scaler"
@@ -65,14 +66,19 @@ def save_checkpoint(
     *,
     training: str,
     scaler: GradScaler | None = None,
+    world: World | None = None,
 ) -> None:
     """Write the state; the last checkpoint stays whole until the new one is on the disk.
 
+    Of several processes, all call this, and the first one writes.
     ``training`` names recipe and photos: a checkpoint serves no other training.
     """
     from safetensors.torch import save_file
 
-    tensors = {RANDOM: torch.get_rng_state()}
+    world = world or World()
+    tensors = {RANDOM: world.gather(take_chance(world.device))}
+    if not world.is_first:
+        return
     for key, module in modules.items():
         tensors |= {f"{key}.{name}": tensor for name, tensor in module.state_dict().items()}
     for place, slots in optimiser.state_dict()["state"].items():
@@ -92,6 +98,7 @@ def load_checkpoint(
     *,
     training: str,
     scaler: GradScaler | None = None,
+    world: World | None = None,
 ) -> Position:
     """Load the state into modules, optimiser and scaler, and return its position: the start, where there is no file.
 
@@ -115,12 +122,28 @@ def load_checkpoint(
             place, slot = name.split(".")
             slots.setdefault(int(place), {})[slot] = lay_out(tensor, weights[int(place)])
         optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
-        torch.set_rng_state(tensors[RANDOM])
+        world = world or World()
+        chances = tensors[RANDOM]
+        give_chance(chances[world.rank % len(chances)], world.device)
         if scaler and scaler.is_enabled():
             scaler.load_state_dict(json.loads(metadata[SCALER]))
     except (SafetensorError, RuntimeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise ModelError(f"not a checkpoint of this training: {error}", where=path, fix=BEGIN_AGAIN) from error
     return position
+
+
+def take_chance(device: torch.device) -> Tensor:
+    """Return the state (n,) of this process's random numbers, and behind it that of its GPU, where it has one."""
+    own = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return torch.cat([torch.get_rng_state(), *own])
+
+
+def give_chance(state: Tensor, device: torch.device) -> None:
+    """Go on from a state of random numbers; what was saved without a GPU says nothing of that of one."""
+    processor, own = state.tensor_split([len(torch.get_rng_state())])
+    torch.set_rng_state(processor)
+    if device.type == "cuda" and len(own):
+        torch.cuda.set_rng_state(own, device)
 
 
 def refuse_other(path: Path, training: str) -> None:

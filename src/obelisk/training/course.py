@@ -109,17 +109,25 @@ class Course:
         return True
 
     def save(self) -> None:
-        """Write the checkpoint, if this is the process that writes files."""
-        if self.world.is_first:
-            save_checkpoint(
-                self.checkpoint, self.modules, self.optimiser, self.position, training=self.training, scaler=self.scaler
-            )
+        """Write the checkpoint; all processes do this at once."""
+        save_checkpoint(
+            self.checkpoint,
+            self.modules,
+            self.optimiser,
+            self.position,
+            training=self.training,
+            scaler=self.scaler,
+            world=self.world,
+        )
         self.saved = time.monotonic()
 
-    def stop_if_asked(self) -> None:
-        """Save the state and leave as SIGTERM wants it, when it has reached any of the processes."""
-        if any(self.world.sum(self.stop.asked)):
+    def save_or_stop(self) -> None:
+        """Save the state when it is time to, or when SIGTERM has reached any of the processes; then leave, too."""
+        due = self.world.is_first and time.monotonic() - self.saved >= self.checkpoint_every
+        asked, wanted = self.world.sum(self.stop.asked, due or self.stop.asked)
+        if wanted:
             self.save()
+        if asked:
             raise SystemExit(128 + signal.SIGTERM)
 
 
@@ -167,9 +175,7 @@ def run_epoch(course: Course, loaded: Iterator[Batch]) -> float:
         course.position = course.position.after_step(loss=value, gradient=course.gradient, unreadable=unreadable)
         loss = course.position.total / (step + 1)
         course.stopwatch.note_step(epoch + 1, step + 1, steps, photos=len(batch.places) * world.size, loss=loss)
-        if time.monotonic() - course.saved >= course.checkpoint_every:
-            course.save()
-        course.stop_if_asked()
+        course.save_or_stop()
     return course.position.total / steps
 
 

@@ -155,7 +155,7 @@ def finetune(
                 course.position = course.position.after_epoch()
                 course.save()
                 course.stopwatch.end_epoch(val_top1)
-                course.stop_if_asked()
+                course.save_or_stop()
     for module, start in zip(course.chosen, before, strict=True):
         module.cpu().load_state_dict(interpolate(start, module.state_dict(), section.frozen_share))
         module.eval().to(memory_format=torch.contiguous_format).requires_grad_(requires_grad=False)
@@ -220,7 +220,7 @@ def begin_course(
         saved=time.monotonic(),
     )
     course.position = load_checkpoint(
-        checkpoint, course.modules, course.optimiser, training=course.training, scaler=course.scaler
+        checkpoint, course.modules, course.optimiser, training=course.training, scaler=course.scaler, world=world
     )
     course.model = world.wrap(tuned)
     return course

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -46,6 +46,14 @@ class World:
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         distributed.all_reduce(total)
         return total.tolist()
+
+    def gather(self, row: Tensor) -> Tensor:
+        """Return the rows (n,) of all processes, one below the other."""
+        if self.size == 1:
+            return row[None]
+        rows = [torch.empty_like(row, device=self.device) for _ in range(self.size)]
+        distributed.all_gather(rows, row.to(self.device))
+        return torch.stack(rows).cpu()
 
     def wait(self) -> None:
         """Wait until all processes are here."""
