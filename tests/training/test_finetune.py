@@ -329,7 +329,8 @@ def test_without_a_top_1_the_least_validation_loss_is_best(
 
 def test_the_log_tells_rates_gradients_and_missing_photos(tune: Callable[..., tuple], photos: LabelledPhotos) -> None:
     photos.paths[3].unlink()
-    *_, log = tune(epochs=2, quarantine=0.5, largest_gradient=1e-3, head_rate=0.5)
+    keys = {"quarantine": 0.5, "largest_gradient": 1e-3, "head_rate": 0.5, "learned_exponent": True}
+    *_, log = tune("state.safetensors", "backbone.pooling=gem", epochs=2, **keys)
     for epoch in log:
         assert epoch.gradient_largest >= epoch.gradient_mean > 1e-3  # before it was cut
         assert epoch.unreadable == 1

@@ -47,7 +47,7 @@ from obelisk.training.stopping import StopSignal
 from obelisk.training.world import World
 
 CHECKPOINT_SECONDS = 60.0
-NECK, LANDMARKS = "neck", "landmark weights"  # parts of the optimiser, besides the layer groups
+LAYER, NECK, LANDMARKS = "backbone", "neck", "landmark weights"  # parts of the optimiser; layer groups are numbered
 
 
 class Finetuning(nn.Module):
@@ -232,7 +232,7 @@ def describe_epoch(
     """Return the line of the log for the epoch whose steps are all taken."""
     groups, position = course.optimiser.param_groups, course.position
     rates = {group["part"]: group["lr"] for group in groups}
-    backbone = [rate for part, rate in rates.items() if part not in (NECK, LANDMARKS)]
+    layers = [rate for part, rate in rates.items() if part.startswith(LAYER)]
     return FinetuningEpoch(
         member=1,
         epoch=position.epoch + 1,
@@ -241,7 +241,7 @@ def describe_epoch(
         val_top1=val_top1,
         embedding_std=None,
         learning_rate=groups[-1]["lr"],
-        backbone_rate=backbone[-1] if backbone else None,
+        backbone_rate=layers[-1] if layers else None,
         neck_rate=rates.get(NECK),
         gradient_mean=position.gradients / position.step,
         gradient_largest=position.largest_gradient,
@@ -256,7 +256,7 @@ def build_optimiser(recipe: Recipe, tuned: Finetuning) -> torch.optim.Optimizer:
     layers = free_layers(tuned.embedder.only_backbone.network, section.frozen_groups)
     groups = [
         {
-            "part": f"backbone {depth + 1}",
+            "part": f"{LAYER} {depth + 1}",
             "params": layer,
             "peak": section.learning_rate * section.layer_decay ** (len(layers) - 1 - depth),
             "weight_decay": section.weight_decay,
