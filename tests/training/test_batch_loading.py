@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from obelisk.errors import ObeliskError
 from obelisk.photos import ModelInput, prepare, read_photo
 from obelisk.training import batch_loading
 from obelisk.training.batch_loading import Batch, LabelledPhotos, count_loaders, load_batches, run_loaders
@@ -103,3 +104,13 @@ def test_loaders_that_get_no_time_make_place_for_others(
     assert stopped
     assert policies == {os.SCHED_OTHER}
     assert places == [[place % 5] for place in range(100)]
+
+
+def test_a_loader_that_is_killed_is_told_with_what_to_do(photos: LabelledPhotos) -> None:
+    wanted = [photos.pick(torch.tensor([0]))] * 100
+    with contextlib.closing(load_batches(wanted, aside=False)) as batches:
+        next(batches)
+        for process in multiprocessing.active_children():
+            process.kill()
+        with pytest.raises(ObeliskError, match=r"was killed .* memory ran out.*add --resume"):
+            list(batches)

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from obelisk.errors import PhotoError
+from obelisk.errors import ObeliskError, PhotoError
 from obelisk.photos import ModelInput, content_hash, fit, read_bytes, read_photo
 from obelisk.training.augmentation import AugmentedView
 from obelisk.training.memory import processes_here
@@ -194,7 +194,7 @@ def load_batches(wanted: Iterable[WantedBatch], *, aside: bool = True) -> Genera
 def run_loaders(wanted: Iterator[WantedBatch], *, aside: bool, longest_wait: float = 0.0) -> Generator[Batch]:
     """Yield the batches wanted, in order, from processes that are idle where nobody waits longer than so many seconds.
 
-    Raises TimeoutError for a batch that takes longer; 0 waits forever.
+    Raises TimeoutError for a batch that takes longer; 0 waits forever. Raises ObeliskError when a process was killed.
     """
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload([__name__])
@@ -222,6 +222,12 @@ def run_loaders(wanted: Iterator[WantedBatch], *, aside: bool, longest_wait: flo
     except RuntimeError as error:
         if "timed out" in str(error):
             raise TimeoutError(f"no batch within {longest_wait} s") from error
+        if "DataLoader worker (pid" in str(error):
+            raise ObeliskError(
+                "a process that loads photos was killed",
+                where=str(error).splitlines()[0],
+                fix="where memory ran out, close other programs or lower finetuning.batch_size; then add --resume",
+            ) from error
         raise
 
 
