@@ -459,7 +459,7 @@ def test_a_loss_that_is_no_number_is_told(tune: Callable[..., tuple], tmp_path: 
     assert json.loads((tmp_path / "diverged.json").read_text())["photos"]
 
 
-@pytest.mark.parametrize("damage", ["bytes of something else", "another module", "another recipe"])
+@pytest.mark.parametrize("damage", ["bytes of something else", "overwritten bytes", "another module", "another recipe"])
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, damage: str) -> None:
     path, module = tmp_path / "state.safetensors", torch.nn.Linear(3, 3)
     optimiser = torch.optim.AdamW(module.parameters())
@@ -467,6 +467,8 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, damage: str) 
     save_checkpoint(path, {"module": other}, optimiser, Position(), training="b" if damage == "another recipe" else "a")
     if damage == "bytes of something else":
         path.write_bytes(b"not safetensors")
+    if damage == "overwritten bytes":
+        path.write_bytes(path.read_bytes()[:-8] + b"overwrit")
     with pytest.raises(ModelError, match="not a checkpoint of this training"):
         load_checkpoint(path, {"module": module}, optimiser, training="a")
 

@@ -1,14 +1,15 @@
 """Checkpoints: all that a training needs to go on as if it had not stopped, in one safetensors file, written whole.
 
 That is the weights, the optimiser's slots, the scale of half-precision gradients, the state of torch's random numbers
-on every process and its device, and the place in the epoch. The order of the photos and their views need no saving: they depend on the seed and the
-epoch alone. The learning rate depends on the place.
+on each process and its GPU, and the place in the epoch. The order of the photos and their views need no saving: they
+depend on the seed and the epoch alone. The learning rate depends on the place.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from obelisk.files import replace_file
 from obelisk.training.world import World
 
 BEGIN_AGAIN = "delete it to begin this part of the training again"
-POSITION, TRAINING, RANDOM, SCALER = "position", "training", "random", "scaler"
+POSITION, TRAINING, RANDOM, SCALER, CHECKSUM = "position", "training", "random", "scaler", "checksum"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,8 @@ def save_checkpoint(
     metadata = {POSITION: json.dumps(dataclasses.asdict(position)), TRAINING: training}
     if scaler and scaler.is_enabled():
         metadata[SCALER] = json.dumps(scaler.state_dict())
-    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    metadata[CHECKSUM] = sum_up(metadata, whole)
     # Straight to the file: as bytes first, it would be in memory twice more.
     replace_file(path, lambda partial: save_file(whole, partial, metadata=metadata))
 
@@ -114,6 +116,8 @@ def load_checkpoint(
             metadata = file.metadata()
             position = Position(**json.loads(metadata[POSITION]))
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata.pop(CHECKSUM) != sum_up(metadata, tensors):
+            raise ValueError("its bytes are not those that were written")
         for key, module in modules.items():
             module.load_state_dict(take(tensors, key))
         weights = [parameter for group in optimiser.param_groups for parameter in group["params"]]
@@ -130,6 +134,14 @@ def load_checkpoint(
     except (SafetensorError, RuntimeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise ModelError(f"not a checkpoint of this training: {error}", where=path, fix=BEGIN_AGAIN) from error
     return position
+
+
+def sum_up(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """Return the CRC-32 of what a checkpoint holds, which a damaged one betrays: 3 ms for 10 MB."""
+    found = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
+    for _, tensor in sorted(tensors.items()):
+        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy(), found)
+    return f"{found:08x}"
 
 
 def take_chance(device: torch.device) -> Tensor:
