@@ -23,6 +23,7 @@ from obelisk.photos import ModelInput, prepare, read_photo
 from obelisk.training.augmentation import augmented_views
 from obelisk.training.backbones import PooledBackbone, create_network, export_backbone, load_backbones
 from obelisk.training.batch_loading import Batch, LabelledPhotos, WantedBatch, load_batches
+from obelisk.training.batches import epoch_batches
 from obelisk.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from obelisk.training.course import Course, share_out, side_of, take_step, validate
 from obelisk.training.export import check_export
@@ -411,6 +412,26 @@ def test_photos_that_vanish_are_brought_back_and_the_run_goes_on(
     shutil.copytree(away, data / "train", dirs_exist_ok=True)
     run = train_run(tuning, read_catalog(data), tmp_path / "run", resume=True)
     assert (run.folder / "backbone.safetensors").is_file()
+
+
+def test_photos_that_were_lost_before_a_stop_still_count(
+    tune: Callable[..., tuple], photos: LabelledPhotos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step_and_stop(course: Course, *rest: object) -> float:
+        course.stop.asked = True
+        return take_step(course, *rest)  # type: ignore[arg-type]
+
+    recipe = load_recipe("arcface", ["finetuning.epochs=1"])
+    first, *_, last = [photos.paths[int(batch[0])] for batch in epoch_batches(recipe, photos.landmarks, 8, 0)]
+    for path in (first, last):
+        path.write_bytes(b"no photo")
+    with monkeypatch.context() as patch:
+        patch.setattr("obelisk.training.course.take_step", step_and_stop)
+        with pytest.raises(SystemExit):
+            tune(epochs=1, quarantine=0.5)
+    assert set(json.loads((tmp_path / "quarantine.json").read_text())) == {str(first)}
+    tune(epochs=1, quarantine=0.5)
+    assert set(json.loads((tmp_path / "quarantine.json").read_text())) == {str(first), str(last)}
 
 
 def test_photos_that_are_spared_do_not_keep_the_model_from_being_written(

@@ -25,8 +25,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from obelisk.config import FinetuningSection, Recipe
-from obelisk.errors import DataError
+from obelisk.errors import DataError, PhotoError
 from obelisk.files import replace_file
+from obelisk.photos import read_photo
 from obelisk.training.augmentation import fresh_view
 from obelisk.training.batch_loading import Batch, LabelledPhotos, WantedBatch
 from obelisk.training.batches import count_batches, epoch_batches, epoch_seed
@@ -316,10 +317,34 @@ def quarantine(course: Course, batch: Batch) -> int:
     return round(unreadable)
 
 
+def recall_quarantine(course: Course) -> dict[int, str]:
+    """Return what was noted before of the photos that still cannot be read, by place."""
+    path = place_list(course, QUARANTINE)
+    listed = json.loads(path.read_text()) if path.is_file() else {}
+    photos = course.photos
+    return {
+        place: listed[str(photo)]
+        for place, photo in enumerate(photos.paths)
+        if str(photo) in listed and not is_readable(photo, photos.rule.size)
+    }
+
+
+def is_readable(photo: Path, side: int) -> bool:
+    """Tell whether a photo can be read."""
+    try:
+        read_photo(photo, min_side=side)
+    except PhotoError:
+        return False
+    return True
+
+
 def write_list(course: Course, name: str, content: object) -> None:
-    """Write a JSON file beside the checkpoint; each process has its own."""
-    path = course.checkpoint.with_name(name)
-    if not course.world.is_first:
-        path = path.with_stem(f"{path.stem}-{course.world.rank}")
+    """Write a JSON file beside the checkpoint."""
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    replace_file(path, lambda partial: partial.write_text(text))
+    replace_file(place_list(course, name), lambda partial: partial.write_text(text))
+
+
+def place_list(course: Course, name: str) -> Path:
+    """Return the path of a file beside the checkpoint; each process has its own."""
+    path = course.checkpoint.with_name(name)
+    return path if course.world.is_first else path.with_stem(f"{path.stem}-{course.world.rank}")

@@ -36,7 +36,15 @@ from obelisk.config import Recipe
 from obelisk.training.backbones import TimmNetwork
 from obelisk.training.batch_loading import LabelledPhotos, load_batches
 from obelisk.training.checkpoint import Position, load_checkpoint
-from obelisk.training.course import Course, average_of, name_training, plan_batches, run_epoch, validate
+from obelisk.training.course import (
+    Course,
+    average_of,
+    name_training,
+    plan_batches,
+    recall_quarantine,
+    run_epoch,
+    validate,
+)
 from obelisk.training.determinism import be_deterministic
 from obelisk.training.loop import build_adamw
 from obelisk.training.memory import keep_freed_memory
@@ -222,6 +230,8 @@ def begin_course(
     course.position = load_checkpoint(
         checkpoint, course.modules, course.optimiser, training=course.training, scaler=course.scaler, world=world
     )
+    if checkpoint.is_file():
+        course.quarantine = recall_quarantine(course)
     course.model = world.wrap(tuned)
     return course
 
