@@ -43,7 +43,10 @@ class EpochLog(Generic[Line]):
 
 
 def draw_curves(path: Path, stages: Mapping[str, Sequence[Epoch]], title: str) -> None:
-    """Draw losses and validation top-1 over the epochs of each stage, a row a stage, as PNG."""
+    """Draw losses and validation top-1 over the epochs of each stage, a row a stage, as PNG.
+
+    A stage without top-1 has its losses alone.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -51,33 +54,45 @@ def draw_curves(path: Path, stages: Mapping[str, Sequence[Epoch]], title: str) -
     figure = Figure(figsize=(9, 3.6 * len(stages)), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
-    rows = figure.subplots(len(stages), 2, squeeze=False)
-    for (name, epochs), (losses, top1) in zip(stages.items(), rows, strict=True):
-        draw_stage(losses, top1, epochs)
-        losses.set(xlabel="epoch", ylabel="loss", title=name)
+    grid = figure.add_gridspec(len(stages), 2)
+    for row, (name, epochs) in enumerate(stages.items()):
+        named = any(epoch.val_top1 is not None for epoch in epochs)
+        draw_losses(losses := figure.add_subplot(grid[row, 0 if named else slice(2)]), epochs)
+        losses.set(ylabel="loss", title=name)
         losses.legend(frameon=False)
-        top1.set(xlabel="epoch", ylabel="top-1, %", title="validation")
-        for axes in (losses, top1):
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.grid(alpha=0.25)
-        if all(epoch.val_top1 is None for epoch in epochs):
-            top1.set_axis_off()
+        if named:
+            draw_top1(top1 := figure.add_subplot(grid[row, 1]), epochs)
+            top1.set(ylabel="top-1, %", title="validation")
+    for axes in figure.axes:
+        axes.set_xlabel("epoch")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.25)
     figure.savefig(path, metadata={"Software": None})
 
 
-def draw_stage(losses: Axes, top1: Axes, epochs: Sequence[Epoch]) -> None:
+def members_in(epochs: Sequence[Epoch]) -> list[list[Epoch]]:
+    """Return the epochs of each neck."""
+    members = sorted({epoch.member for epoch in epochs})
+    return [[epoch for epoch in epochs if epoch.member == member] for member in members]
+
+
+def draw_losses(axes: Axes, epochs: Sequence[Epoch]) -> None:
     """Draw a pair of lines for each neck; the first names them for all."""
-    for member in sorted({epoch.member for epoch in epochs}):
-        rows = [epoch for epoch in epochs if epoch.member == member]
+    for member, rows in enumerate(members_in(epochs), start=1):
         names = ("training", "validation") if member == 1 else (None, None)
-        losses.plot([e.epoch for e in rows], [e.train_loss for e in rows], label=names[0], color="#0f766e")
+        axes.plot([e.epoch for e in rows], [e.train_loss for e in rows], label=names[0], color="#0f766e")
         validated = [epoch for epoch in rows if epoch.val_loss is not None]
         if validated:
             places = [epoch.epoch for epoch in validated]
-            losses.plot(places, [e.val_loss or 0.0 for e in validated], label=names[1], color="#b45309")
+            axes.plot(places, [e.val_loss or 0.0 for e in validated], label=names[1], color="#b45309")
+
+
+def draw_top1(axes: Axes, epochs: Sequence[Epoch]) -> None:
+    """Draw a line for each neck."""
+    for rows in members_in(epochs):
         named = [epoch for epoch in rows if epoch.val_top1 is not None]
-        top1.plot([e.epoch for e in named], [100 * (e.val_top1 or 0.0) for e in named], color="#b45309")
+        axes.plot([e.epoch for e in named], [100 * (e.val_top1 or 0.0) for e in named], color="#b45309")
 
 
 def write_tensorboard(folder: Path, stages: Mapping[str, Sequence[Epoch]]) -> None:
