@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +13,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from obelisk.config import Recipe
+from obelisk.config import Recipe, load_recipe
 from obelisk.data import read_catalog
 from obelisk.embedding import Bundle, DescriptorCache, Embedder, write_bundle
 from obelisk.errors import DataError, ModelError, ObeliskError, RecipeError
-from obelisk.training.run import Run, RunEmbedder
+from obelisk.training.run import Run, RunEmbedder, begin_folder
 from obelisk.training.train import train_run
 
 WHOLE = ["curves.png", "head.safetensors", "log.jsonl", "model", "recipe.toml", "refit.jsonl", "run.json"]
@@ -228,6 +229,25 @@ def test_folders_that_are_not_for_this_run_are_refused_and_left_alone(
         train_run(tiny_recipe, catalog, tmp_path / "nothing", resume=True)
     with pytest.raises(ModelError, match="not a finished run"):
         Run.open(foreign)
+
+
+def test_a_run_that_was_killed_leaves_a_whole_recipe_and_no_partial_file_for_long(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_folder(tiny_recipe, tmp_path)
+    (tmp_path / ".finetuning.safetensors.4711").write_bytes(b"half a checkpoint")
+    (tmp_path / ".notes").write_text("mine")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", stop)
+        with pytest.raises(KeyboardInterrupt):
+            begin_folder(tiny_recipe.model_copy(update={"seed": 7}), tmp_path)
+    assert load_recipe(str(tmp_path / "recipe.toml")) == tiny_recipe
+    begin_folder(tiny_recipe, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".notes", "recipe.toml"]
 
 
 def test_the_cache_gives_the_same_rows_the_second_time_and_names_bad_photos(

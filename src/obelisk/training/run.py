@@ -130,9 +130,14 @@ def find_finished(recipe: Recipe, data: str, out: Path, *, resume: bool) -> Run 
 
 
 def begin_folder(recipe: Recipe, out: Path) -> None:
-    """Make the run's folder with its recipe in it: from now on it is this run's."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "recipe.toml").write_text(recipe.to_toml())
+    """Make the run's folder with its recipe in it: from now on it is this run's.
+
+    What a run that was killed here had not written whole goes.
+    """
+    replace_file(out / "recipe.toml", lambda partial: partial.write_text(recipe.to_toml()))
+    for partial in out.glob(".*.[0-9]*"):
+        if partial.is_file():
+            partial.unlink()
 
 
 def forget_folder(out: Path) -> None:
