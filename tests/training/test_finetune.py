@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -478,6 +479,28 @@ def test_a_loss_that_is_no_number_is_told(tune: Callable[..., tuple], tmp_path: 
     with pytest.raises(ObeliskError, match=r"the loss became .* finetuning.learning_rate"):
         tune(epochs=4, learning_rate=1e30)
     assert json.loads((tmp_path / "diverged.json").read_text())["photos"]
+
+
+def test_a_gradient_that_is_no_number_moves_nothing_and_is_told(
+    tune: Callable[..., tuple], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(rows: torch.Tensor) -> torch.Tensor:
+        rows.register_hook(lambda gradient: gradient * torch.inf)
+        return rows
+
+    describe = PhotoEmbedder.describe
+    monkeypatch.setattr(PhotoEmbedder, "describe", lambda network, photos: explode(describe(network, photos)))
+    with pytest.raises(
+        ObeliskError, match=r"the gradient became (nan|inf) in epoch 1, step 1 .* finetuning.learning_rate"
+    ):
+        tune(epochs=1)
+    assert json.loads((tmp_path / "diverged.json").read_text())["photos"]
+
+
+def test_gradients_that_overflow_in_float16_are_not_logged() -> None:
+    position = Position().after_step(loss=1.0, gradient=2.0, unreadable=0)
+    position = position.after_step(loss=1.0, gradient=math.inf, unreadable=0)
+    assert (position.gradients, position.largest_gradient, position.overflowed) == (2.0, 2.0, 1)
 
 
 @pytest.mark.parametrize("damage", ["bytes of something else", "overwritten bytes", "another module", "another recipe"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,8 +31,9 @@ POSITION, TRAINING, RANDOM, SCALER, CHECKSUM = "position", "training", "random",
 class Position:
     """How far a training is: whole epochs, steps in the one that goes on, and what those steps add up to.
 
-    ``total`` is the sum of their losses, ``gradients`` that of their gradient norms, ``unreadable`` counts the photos
-    they lacked. ``best_epoch`` (0: none yet) and its ``best_score`` outlive the epoch.
+    ``total`` is the sum of their losses, ``gradients`` that of their gradient norms, but for steps that ``overflowed``
+    and moved nothing; ``unreadable`` counts the photos they lacked. ``best_epoch`` (0: none yet) and its ``best_score``
+    outlive the epoch.
     """
 
     epoch: int = 0
@@ -39,18 +41,22 @@ class Position:
     total: float = 0.0
     gradients: float = 0.0
     largest_gradient: float = 0.0
+    overflowed: int = 0
     unreadable: int = 0
     best_epoch: int = 0
     best_score: float | None = None
 
     def after_step(self, *, loss: float, gradient: float, unreadable: int) -> Position:
         """Return the position one step further."""
+        measured = math.isfinite(gradient)
+        gradient = gradient if measured else 0.0
         return dataclasses.replace(
             self,
             step=self.step + 1,
             total=self.total + loss,
             gradients=self.gradients + gradient,
             largest_gradient=max(self.largest_gradient, gradient),
+            overflowed=self.overflowed + (not measured),
             unreadable=self.unreadable + unreadable,
         )
 

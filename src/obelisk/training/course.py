@@ -230,7 +230,7 @@ def side_of(section: FinetuningSection, size: int, epoch: int) -> int:
 def take_step(course: Course, batch: Batch) -> float:
     """Move the weights once, by a batch in as many parts as the recipe says; return its loss.
 
-    A batch of which one process can read no photo moves nothing.
+    A batch of which one process can read no photo moves nothing, nor does one whose float16 gradients overflow.
     """
     recipe, world = course.recipe, course.world
     section = recipe.finetuning
@@ -253,13 +253,13 @@ def take_step(course: Course, batch: Batch) -> float:
             course.scaler.scale(value).backward()
         total += value.item() / world.size
     (loss,) = world.sum(total)
-    if not math.isfinite(loss):
-        list_diverged(course, batch)
-    refuse_diverged(loss, course.position.epoch, course.position.step, fix=LOWER_RATE)
+    list_diverged(course, batch, "loss", loss)
     embedder, criterion = course.trained
     course.scaler.unscale_(course.optimiser)
     backbones = cast("PhotoEmbedder", embedder).backbones
     course.gradient = nn.utils.clip_grad_norm_(backbones.parameters(), section.largest_gradient).item()
+    if not course.scaler.is_enabled():
+        list_diverged(course, batch, "gradient", course.gradient)
     course.scaler.step(course.optimiser)
     course.scaler.update()
     if isinstance(criterion, CurricularFace):
@@ -291,10 +291,12 @@ def wait_for_gradients(model: nn.Module, *, last: bool) -> contextlib.AbstractCo
     return contextlib.nullcontext()
 
 
-def list_diverged(course: Course, batch: Batch) -> None:
-    """Save which photos the batch held whose loss is no number."""
-    paths = [str(course.photos.paths[place]) for place in batch.places]
-    write_list(course, DIVERGED, {**dataclasses.asdict(course.position), "photos": paths})
+def list_diverged(course: Course, batch: Batch, what: str, value: float) -> None:
+    """Save which photos a batch held whose loss or gradient is no number, and raise ObeliskError."""
+    if not math.isfinite(value):
+        paths = [str(course.photos.paths[place]) for place in batch.places]
+        write_list(course, DIVERGED, {**dataclasses.asdict(course.position), "photos": paths})
+        refuse_diverged(value, course.position.epoch, course.position.step, what=what, fix=LOWER_RATE)
 
 
 def quarantine(course: Course, batch: Batch) -> int:

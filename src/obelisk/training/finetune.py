@@ -128,10 +128,10 @@ def finetune(
 
     ``checkpoint`` is the file of the latest state, written every ``checkpoint_every`` seconds and after every epoch;
     what it holds is gone on from, where it was written for the same recipe and ``data``, which is a fingerprint of the
-    photos. SIGTERM is answered between two steps, with the state saved. In a ``world`` of
-    several processes, all call this, and the first one validates and writes. Raises ObeliskError when the loss stops
-    being a number (the photos of that batch are listed in ``diverged.json`` beside the checkpoint), DataError when too
-    many photos cannot be read any more.
+    photos. SIGTERM is answered between two steps, with the state saved. In a ``world`` of several processes, all call
+    this, and the first one validates and writes. Raises ObeliskError when loss or gradient stops being a number (the
+    photos of that batch are listed in ``diverged.json`` beside the checkpoint), DataError when too many photos cannot
+    be read any more.
     """
     world = world or World()
     torch.manual_seed(recipe.seed)
@@ -242,6 +242,7 @@ def describe_epoch(
     """Return the line of the log for the epoch whose steps are all taken."""
     groups, position = course.optimiser.param_groups, course.position
     rates = {group["part"]: group["lr"] for group in groups}
+    measured = position.step - position.overflowed
     layers = [rate for part, rate in rates.items() if part.startswith(LAYER)]
     return FinetuningEpoch(
         member=1,
@@ -253,8 +254,8 @@ def describe_epoch(
         learning_rate=groups[-1]["lr"],
         backbone_rate=layers[-1] if layers else None,
         neck_rate=rates.get(NECK),
-        gradient_mean=position.gradients / position.step,
-        gradient_largest=position.largest_gradient,
+        gradient_mean=position.gradients / measured if measured else None,
+        gradient_largest=position.largest_gradient if measured else None,
         unreadable=position.unreadable,
         best=best,
     )

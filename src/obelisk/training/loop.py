@@ -145,10 +145,10 @@ def run_epoch(
     return total / len(batches)
 
 
-def refuse_diverged(value: float, epoch: int, step: int, *, fix: str) -> None:
-    """Raise ObeliskError when a loss is not a number any more."""
+def refuse_diverged(value: float, epoch: int, step: int, *, what: str = "loss", fix: str) -> None:
+    """Raise ObeliskError when a loss, or whatever else it is, is not a number any more."""
     if not math.isfinite(value):
-        raise ObeliskError(f"the loss became {value} in epoch {epoch + 1}, step {step + 1}", fix=fix)
+        raise ObeliskError(f"the {what} became {value} in epoch {epoch + 1}, step {step + 1}", fix=fix)
 
 
 def build_optimiser(recipe: Recipe, neck: Neck, loss: nn.Module) -> torch.optim.Optimizer:

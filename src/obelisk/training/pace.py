@@ -19,8 +19,9 @@ class FinetuningEpoch(Epoch):
     """One line of ``finetuning.jsonl``. What a log of an older version lacks is None.
 
     ``learning_rate`` is that of the landmark weights, ``backbone_rate`` that of the last layer group, all at the
-    epoch's last step. Gradient norms are the backbone's before they are cut; ``unreadable`` counts the photos that
-    batches lacked. ``best`` tells whether no epoch so far was better; None without validation photos.
+    epoch's last step. Gradient norms are the backbone's before they are cut, without those that overflow in float16;
+    ``unreadable`` counts the photos that batches lacked. ``best`` tells whether no epoch so far was better; None
+    without validation photos.
     """
 
     backbone_rate: float | None = None
