@@ -69,8 +69,9 @@ def step_and_stop(*words):
     words[0].stop.asked = len(steps) == int(last)
     return steps[-1]
 
-course.take_step = step_and_stop
-train_run(load_recipe(recipe), read_catalog(Path(data)), Path(out), resume=Path(out).exists())
+if __name__ == "__main__":  # and not in a process that loads photos
+    course.take_step = step_and_stop
+    train_run(load_recipe(recipe), read_catalog(Path(data)), Path(out), resume=Path(out).exists())
 """
 
 

@@ -116,10 +116,10 @@ def load_checkpoint(
 
     if not path.is_file():
         return Position()
-    refuse_other(path, training)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
+            metadata = file.metadata() or {}
+            refuse_other(path, metadata.get(TRAINING), training)
             position = Position(**json.loads(metadata[POSITION]))
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata.pop(CHECKSUM) != sum_up(metadata, tensors):
@@ -146,7 +146,7 @@ def sum_up(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     """Return the CRC-32 of what a checkpoint holds, which a damaged one betrays: 3 ms for 10 MB."""
     found = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
     for _, tensor in sorted(tensors.items()):
-        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy(), found)
+        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)
     return f"{found:08x}"
 
 
@@ -158,23 +158,15 @@ def take_chance(device: torch.device) -> Tensor:
 
 def give_chance(state: Tensor, device: torch.device) -> None:
     """Go on from a state of random numbers; what was saved without a GPU says nothing of that of one."""
-    processor, own = state.tensor_split([len(torch.get_rng_state())])
+    # Copies: torch reads a state from where its storage begins.
+    processor, own = (part.clone() for part in state.tensor_split([len(torch.get_rng_state())]))
     torch.set_rng_state(processor)
     if device.type == "cuda" and len(own):
         torch.cuda.set_rng_state(own, device)
 
 
-def refuse_other(path: Path, training: str) -> None:
-    """Raise ModelError for a file that is no checkpoint, or one of another recipe or of other photos."""
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        return
-    try:
-        with safe_open(path, framework="pt") as file:
-            found = (file.metadata() or {}).get(TRAINING)
-    except SafetensorError as error:
-        raise ModelError(f"not a checkpoint of this training: {error}", where=path, fix=BEGIN_AGAIN) from error
+def refuse_other(path: Path, found: str | None, training: str) -> None:
+    """Raise ModelError for a checkpoint in which another recipe or other photos are found."""
     if found != training:
         raise ModelError(
             f"not a checkpoint of this training: it belongs to `{found}`, not to `{training}`",
