@@ -219,13 +219,12 @@ def run_loaders(wanted: Iterator[WantedBatch], *, aside: bool, longest_wait: flo
                 landmarks=torch.tensor(batch.landmarks, dtype=torch.int64),
                 unreadable=batch.unreadable,
             )
-    except RuntimeError as error:
+    except (RuntimeError, EOFError, ConnectionError) as error:
         if "timed out" in str(error):
             raise TimeoutError(f"no batch within {longest_wait} s") from error
-        if "DataLoader worker (pid" in str(error):
+        if not isinstance(error, RuntimeError) or "DataLoader worker (pid" in str(error):
             raise ObeliskError(
                 "a process that loads photos was killed",
-                where=str(error).splitlines()[0],
                 fix="where memory ran out, close other programs or lower finetuning.batch_size; then add --resume",
             ) from error
         raise
