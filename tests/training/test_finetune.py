@@ -380,6 +380,11 @@ def test_photos_that_rot_are_listed_and_spared(
         tune("again.safetensors", quarantine=0.0)
 
 
+def step_and_stop(course: Course, *rest: object) -> float:
+    course.stop.asked = True
+    return take_step(course, *rest)  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def tuning(tiny_recipe: Recipe) -> Recipe:
     """The tiny recipe with an epoch of fine-tuning."""
@@ -418,10 +423,6 @@ def test_photos_that_vanish_are_brought_back_and_the_run_goes_on(
 def test_photos_that_were_lost_before_a_stop_still_count(
     tune: Callable[..., tuple], photos: LabelledPhotos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def step_and_stop(course: Course, *rest: object) -> float:
-        course.stop.asked = True
-        return take_step(course, *rest)  # type: ignore[arg-type]
-
     recipe = load_recipe("arcface", ["finetuning.epochs=1"])
     first, *_, last = [photos.paths[int(batch[0])] for batch in epoch_batches(recipe, photos.landmarks, 8, 0)]
     for path in (first, last):
@@ -448,19 +449,40 @@ def test_photos_that_are_spared_do_not_keep_the_model_from_being_written(
 def test_a_run_goes_on_with_its_own_photos_only(
     tuning: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def step_and_stop(course: Course, *rest: object) -> float:
-        course.stop.asked = True
-        return take_step(course, *rest)  # type: ignore[arg-type]
-
     with monkeypatch.context() as patch:
         patch.setattr("obelisk.training.course.take_step", step_and_stop)
         with pytest.raises(SystemExit):
             train_run(tuning, read_catalog(tiny_dataset), tmp_path / "run")
-    log = (tmp_path / "run" / "log.jsonl").read_bytes()
     other = generate_dataset(tmp_path / "other", landmarks=6, references=60, queries=18, distractors=6, size=64, seed=1)
     with pytest.raises(ModelError, match=r"not to `recipe \w+ on photos \w+`.*give the recipe and the photos"):
         train_run(tuning, read_catalog(other), tmp_path / "run", resume=True)
-    assert (tmp_path / "run" / "log.jsonl").read_bytes() == log
+    assert train_run(tuning, read_catalog(tiny_dataset), tmp_path / "run", resume=True).landmarks
+
+
+def test_a_run_goes_on_without_photos_that_rotted(
+    tuning: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop_in_second_epoch(course: Course, *rest: object) -> float:
+        course.stop.asked = course.position.epoch == 1
+        return take_step(course, *rest)  # type: ignore[arg-type]
+
+    data = Path(shutil.copytree(tiny_dataset, tmp_path / "data"))
+    spared = {"finetuning": tuning.finetuning.model_copy(update={"epochs": 2, "quarantine": 0.2, "batch_size": 20})}
+    recipe = tuning.model_copy(update=spared)
+    with monkeypatch.context() as patch:
+        away = lose_photos(patch, data / "train", 0.15)
+        whole = train_run(recipe, read_catalog(data), tmp_path / "whole")
+    shutil.copytree(away, data / "train", dirs_exist_ok=True)
+    with monkeypatch.context() as patch:
+        lose_photos(patch, data / "train", 0.15)
+        patch.setattr("obelisk.training.course.take_step", stop_in_second_epoch)
+        with pytest.raises(SystemExit):
+            train_run(recipe, read_catalog(data), tmp_path / "run")
+    for photo in away.rglob("*.jpg"):
+        (data / "train" / photo.relative_to(away)).write_bytes(b"no photo")  # no catalog lists what is not there at all
+    run = train_run(recipe, read_catalog(data), tmp_path / "run", resume=True)
+    for name in ("backbone.safetensors", "finetuning.jsonl", "quarantine.json"):
+        assert (run.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
 
 
 def test_a_checkpoint_that_cannot_be_used_leaves_the_run_as_it_is(
@@ -472,7 +494,7 @@ def test_a_checkpoint_that_cannot_be_used_leaves_the_run_as_it_is(
     (run / "finetuning.safetensors").write_bytes(b"cut off")
     with pytest.raises(ModelError, match="not a checkpoint of this training"):
         train_run(tuning, read_catalog(tiny_dataset), run, resume=True)
-    assert sorted(path.name for path in run.iterdir()) == ["finetuning.safetensors", "recipe.toml"]
+    assert {"recipe.toml", "log.jsonl"} <= {path.name for path in run.iterdir()}
 
 
 def test_a_loss_that_is_no_number_is_told(tune: Callable[..., tuple], tmp_path: Path) -> None:

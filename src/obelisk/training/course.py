@@ -253,13 +253,13 @@ def take_step(course: Course, batch: Batch) -> float:
             course.scaler.scale(value).backward()
         total += value.item() / world.size
     (loss,) = world.sum(total)
-    list_diverged(course, batch, "loss", loss)
+    end_if_diverged(course, batch, "loss", loss)
     embedder, criterion = course.trained
     course.scaler.unscale_(course.optimiser)
     backbones = cast("PhotoEmbedder", embedder).backbones
     course.gradient = nn.utils.clip_grad_norm_(backbones.parameters(), section.largest_gradient).item()
     if not course.scaler.is_enabled():
-        list_diverged(course, batch, "gradient", course.gradient)
+        end_if_diverged(course, batch, "gradient", course.gradient)
     course.scaler.step(course.optimiser)
     course.scaler.update()
     if isinstance(criterion, CurricularFace):
@@ -291,7 +291,7 @@ def wait_for_gradients(model: nn.Module, *, last: bool) -> contextlib.AbstractCo
     return contextlib.nullcontext()
 
 
-def list_diverged(course: Course, batch: Batch, what: str, value: float) -> None:
+def end_if_diverged(course: Course, batch: Batch, what: str, value: float) -> None:
     """Save which photos a batch held whose loss or gradient is no number, and raise ObeliskError."""
     if not math.isfinite(value):
         paths = [str(course.photos.paths[place]) for place in batch.places]
@@ -329,6 +329,12 @@ def recall_quarantine(course: Course) -> dict[int, str]:
         for place, photo in enumerate(photos.paths)
         if str(photo) in listed and not is_readable(photo, photos.rule.size)
     }
+
+
+def paths_lost(checkpoint: Path) -> set[str]:
+    """Return the photos that any process has noted as lost since the training of a checkpoint began."""
+    lists = checkpoint.parent.glob(f"{Path(QUARANTINE).stem}*.json") if checkpoint.is_file() else ()
+    return {photo for path in lists for photo in json.loads(path.read_text())}
 
 
 def is_readable(photo: Path, side: int) -> bool:

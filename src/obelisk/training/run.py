@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -135,8 +136,8 @@ def begin_folder(recipe: Recipe, out: Path) -> None:
     What a run that was killed here had not written whole goes.
     """
     replace_file(out / "recipe.toml", lambda partial: partial.write_text(recipe.to_toml()))
-    for partial in out.glob(".*.[0-9]*"):
-        if partial.is_file():
+    for partial in out.glob(".*"):
+        if partial.suffix[1:].isdigit() and partial.is_file():
             partial.unlink()
 
 
@@ -157,6 +158,14 @@ def fingerprint_of_data(catalog: Catalog) -> str:
         for row, content in zip(photos.select("image_id", *columns).iter_rows(), contents, strict=True):
             told = content if isinstance(content, str) else type(content).__name__
             digest.update(f"{row} {told}\n".encode())
+    return digest.hexdigest()
+
+
+def fingerprint_of_list(references: pl.DataFrame) -> str:
+    """Return a hash of which photos show which landmarks, and of their split, whatever is in the files."""
+    digest = hashlib.blake2b(digest_size=8)
+    for row in references.select("image_id", "landmark_id", "split").iter_rows():
+        digest.update(f"{row}\n".encode())
     return digest.hexdigest()
 
 

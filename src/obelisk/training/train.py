@@ -18,6 +18,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -30,8 +31,7 @@ from obelisk.files import replace_file
 from obelisk.photos import ModelInput, prepare, read_photo
 from obelisk.training.backbones import FrozenBackbone
 from obelisk.training.batch_loading import LabelledPhotos
-from obelisk.training.checkpoint import refuse_other
-from obelisk.training.course import name_training
+from obelisk.training.course import paths_lost
 from obelisk.training.curves import EpochLog, draw_curves, write_tensorboard
 from obelisk.training.describe import DescribedReferences, Progress, describe_references
 from obelisk.training.ensembles import join_runs
@@ -52,6 +52,7 @@ from obelisk.training.run import (
     begin_folder,
     find_finished,
     fingerprint_of_data,
+    fingerprint_of_list,
     forget_folder,
     freeze_tuned,
     members_of,
@@ -85,7 +86,6 @@ def train_run(
         data = fingerprint_of_data(catalog)
         if finished := find_finished(recipe, data, out, resume=resume):
             return finished
-        refuse_other(out / CHECKPOINT, name_training(recipe, data))
         if recipe.ensemble.runs:
             refuse_too_few(recipe, catalog)
             if world.is_first:
@@ -244,13 +244,17 @@ def finetune_backbone(
     As the neck was: on all reference photos where the recipe refits, else on those that are not for validation.
     """
     recipe, (backbone,) = work.recipe, work.backbones
-    rule, labels = backbone.bundle.input, torch.from_numpy(described.labels)
+    references = list_photos(work, described)
+    paths, is_val = work.catalog.locate_photos(references), (references["split"] == "val").to_numpy()
+    labels = torch.from_numpy(np.unique(references["landmark_id"].to_numpy(), return_inverse=True)[1])
 
     def choose(wanted: NDArray[np.bool_]) -> LabelledPhotos:
-        paths = [path for path, chosen in zip(described.paths, wanted, strict=True) if chosen]
-        return LabelledPhotos(paths=paths, landmarks=labels[torch.from_numpy(wanted)], rule=rule)
+        chosen = np.flatnonzero(wanted)
+        return LabelledPhotos(
+            paths=[paths[place] for place in chosen], landmarks=labels[chosen], rule=backbone.bundle.input
+        )
 
-    everything = recipe.data.refit or not described.is_val.any()
+    everything = recipe.data.refit or not is_val.any()
     log = EpochLog(FinetuningEpoch, work.folder / "finetuning.jsonl", keep=work.checkpoint.is_file())
     paces = EpochLog(EpochPace, work.folder / "pace.jsonl", keep=work.checkpoint.is_file())
 
@@ -264,16 +268,23 @@ def finetune_backbone(
         embedder,
         backbone.parts,
         loss,
-        choose(np.full(len(labels), fill_value=True) if everything else ~described.is_val),
-        data=work.data,
+        choose(np.full(len(labels), fill_value=True) if everything else ~is_val),
+        data=fingerprint_of_list(references),
         world=work.world,
-        validation=None if everything else choose(described.is_val),
+        validation=None if everything else choose(is_val),
         checkpoint=work.checkpoint,
         checkpoint_every=work.checkpoint_every,
         log=log,
         watch=watch,
     )
     return tuned, loss, log.epochs
+
+
+def list_photos(work: Work, described: DescribedReferences) -> pl.DataFrame:
+    """Return the references that the fine-tuning began with: those described now, and those that it has lost since."""
+    references = work.catalog.references
+    known = {str(path) for path in described.paths} | paths_lost(work.checkpoint)
+    return references.filter(pl.Series([str(path) in known for path in work.catalog.locate_photos(references)]))
 
 
 def write_head(work: Work, necks: Necks, loss: nn.Module | None, described: DescribedReferences) -> None:
