@@ -1,8 +1,8 @@
 """OpenVINO as the runtime of a network: the extra ``openvino``.
 
-On CPUs that multiply in bfloat16 it is several times as fast as ONNX Runtime; on those that multiply bytes twice as
-fast, where a bundle says which activations bear it; on others about as fast. Which of both runs a network is chosen in
-:mod:`obelisk.embedding.choice`.
+On CPUs that multiply in bfloat16 it is several times as fast as ONNX Runtime; on those that multiply bytes quickly it
+takes two thirds of the time, where a bundle says which activations bear it; on others it is about as fast. Which of
+both runs a network is chosen in :mod:`obelisk.embedding.choice`.
 """
 
 from __future__ import annotations
