@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.embedding import OnnxModel
+from obelisk.embedding.choice import mean_cosine
 from obelisk.embedding.ranges import LEVELS, Range
-from obelisk.training.precision import unit_rows
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -141,12 +141,6 @@ def round_weights(weights: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def embed(network: bytes, photos: Sequence[Pixels]) -> Rows:
-    """Return the embeddings (N, D) of prepared photos, of length 1."""
+    """Return the embeddings (N, D) of prepared photos."""
     model = OnnxModel(network)
-    rows = np.concatenate([model.run(pixels[np.newaxis]) for pixels in photos])
-    return unit_rows(rows)
-
-
-def mean_cosine(rows: Rows, others: Rows) -> float:
-    """Return the mean cosine of embeddings (N, D) of length 1 and their counterparts."""
-    return float((rows * others).sum(axis=1, dtype=np.float64).mean())
+    return np.concatenate([model.run(pixels[np.newaxis]) for pixels in photos])
