@@ -15,6 +15,7 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
@@ -147,6 +148,33 @@ def test_a_row_removed_behind_the_back_of_a_search_is_no_answer(gallery: Gallery
     with pytest.raises(GalleryError, match=f"fewer than {N} reference photos are left"):
         references.nearest(ROWS[7:8], N)
     assert references.photo(7).id == ""
+
+
+def test_rows_that_are_gone_do_not_take_the_place_of_others(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexed, "EXACT_UP_TO", N // 4)
+    gallery.references()
+    gallery.remove(photos=[f"photo {number}" for number in range(0, N, 2)])
+    assert isinstance(gallery.references().engine, indexed.IndexedSearch)
+    for k in (1, 5, 7, 10):
+        ids, _ = gallery.search(QUERIES, k)
+        assert recall(ids // 2, ROWS[1::2], k) >= 0.99
+
+
+@pytest.mark.parametrize("queries", [1, 20, 21])
+def test_few_queries_are_searched_in_the_calling_thread(
+    gallery: Gallery, queries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists = gallery.references().engine.index._lists
+    real, used = lists.search, list[int]()
+    monkeypatch.setattr(lists, "search", lambda *x, **y: (used.append(faiss.omp_get_max_threads()), real(*x, **y))[1])
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(3)
+    try:
+        gallery.search(QUERIES[:queries], 3)
+        assert used == [1 if queries <= 20 else 3]
+        assert faiss.omp_get_max_threads() == 3
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def test_an_index_takes_in_what_was_added_and_is_learnt_anew_when_it_is_too_small(

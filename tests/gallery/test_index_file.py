@@ -63,7 +63,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "a flipped bit in the codes": lambda content: content[:-5000] + bytes([content[-5000] ^ 1]) + content[-4999:],
     "a flipped bit in the header": lambda content: content.replace(b'"probes": ', b'"probes":1', 1),
     "text": lambda content: b"this is no index\n" * 99,
-    "another version": lambda content: content.replace(b"index 1\n", b"index 2\n"),
+    "another version": lambda content: content.replace(b"index 2\n", b"index 1\n"),
     "a header that never ends": lambda content: MAGIC + b"[" * 5000,
     "a header that is no object": lambda content: MAGIC + b"[]\n" + content[-CHECKSUM:],
     "a key too few": lambda content: MAGIC + b'{"rows": 3}\n' + content[-CHECKSUM:],
@@ -75,6 +75,9 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "no probes": lambda content: rewrite(content, probes=0),
     "more probes than lists": lambda content: rewrite(content, probes=4000),
     "a depth of a billion": lambda content: rewrite(content, depth=10**9),
+    "a margin of no number": lambda content: rewrite(content, margin=float("nan")),
+    "a margin beyond all": lambda content: rewrite(content, margin=2.5),
+    "a margin in words": lambda content: rewrite(content, margin="wide"),
     "no sub-vectors": lambda content: rewrite(content, subvectors=0),
     "sub-vectors of no whole number": lambda content: rewrite(content, subvectors=10),
     "other dimensions": lambda content: rewrite(content, dimensions=D - 4),
@@ -90,7 +93,9 @@ def test_a_file_that_cannot_be_trusted_is_made_again(gallery: Gallery, damage: C
     expected = gallery.search(draw(50, seed=2), 10)
     path = gallery.path / INDEX
     made = path.read_bytes()
-    path.write_bytes(damage(made))
+    damaged = damage(made)
+    assert damaged != made
+    path.write_bytes(damaged)
     again = Gallery.open(gallery.path)
     for found, wanted in zip(again.search(draw(50, seed=2), 10), expected, strict=True):
         np.testing.assert_array_equal(found, wanted)

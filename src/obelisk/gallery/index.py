@@ -6,14 +6,16 @@ https://doi.org/10.1109/TPAMI.2010.57; scanned as in André et al. 2015, https:/
 
     x ≈ centroid[list] + (codebook[1][code 1], …, codebook[M][code M])
 
-A search scans the codes of the ``probes`` lists nearest to the query and proposes the best as candidates; the
-caller measures those exactly. How many lists and candidates that takes depends on the embeddings, so both numbers
-are chosen when the index is made, by its recall on reference photos that are searched for among the others.
+A search scans the codes of the ``probes`` lists nearest to the query, and proposes as candidates the k best, or ten,
+and all that come within a ``margin`` of the last of them; the caller measures those exactly. How many lists and how
+wide a margin that takes depends on the embeddings, so both are chosen when the index is made, by its recall on
+reference photos that are searched for among the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +23,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from obelisk.gallery.search import FloatRows, Integers
+from obelisk.gallery.search import FEW_QUERIES, FloatRows, Integers
 
 Progress = Callable[[str, int, int], None]
 """Is told what is being done, how much of it is done, and of how much."""
@@ -38,9 +40,10 @@ LONGEST_TAIL = 1 << 13  # rows that are searched beside an index: it takes them 
 
 TRIALS = 256  # reference photos that the recall is measured with
 NEAREST = 10  # at so many neighbours
-PROBES_RECALL = 0.999  # share of the true neighbours that the probed lists hold
-RECALL = 0.998  # share of them among the candidates
-DEPTHS = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64)  # candidates, in multiples of NEAREST
+PROBES_RECALL = 0.998  # share of the true neighbours that the probed lists hold
+RECALL = 0.997  # share of them among the candidates
+LARGEST_DEPTH = 64  # candidates for each of the nearest
+WIDEST_MARGIN = 2.0  # between the similarities of unit rows
 
 
 def tell_nobody(what: str, done: int, total: int) -> None:
@@ -54,8 +57,9 @@ class RowIndex:
     ==============  ============  ====================================================================
     ``dimensions``                D
     ``probes``                    lists that a search for 10 neighbours scans
-    ``depth``                     candidates that it proposes for each of them
-    ``measured``                  rows of the index when these two were chosen
+    ``depth``                     candidates that it proposes for each of them, at most
+    ``margin``                    by how much their similarity by codes may be less than that of the tenth
+    ``measured``                  rows of the index when these three were chosen
     ``centroids``   (L, P)        float32, of length 1; the values from D on are 0
     ``codebooks``   (M, 16, P/M)  float32
     ``sizes``       (L,)          int64, rows in each list
@@ -69,6 +73,7 @@ class RowIndex:
     dimensions: int
     probes: int
     depth: int
+    margin: float
     measured: int
     centroids: FloatRows
     codebooks: FloatRows
@@ -100,13 +105,14 @@ class CandidateSearch:
             plain.invlists.add_entries(number, len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(codes))
         plain.ntotal = len(index.rows)
         self._lists = faiss.IndexIVFPQFastScan(plain)
+        self._size = len(index.rows)
         self.rows = np.sort(index.rows)
         self.last = int(self.rows[-1])
         self._width = width
-        self._probes, self._depth = index.probes, index.depth
+        self._probes, self._depth, self._margin = index.probes, index.depth, index.margin
 
     def __len__(self) -> int:
-        return int(self._lists.ntotal)
+        return self._size
 
     def serves(self, ids: Integers) -> bool:
         """Say whether the index still pays for the photos ``ids`` (N,): few are beside it, and few in it are gone."""
@@ -116,18 +122,43 @@ class CandidateSearch:
     def candidates(self, queries: FloatRows, k: int, *, widening: int = 1) -> Integers:
         """Return the numbers of the rows (Q, C) that may be among the k nearest of each query (Q, D).
 
-        -1 where the scanned lists hold fewer than C. ``widening`` is how many times more to look at than usual;
-        enough of it proposes every row.
+        -1 where fewer than C come into question. ``widening`` is how many times more to look at than usual; enough
+        of it proposes every row.
         """
         count = widening * (NEAREST * self._depth + 2 * max(0, k - NEAREST))
         if count >= len(self):
             return np.broadcast_to(self.rows, (len(queries), len(self)))
+        similarities, rows = self.ranked(queries, count, probes=widening * self._probes)
+        last = max(k, NEAREST)
+        close = similarities >= similarities[:, last - 1 : last] - widening * self._margin
+        return np.where(close, rows, -1)[:, : close.sum(axis=1).max()]
+
+    def ranked(self, queries: FloatRows, count: int, *, probes: int) -> tuple[FloatRows, Integers]:
+        """Return similarities and numbers of the rows (Q, count) that are nearest by their codes, best first.
+
+        So many lists are scanned, or more where they cannot hold so many rows; -1 where they still do not, and a
+        similarity below all others.
+        """
         enough = -(-4 * count * self._lists.nlist // max(1, len(self)))
-        probes = min(self._lists.nlist, max(widening * self._probes, enough))
         settings = faiss.SearchParametersIVF()
-        settings.nprobe = probes
-        _, rows = self._lists.search(padded(queries, self._width), count, params=settings)
-        return np.asarray(rows, dtype=np.int64)
+        settings.nprobe = min(self._lists.nlist, max(probes, enough))
+        with faiss_threads(1 if len(queries) <= FEW_QUERIES else faiss.omp_get_max_threads()):
+            similarities, rows = self._lists.search(padded(queries, self._width), count, params=settings)
+        return similarities, rows
+
+
+@contextmanager
+def faiss_threads(count: int) -> Iterator[None]:
+    """Let faiss compute with this many threads, when the calling thread asks for it.
+
+    Its threads go on spinning for milliseconds, on cores that NumPy's would use: a single search takes longer for them.
+    """
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(count)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def make_index(ids: Integers, dimensions: int, read: ReadRows, watch: Progress) -> RowIndex:
@@ -178,6 +209,7 @@ def learn_codes(rows: FloatRows, lists: int, dimensions: int, watch: Progress) -
         dimensions=dimensions,
         probes=1,
         depth=1,
+        margin=0.0,
         measured=0,
         centroids=centroids,
         codebooks=faiss.vector_to_array(plain.pq.centroids).reshape(M, CODES, width // M),
@@ -262,13 +294,15 @@ def tune(index: RowIndex, trials: Trials) -> RowIndex:
     needed = 1 + np.take_along_axis(order, holding, axis=1)
     probes = min(len(index.sizes), int(np.quantile(needed, PROBES_RECALL, method="higher")))
 
-    search = CandidateSearch(replace(index, probes=probes, depth=DEPTHS[-1]))
-    proposed = search.candidates(trials.queries, NEAREST + 1)
-    for depth in DEPTHS:
-        found = (trials.nearest[:, :, None] == proposed[:, None, : depth * NEAREST]).any(axis=2)
-        if found.mean() >= RECALL:
-            break
-    return replace(index, probes=probes, depth=depth, measured=len(index.rows))
+    count = min(NEAREST * LARGEST_DEPTH, len(index.rows))
+    similarities, proposed = CandidateSearch(index).ranked(trials.queries, count, probes=probes)
+    tenth = similarities[:, [min(NEAREST, count - 1)]]  # of the others: a trial finds itself, too
+    holds = trials.nearest[:, :, None] == proposed[:, None, :]
+    theirs = np.take_along_axis(similarities, holds.argmax(axis=2), axis=1)
+    short = np.where(holds.any(axis=2), tenth - theirs, WIDEST_MARGIN)
+    margin = float(np.clip(np.quantile(short, RECALL, method="higher"), 0, WIDEST_MARGIN))
+    most = int((similarities >= tenth - margin).sum(axis=1).max())
+    return replace(index, probes=probes, depth=-(-most // NEAREST), margin=margin, measured=len(index.rows))
 
 
 def is_current(rows: Integers, ids: Integers) -> bool:

@@ -20,18 +20,22 @@ from typing import Any
 import numpy as np
 
 from obelisk.gallery import store
-from obelisk.gallery.index import CODES, DEPTHS, RowIndex
+from obelisk.gallery.index import CODES, LARGEST_DEPTH, WIDEST_MARGIN, RowIndex
 
 INDEX = Path("index", "search.index")
-MAGIC = b"obelisk search index 1\n"
+MAGIC = b"obelisk search index 2\n"
 CHECKSUM = 4  # bytes at the end of the file: CRC-32, little-endian
 LONGEST_HEADER = 1000  # bytes
 LARGEST_NUMBER = 1 << 40
 PARTIAL = ".partial"
 NUMBERS = ("dimensions", "width", "lists", "subvectors", "rows", "witnesses", "probes", "depth", "measured")
+MARGIN = "margin"
+
+Header = Mapping[str, Any]
+"""Has :data:`NUMBERS`, which are int, and :data:`MARGIN`, a float."""
 
 
-def layout_of(header: Mapping[str, int]) -> dict[str, tuple[str, tuple[int, ...]]]:
+def layout_of(header: Header) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return type and shape of each array of an index, in the order of the file."""
     L, P, M, N, W, D = (header[name] for name in ("lists", "width", "subvectors", "rows", "witnesses", "dimensions"))
     return {
@@ -45,11 +49,12 @@ def layout_of(header: Mapping[str, int]) -> dict[str, tuple[str, tuple[int, ...]
     }
 
 
-def header_of(index: RowIndex) -> dict[str, int]:
+def header_of(index: RowIndex) -> Header:
     """Return the numbers that the sizes of the arrays follow from, and those of the search."""
     lists, width = index.centroids.shape
     counts = (index.dimensions, width, lists, len(index.codebooks), len(index.rows), len(index.witnesses))
-    return dict(zip(NUMBERS, (*counts, index.probes, index.depth, index.measured), strict=True))
+    numbers = zip(NUMBERS, (*counts, index.probes, index.depth, index.measured), strict=True)
+    return {**dict(numbers), MARGIN: index.margin}
 
 
 def write_index(path: Path, index: RowIndex) -> None:
@@ -80,7 +85,7 @@ def write_index(path: Path, index: RowIndex) -> None:
     store.sync(path.parent)
 
 
-def arrays_of(index: RowIndex, header: Mapping[str, int]) -> list[memoryview]:
+def arrays_of(index: RowIndex, header: Header) -> list[memoryview]:
     """Return the arrays of an index as the file holds them."""
     return [np.ascontiguousarray(getattr(index, name), dtype).data for name, (dtype, _) in layout_of(header).items()]
 
@@ -103,12 +108,12 @@ def read_index(path: Path, *, dimensions: int, most_rows: int) -> RowIndex | Non
     body, checksum = rest[:-CHECKSUM], int.from_bytes(rest[-CHECKSUM:], "little")
     if zlib.crc32(body, zlib.crc32(start)) != checksum:
         return None
-    numbers = {name: header[name] for name in ("dimensions", "probes", "depth", "measured")}
+    numbers = {name: header[name] for name in ("dimensions", "probes", "depth", "margin", "measured")}
     index = RowIndex(**numbers | split(body, header))
     return index if is_sound(index) else None
 
 
-def parse_header(start: bytes) -> dict[str, int] | None:
+def parse_header(start: bytes) -> Header | None:
     """Return the numbers at the start of a file, None if it does not begin as an index does."""
     if not start.startswith(MAGIC):
         return None
@@ -116,22 +121,24 @@ def parse_header(start: bytes) -> dict[str, int] | None:
         header = json.loads(start[len(MAGIC) :])
     except (ValueError, RecursionError):
         return None
-    if not isinstance(header, dict) or set(header) != set(NUMBERS):
+    if not isinstance(header, dict) or set(header) != {*NUMBERS, MARGIN}:
         return None
-    if not all(type(number) is int and 0 <= number <= LARGEST_NUMBER for number in header.values()):
+    if not all(type(header[name]) is int and 0 <= header[name] <= LARGEST_NUMBER for name in NUMBERS):
+        return None
+    if type(header[MARGIN]) is not float or not 0 <= header[MARGIN] <= WIDEST_MARGIN:
         return None
     width, codes = header["width"], header["subvectors"]
     fits = codes > 0 and codes % 2 == 0 and width % codes == 0 and width >= header["dimensions"]
-    usable = header["rows"] > 0 and 1 <= header["probes"] <= header["lists"] and 1 <= header["depth"] <= DEPTHS[-1]
-    return header if fits and usable else None
+    usable = 1 <= header["probes"] <= header["lists"] and 1 <= header["depth"] <= LARGEST_DEPTH
+    return header if fits and usable and header["rows"] > 0 else None
 
 
-def body_size(header: Mapping[str, int]) -> int:
+def body_size(header: Header) -> int:
     """Return how many bytes the arrays have."""
     return sum(math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in layout_of(header).values())
 
 
-def split(body: memoryview, header: Mapping[str, int]) -> dict[str, Any]:
+def split(body: memoryview, header: Header) -> dict[str, Any]:
     """Cut the bytes of a file into its arrays."""
     arrays: dict[str, Any] = {}
     start = 0

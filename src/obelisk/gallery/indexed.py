@@ -33,7 +33,6 @@ from obelisk.gallery.index import (
 )
 from obelisk.gallery.index_file import INDEX, read_index, write_index
 from obelisk.gallery.search import (
-    GATHERED_VALUES,
     FloatRows,
     Integers,
     check_fits,
@@ -87,41 +86,42 @@ class IndexedSearch:
         The similarities are exact. Raises :class:`GalleryError` when k is larger than N.
         """
         check_fits(k, len(self))
-        places = np.full((len(queries), k), -1, dtype=np.int64)
-        similarities = np.full((len(queries), k), -1, dtype=np.float32)
-        unsettled, widening = np.arange(len(queries)), 1
-        while unsettled.size:
+        places = np.empty((len(queries), k), dtype=np.int64)
+        similarities = np.empty((len(queries), k), dtype=np.float32)
+        late = self._nearest_of_tail(queries, k)
+        unsettled, widening = list(range(len(queries))), 1
+        while unsettled:
             proposed = self.index.candidates(queries[unsettled], k, widening=widening)
-            step = max(1, GATHERED_VALUES // (proposed.shape[1] * self.dimensions))
-            for start in range(0, len(unsettled), step):
-                part = unsettled[start : start + step]
-                places[part], similarities[part] = self._measure(queries[part], proposed[start : start + step], k)
-            unsettled = unsettled[places[unsettled, -1] < 0]
-            if unsettled.size and proposed.shape[1] == len(self.index):
+            left = []
+            for number, candidates in zip(unsettled, proposed, strict=True):
+                rows, exact = self._measure(queries[number], candidates)
+                if late:
+                    rows, exact = np.append(rows, late[0][number]), np.append(exact, late[1][number])
+                best = np.argsort(-exact, kind="stable")[:k]  # equal ones stay in the order of their rows
+                if len(best) < k:
+                    left.append(number)
+                    continue
+                places[number] = np.searchsorted(self._ids, rows[best])
+                similarities[number] = exact[best]
+            if left and proposed.shape[1] == len(self.index):
                 what = f"fewer than {k} reference photos are left of {len(self)}"
                 raise GalleryError(what, where=self._reader.folder, fix="do the same again")
-            widening *= 4
+            unsettled, widening = left, 4 * widening
         return places, similarities
 
-    def _measure(self, queries: FloatRows, proposed: Integers, k: int) -> tuple[Integers, FloatRows]:
-        """Return places (Q, k) and similarities of the best of the proposed rows (Q, C) and the tail; -1: too few."""
+    def _nearest_of_tail(self, queries: FloatRows, k: int) -> tuple[Integers, FloatRows] | None:
+        """Return rows (Q, K) and similarities (Q, K) of the K ≤ k nearest of the tail; None if there is no tail."""
+        if not len(self.tail):
+            return None
+        found, similarities = nearest_rows(queries, self.tail, min(k, len(self.tail)))
+        return self._ids[len(self) - len(self.tail) + found], similarities
+
+    def _measure(self, query: FloatRows, candidates: Integers) -> tuple[Integers, FloatRows]:
+        """Return those of the candidates (C,) that are in the gallery, ascending, and their similarities to (D,)."""
         # Row numbers only ever grow: one that the gallery has now, up to the last of this moment, it had then.
-        asked = np.unique(proposed[(proposed >= 0) & (proposed <= self._ids[-1])])
+        asked = candidates[(candidates >= 0) & (candidates <= self._ids[-1])]
         found, rows = self._reader.read(asked.tolist())
-        numbers, similarities = proposed, np.full(proposed.shape, -np.inf, dtype=np.float32)
-        if len(found):
-            position = np.minimum(np.searchsorted(found, proposed), len(found) - 1)
-            there = found[position] == proposed
-            similarities = np.where(there, dot_products(queries, rows, position), similarities)
-        if len(self.tail):
-            beside, near = nearest_rows(queries, self.tail, min(k, len(self.tail)))
-            numbers = np.hstack([numbers, self._ids[len(self) - len(self.tail) + beside]])
-            similarities = np.hstack([similarities, near])
-        best = np.lexsort((numbers, -similarities))[:, :k]
-        each = np.arange(len(queries))[:, None]
-        similarities = similarities[each, best]
-        places = np.searchsorted(self._ids, numbers[each, best])
-        return np.where(np.isneginf(similarities), -1, places), similarities
+        return found, dot_products(query[None], rows, np.arange(len(found))[None])[0]
 
 
 def load_index(folder: Path, dimensions: int) -> CandidateSearch | None:
