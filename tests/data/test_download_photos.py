@@ -122,6 +122,17 @@ def test_photos_are_shrunk(mirror, fetch, folder):
             assert max(photo.size) == 40
 
 
+def test_photos_of_another_size_are_not_mixed(mirror, fetch, folder):
+    mirror.faults[TABLE] = [Fault(status=404)]
+    with pytest.raises(DownloadError, match=r"no photos without this table: .*404"):
+        fetch(max_side=30)  # brought no photo, and binds nobody
+    fetch(max_side=40)
+    for wanted in {}, {"max_side": 50, "landmarks": 4}:
+        with pytest.raises(UsageError, match="single photos were kept with --max-side 40"):
+            fetch(**wanted)
+    assert fetch(max_side=40, landmarks=4).failed == ()
+
+
 ADDRESSES = {
     "none": b"",
     "a file of this machine": b"file:///etc/hostname",

@@ -11,8 +11,8 @@ from obelisk.data.download.choice import WantedPhoto, choose_photos, list_addres
 from obelisk.data.download.crew import do_all
 from obelisk.data.download.order import Order, Part
 from obelisk.data.download.outlook import COMMONS_BYTES, Outlook, estimate_photo, look_ahead, refuse_too_little_room
-from obelisk.data.download.parts import PartFetcher
-from obelisk.data.download.state import DownloadState
+from obelisk.data.download.parts import PartFetcher, refuse_other_size
+from obelisk.data.download.state import DownloadState, PartState
 from obelisk.data.download.tally import Tally
 from obelisk.data.download.tars import fit_photo, place_photo
 from obelisk.data.download.web import Patience, Web
@@ -23,6 +23,7 @@ from obelisk.photos.tars import MAX_BYTES
 Watch = Callable[[Tally], None]
 
 CHECKED_SIDE = 64
+SINGLE_PHOTOS = "single photos"  # stands in the state for all that come from their own addresses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +71,16 @@ class Download:
         self._fetched = self._there = 0
         self._failed: list[Failure] = []
         self._remarks: list[str] = []
+        self._size_noted = False
         self._counting = threading.Lock()
 
     def look_ahead(self) -> Outlook:
         """Return what is missing, how large it is, and what room there is; nothing is written.
 
-        Raises UsageError where what is there was extracted at another size.
+        Raises UsageError where what is there is kept at another size.
         """
+        if self.order.by_photo and (kept := self.state.read(SINGLE_PHOTOS)).progress == "extracted":
+            refuse_other_size("single photos were kept", kept, self.order)
         parts = [*self.order.list_tables(), *self.order.list_tars()]
         missing = [part for part in parts if not self.fetcher().is_done(part)]
         sizes = self._ask_sizes(missing)
@@ -98,6 +102,9 @@ class Download:
         self._there = outlook.there
         refuse_too_little_room(outlook.needed, self.order.directory)
         self._fetch_parts("tables", [part for part in outlook.missing if not part.sum_url], outlook)
+        for failure in self._failed:
+            if failure.path in self.order.choosing_tables:
+                raise DownloadError(f"no photos without this table: {failure.reason}")
         if self.order.by_photo:
             self._fetch_photos(self._list_photos())
         elif tars := [part for part in outlook.missing if part.sum_url]:
@@ -183,7 +190,16 @@ class Download:
             read_photo(data, min_side=CHECKED_SIDE)
         except PhotoError as error:
             raise DownloadError(error.what, where=photo.url) from error
+        self._note_size()
         place_photo(fit_photo(data, self.order.max_side)[0], self.order.directory / photo.path, sync=True)
+
+    def _note_size(self) -> None:
+        """Keep in the state how large single photos are, before the first of them is there."""
+        with self._counting:
+            if not self._size_noted:
+                size = self.order.max_side or 0
+                self.state.write(PartState(path=SINGLE_PHOTOS, progress="extracted", max_side=size))
+                self._size_noted = True
 
     def _try(self, path: str, fetch: Callable[[], None]) -> None:
         """Do one task, and note what came of it."""

@@ -131,6 +131,14 @@ class Order:
             for name, columns in TABLES[folder].items()
         ]
 
+    @property
+    def choosing_tables(self) -> tuple[str, ...]:
+        """The tables without which nobody knows what is wanted; empty where that is everything."""
+        if not self.unpacks or not self.restricts or "train" not in self.folders:
+            return ()
+        labels = "metadata/train.csv" if "train" in self.splits else "metadata/train_clean.csv"
+        return (labels, "metadata/train.csv") if self.by_photo else (labels,)  # which has the addresses
+
     def list_tars(self) -> list[Part]:
         """Return the wanted tars; none when photos come one by one."""
         base = self.base_url.rstrip("/")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from obelisk.data.download.order import Order, Part
 from obelisk.data.download.outlook import unfinished_name
-from obelisk.data.download.state import DownloadState
+from obelisk.data.download.state import DownloadState, PartState
 from obelisk.data.download.tars import extract_photos
 from obelisk.data.download.transfer import Transfer, Version, sum_file
 from obelisk.data.download.web import StoppedError, Web
@@ -48,10 +48,8 @@ class PartFetcher:
         state = self.state.read(part.path)
         if state.progress != "extracted":
             return there and state.progress == "whole" and not self.order.unpacks
-        if self.order.unpacks and state.max_side != (self.order.max_side or 0):
-            size = f"with --max-side {state.max_side}" if state.max_side else "at full size"
-            fix = "ask for the same size, or name another folder"
-            raise UsageError(f"the photos of {part.path} were extracted {size}", where="--max-side", fix=fix)
+        if self.order.unpacks:
+            refuse_other_size(f"the photos of {part.path} were extracted", state, self.order)
         return state.choice in ("all", self.order.describe_choice(part.split))
 
     def fetch(self, part: Part) -> None:
@@ -189,6 +187,13 @@ class PartFetcher:
         """Raise StoppedError when the download is being stopped."""
         if self.web.stopping.is_set():
             raise StoppedError
+
+
+def refuse_other_size(what: str, state: PartState, order: Order) -> None:
+    """Raise UsageError for photos that are kept at another size than is wanted now; ``what`` became of them."""
+    if state.max_side != (order.max_side or 0):
+        size = f"with --max-side {state.max_side}" if state.max_side else "at full size"
+        raise UsageError(f"{what} {size}", where="--max-side", fix="ask for the same size, or name another folder")
 
 
 def describe_flaw(place: Path, part: Part) -> str | None:
