@@ -83,13 +83,13 @@ def test_a_folder_that_may_not_be_listed_is_named_and_the_gallery_is_built(
 def test_names_and_paths_cannot_command_the_terminal(
     tmp_path: Path, places: Path, run_folder: Path, obelisk: Callable[..., tuple[int, str, str]]
 ) -> None:
-    odd = "evil\x1b[31m\x9b1m\n[b]"
+    odd = "evil\x1b[31m\x9b1m\n\u202e[b]"
     (places / "Dome").rename(places / odd)
     city = tmp_path / "ci\nty\x1b[0m"
     (places / odd / "bad\x1b.png").write_text("no photo")
     assert obelisk("gallery", "build", city, "--data", places, "--model", run_folder)[0] == 1
     photo = places / odd / "0.png"
-    shown = r"evil\u001b[31m\u009b1m\u000a[b]"
+    shown = r"evil\u001b[31m\u009b1m\u000a\u202e[b]"
     for words in (
         ("gallery", "build", city, "--data", places),
         ("gallery", "info", city, "--landmarks"),
@@ -99,7 +99,7 @@ def test_names_and_paths_cannot_command_the_terminal(
     ):
         _, out, err = obelisk(*words)
         assert shown in out + err, words
-        assert not {"\x1b", "\x9b"} & set(out + err), words
+        assert not {"\x1b", "\x9b", "\u202e"} & set(out + err), words
     _, out, _ = obelisk("recognize", photo, "--gallery", city, "--json")
     assert json.loads(out)["landmark"] == odd
     assert "\x9b" not in out

@@ -33,14 +33,16 @@ T = TypeVar("T")
 
 SECONDS_BETWEEN_LINES = 30.0
 
-# As JSON writes them, so that a line of JSON still says the same.
-ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+# Controls, line separators, and what turns the direction of text; as JSON writes them, so that a line of it still says
+# the same.
+COMMANDS = (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+ESCAPES = {code: f"\\u{code:04x}" for code in COMMANDS}
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def visible(text: str) -> str:
-    """Return text in one line: control characters, as names and paths may hold, would command the terminal."""
+    """Return text in one line that reads as it is: names and paths may hold what would command the terminal."""
     return text.translate(ESCAPES)
 
 
