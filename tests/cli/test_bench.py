@@ -59,7 +59,7 @@ def test_people_get_a_table_and_what_is_missing_is_said(city: Path, monkeypatch:
     monkeypatch.setattr(room, "PROCESS_STATUS", Path("nowhere"))
     Path("in/bad.png").write_text("no photo")
     printed = run("in")
-    assert printed.exit_code == 0, printed.exception
+    assert printed.exit_code == 1, printed.exception
     lines = printed.stdout.splitlines()
     assert "engine onnxruntime · model colours · input 32 · references 9" in lines[0]
     assert [line.split()[0] for line in lines[4:11]] == [*STAGES, "answer"]

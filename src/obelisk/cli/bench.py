@@ -98,8 +98,9 @@ def bench(
         "input": embedder.bundle.input.size,
         "references": len(opened),
     }
+    usable, all_used = keep_usable(photos, recognizer) if photos else ([], True)
     with tempfile.TemporaryDirectory() as made:
-        sets = {"given": keep_usable(photos, recognizer)} if photos else make_photos(Path(made))
+        sets = {"given": usable} if photos else make_photos(Path(made))
         # First all of ours: torch, once loaded, has threads that keep cores busy.
         measured = [measure(name, paths, recognizer, answers=answers) for name, paths in sets.items()]
         if not missing:
@@ -111,21 +112,26 @@ def bench(
         result(" · ".join(f"{key} {value}" for key, value in facts.items()))
         for one in measured:
             show(one, backbone)
+    if not all_used:
+        raise typer.Exit(1)
 
 
-def keep_usable(arguments: Sequence[str], recognizer: Recognizer) -> list[Path]:
-    """Return the photos that can be answered, and name the others."""
+def keep_usable(arguments: Sequence[str], recognizer: Recognizer) -> tuple[list[Path], bool]:
+    """Return the photos that can be answered, and whether these are all; name the others."""
     from obelisk.cli.recognize import expand_arguments
 
     usable = []
-    for answer in recognizer.recognize(expand_arguments(arguments, SkippedFolders())):
+    skipped = SkippedFolders()
+    failed = 0
+    for answer in recognizer.recognize(expand_arguments(arguments, skipped)):
         if answer.error:
+            failed += 1
             warn(f"left out: {answer.error}")
         else:
             usable.append(Path(answer.photo))
     if not usable:
         raise UsageError("no photo can be used", where=", ".join(arguments), fix="give sound photos, or none")
-    return usable
+    return usable, not (failed or skipped)
 
 
 def make_photos(folder: Path) -> dict[str, list[Path]]:
