@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from obelisk.training.curves import draw_curves
-from obelisk.training.loop import Epoch
+from obelisk.training.necks import Epoch
 
 
 def epoch_of(epoch: int, val: float | None) -> Epoch:

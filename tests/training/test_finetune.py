@@ -26,11 +26,11 @@ from obelisk.training.backbones import PooledBackbone, create_network, export_ba
 from obelisk.training.batch_loading import Batch, LabelledPhotos, WantedBatch, load_batches
 from obelisk.training.batches import epoch_batches
 from obelisk.training.checkpoint import Position, load_checkpoint, save_checkpoint
-from obelisk.training.course import Course, share_out, side_of, take_step, validate
 from obelisk.training.export import check_export
 from obelisk.training.finetune import finetune, group_layers, interpolate, part_distance
-from obelisk.training.loop import Epoch
+from obelisk.training.loop import Course, share_out, side_of, take_step, validate
 from obelisk.training.losses import CurricularFace, MarginSoftmax
+from obelisk.training.necks import Epoch
 from obelisk.training.network import Necks, PhotoEmbedder, build_neck
 from obelisk.training.pooling import gap
 from obelisk.training.run import Run, RunEmbedder, load_module
@@ -189,7 +189,7 @@ def test_a_training_stopped_after_any_step_goes_on_to_the_same_weights(
 
     stops, log = 0, list[Epoch]()
     with monkeypatch.context() as patch:
-        patch.setattr("obelisk.training.course.take_step", step_and_stop)
+        patch.setattr("obelisk.training.loop.take_step", step_and_stop)
         while True:
             try:
                 _, resumed, log = tune("stopped.safetensors", *overrides, **keys)
@@ -428,7 +428,7 @@ def test_photos_that_were_lost_before_a_stop_still_count(
     for path in (first, last):
         path.write_bytes(b"no photo")
     with monkeypatch.context() as patch:
-        patch.setattr("obelisk.training.course.take_step", step_and_stop)
+        patch.setattr("obelisk.training.loop.take_step", step_and_stop)
         with pytest.raises(SystemExit):
             tune(epochs=1, quarantine=0.5)
     assert set(json.loads((tmp_path / "quarantine.json").read_text())) == {str(first)}
@@ -450,7 +450,7 @@ def test_a_run_goes_on_with_its_own_photos_only(
     tuning: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("obelisk.training.course.take_step", step_and_stop)
+        patch.setattr("obelisk.training.loop.take_step", step_and_stop)
         with pytest.raises(SystemExit):
             train_run(tuning, read_catalog(tiny_dataset), tmp_path / "run")
     other = generate_dataset(tmp_path / "other", landmarks=6, references=60, queries=18, distractors=6, size=64, seed=1)
@@ -475,7 +475,7 @@ def test_a_run_goes_on_without_photos_that_rotted(
     shutil.copytree(away, data / "train", dirs_exist_ok=True)
     with monkeypatch.context() as patch:
         lose_photos(patch, data / "train", 0.15)
-        patch.setattr("obelisk.training.course.take_step", stop_in_second_epoch)
+        patch.setattr("obelisk.training.loop.take_step", stop_in_second_epoch)
         with pytest.raises(SystemExit):
             train_run(recipe, read_catalog(data), tmp_path / "run")
     for photo in away.rglob("*.jpg"):

@@ -101,7 +101,7 @@ def test_a_run_that_cannot_fit_leaves_no_folder(
 MEASURE = """
 import json, sys, torch
 from obelisk.config import load_recipe
-from obelisk.training.loop import TrainingPhotos, train_neck
+from obelisk.training.necks import TrainingPhotos, train_neck
 from obelisk.training.memory import peak_memory, resident_memory
 torch.set_num_threads(1)
 C, D, D_IN = map(int, sys.argv[1:])

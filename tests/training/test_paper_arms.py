@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from obelisk.config import Recipe, load_recipe
-from obelisk.training import loop
+from obelisk.training import necks
 from obelisk.training.backbones import PooledBackbone, create_network
 from obelisk.training.finetune import Finetuning, build_optimiser
 from obelisk.training.losses import build_loss
@@ -51,7 +51,7 @@ def test_the_proposal_trains_its_linear_layer_alone() -> None:
     assert recipe.finetuning.epochs == 0
     assert count_trainable(embedder.only_backbone) == count_trainable(loss) == 0
     (neck,) = embedder.necks.necks
-    assert count_trainable(embedder) == count(loop.build_optimiser(recipe, neck, loss)) == 2048 * 512 + 512
+    assert count_trainable(embedder) == count(necks.build_optimiser(recipe, neck, loss)) == 2048 * 512 + 512
     assert recipe.classifier.model_dump() == {"kind": "knn", "k": 3, "vote": "majority"}
 
 

@@ -58,11 +58,11 @@ import sys
 from pathlib import Path
 from obelisk.config import load_recipe
 from obelisk.data import read_catalog
-from obelisk.training import course
+from obelisk.training import loop
 from obelisk.training.train import train_run
 
 recipe, data, out, last = sys.argv[1:]
-take_step, steps = course.take_step, []
+take_step, steps = loop.take_step, []
 
 def step_and_stop(*words):
     steps.append(take_step(*words))
@@ -70,7 +70,7 @@ def step_and_stop(*words):
     return steps[-1]
 
 if __name__ == "__main__":  # and not in a process that loads photos
-    course.take_step = step_and_stop
+    loop.take_step = step_and_stop
     train_run(load_recipe(recipe), read_catalog(Path(data)), Path(out), resume=Path(out).exists())
 """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from obelisk.files import replace_file
-from obelisk.training.loop import Epoch
+from obelisk.training.necks import Epoch
 from obelisk.training.pace import EpochPace, FinetuningEpoch
 
 if TYPE_CHECKING:

@@ -36,7 +36,8 @@ from obelisk.config import Recipe
 from obelisk.training.backbones import TimmNetwork
 from obelisk.training.batch_loading import LabelledPhotos, load_batches
 from obelisk.training.checkpoint import Position, load_checkpoint
-from obelisk.training.course import (
+from obelisk.training.determinism import be_deterministic
+from obelisk.training.loop import (
     Course,
     average_of,
     name_training,
@@ -45,10 +46,9 @@ from obelisk.training.course import (
     run_epoch,
     validate,
 )
-from obelisk.training.determinism import be_deterministic
-from obelisk.training.loop import build_adamw
 from obelisk.training.memory import keep_freed_memory
 from obelisk.training.network import PhotoEmbedder
+from obelisk.training.optimiser import build_adamw
 from obelisk.training.pace import FinetuningEpoch, Pace, Stopwatch
 from obelisk.training.pooling import l2n
 from obelisk.training.stopping import StopSignal

@@ -35,12 +35,12 @@ from obelisk.training.augmentation import augmented_views, fresh_view
 from obelisk.training.backbones import FrozenBackbone
 from obelisk.training.batch_loading import LabelledPhotos, count_loaders, load_batches
 from obelisk.training.batches import count_batches
-from obelisk.training.course import take_step
 from obelisk.training.describe import Progress
 from obelisk.training.finetune import begin_course, build_finetuning, group_layers
-from obelisk.training.loop import TrainingPhotos, build_optimiser, classifier_dropout, run_epoch
+from obelisk.training.loop import take_step
 from obelisk.training.losses import build_loss
 from obelisk.training.memory import available_memory
+from obelisk.training.necks import TrainingPhotos, build_optimiser, classifier_dropout, run_epoch
 from obelisk.training.needs import Sizes, Stages, count_landmark_weights, estimate_needs
 from obelisk.training.network import Necks, PhotoEmbedder, build_neck, count_trainable
 from obelisk.training.preparation import prepare_training

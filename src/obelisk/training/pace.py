@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from obelisk.training.loop import Epoch
 from obelisk.training.memory import peak_memory, resident_memory
+from obelisk.training.necks import Epoch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,10 @@ from torch import nn
 
 from obelisk.config import Recipe
 from obelisk.training.determinism import be_deterministic
-from obelisk.training.loop import TrainingPhotos, build_adamw, run_epoch
 from obelisk.training.losses import Softmax
+from obelisk.training.necks import TrainingPhotos, run_epoch
 from obelisk.training.network import Necks
+from obelisk.training.optimiser import build_adamw
 from obelisk.training.threads import one_thread
 
 

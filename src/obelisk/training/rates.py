@@ -34,12 +34,12 @@ from obelisk.training.augmentation import fresh_view
 from obelisk.training.backbones import FrozenBackbone
 from obelisk.training.batch_loading import LabelledPhotos, load_batches
 from obelisk.training.batches import epoch_batches
-from obelisk.training.course import Course, take_step
 from obelisk.training.describe import DescribedReferences, Progress, describe_references
 from obelisk.training.finetune import LANDMARKS, NECK, begin_course, build_finetuning
-from obelisk.training.loop import TrainingPhotos, build_optimiser, classifier_dropout, start_at_means
+from obelisk.training.loop import Course, take_step
 from obelisk.training.losses import build_loss
 from obelisk.training.memory import available_memory
+from obelisk.training.necks import TrainingPhotos, build_optimiser, classifier_dropout, start_at_means
 from obelisk.training.needs import refuse_too_large
 from obelisk.training.network import build_neck
 from obelisk.training.preparation import prepare_training

@@ -31,15 +31,15 @@ from obelisk.files import replace_file
 from obelisk.photos import ModelInput, prepare, read_photo
 from obelisk.training.backbones import FrozenBackbone
 from obelisk.training.batch_loading import LabelledPhotos
-from obelisk.training.course import paths_lost
 from obelisk.training.curves import EpochLog, draw_curves, write_tensorboard
 from obelisk.training.describe import DescribedReferences, Progress, describe_references
 from obelisk.training.ensembles import join_runs
 from obelisk.training.export import check_export, join_graphs, to_onnx
 from obelisk.training.finetune import CHECKPOINT_SECONDS, finetune
-from obelisk.training.loop import Epoch, Trained, TrainingPhotos, train_neck
+from obelisk.training.loop import paths_lost
 from obelisk.training.losses import Softmax
 from obelisk.training.memory import available_memory
+from obelisk.training.necks import Epoch, Trained, TrainingPhotos, train_neck
 from obelisk.training.needs import refuse_too_large
 from obelisk.training.network import Necks, PhotoEmbedder, UnitRows
 from obelisk.training.pace import EpochPace, FinetuningEpoch, Pace

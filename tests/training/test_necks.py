@@ -1,4 +1,4 @@
-"""The training loop on made-up descriptors: it learns, stops early, and repeats itself to the bit."""
+"""The training of necks on made-up descriptors: it learns, stops early, and repeats itself to the bit."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from obelisk.config import Recipe
 from obelisk.errors import ObeliskError
-from obelisk.training.loop import Epoch, TrainingPhotos, train_neck
+from obelisk.training.necks import Epoch, TrainingPhotos, train_neck
 
 C, D = 12, 32
 
