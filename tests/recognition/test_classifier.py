@@ -154,7 +154,7 @@ def test_parts_that_fill_the_memory_change_nothing(monkeypatch: pytest.MonkeyPat
     landmark_ids = rng.integers(0, 4, size=120)
     whole = recognize_embeddings(queries, rows, landmark_ids)
     monkeypatch.setattr("obelisk.recognition.classifier.PAIRS_AT_ONCE", 64)
-    monkeypatch.setattr("obelisk.gallery.search.GATHERED_VALUES", 64)
+    monkeypatch.setattr("obelisk.gallery.search.PAIRS_AT_ONCE", 64)
     parts = recognize_embeddings(queries, rows, landmark_ids)
     np.testing.assert_array_equal(parts.candidates, whole.candidates)
     np.testing.assert_array_equal(parts.scores, whole.scores)

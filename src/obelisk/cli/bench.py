@@ -80,6 +80,9 @@ def bench(
 
     By hand means timm in eager float32 on the whole photo and scikit-learn's neighbours, where both are installed.
     """
+    from obelisk.cli.recognize import leave_cores_to_networks
+
+    leave_cores_to_networks()
     from obelisk.bundled import bundled_gallery
     from obelisk.embedding import Embedder
     from obelisk.gallery import Gallery

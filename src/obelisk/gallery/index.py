@@ -23,7 +23,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from obelisk.gallery.search import FEW_QUERIES, FloatRows, Integers
+from obelisk.gallery.search import FloatRows, Integers, dot_products, propose_rows
 
 Progress = Callable[[str, int, int], None]
 """Is told what is being done, how much of it is done, and of how much."""
@@ -36,6 +36,7 @@ CODES = 16  # centroids of a sub-vector: 4 bits
 MOST_CODES = 512  # of an embedding; fine codes cost memory, 256 bytes a row, and save reading candidates
 ROWS_AT_ONCE = 1 << 14
 SEED = 0
+FEW_QUERIES = 20  # so many are searched by one thread
 LONGEST_TAIL = 1 << 13  # rows that are searched beside an index: it takes them in when they are more
 
 TRIALS = 256  # reference photos that the recall is measured with
@@ -231,8 +232,8 @@ class Trials:
 
     def see(self, rows: Integers, embeddings: FloatRows) -> None:
         """Let more rows compete for the places of the nearest."""
-        count = min(len(rows), NEAREST + 1)
-        similarities, found = faiss.knn(self.queries, embeddings, count, metric=faiss.METRIC_INNER_PRODUCT)
+        found, _ = propose_rows(self.queries, embeddings, min(len(rows), NEAREST + 1))
+        similarities = dot_products(self.queries, embeddings, found)
         others = rows[found] != self.rows[:, None]
         self.nearest = np.hstack([self.nearest, rows[found]])
         self._similarities = np.hstack([self._similarities, np.where(others, similarities, -np.inf)])
@@ -278,8 +279,7 @@ def code(index: RowIndex, rows: FloatRows) -> tuple[Integers, NDArray[np.uint8]]
     """Return the nearest list (N,) of each row (N, P), and the codes (N, M/2) of what the centroid leaves."""
     quantiser = faiss.ProductQuantizer(rows.shape[1], len(index.codebooks), 4)
     faiss.copy_array_to_vector(index.codebooks.ravel(), quantiser.centroids)
-    _, nearest = faiss.knn(rows, index.centroids, 1, metric=faiss.METRIC_INNER_PRODUCT)
-    nearest = np.asarray(nearest[:, 0], dtype=np.int64)
+    nearest = (rows @ index.centroids.T).argmax(axis=1)
     return nearest, quantiser.compute_codes(rows - index.centroids[nearest])
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,8 +21,7 @@ Integers = NDArray[np.int64]
 ROUNDING = 1e-4
 SPARE_ROWS = 8
 ROWS_AT_ONCE = 1 << 14
-FEW_QUERIES = 20  # up to here one matrix product is faster than faiss, which reads all rows for each query
-GATHERED_VALUES = 1 << 23  # values of reference rows copied at once: 32 MiB
+PAIRS_AT_ONCE = 1 << 24  # similarities that are computed at once: 64 MiB
 
 
 class SearchEngine(Protocol):
@@ -101,23 +99,26 @@ def propose_rows(queries: FloatRows, references: FloatRows, count: int) -> tuple
 
     The similarities are rounded as float32 products of many values are.
     """
-    if len(queries) > FEW_QUERIES:
-        rough, rows = faiss.knn(queries, references, count, metric=faiss.METRIC_INNER_PRODUCT)
-        return rows, rough[:, -1]
-    rough = queries @ references.T
+    rows = np.empty((len(queries), count), dtype=np.int64)
+    lowest = np.empty(len(queries), dtype=np.float32)
     first = len(references) - count
-    rows = np.argpartition(rough, first, axis=1)[:, first:]
-    return rows, np.take_along_axis(rough, rows[:, :1], axis=1)[:, 0]
+    step = max(1, PAIRS_AT_ONCE // len(references))
+    for start in range(0, len(queries), step):
+        part = slice(start, start + step)
+        # The longer side first, of which both cores take a half each.
+        rough = np.ascontiguousarray((references @ queries[part].T).T)
+        rows[part] = np.argpartition(rough, first, axis=1)[:, first:]
+        lowest[part] = np.take_along_axis(rough, rows[part, :1], axis=1)[:, 0]
+    return rows, lowest
 
 
 def dot_products(queries: FloatRows, references: FloatRows, rows: Integers) -> FloatRows:
     """Return the dot product (Q, M) of each query with its own reference rows (Q, M), summed in float64."""
     products = np.empty(rows.shape, dtype=np.float32)
-    step = max(1, GATHERED_VALUES // max(1, rows.shape[1] * references.shape[1]))
-    for start in range(0, len(queries), step):
-        part = slice(start, start + step)
-        gathered = references[rows[part]]
-        products[part] = np.einsum("qmd,qd->qm", gathered, queries[part], dtype=np.float64, casting="safe")
+    for query, wanted, row in zip(queries.astype(np.float64), rows, products, strict=True):
+        for start in range(0, len(wanted), ROWS_AT_ONCE):
+            part = slice(start, start + ROWS_AT_ONCE)
+            row[part] = np.vecdot(references[wanted[part]].astype(np.float64), query)
     return np.clip(products, -1.0, 1.0)
 
 
