@@ -79,10 +79,8 @@ def bench(
     """Measure photo → answer by stage, with memory and cold start, beside the same work done by hand.
 
     By hand means timm in eager float32 on the whole photo and scikit-learn's neighbours, where both are installed.
+    Exits 1 if some of the photos given could not be used.
     """
-    from obelisk.cli.recognize import leave_cores_to_networks
-
-    leave_cores_to_networks()
     from obelisk.bundled import bundled_gallery
     from obelisk.embedding import Embedder
     from obelisk.gallery import Gallery

@@ -94,7 +94,6 @@ def recognize_command(
 
     Exits 0 also when photos are rejected, 1 if some could not be used.
     """
-    leave_cores_to_networks()
     from obelisk.bundled import bundled_gallery
     from obelisk.gallery import Gallery, load_model
     from obelisk.recognition import DEFAULT_VOTE, Recognizer
@@ -159,15 +158,6 @@ class Explainer:
         """Say where the pictures are."""
         count = len(self._folder)
         note(f"{count} picture{'' if count == 1 else 's'} in {self._folder.path}")
-
-
-def leave_cores_to_networks() -> None:
-    """Let matrix products, of which a search is made, take one thread, unless the user said otherwise.
-
-    Networks keep all cores busy meanwhile: the second half of a product would wait for one of them for milliseconds.
-    It counts only before NumPy is imported.
-    """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def expand_arguments(arguments: Sequence[str], skipped: SkippedFolders) -> Iterator[str]:

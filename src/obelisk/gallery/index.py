@@ -6,10 +6,10 @@ https://doi.org/10.1109/TPAMI.2010.57; scanned as in André et al. 2015, https:/
 
     x ≈ centroid[list] + (codebook[1][code 1], …, codebook[M][code M])
 
-A search scans the codes of the ``probes`` lists nearest to the query, and proposes as candidates the k best, or ten,
-and all that come within a ``margin`` of the last of them; the caller measures those exactly. How many lists and how
-wide a margin that takes depends on the embeddings, so both are chosen when the index is made, by its recall on
-reference photos that are searched for among the others.
+A search for up to ten neighbours scans the codes of the ``probes`` lists nearest to the query, and proposes as
+candidates the ten best and all that come within a ``margin`` of the tenth; the caller measures those exactly. How many
+lists and how wide a margin that takes depends on the embeddings, so both are chosen when the index is made, by its
+recall on reference photos that are searched for among the others.
 """
 
 from __future__ import annotations
@@ -120,29 +120,37 @@ class CandidateSearch:
         beside = len(ids) - int(np.searchsorted(ids, self.last, side="right"))
         return beside <= LONGEST_TAIL and 2 * (len(ids) - beside) >= len(self)
 
-    def candidates(self, queries: FloatRows, k: int, *, widening: int = 1) -> Integers:
+    def candidates(self, queries: FloatRows, k: int, *, among: Integers | None = None, widening: int = 1) -> Integers:
         """Return the numbers of the rows (Q, C) that may be among the k nearest of each query (Q, D).
 
-        -1 where fewer than C come into question. ``widening`` is how many times more to look at than usual; enough
-        of it proposes every row.
+        -1 where fewer than C come into question. ``among`` are the rows that count, ascending; None: all that the
+        index holds. A query near which too few of them were looked at to tell has none. ``widening`` is how many times
+        more to look at than usual; enough of it proposes every row.
         """
-        count = widening * (NEAREST * self._depth + 2 * max(0, k - NEAREST))
+        needed = NEAREST * self._depth + 2 * max(0, k - NEAREST)
+        count = widening * needed
         if count >= len(self):
             return np.broadcast_to(self.rows, (len(queries), len(self)))
-        similarities, rows = self.ranked(queries, count, probes=widening * self._probes)
-        last = max(k, NEAREST)
-        close = similarities >= similarities[:, last - 1 : last] - widening * self._margin
+        enough = -(-4 * count * self._lists.nlist // len(self))
+        similarities, rows = self.ranked(queries, count, probes=max(widening * self._probes, enough))
+        if among is not None:
+            gone = ~is_among(among, rows)
+            order = np.argsort(gone, axis=1, kind="stable")
+            too_few = (~gone).sum(axis=1, keepdims=True) < needed
+            rows = np.take_along_axis(np.where(gone | too_few, -1, rows), order, axis=1)
+            similarities = np.take_along_axis(similarities, order, axis=1)
+        if k > NEAREST:  # the margin was not measured there
+            return rows
+        close = similarities >= similarities[:, NEAREST - 1 : NEAREST] - widening * self._margin
         return np.where(close, rows, -1)[:, : close.sum(axis=1).max()]
 
     def ranked(self, queries: FloatRows, count: int, *, probes: int) -> tuple[FloatRows, Integers]:
         """Return similarities and numbers of the rows (Q, count) that are nearest by their codes, best first.
 
-        So many lists are scanned, or more where they cannot hold so many rows; -1 where they still do not, and a
-        similarity below all others.
+        So many lists are scanned; where they hold fewer rows, -1 and a similarity below all others.
         """
-        enough = -(-4 * count * self._lists.nlist // max(1, len(self)))
         settings = faiss.SearchParametersIVF()
-        settings.nprobe = min(self._lists.nlist, max(probes, enough))
+        settings.nprobe = min(self._lists.nlist, probes)
         with faiss_threads(1 if len(queries) <= FEW_QUERIES else faiss.omp_get_max_threads()):
             similarities, rows = self._lists.search(padded(queries, self._width), count, params=settings)
         return similarities, rows

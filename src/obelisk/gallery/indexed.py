@@ -22,6 +22,7 @@ from obelisk.errors import GalleryError
 from obelisk.gallery import store
 from obelisk.gallery.embeddings import EmbeddingReader, pick_embeddings
 from obelisk.gallery.index import (
+    NEAREST,
     CandidateSearch,
     Progress,
     RowIndex,
@@ -58,6 +59,9 @@ class IndexedSearch:
         self.index = index
         self.tail = tail
         self._ids = ids
+        # An index may hold rows besides those of this moment, removed ones and later ones: these do not count.
+        self._indexed = len(ids) - len(tail)
+        self._among = ids if len(index) != self._indexed else None
         self._reader = EmbeddingReader(folder, tail.shape[1])
 
     def __len__(self) -> int:
@@ -91,21 +95,22 @@ class IndexedSearch:
         late = self._nearest_of_tail(queries, k)
         unsettled, widening = list(range(len(queries))), 1
         while unsettled:
-            proposed = self.index.candidates(queries[unsettled], k, widening=widening)
+            proposed = self.index.candidates(queries[unsettled], k, among=self._among, widening=widening)
             left = []
             for number, candidates in zip(unsettled, proposed, strict=True):
                 rows, exact = self._measure(queries[number], candidates)
+                everything = proposed.shape[1] == len(self.index)
+                if len(rows) < min(max(k, NEAREST), self._indexed) and not everything:
+                    left.append(number)  # many near it are gone
+                    continue
                 if late:
                     rows, exact = np.append(rows, late[0][number]), np.append(exact, late[1][number])
                 best = np.argsort(-exact, kind="stable")[:k]  # equal ones stay in the order of their rows
                 if len(best) < k:
-                    left.append(number)
-                    continue
+                    what = f"fewer than {k} reference photos are left of {len(self)}"
+                    raise GalleryError(what, where=self._reader.folder, fix="do the same again")
                 places[number] = np.searchsorted(self._ids, rows[best])
                 similarities[number] = exact[best]
-            if left and proposed.shape[1] == len(self.index):
-                what = f"fewer than {k} reference photos are left of {len(self)}"
-                raise GalleryError(what, where=self._reader.folder, fix="do the same again")
             unsettled, widening = left, 4 * widening
         return places, similarities
 
