@@ -100,7 +100,7 @@ def test_photos_are_shrunk_and_another_size_is_refused(fetch, folder):
     for path in (folder / "train").rglob("*.jpg"):
         with Image.open(path) as photo:
             assert photo.size == (40, 30)
-    with pytest.raises(UsageError, match="extracted with --max-side 40"):
+    with pytest.raises(UsageError, match="in train are kept with --max-side 40"):
         fetch(extract=True)
 
 

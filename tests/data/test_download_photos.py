@@ -11,6 +11,8 @@ from PIL import Image
 
 from obelisk.data import read_catalog
 from obelisk.data.download import Download, DownloadState, Order, Patience, Report, parse_splits, parse_tars
+from obelisk.data.download.download import SINGLE_PHOTOS
+from obelisk.data.download.state import PartState
 from obelisk.data.download.web import PassingError, Web
 from obelisk.data.download.web import Patience as Waits
 from obelisk.data.subset import choose_landmarks
@@ -123,14 +125,25 @@ def test_photos_are_shrunk(mirror, fetch, folder):
 
 
 def test_photos_of_another_size_are_not_mixed(mirror, fetch, folder):
-    mirror.faults[TABLE] = [Fault(status=404)]
-    with pytest.raises(DownloadError, match=r"no photos without this table: .*404"):
-        fetch(max_side=30)  # brought no photo, and binds nobody
+    with DownloadState(folder) as state:  # a run that brought no photo binds nobody
+        state.write(PartState(path=SINGLE_PHOTOS, progress="extracted", max_side=30))
     fetch(max_side=40)
-    for wanted in {}, {"max_side": 50, "landmarks": 4}:
-        with pytest.raises(UsageError, match="single photos were kept with --max-side 40"):
+    tars = {"from_tars": True, "tars": (0, 1, 2)}
+    for wanted in {}, {"max_side": 50, "landmarks": 4}, tars:
+        with pytest.raises(UsageError, match="in train are kept with --max-side 40"):
             fetch(**wanted)
     assert fetch(max_side=40, landmarks=4).failed == ()
+    assert fetch(max_side=40, landmarks=4, **tars).failed == ()
+
+
+def test_a_table_that_photos_are_chosen_by_is_needed_unless_it_is_there(mirror, fetch, folder):
+    mirror.faults[TABLE] = [Fault(status=404)] * 2
+    with pytest.raises(DownloadError, match=r"no photos without this table: .*404"):
+        fetch(landmarks=2)  # train_clean.csv alone would give others
+    folder.joinpath("train.csv").write_bytes(mirror.files[TABLE])
+    report = fetch()
+    assert [failure.path for failure in report.failed] == [TABLE]
+    assert on_disk(folder) == set(expected())
 
 
 ADDRESSES = {

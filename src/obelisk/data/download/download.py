@@ -11,19 +11,20 @@ from obelisk.data.download.choice import WantedPhoto, choose_photos, list_addres
 from obelisk.data.download.crew import do_all
 from obelisk.data.download.order import Order, Part
 from obelisk.data.download.outlook import COMMONS_BYTES, Outlook, estimate_photo, look_ahead, refuse_too_little_room
-from obelisk.data.download.parts import PartFetcher, refuse_other_size
+from obelisk.data.download.parts import PartFetcher
 from obelisk.data.download.state import DownloadState, PartState
 from obelisk.data.download.tally import Tally
 from obelisk.data.download.tars import fit_photo, place_photo
 from obelisk.data.download.web import Patience, Web
-from obelisk.errors import DownloadError, ObeliskError, PhotoError
+from obelisk.data.gldv2 import TRAIN, TRAIN_CLEAN, find_tables
+from obelisk.errors import DownloadError, ObeliskError, PhotoError, UsageError
 from obelisk.photos import read_photo
 from obelisk.photos.tars import MAX_BYTES
 
 Watch = Callable[[Tally], None]
 
 CHECKED_SIDE = 64
-SINGLE_PHOTOS = "single photos"  # stands in the state for all that come from their own addresses
+SINGLE_PHOTOS = "train/single photos"  # stands in the state for all that come from their own addresses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +80,7 @@ class Download:
 
         Raises UsageError where what is there is kept at another size.
         """
-        if self.order.by_photo and (kept := self.state.read(SINGLE_PHOTOS)).progress == "extracted":
-            refuse_other_size("single photos were kept", kept, self.order)
+        self._refuse_other_size()
         parts = [*self.order.list_tables(), *self.order.list_tars()]
         missing = [part for part in parts if not self.fetcher().is_done(part)]
         sizes = self._ask_sizes(missing)
@@ -102,13 +102,13 @@ class Download:
         self._there = outlook.there
         refuse_too_little_room(outlook.needed, self.order.directory)
         self._fetch_parts("tables", [part for part in outlook.missing if not part.sum_url], outlook)
-        for failure in self._failed:
-            if failure.path in self.order.choosing_tables:
-                raise DownloadError(f"no photos without this table: {failure.reason}")
         if self.order.by_photo:
+            self._refuse_without_tables()
             self._fetch_photos(self._list_photos())
         elif tars := [part for part in outlook.missing if part.sum_url]:
             restricted = self.order.restricts and self.order.unpacks and any(part.split == "train" for part in tars)
+            if restricted:
+                self._refuse_without_tables()
             wanted = frozenset(choose_photos(self.order)["image_id"]) if restricted else None
             self._fetch_parts("tars", tars, outlook, wanted=wanted)
         return Report(
@@ -157,6 +157,28 @@ class Download:
         fetcher = self.fetcher(tally, wanted)
         tasks = (partial(self._try, part.path, partial(fetcher.fetch, part)) for part in parts)
         self._do(tasks, lambda: self.watch(tally))
+
+    def _refuse_other_size(self) -> None:
+        """Raise UsageError where photos lie that are kept at another size than is wanted now."""
+        wanted = self.order.max_side or 0
+        for kept in self.state.list_extracted() if self.order.unpacks else ():
+            folder = kept.path.partition("/")[0]
+            if kept.max_side == wanted or folder not in self.order.folders:
+                continue
+            if not any((self.order.directory / folder).rglob("*.jpg")):
+                continue
+            size = f"with --max-side {kept.max_side}" if kept.max_side else "at full size"
+            fix = "ask for the same size, or name another folder"
+            raise UsageError(f"the photos in {folder} are kept {size}", where="--max-side", fix=fix)
+
+    def _refuse_without_tables(self) -> None:
+        """Raise DownloadError for a table that photos are chosen by, and that neither came nor is there."""
+        found = find_tables(self.order.directory)
+        there = {TRAIN: found.train, TRAIN_CLEAN: found.train_clean}
+        for name in self.order.choosing_tables:
+            for failure in self._failed:
+                if failure.path == f"metadata/{name}" and there[name] is None:
+                    raise DownloadError(f"no photos without this table: {failure.reason}")
 
     def _list_photos(self) -> list[WantedPhoto]:
         """Return the photos that are wanted one by one."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from obelisk.data.download.web import is_address
+from obelisk.data.gldv2 import TRAIN, TRAIN_CLEAN
 from obelisk.errors import UsageError, near_names
 
 BASE_URL: Final = "https://s3.amazonaws.com/google-landmark"
@@ -136,8 +137,8 @@ class Order:
         """The tables without which nobody knows what is wanted; empty where that is everything."""
         if not self.unpacks or not self.restricts or "train" not in self.folders:
             return ()
-        labels = "metadata/train.csv" if "train" in self.splits else "metadata/train_clean.csv"
-        return (labels, "metadata/train.csv") if self.by_photo else (labels,)  # which has the addresses
+        labels = TRAIN if "train" in self.splits else TRAIN_CLEAN
+        return (labels, TRAIN) if self.by_photo else (labels,)  # which has the addresses
 
     def list_tars(self) -> list[Part]:
         """Return the wanted tars; none when photos come one by one."""

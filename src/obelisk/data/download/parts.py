@@ -10,12 +10,12 @@ from pathlib import Path
 
 from obelisk.data.download.order import Order, Part
 from obelisk.data.download.outlook import unfinished_name
-from obelisk.data.download.state import DownloadState, PartState
+from obelisk.data.download.state import DownloadState
 from obelisk.data.download.tars import extract_photos
 from obelisk.data.download.transfer import Transfer, Version, sum_file
 from obelisk.data.download.web import StoppedError, Web
 from obelisk.data.tables import check_header
-from obelisk.errors import DataError, DownloadError, UsageError
+from obelisk.errors import DataError, DownloadError
 from obelisk.photos.tars import read_members
 
 MAX_SUM_BYTES = 4096
@@ -38,18 +38,13 @@ class PartFetcher:
     wanted: frozenset[str] | None = None
 
     def is_done(self, part: Part) -> bool:
-        """Say whether a part need not be fetched.
-
-        Raises UsageError for photos that were extracted at another size than is wanted now.
-        """
+        """Say whether a part need not be fetched."""
         there = self.place(part).exists()
         if part.sum_url is None:
             return there and describe_flaw(self.place(part), part) is None
         state = self.state.read(part.path)
         if state.progress != "extracted":
             return there and state.progress == "whole" and not self.order.unpacks
-        if self.order.unpacks:
-            refuse_other_size(f"the photos of {part.path} were extracted", state, self.order)
         return state.choice in ("all", self.order.describe_choice(part.split))
 
     def fetch(self, part: Part) -> None:
@@ -187,13 +182,6 @@ class PartFetcher:
         """Raise StoppedError when the download is being stopped."""
         if self.web.stopping.is_set():
             raise StoppedError
-
-
-def refuse_other_size(what: str, state: PartState, order: Order) -> None:
-    """Raise UsageError for photos that are kept at another size than is wanted now; ``what`` became of them."""
-    if state.max_side != (order.max_side or 0):
-        size = f"with --max-side {state.max_side}" if state.max_side else "at full size"
-        raise UsageError(f"{what} {size}", where="--max-side", fix="ask for the same size, or name another folder")
 
 
 def describe_flaw(place: Path, part: Part) -> str | None:

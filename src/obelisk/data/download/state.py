@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sqlite3
 import threading
 from dataclasses import dataclass
@@ -114,6 +115,12 @@ class DownloadState:
         marks = ", ".join("?" * len(values))
         self._execute(f"INSERT OR REPLACE INTO parts VALUES ({marks})", *values)
         return state
+
+    def list_extracted(self) -> list[PartState]:
+        """Return the states of what was made photos of. Raises DataError when the file is damaged."""
+        statement = "SELECT json_group_array(path) FROM parts WHERE progress = 'extracted'"
+        (paths,) = self._execute(statement) or ("[]",)
+        return [self.read(path) for path in json.loads(paths)]
 
     def forget(self, path: str) -> None:
         """Forget a part."""
