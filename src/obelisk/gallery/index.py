@@ -41,8 +41,8 @@ LONGEST_TAIL = 1 << 13  # rows that are searched beside an index: it takes them 
 
 TRIALS = 256  # reference photos that the recall is measured with
 NEAREST = 10  # at so many neighbours
-PROBES_RECALL = 0.998  # share of the true neighbours that the probed lists hold
-RECALL = 0.997  # share of them among the candidates
+PROBES_RECALL = 0.996  # share of the true neighbours that the probed lists hold
+RECALL = 0.995  # share of them among the candidates
 LARGEST_DEPTH = 64  # candidates for each of the nearest
 WIDEST_MARGIN = 2.0  # between the similarities of unit rows
 
