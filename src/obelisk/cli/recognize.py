@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from obelisk.cli.console import Meter, SkippedFolders, note, result, warn
+from obelisk.cli.console import Meter, SkippedFolders, count_of, note, result, warn
 from obelisk.errors import PhotoError, UsageError
 from obelisk.records import Recognition
 
@@ -156,8 +156,7 @@ class Explainer:
 
     def tell(self) -> None:
         """Say where the pictures are."""
-        count = len(self._folder)
-        note(f"{count} picture{'' if count == 1 else 's'} in {self._folder.path}")
+        note(f"{count_of(len(self._folder), 'picture')} in {self._folder.path}")
 
 
 def expand_arguments(arguments: Sequence[str], skipped: SkippedFolders) -> Iterator[str]:

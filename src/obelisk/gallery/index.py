@@ -106,14 +106,13 @@ class CandidateSearch:
             plain.invlists.add_entries(number, len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(codes))
         plain.ntotal = len(index.rows)
         self._lists = faiss.IndexIVFPQFastScan(plain)
-        self._size = len(index.rows)
         self.rows = np.sort(index.rows)
         self.last = int(self.rows[-1])
         self._width = width
         self._probes, self._depth, self._margin = index.probes, index.depth, index.margin
 
     def __len__(self) -> int:
-        return self._size
+        return len(self.rows)
 
     def serves(self, ids: Integers) -> bool:
         """Say whether the index still pays for the photos ``ids`` (N,): few are beside it, and few in it are gone."""

@@ -96,10 +96,10 @@ class IndexedSearch:
         unsettled, widening = list(range(len(queries))), 1
         while unsettled:
             proposed = self.index.candidates(queries[unsettled], k, among=self._among, widening=widening)
+            everything = proposed.shape[1] == len(self.index)
             left = []
             for number, candidates in zip(unsettled, proposed, strict=True):
                 rows, exact = self._measure(queries[number], candidates)
-                everything = proposed.shape[1] == len(self.index)
                 if len(rows) < min(max(k, NEAREST), self._indexed) and not everything:
                     left.append(number)  # many near it are gone
                     continue
@@ -119,7 +119,7 @@ class IndexedSearch:
         if not len(self.tail):
             return None
         found, similarities = nearest_rows(queries, self.tail, min(k, len(self.tail)))
-        return self._ids[len(self) - len(self.tail) + found], similarities
+        return self._ids[self._indexed + found], similarities
 
     def _measure(self, query: FloatRows, candidates: Integers) -> tuple[Integers, FloatRows]:
         """Return those of the candidates (C,) that are in the gallery, ascending, and their similarities to (D,)."""

@@ -106,10 +106,10 @@ class Download:
             self._refuse_without_tables()
             self._fetch_photos(self._list_photos())
         elif tars := [part for part in outlook.missing if part.sum_url]:
-            restricted = self.order.restricts and self.order.unpacks and any(part.split == "train" for part in tars)
-            if restricted:
+            wanted = None
+            if self.order.choosing_tables and any(part.split == "train" for part in tars):
                 self._refuse_without_tables()
-            wanted = frozenset(choose_photos(self.order)["image_id"]) if restricted else None
+                wanted = frozenset(choose_photos(self.order)["image_id"])
             self._fetch_parts("tars", tars, outlook, wanted=wanted)
         return Report(
             fetched=self._fetched, there=self._there, failed=tuple(self._failed), remarks=tuple(self._remarks)
