@@ -21,7 +21,17 @@ import pytest
 
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, UsageError
-from obelisk.gallery import Gallery, as_stored, check_gallery, index, indexed, nearest_rows, store, unit_rows
+from obelisk.gallery import (
+    Gallery,
+    as_stored,
+    check_gallery,
+    index,
+    index_file,
+    indexed,
+    nearest_rows,
+    store,
+    unit_rows,
+)
 from obelisk.gallery.index_file import INDEX
 
 D = 24
@@ -49,6 +59,8 @@ def fill(gallery: Gallery, rows: np.ndarray, prefix: str = "photo") -> np.ndarra
 def large_from_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(indexed, "EXACT_UP_TO", 1000)
     monkeypatch.setattr(index, "LONGEST_TAIL", 50)
+    monkeypatch.setattr(index, "MANY_LISTS", 16)
+    monkeypatch.setattr(index, "LISTS_AT_ONCE", 10)
     monkeypatch.setenv("OBELISK_CACHE", str(tmp_path / "cache"))
 
 
@@ -386,6 +398,25 @@ def test_any_number_of_dimensions_is_coded(dimensions: int) -> None:
     width = made.centroids.shape[1]
     assert dimensions <= width < dimensions + 2 * index.values_per_code(dimensions)
     assert made.codes.shape == (400, len(made.codebooks) // 2)
+
+
+def test_the_nearest_of_many_lists_are_found() -> None:
+    centroids = unit_rows(np.random.default_rng(0).normal(size=(600, 64)), dimensions=64)
+    queries = unit_rows(np.random.default_rng(1).normal(size=(200, 64)), dimensions=64)
+    similarities, found = index.search_lists(centroids).search(queries, 3)
+    expected = np.argsort(-(queries @ centroids.T), axis=1)[:, :3]
+    assert np.mean(found[:, 0] == expected[:, 0]) >= 0.99
+    assert np.mean([len(set(a) & set(b)) / 3 for a, b in zip(expected, found, strict=True)]) >= 0.97
+    np.testing.assert_allclose(similarities, np.take_along_axis(queries @ centroids.T, found, axis=1), atol=1e-6)
+
+
+def test_every_list_is_packed_and_scanned(gallery: Gallery) -> None:
+    gallery.references()
+    made = index_file.read_index(gallery.path / INDEX, dimensions=D, most_rows=N)
+    assert made is not None
+    assert len(made.sizes) > 2 * index.LISTS_AT_ONCE
+    _, rows = index.CandidateSearch(made).ranked(QUERIES[:5], N, probes=len(made.sizes))
+    assert [sorted(row) for row in rows.tolist()] == [list(range(1, N + 1))] * 5
 
 
 def test_a_damaged_embedding_is_named(gallery: Gallery) -> None:

@@ -14,6 +14,7 @@ recall on reference photos that are searched for among the others.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -36,6 +37,9 @@ CODES = 16  # centroids of a sub-vector: 4 bits
 MOST_CODES = 512  # of an embedding; fine codes cost memory, 256 bytes a row, and save reading candidates
 ROWS_AT_ONCE = 1 << 14
 SEED = 0
+MANY_LISTS = 256  # from so many on, the nearest are found by codes
+COMPARED = 8  # centroids that are compared exactly, for each list that is wanted
+LISTS_AT_ONCE = 64  # are packed: to pack takes their memory twice
 FEW_QUERIES = 20  # so many are searched by one thread
 LONGEST_TAIL = 1 << 13  # rows that are searched beside an index: it takes them in when they are more
 
@@ -89,26 +93,14 @@ class CandidateSearch:
     """The index, ready to be searched. Several threads may use it at once."""
 
     def __init__(self, index: RowIndex) -> None:
-        lists, width = index.centroids.shape
-        # Which lists are nearest is decided by bytes: all centroids are read for each query.
-        self._coarse = faiss.IndexScalarQuantizer(
-            width, faiss.ScalarQuantizer.QT_8bit_uniform, faiss.METRIC_INNER_PRODUCT
-        )
-        self._coarse.train(index.centroids)
-        self._coarse.add(index.centroids)
-        plain: Any = faiss.IndexIVFPQ(self._coarse, width, lists, len(index.codebooks), 4, faiss.METRIC_INNER_PRODUCT)
-        faiss.copy_array_to_vector(index.codebooks.ravel(), plain.pq.centroids)
-        plain.is_trained = True
-        ends = np.cumsum(index.sizes)
-        for number in np.flatnonzero(index.sizes).tolist():
-            part = slice(ends[number] - index.sizes[number], ends[number])
-            rows, codes = np.ascontiguousarray(index.rows[part]), np.ascontiguousarray(index.codes[part])
-            plain.invlists.add_entries(number, len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(codes))
-        plain.ntotal = len(index.rows)
-        self._lists = faiss.IndexIVFPQFastScan(plain)
+        lists, self._width = index.centroids.shape
+        self._nearest = search_lists(index.centroids)
+        self._lists = pack_lists(index, self._nearest, range(min(lists, LISTS_AT_ONCE)))
+        for start in range(LISTS_AT_ONCE, lists, LISTS_AT_ONCE):
+            more = pack_lists(index, self._nearest, range(start, min(lists, start + LISTS_AT_ONCE)))
+            self._lists.merge_from(more, 0)
         self.rows = np.sort(index.rows)
         self.last = int(self.rows[-1])
-        self._width = width
         self._probes, self._depth, self._margin = index.probes, index.depth, index.margin
 
     def __len__(self) -> int:
@@ -141,18 +133,65 @@ class CandidateSearch:
         if k > NEAREST:  # the margin was not measured there
             return rows
         close = similarities >= similarities[:, NEAREST - 1 : NEAREST] - widening * self._margin
-        return np.where(close, rows, -1)[:, : close.sum(axis=1).max()]
+        most = close.sum(axis=1).max()  # they are the first ones
+        return np.where(close[:, :most], rows[:, :most], -1)
 
     def ranked(self, queries: FloatRows, count: int, *, probes: int) -> tuple[FloatRows, Integers]:
         """Return similarities and numbers of the rows (Q, count) that are nearest by their codes, best first.
 
         So many lists are scanned; where they hold fewer rows, -1 and a similarity below all others.
         """
-        settings = faiss.SearchParametersIVF()
-        settings.nprobe = min(self._lists.nlist, probes)
+        settings = scanning(min(self._lists.nlist, probes))
         with faiss_threads(1 if len(queries) <= FEW_QUERIES else faiss.omp_get_max_threads()):
             similarities, rows = self._lists.search(padded(queries, self._width), count, params=settings)
         return similarities, rows
+
+
+def search_lists(centroids: FloatRows) -> Any:
+    """Return a faiss index of the centroids (L, P), which finds the lists nearest to a query.
+
+    All of many centroids would fill the processor's cache for each query: they are compared by codes, and only the best
+    of them as they are.
+    """
+    width = centroids.shape[1]
+    exact = faiss.IndexFlatIP(width)
+    exact.add(centroids)
+    if len(centroids) < MANY_LISTS:
+        return exact
+    rough = faiss.IndexPQFastScan(width, width // 2, 4, faiss.METRIC_INNER_PRODUCT)
+    rough.pq.cp.min_points_per_centroid = 1
+    rough.pq.cp.niter = 1
+    rough.train(centroids)
+    rough.add(centroids)
+    refined = faiss.IndexRefine(rough, exact)
+    refined.k_factor = COMPARED
+    return refined
+
+
+def pack_lists(index: RowIndex, nearest: Any, numbers: range) -> Any:
+    """Return a faiss index with the rows of some of the lists, in the order in which its search reads them.
+
+    The memory of an index is taken twice meanwhile.
+    """
+    width = index.centroids.shape[1]
+    plain: Any = faiss.IndexIVFPQ(nearest, width, len(index.sizes), len(index.codebooks), 4, faiss.METRIC_INNER_PRODUCT)
+    faiss.copy_array_to_vector(index.codebooks.ravel(), plain.pq.centroids)
+    plain.is_trained = True
+    ends = np.cumsum(index.sizes)
+    for number in numbers:
+        part = slice(ends[number] - index.sizes[number], ends[number])
+        rows, codes = np.ascontiguousarray(index.rows[part]), np.ascontiguousarray(index.codes[part])
+        plain.invlists.add_entries(number, len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(codes))
+        plain.ntotal += len(rows)
+    return faiss.IndexIVFPQFastScan(plain)
+
+
+@functools.lru_cache
+def scanning(probes: int) -> Any:
+    """Return how faiss is told to scan so many lists."""
+    settings = faiss.SearchParametersIVF()
+    settings.nprobe = probes
+    return settings
 
 
 @contextmanager
@@ -315,7 +354,7 @@ def tune(index: RowIndex, trials: Trials) -> RowIndex:
 def is_current(rows: Integers, ids: Integers) -> bool:
     """Say whether the rows of an index, ascending, are all of the photos but for a few that were added last."""
     old = ids[: np.searchsorted(ids, rows[-1], side="right")]
-    return len(ids) - len(old) <= LONGEST_TAIL and bool(is_among(rows, old).all())
+    return len(ids) - len(old) <= LONGEST_TAIL and (np.array_equal(rows, old) or bool(is_among(rows, old).all()))
 
 
 def is_among(rows: Integers, asked: Integers) -> NDArray[np.bool_]:

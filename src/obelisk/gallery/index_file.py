@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import mmap
 import os
 import secrets
 import zlib
@@ -102,14 +103,14 @@ def read_index(path: Path, *, dimensions: int, most_rows: int) -> RowIndex | Non
                 return None
             if len(start) + body_size(header) + CHECKSUM != os.fstat(file.fileno()).st_size:
                 return None
-            rest = memoryview(file.read())
+            # Nobody shortens the file: it is only ever replaced. To copy it would take longer than all the rest.
+            whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except OSError:
         return None
-    body, checksum = rest[:-CHECKSUM], int.from_bytes(rest[-CHECKSUM:], "little")
-    if zlib.crc32(body, zlib.crc32(start)) != checksum:
+    if zlib.crc32(whole[:-CHECKSUM]) != int.from_bytes(whole[-CHECKSUM:], "little"):
         return None
     numbers = {name: header[name] for name in ("dimensions", "probes", "depth", "margin", "measured")}
-    index = RowIndex(**numbers | split(body, header))
+    index = RowIndex(**numbers | split(whole[len(start) : -CHECKSUM], header))
     return index if is_sound(index) else None
 
 

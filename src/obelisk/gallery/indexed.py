@@ -37,7 +37,7 @@ from obelisk.gallery.search import (
     FloatRows,
     Integers,
     check_fits,
-    dot_products,
+    cosines,
     nearest_rows,
 )
 
@@ -109,7 +109,7 @@ class IndexedSearch:
                 if len(best) < k:
                     what = f"fewer than {k} reference photos are left of {len(self)}"
                     raise GalleryError(what, where=self._reader.folder, fix="do the same again")
-                places[number] = np.searchsorted(self._ids, rows[best])
+                places[number] = places_of(self._ids, rows[best])
                 similarities[number] = exact[best]
             unsettled, widening = left, 4 * widening
         return places, similarities
@@ -126,7 +126,14 @@ class IndexedSearch:
         # Row numbers only ever grow: one that the gallery has now, up to the last of this moment, it had then.
         asked = candidates[(candidates >= 0) & (candidates <= self._ids[-1])]
         found, rows = self._reader.read(asked.tolist())
-        return found, dot_products(query[None], rows, np.arange(len(found))[None])[0]
+        return found, cosines(query, rows)
+
+
+def places_of(ids: Integers, rows: Integers) -> Integers:
+    """Return the places of rows among ``ids`` (N,), ascending, which has them all."""
+    if ids[-1] - ids[0] == len(ids) - 1:  # nothing is missing between: there is no need to look
+        return np.asarray(rows - ids[0])
+    return np.searchsorted(ids, rows)
 
 
 def load_index(folder: Path, dimensions: int) -> CandidateSearch | None:

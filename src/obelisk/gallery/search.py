@@ -7,6 +7,7 @@ error of them, are measured again in float64, and equal similarities keep the or
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -113,12 +114,20 @@ def propose_rows(queries: FloatRows, references: FloatRows, count: int) -> tuple
 
 
 def dot_products(queries: FloatRows, references: FloatRows, rows: Integers) -> FloatRows:
-    """Return the dot product (Q, M) of each query with its own reference rows (Q, M), summed in float64."""
+    """Return the dot product (Q, M) of each query with its own reference rows (Q, M), as :func:`cosines` sums it."""
     products = np.empty(rows.shape, dtype=np.float32)
-    for query, wanted, row in zip(queries.astype(np.float64), rows, products, strict=True):
-        for start in range(0, len(wanted), ROWS_AT_ONCE):
-            part = slice(start, start + ROWS_AT_ONCE)
-            row[part] = np.vecdot(references[wanted[part]].astype(np.float64), query)
+    for query, wanted, row in zip(queries, rows, products, strict=True):
+        for part in parts_of(len(wanted)):
+            row[part] = cosines(query, references[wanted[part]])
+    return products
+
+
+def cosines(query: FloatRows, rows: FloatRows) -> FloatRows:
+    """Return the dot product (N,) of a unit row (D,) with each of N unit rows (N, D), summed in float64."""
+    products = np.empty(len(rows), dtype=np.float32)
+    precise = query.astype(np.float64)
+    for part in parts_of(len(rows)):
+        products[part] = np.vecdot(rows[part].astype(np.float64), precise)
     return np.clip(products, -1.0, 1.0)
 
 
@@ -131,15 +140,21 @@ def unit_rows(embeddings: NDArray[np.floating], *, dimensions: int) -> FloatRows
     if rows.ndim != 2 or rows.shape[1] != dimensions:
         raise UsageError(f"embeddings of shape {rows.shape}", fix=f"give an array of shape (N, {dimensions})")
     units = np.empty(rows.shape, dtype=np.float32)
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        part = rows[start : start + ROWS_AT_ONCE].astype(np.float64)
-        lengths = np.sqrt(np.einsum("nd,nd->n", part, part))[:, None]
-        unusable = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
-        if unusable.size:
-            where = f"row {start + unusable[0]}"
+    for part in parts_of(len(rows)):
+        precise = rows[part].astype(np.float64)
+        lengths = np.sqrt(np.vecdot(precise, precise))
+        usable = np.isfinite(lengths) & (lengths > 0)
+        if not usable.all():
+            where = f"row {part.start + usable.argmin()}"
             raise UsageError("an embedding that is zero or not finite", where=where, fix="leave it out")
-        units[start : start + ROWS_AT_ONCE] = part / lengths
+        np.divide(precise, lengths[:, None], out=units[part], casting="same_kind")
     return units
+
+
+def parts_of(count: int) -> Iterator[slice]:
+    """Cut so many rows into parts of which float64 copies are small."""
+    for start in range(0, count, ROWS_AT_ONCE):
+        yield slice(start, start + ROWS_AT_ONCE)
 
 
 def check_unit_rows(embeddings: NDArray[np.floating], *, dimensions: int) -> FloatRows:

@@ -172,7 +172,7 @@ def may_write(folder: Path) -> bool:
 def look_at(folder: Path) -> tuple[int, ...]:
     """Return what changes when somebody writes to the database, or puts another one in its place."""
     try:
-        found = (folder / DATABASE).stat()
+        found = os.stat(f"{folder}/{DATABASE}")  # noqa: PTH116 - every search looks; Path.stat takes twice as long
     except FileNotFoundError as error:
         raise GalleryError("the gallery is no longer there", where=folder, fix="open it where it is now") from error
     return found.st_ino, found.st_mtime_ns, found.st_size, *look_at_log(folder)
@@ -186,7 +186,7 @@ def is_settled(seen: tuple[int, ...]) -> bool:
 def look_at_log(folder: Path) -> tuple[int, int]:
     """Return the size of the changes that have not been folded into the database, and when the last was made."""
     try:
-        found = (folder / LOG).stat()
+        found = os.stat(f"{folder}/{LOG}")  # noqa: PTH116 - as above
     except FileNotFoundError:
         return 0, 0
     return (found.st_size, found.st_mtime_ns) if found.st_size else (0, 0)
