@@ -14,7 +14,7 @@ import typer
 from pydantic.fields import FieldInfo
 from typer.testing import CliRunner
 
-from obelisk.cli.main import app
+from obelisk.cli.main import make_app
 from obelisk.config import (
     Recipe,
     Section,
@@ -185,8 +185,8 @@ def list_refusals() -> str:
 def render_cli() -> str:
     """Return the page of commands: the help of every one."""
     parts = [CLI_HEAD]
-    for words in list_commands(typer.main.get_command(app)):
-        shown = CliRunner().invoke(app, [*words, "--help"], prog_name="obelisk", terminal_width=WIDTH)
+    for words in list_commands(typer.main.get_command(make_app())):
+        shown = CliRunner().invoke(make_app(), [*words, "--help"], prog_name="obelisk", terminal_width=WIDTH)
         parts += [f"## `{' '.join(['obelisk', *words])}`\n", f"```text\n{shown.output.strip()}\n```\n"]
     return join(parts)
 

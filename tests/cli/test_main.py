@@ -39,10 +39,21 @@ def test_a_forbidden_place_is_a_mistake_and_a_broken_machine_is_not(
     def fail(words: list[str]) -> None:
         raise OSError(number, os.strerror(number), "/out")
 
-    monkeypatch.setattr(main, "app", fail)
+    monkeypatch.setattr(main, "make_app", lambda names: fail)
     with pytest.raises(SystemExit) as left:
         run()
     assert left.value.code == code
+
+
+def test_one_command_reads_as_all_do(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["bench", "--help"], ["gallery", "info", "--help"], ["recognize"]):
+        shown = []
+        for names in ([words[0]], main.COMMANDS):
+            with pytest.raises(SystemExit):
+                main.make_app(names)(words, prog_name="obelisk")
+            shown.append(capsys.readouterr())
+        assert shown[0] == shown[1]
+        assert f"obelisk {words[0]}" in shown[0].out + shown[0].err
 
 
 def test_a_full_standard_output_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

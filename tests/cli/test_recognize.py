@@ -215,7 +215,7 @@ def test_recognising_loads_neither_torch_nor_tables_nor_plots(city: Path, photog
         "from obelisk.cli.recognize import recognize_command\n"
         "app = typer.Typer(); app.command()(recognize_command)\n"
         "app(['d.png', '--gallery', 'city'], standalone_mode=False)\n"
-        "sys.exit(', '.join({'torch', 'matplotlib', 'polars', 'timm', 'sklearn'} & set(sys.modules)) or 0)\n"
+        "sys.exit(', '.join({'torch', 'matplotlib', 'polars', 'timm', 'sklearn', 'faiss'} & set(sys.modules)) or 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import pytest
 import typer
 
-from obelisk.cli.main import app
+from obelisk.cli.main import make_app
 from obelisk.config import load_ablation, load_recipe, shipped_ablations, shipped_recipes
 from obelisk.data import read_catalog
 from obelisk.gallery import build_gallery
@@ -151,7 +151,7 @@ def test_a_command_of_a_page_parses(place: str, line: str, monkeypatch: pytest.M
     words = shlex.split(line, comments=True)[1:]
     if ">" in words:
         words = words[: words.index(">")]
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(make_app())
     while words and words[0] in getattr(command, "commands", {}):
         command = command.commands[words.pop(0)]
     assert not hasattr(command, "commands"), f"obelisk has no command `{' '.join(words[:1])}`"

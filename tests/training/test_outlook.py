@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from obelisk.cli.main import app
+from obelisk.cli.main import make_app
 from obelisk.config import Recipe, load_recipe
 from obelisk.data import read_catalog
 from obelisk.training.backbones import load_backbones
@@ -59,11 +59,11 @@ def test_the_command_prints_one_object_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     before = files()
     words = ["train", str(recipe_file), "--data", str(tiny_dataset), "--dry-run"]
-    told = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    told = json.loads(CliRunner().invoke(make_app(), [*words, "--json"]).stdout)
     assert told["recipe"]["finetuning"]["epochs"] == 2
     assert told["memory"]["fine-tuning"]["photos of a step"] > 0
     assert told["stages"][1]["name"] == "fine-tuning"
-    shown = CliRunner().invoke(app, words)
+    shown = CliRunner().invoke(make_app(), words)
     assert shown.exit_code == 0
     assert 'name = "tiny"' in shown.stdout
     assert "all that is trained" in shown.stdout
@@ -72,7 +72,7 @@ def test_the_command_prints_one_object_and_writes_nothing(
 
 def test_several_processes_do_not_look_ahead(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    done = CliRunner().invoke(app, ["train", "arcface", "--data", str(tiny_dataset), "--dry-run"])
+    done = CliRunner().invoke(make_app(), ["train", "arcface", "--data", str(tiny_dataset), "--dry-run"])
     assert "without torchrun" in str(done.exception)
 
 
@@ -87,5 +87,5 @@ def test_several_processes_do_not_look_ahead(tiny_dataset: Path, monkeypatch: py
     ],
 )
 def test_options_that_do_not_go_together_are_refused(tiny_dataset: Path, words: list[str], message: str) -> None:
-    done = CliRunner().invoke(app, ["train", "arcface", "--data", str(tiny_dataset), *words])
+    done = CliRunner().invoke(make_app(), ["train", "arcface", "--data", str(tiny_dataset), *words])
     assert message in str(done.exception)

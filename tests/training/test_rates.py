@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from obelisk.cli.main import app
+from obelisk.cli.main import make_app
 from obelisk.config import Recipe
 from obelisk.data import read_catalog
 from obelisk.errors import RecipeError
@@ -88,7 +88,7 @@ def test_the_command_draws_a_curve_and_touches_no_run(
     recipe, run = tmp_path / "tiny.toml", tmp_path / "run"
     recipe.write_text(tiny_recipe.model_copy(update={"finetuning": section}).to_toml())
     words = ["train", str(recipe), "--data", str(tiny_dataset), "--out", str(run)]
-    told = json.loads(CliRunner().invoke(app, [*words, "--find-rate", str(tmp_path / "r.png"), "--json"]).stdout)
+    told = json.loads(CliRunner().invoke(make_app(), [*words, "--find-rate", str(tmp_path / "r.png"), "--json"]).stdout)
     assert told["key"] == "finetuning.learning_rate"
     rates = [row["rate"] for row in told["rows"]]
     assert rates == pytest.approx(rising_rates(*BACKBONE_RATES, 12)[: len(rates)])

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Annotated
 
@@ -26,14 +27,18 @@ from obelisk.errors import ObeliskError
 
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)  # a place that the caller may not use
 
-app = typer.Typer(
-    name="obelisk",
-    help="Name the landmark in a photo.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
+    "demo": demo,
+    "data": data_app,
+    "train": train,
+    "evaluate": evaluate,
+    "compare": compare,
+    "ablate": ablate,
+    "export": export,
+    "gallery": gallery_app,
+    "recognize": recognize_command,
+    "bench": bench,
+}
 
 
 def show_version(wanted: bool) -> None:
@@ -43,7 +48,6 @@ def show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def obelisk_command(
     version: Annotated[
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
@@ -53,16 +57,24 @@ def obelisk_command(
     """Name the landmark in a photo."""
 
 
-app.command()(demo)
-app.add_typer(data_app)
-app.command()(train)
-app.command()(evaluate)
-app.command()(compare)
-app.command()(ablate)
-app.command()(export)
-app.add_typer(gallery_app)
-app.command("recognize")(recognize_command)
-app.command()(bench)
+def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """Return the command line with some of the commands, or all."""
+    app = typer.Typer(
+        name="obelisk",
+        help="Name the landmark in a photo.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(obelisk_command)
+    for name in names:
+        command = COMMANDS[name]
+        if isinstance(command, typer.Typer):
+            app.add_typer(command)
+        else:
+            app.command(name)(command)
+    return app
 
 
 def stop_on_sigterm(number: int, frame: FrameType | None) -> None:
@@ -78,8 +90,11 @@ def run() -> None:
     # More threads of linear algebra would wait in a loop for the next small product, and take the cores from those
     # that embed photos: 60 against 78 photos a second on two cores (2026-11-24). Read when NumPy is first imported.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # pydantic would look for plugins of its own in all packages that are installed: time that no command needs.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
+    named = COMMANDS.keys() & arguments[:1]  # all the others would be read for nothing, which takes long
     try:
-        app(arguments)
+        make_app(named or COMMANDS)(arguments)
     except ObeliskError as error:
         leave(str(error), error.exit_code, debug=debug)
     except OSError as error:

@@ -10,17 +10,18 @@ A search for up to ten neighbours scans the codes of the ``probes`` lists neares
 candidates the ten best and all that come within a ``margin`` of the tenth; the caller measures those exactly. How many
 lists and how wide a margin that takes depends on the embeddings, so both are chosen when the index is made, by its
 recall on reference photos that are searched for among the others.
+
+faiss is imported where it is needed: a command that searches a small gallery starts a tenth sooner without it.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -142,7 +143,7 @@ class CandidateSearch:
         So many lists are scanned; where they hold fewer rows, -1 and a similarity below all others.
         """
         settings = scanning(min(self._lists.nlist, probes))
-        with faiss_threads(1 if len(queries) <= FEW_QUERIES else faiss.omp_get_max_threads()):
+        with one_thread() if len(queries) <= FEW_QUERIES else nullcontext():
             similarities, rows = self._lists.search(padded(queries, self._width), count, params=settings)
         return similarities, rows
 
@@ -153,6 +154,8 @@ def search_lists(centroids: FloatRows) -> Any:
     All of many centroids would fill the processor's cache for each query: they are compared by codes, and only the best
     of them as they are.
     """
+    import faiss
+
     width = centroids.shape[1]
     exact = faiss.IndexFlatIP(width)
     exact.add(centroids)
@@ -173,6 +176,8 @@ def pack_lists(index: RowIndex, nearest: Any, numbers: range) -> Any:
 
     The memory of an index is taken twice meanwhile.
     """
+    import faiss
+
     width = index.centroids.shape[1]
     plain: Any = faiss.IndexIVFPQ(nearest, width, len(index.sizes), len(index.codebooks), 4, faiss.METRIC_INNER_PRODUCT)
     faiss.copy_array_to_vector(index.codebooks.ravel(), plain.pq.centroids)
@@ -189,19 +194,23 @@ def pack_lists(index: RowIndex, nearest: Any, numbers: range) -> Any:
 @functools.lru_cache
 def scanning(probes: int) -> Any:
     """Return how faiss is told to scan so many lists."""
+    import faiss
+
     settings = faiss.SearchParametersIVF()
     settings.nprobe = probes
     return settings
 
 
 @contextmanager
-def faiss_threads(count: int) -> Iterator[None]:
-    """Let faiss compute with this many threads, when the calling thread asks for it.
+def one_thread() -> Iterator[None]:
+    """Let faiss compute in the calling thread alone, when that asks for it.
 
     Its threads go on spinning for milliseconds, on cores that NumPy's would use: a single search takes longer for them.
     """
+    import faiss
+
     before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(count)
+    faiss.omp_set_num_threads(1)
     try:
         yield
     finally:
@@ -238,6 +247,8 @@ def padded(rows: FloatRows, width: int) -> FloatRows:
 
 def learn_codes(rows: FloatRows, lists: int, dimensions: int, watch: Progress) -> RowIndex:
     """Learn the centroids of L lists and the codebooks of what they leave; the index holds no row yet."""
+    import faiss
+
     width = rows.shape[1]
     M = width // values_per_code(dimensions)
     step = "learning a search index"
@@ -323,6 +334,8 @@ def in_lists(index: RowIndex, lists: Integers, rows: Integers, codes: NDArray[np
 
 def code(index: RowIndex, rows: FloatRows) -> tuple[Integers, NDArray[np.uint8]]:
     """Return the nearest list (N,) of each row (N, P), and the codes (N, M/2) of what the centroid leaves."""
+    import faiss
+
     quantiser = faiss.ProductQuantizer(rows.shape[1], len(index.codebooks), 4)
     faiss.copy_array_to_vector(index.codebooks.ravel(), quantiser.centroids)
     nearest = (rows @ index.centroids.T).argmax(axis=1)

@@ -115,7 +115,7 @@ def read_photo_rows(connection: sqlite3.Connection, *, after: int) -> tuple[Inte
     texts = connection.execute(select).fetchone()
     rows, landmark_ids = (np.fromstring(text, dtype=np.int64, sep=",") for text in texts)
     order = np.argsort(rows)
-    return rows[order], landmark_ids[order], set(np.unique(landmark_ids).tolist())
+    return rows[order], landmark_ids[order], set(landmark_ids.tolist())
 
 
 def read_landmarks(connection: sqlite3.Connection, condition: str, values: Sequence[int]) -> dict[int, Landmark]:
