@@ -95,11 +95,12 @@ class CandidateSearch:
 
     def __init__(self, index: RowIndex) -> None:
         lists, self._width = index.centroids.shape
-        self._nearest = search_lists(index.centroids)
-        self._lists = pack_lists(index, self._nearest, range(min(lists, LISTS_AT_ONCE)))
-        for start in range(LISTS_AT_ONCE, lists, LISTS_AT_ONCE):
-            more = pack_lists(index, self._nearest, range(start, min(lists, start + LISTS_AT_ONCE)))
-            self._lists.merge_from(more, 0)
+        with one_thread():  # beside others that read the gallery's tables
+            self._nearest = search_lists(index.centroids)
+            self._lists = pack_lists(index, self._nearest, range(min(lists, LISTS_AT_ONCE)))
+            for start in range(LISTS_AT_ONCE, lists, LISTS_AT_ONCE):
+                more = pack_lists(index, self._nearest, range(start, min(lists, start + LISTS_AT_ONCE)))
+                self._lists.merge_from(more, 0)
         self.rows = np.sort(index.rows)
         self.last = int(self.rows[-1])
         self._probes, self._depth, self._margin = index.probes, index.depth, index.margin

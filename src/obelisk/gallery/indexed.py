@@ -131,7 +131,7 @@ class IndexedSearch:
 
 def places_of(ids: Integers, rows: Integers) -> Integers:
     """Return the places of rows among ``ids`` (N,), ascending, which has them all."""
-    if ids[-1] - ids[0] == len(ids) - 1:  # nothing is missing between: there is no need to look
+    if len(ids) and ids[-1] - ids[0] == len(ids) - 1:  # nothing is missing between: there is no need to look
         return np.asarray(rows - ids[0])
     return np.searchsorted(ids, rows)
 
