@@ -394,7 +394,7 @@ def test_any_number_of_dimensions_is_coded(dimensions: int) -> None:
     ids = np.arange(1, 401)
     made = index.make_index(ids, dimensions, lambda wanted: (wanted, rows[wanted - 1]), index.tell_nobody)
     proposed = index.CandidateSearch(made).candidates(rows[:20], 5, widening=400)
-    assert [sorted(row) for row in proposed.tolist()] == [ids.tolist()] * 20
+    assert [sorted(row.tolist()) for row in proposed] == [ids.tolist()] * 20
     width = made.centroids.shape[1]
     assert dimensions <= width < dimensions + 2 * index.values_per_code(dimensions)
     assert made.codes.shape == (400, len(made.codebooks) // 2)

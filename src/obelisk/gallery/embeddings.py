@@ -95,15 +95,15 @@ def pick_embeddings(
         part = rows[start : start + store.VALUES_AT_ONCE]
         select = f"SELECT row, vector FROM embeddings WHERE row IN ({', '.join('?' * len(part))}) ORDER BY row"
         found += connection.execute(select, part)
-    numbers = np.array([row for row, _ in found], dtype=np.int64)
-    return numbers, join_embeddings([blob for _, blob in found], (len(found), dimensions), folder)
+    numbers, blobs = zip(*found, strict=True) if found else ((), ())
+    return np.array(numbers, dtype=np.int64), join_embeddings(blobs, (len(found), dimensions), folder)
 
 
 def join_embeddings(blobs: Sequence[bytes], shape: tuple[int, ...], folder: Path) -> NDArray[np.float16]:
     """Return stored embeddings as an array of this shape; raise :class:`GalleryError` if they do not make one."""
     count, dimensions = shape
     size = store.STORED.itemsize * dimensions
-    if len(blobs) != count or any(not isinstance(blob, bytes) or len(blob) != size for blob in blobs):
+    if len(blobs) != count or set(map(type, blobs)) - {bytes} or set(map(len, blobs)) - {size}:
         raise store.damaged("embeddings are missing or of a wrong length", folder)
     return np.frombuffer(b"".join(blobs), dtype=store.STORED).reshape(shape)
 

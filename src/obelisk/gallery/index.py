@@ -95,6 +95,7 @@ class CandidateSearch:
 
     def __init__(self, index: RowIndex) -> None:
         lists, self._width = index.centroids.shape
+        self._list_count = lists
         with one_thread():  # beside others that read the gallery's tables
             self._nearest = search_lists(index.centroids)
             self._lists = pack_lists(index, self._nearest, range(min(lists, LISTS_AT_ONCE)))
@@ -113,37 +114,41 @@ class CandidateSearch:
         beside = len(ids) - int(np.searchsorted(ids, self.last, side="right"))
         return beside <= LONGEST_TAIL and 2 * (len(ids) - beside) >= len(self)
 
-    def candidates(self, queries: FloatRows, k: int, *, among: Integers | None = None, widening: int = 1) -> Integers:
-        """Return the numbers of the rows (Q, C) that may be among the k nearest of each query (Q, D).
+    def candidates(
+        self, queries: FloatRows, k: int, *, among: Integers | None = None, widening: int = 1
+    ) -> list[Integers]:
+        """Return, for each query (Q, D), the numbers of the rows (C,) that may be among its k nearest.
 
-        -1 where fewer than C come into question. ``among`` are the rows that count, ascending; None: all that the
-        index holds. A query near which too few of them were looked at to tell has none. ``widening`` is how many times
-        more to look at than usual; enough of it proposes every row.
+        ``among`` are the rows that count, ascending; None: all that the index holds. A query near which too few of them
+        were looked at to tell has no candidate. ``widening`` is how many times more to look at than usual; enough of
+        it proposes every row.
         """
         needed = NEAREST * self._depth + 2 * max(0, k - NEAREST)
         count = widening * needed
         if count >= len(self):
-            return np.broadcast_to(self.rows, (len(queries), len(self)))
-        enough = -(-4 * count * self._lists.nlist // len(self))
-        similarities, rows = self.ranked(queries, count, probes=max(widening * self._probes, enough))
-        if among is not None:
-            gone = ~is_among(among, rows)
-            order = np.argsort(gone, axis=1, kind="stable")
-            too_few = (~gone).sum(axis=1, keepdims=True) < needed
-            rows = np.take_along_axis(np.where(gone | too_few, -1, rows), order, axis=1)
-            similarities = np.take_along_axis(similarities, order, axis=1)
-        if k > NEAREST:  # the margin was not measured there
-            return rows
-        close = similarities >= similarities[:, NEAREST - 1 : NEAREST] - widening * self._margin
-        most = close.sum(axis=1).max()  # they are the first ones
-        return np.where(close[:, :most], rows[:, :most], -1)
+            return [self.rows] * len(queries)
+        enough = -(-4 * count * self._list_count // len(self))
+        proposed = []
+        for similarities, rows in zip(
+            *self.ranked(queries, count, probes=max(widening * self._probes, enough)), strict=True
+        ):
+            if among is not None:
+                kept = is_among(among, rows)
+                similarities, rows = similarities[kept], rows[kept]
+                if len(rows) < needed:
+                    rows = rows[:0]
+            if k <= NEAREST < len(rows):  # the margin was not measured beyond
+                close = similarities >= similarities[NEAREST - 1] - widening * self._margin
+                rows = rows[: np.count_nonzero(close)]
+            proposed.append(rows)
+        return proposed
 
     def ranked(self, queries: FloatRows, count: int, *, probes: int) -> tuple[FloatRows, Integers]:
         """Return similarities and numbers of the rows (Q, count) that are nearest by their codes, best first.
 
         So many lists are scanned; where they hold fewer rows, -1 and a similarity below all others.
         """
-        settings = scanning(min(self._lists.nlist, probes))
+        settings = scanning(min(self._list_count, probes))
         with one_thread() if len(queries) <= FEW_QUERIES else nullcontext():
             similarities, rows = self._lists.search(padded(queries, self._width), count, params=settings)
         return similarities, rows

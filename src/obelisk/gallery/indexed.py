@@ -58,7 +58,7 @@ class IndexedSearch:
     def __init__(self, folder: Path, index: CandidateSearch, ids: Integers, tail: FloatRows) -> None:
         self.index = index
         self.tail = tail
-        self._ids = ids
+        self._ids, self._last = ids, int(ids[-1])
         # An index may hold rows besides those of this moment, removed ones and later ones: these do not count.
         self._indexed = len(ids) - len(tail)
         self._among = ids if len(index) != self._indexed else None
@@ -93,14 +93,13 @@ class IndexedSearch:
         places = np.empty((len(queries), k), dtype=np.int64)
         similarities = np.empty((len(queries), k), dtype=np.float32)
         late = self._nearest_of_tail(queries, k)
-        unsettled, widening = list(range(len(queries))), 1
+        unsettled, asked, widening = list(range(len(queries))), queries, 1
         while unsettled:
-            proposed = self.index.candidates(queries[unsettled], k, among=self._among, widening=widening)
-            everything = proposed.shape[1] == len(self.index)
+            proposed = self.index.candidates(asked, k, among=self._among, widening=widening)
             left = []
-            for number, candidates in zip(unsettled, proposed, strict=True):
-                rows, exact = self._measure(queries[number], candidates)
-                if len(rows) < min(max(k, NEAREST), self._indexed) and not everything:
+            for number, query, candidates in zip(unsettled, asked, proposed, strict=True):
+                rows, exact = self._measure(query, candidates)
+                if len(rows) < min(max(k, NEAREST), self._indexed) and len(candidates) < len(self.index):
                     left.append(number)  # many near it are gone
                     continue
                 if late:
@@ -111,7 +110,7 @@ class IndexedSearch:
                     raise GalleryError(what, where=self._reader.folder, fix="do the same again")
                 places[number] = places_of(self._ids, rows[best])
                 similarities[number] = exact[best]
-            unsettled, widening = left, 4 * widening
+            unsettled, asked, widening = left, queries[left], 4 * widening
         return places, similarities
 
     def _nearest_of_tail(self, queries: FloatRows, k: int) -> tuple[Integers, FloatRows] | None:
@@ -124,8 +123,7 @@ class IndexedSearch:
     def _measure(self, query: FloatRows, candidates: Integers) -> tuple[Integers, FloatRows]:
         """Return those of the candidates (C,) that are in the gallery, ascending, and their similarities to (D,)."""
         # Row numbers only ever grow: one that the gallery has now, up to the last of this moment, it had then.
-        asked = candidates[(candidates >= 0) & (candidates <= self._ids[-1])]
-        found, rows = self._reader.read(asked.tolist())
+        found, rows = self._reader.read([row for row in candidates.tolist() if 0 <= row <= self._last])
         return found, cosines(query, rows)
 
 
