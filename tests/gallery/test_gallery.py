@@ -225,7 +225,7 @@ def test_an_embedding_that_cannot_be_used_is_refused(gallery: Gallery, vector: s
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["opened then", "opened before"])
-@pytest.mark.parametrize("shown", [99, "'Dome'"])
+@pytest.mark.parametrize("shown", [99, "'Dome'", "'7-'", "'7,7'", "x'37'", "x'ff'", 7.5])
 def test_a_photo_without_a_landmark_is_refused(gallery: Gallery, shown: object, kept: bool) -> None:
     opened = Gallery.open(gallery.path)
     if kept:

@@ -48,6 +48,13 @@ def forge_rows(content: bytes) -> bytes:
     return signed + zlib.crc32(signed).to_bytes(CHECKSUM, "little")
 
 
+def forge_centroids(content: bytes) -> bytes:
+    """Put the first centroid far away, and sign the file again."""
+    line, body = content[len(MAGIC) : -CHECKSUM].split(b"\n", 1)
+    signed = MAGIC + line + b"\n" + np.full(D, 1e30, np.float32).tobytes() + body[4 * D :]
+    return signed + zlib.crc32(signed).to_bytes(CHECKSUM, "little")
+
+
 def read_index_bytes(content: bytes) -> bytes:
     header = json.loads(content[len(MAGIC) :].split(b"\n", 1)[0])
     start = len(MAGIC) + content[len(MAGIC) :].index(b"\n") + 1
@@ -85,6 +92,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "no row": lambda content: rewrite(content, rows=0),
     "no witness": lambda content: rewrite(content, witnesses=0),
     "the same row throughout": forge_rows,
+    "a centroid far away": forge_centroids,
 }
 
 
@@ -109,6 +117,29 @@ def test_any_flipped_byte_is_noticed(gallery: Gallery) -> None:
     for place in np.random.default_rng(0).integers(0, len(made), size=300).tolist():
         path.write_bytes(made[:place] + bytes([made[place] ^ 0x11]) + made[place + 1 :])
         assert read_index(path, dimensions=D, most_rows=2 * N) is None
+
+
+def test_a_file_that_is_cut_short_while_it_is_used_is_made_again(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = gallery.search(draw(50, seed=2), 10)
+    path = gallery.path / INDEX
+    made = path.read_bytes()
+    read = read_index(path, dimensions=D, most_rows=N)
+    assert read is not None
+    assert read.codes[5:9].shape == (4, D // 2)
+
+    def cut(*given: object) -> index.CandidateSearch:
+        monkeypatch.undo()
+        monkeypatch.setattr(indexed, "EXACT_UP_TO", 1000)
+        path.write_bytes(made[: len(made) // 3])
+        return index.CandidateSearch(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(indexed, "CandidateSearch", cut)
+    again = Gallery.open(gallery.path).search(draw(50, seed=2), 10)
+    for found, wanted in zip(again, expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert path.read_bytes() == made
 
 
 @pytest.mark.parametrize(

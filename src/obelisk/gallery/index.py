@@ -20,7 +20,7 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +38,8 @@ CODES = 16  # centroids of a sub-vector: 4 bits
 MOST_CODES = 512  # of an embedding; fine codes cost memory, 256 bytes a row, and save reading candidates
 ROWS_AT_ONCE = 1 << 14
 SEED = 0
-MANY_LISTS = 256  # from so many on, the nearest are found by codes
 COMPARED = 8  # centroids that are compared exactly, for each list that is wanted
-LISTS_AT_ONCE = 64  # are packed: to pack takes their memory twice
+LISTS_AT_ONCE = 64  # that are packed
 FEW_QUERIES = 20  # so many are searched by one thread
 LONGEST_TAIL = 1 << 13  # rows that are searched beside an index: it takes them in when they are more
 
@@ -85,22 +84,28 @@ class RowIndex:
     codebooks: FloatRows
     sizes: Integers
     rows: Integers
-    codes: NDArray[np.uint8]
+    codes: Codes
     witnesses: Integers
     testimony: NDArray[np.float16]
+
+
+class Codes(Protocol):
+    """Codes (N, M/2) in memory or in a file, to be read in parts."""
+
+    def __getitem__(self, part: slice, /) -> NDArray[np.uint8]:
+        """Return the codes of some rows in succession."""
 
 
 class CandidateSearch:
     """The index, ready to be searched. Several threads may use it at once."""
 
     def __init__(self, index: RowIndex) -> None:
-        lists, self._width = index.centroids.shape
-        self._list_count = lists
+        self._list_count, self._width = index.centroids.shape
         with one_thread():  # beside others that read the gallery's tables
-            self._nearest = search_lists(index.centroids)
-            self._lists = pack_lists(index, self._nearest, range(min(lists, LISTS_AT_ONCE)))
-            for start in range(LISTS_AT_ONCE, lists, LISTS_AT_ONCE):
-                more = pack_lists(index, self._nearest, range(start, min(lists, start + LISTS_AT_ONCE)))
+            nearest = search_lists(index.centroids)
+            self._lists = pack_lists(index, nearest, range(0))
+            for start in range(0, self._list_count, LISTS_AT_ONCE):
+                more = pack_lists(index, nearest, range(start, min(self._list_count, start + LISTS_AT_ONCE)))
                 self._lists.merge_from(more, 0)
         self.rows = np.sort(index.rows)
         self.last = int(self.rows[-1])
@@ -157,15 +162,15 @@ class CandidateSearch:
 def search_lists(centroids: FloatRows) -> Any:
     """Return a faiss index of the centroids (L, P), which finds the lists nearest to a query.
 
-    All of many centroids would fill the processor's cache for each query: they are compared by codes, and only the best
-    of them as they are.
+    All of them would fill the processor's cache for each query: they are compared by codes, and only the best of them
+    as they are.
     """
     import faiss
 
     width = centroids.shape[1]
     exact = faiss.IndexFlatIP(width)
     exact.add(centroids)
-    if len(centroids) < MANY_LISTS:
+    if len(centroids) < CODES:  # too few to learn codes from
         return exact
     rough = faiss.IndexPQFastScan(width, width // 2, 4, faiss.METRIC_INNER_PRODUCT)
     rough.pq.cp.min_points_per_centroid = 1
@@ -178,9 +183,9 @@ def search_lists(centroids: FloatRows) -> Any:
 
 
 def pack_lists(index: RowIndex, nearest: Any, numbers: range) -> Any:
-    """Return a faiss index with the rows of some of the lists, in the order in which its search reads them.
+    """Return a faiss index with the rows of some of the lists, their codes in the order in which its search reads them.
 
-    The memory of an index is taken twice meanwhile.
+    It holds them in the former order, too: merged into another index, only the new one is kept.
     """
     import faiss
 
@@ -209,7 +214,7 @@ def scanning(probes: int) -> Any:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let faiss compute in the calling thread alone, when that asks for it.
+    """Let what the calling thread asks of faiss be computed by that thread alone.
 
     Its threads go on spinning for milliseconds, on cores that NumPy's would use: a single search takes longer for them.
     """
@@ -307,7 +312,7 @@ class Trials:
 
 def add_rows(index: RowIndex, ids: Integers, read: ReadRows, watch: Progress, trials: Trials | None = None) -> RowIndex:
     """Return the index with the rows ``ids`` added, which it does not hold yet; the trials see them, too."""
-    rows, codes = [index.rows], [index.codes]
+    rows, codes = [index.rows], [index.codes[:]]
     lists = [np.repeat(np.arange(len(index.sizes)), index.sizes)]
     for start in range(0, len(ids), ROWS_AT_ONCE):
         watch("indexing embeddings", start, len(ids))
@@ -328,7 +333,7 @@ def keep_rows(index: RowIndex, ids: Integers) -> RowIndex:
     """Return the index without the rows that are not among ``ids``."""
     kept = np.isin(index.rows, ids)
     lists = np.repeat(np.arange(len(index.sizes)), index.sizes)
-    return in_lists(index, lists[kept], index.rows[kept], index.codes[kept])
+    return in_lists(index, lists[kept], index.rows[kept], index.codes[:][kept])
 
 
 def in_lists(index: RowIndex, lists: Integers, rows: Integers, codes: NDArray[np.uint8]) -> RowIndex:

@@ -10,15 +10,16 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import mmap
 import os
 import secrets
+import weakref
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from obelisk.gallery import store
 from obelisk.gallery.index import CODES, LARGEST_DEPTH, WIDEST_MARGIN, RowIndex
@@ -28,6 +29,7 @@ MAGIC = b"obelisk search index 2\n"
 CHECKSUM = 4  # bytes at the end of the file: CRC-32, little-endian
 LONGEST_HEADER = 1000  # bytes
 LARGEST_NUMBER = 1 << 40
+ROWS_AT_ONCE = 1 << 12
 PARTIAL = ".partial"
 NUMBERS = ("dimensions", "width", "lists", "subvectors", "rows", "witnesses", "probes", "depth", "measured")
 MARGIN = "margin"
@@ -88,30 +90,67 @@ def write_index(path: Path, index: RowIndex) -> None:
 
 def arrays_of(index: RowIndex, header: Header) -> list[memoryview]:
     """Return the arrays of an index as the file holds them."""
-    return [np.ascontiguousarray(getattr(index, name), dtype).data for name, (dtype, _) in layout_of(header).items()]
+    return [np.ascontiguousarray(getattr(index, name)[:], dtype).data for name, (dtype, _) in layout_of(header).items()]
 
 
 def read_index(path: Path, *, dimensions: int, most_rows: int) -> RowIndex | None:
-    """Return the index in a file of embeddings (N, D) with N ≤ ``most_rows``; None if there is none to be trusted."""
-    try:
+    """Return the index in a file of embeddings (N, D) with N ≤ ``most_rows``; None if there is none to be trusted.
+
+    Its codes stay in the file, see :class:`CodesInFile`.
+    """
+    with contextlib.suppress(OSError, ValueError), contextlib.ExitStack() as opened:
         if not path.is_file():
             return None
-        with path.open("rb") as file:
-            start = file.read(len(MAGIC)) + file.readline(LONGEST_HEADER)
-            header = parse_header(start)
-            if not header or header["dimensions"] != dimensions or header["rows"] > most_rows:
-                return None
-            if len(start) + body_size(header) + CHECKSUM != os.fstat(file.fileno()).st_size:
-                return None
-            # Nobody shortens the file: it is only ever replaced. To copy it would take longer than all the rest.
-            whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except OSError:
-        return None
-    if zlib.crc32(whole[:-CHECKSUM]) != int.from_bytes(whole[-CHECKSUM:], "little"):
-        return None
-    numbers = {name: header[name] for name in ("dimensions", "probes", "depth", "margin", "measured")}
-    index = RowIndex(**numbers | split(whole[len(start) : -CHECKSUM], header))
-    return index if is_sound(index) else None
+        file = opened.enter_context(path.open("rb"))
+        start = file.read(len(MAGIC)) + file.readline(LONGEST_HEADER)
+        header = parse_header(start)
+        if not header or header["dimensions"] != dimensions or header["rows"] > most_rows:
+            return None
+        if len(start) + body_size(header) + CHECKSUM != os.fstat(file.fileno()).st_size:
+            return None
+        arrays, checksum = read_arrays(file, header, zlib.crc32(start))
+        numbers = {name: header[name] for name in ("dimensions", "probes", "depth", "margin", "measured")}
+        index = RowIndex(**numbers | arrays)
+        if checksum == int.from_bytes(file.read(), "little") and is_sound(index):
+            opened.pop_all()  # the codes keep the file open
+            return index
+    return None
+
+
+def read_arrays(file: BinaryIO, header: Header, checksum: int) -> tuple[dict[str, Any], int]:
+    """Return the arrays of an index, and the checksum of what was before them and of them.
+
+    Raises ValueError if the file ends too soon.
+    """
+    arrays: dict[str, Any] = {}
+    for name, (dtype, shape) in layout_of(header).items():
+        if name == "codes":
+            codes = CodesInFile(file, shape)
+            for start in range(0, shape[0], ROWS_AT_ONCE):
+                checksum = zlib.crc32(codes[start : start + ROWS_AT_ONCE].data, checksum)
+            arrays[name] = codes
+        else:
+            arrays[name] = np.fromfile(file, dtype, math.prod(shape)).reshape(shape)
+            checksum = zlib.crc32(arrays[name].data, checksum)
+    return arrays, checksum
+
+
+class CodesInFile:
+    """The codes (N, M/2) of an index, from the present place of its file on; they are read when they are asked for.
+
+    The memory for all of them at once takes longer to get than the codes to read. One thread may use them.
+    """
+
+    def __init__(self, file: BinaryIO, shape: tuple[int, ...]) -> None:
+        self._file, self._start, self._shape = file, file.tell(), shape
+        weakref.finalize(self, file.close)
+
+    def __getitem__(self, part: slice) -> NDArray[np.uint8]:
+        """Return the codes of some rows in succession; raises ValueError if the file is shorter by now."""
+        rows, width = self._shape
+        first, end, _ = part.indices(rows)
+        self._file.seek(self._start + first * width)
+        return np.fromfile(self._file, np.uint8, (end - first) * width).reshape(end - first, width)
 
 
 def parse_header(start: bytes) -> Header | None:
@@ -139,20 +178,9 @@ def body_size(header: Header) -> int:
     return sum(math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in layout_of(header).values())
 
 
-def split(body: memoryview, header: Header) -> dict[str, Any]:
-    """Cut the bytes of a file into its arrays."""
-    arrays: dict[str, Any] = {}
-    start = 0
-    for name, (dtype, shape) in layout_of(header).items():
-        array = np.frombuffer(body, dtype, math.prod(shape), start).reshape(shape)
-        arrays[name] = np.require(array, requirements="A")
-        start += array.nbytes
-    return arrays
-
-
 def is_sound(index: RowIndex) -> bool:
     """Say whether the arrays are such that a search by them ends, and names no row twice."""
-    finite = np.isfinite(index.centroids).all() and np.isfinite(index.codebooks).all()
+    finite = np.isfinite(index.codebooks).all() and (np.abs(index.centroids) < 1.01).all()  # of length 1
     N = len(index.rows)
     whole = ((index.sizes >= 0) & (index.sizes <= N)).all() and index.sizes.sum() == N
     different = (np.diff(np.sort(index.rows)) > 0).all() and (np.diff(index.witnesses) > 0).all()

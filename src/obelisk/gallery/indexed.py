@@ -129,7 +129,7 @@ class IndexedSearch:
 
 def places_of(ids: Integers, rows: Integers) -> Integers:
     """Return the places of rows among ``ids`` (N,), ascending, which has them all."""
-    if len(ids) and ids[-1] - ids[0] == len(ids) - 1:  # nothing is missing between: there is no need to look
+    if len(ids) and int(ids[-1]) - int(ids[0]) == len(ids) - 1:  # nothing is missing between: there is no need to look
         return np.asarray(rows - ids[0])
     return np.searchsorted(ids, rows)
 
@@ -142,7 +142,8 @@ def load_index(folder: Path, dimensions: int) -> CandidateSearch | None:
                 (last,) = connection.execute("SELECT max(row) FROM photos").fetchone()
             index = read_own_index(place, folder, dimensions, most_rows=last or 0)
             if index:
-                return CandidateSearch(index)
+                with contextlib.suppress(ValueError):  # it was cut short since
+                    return CandidateSearch(index)
     return None
 
 

@@ -103,15 +103,18 @@ def refuse_orphans(shown: set[int], landmarks: dict[int, Landmark], folder: Path
 def read_photo_rows(connection: sqlite3.Connection, *, after: int) -> tuple[Integers, Integers, set[int]]:
     """Return the rows (N,) of the photos behind a row, ascending, what they show (N,), and each of that once.
 
-    What is no number of a landmark becomes -1; where all photos are read, all then are.
+    What is no number of a landmark becomes -1; if all photos are read, one such makes all of them -1.
     """
     if after:
         number = "iif(typeof(landmark_id) = 'integer', landmark_id, -1)"
         found = connection.execute(f"SELECT row, {number} FROM photos WHERE row > ? ORDER BY row", (after,))
         pairs = np.fromiter(found, dtype=np.dtype([("row", np.int64), ("landmark_id", np.int64)]))
         return pairs["row"].copy(), pairs["landmark_id"].copy(), set(pairs["landmark_id"].tolist())
+    # Texts are above all numbers; without any, there are whole numbers, nothing, and fractions with their point.
+    (kind,) = connection.execute("SELECT typeof(max(landmark_id)) FROM photos").fetchone()
+    number = "landmark_id" if kind == "integer" else "NULL"
     # Two long texts are read in a third of the time of a million pairs of numbers, and other threads work meanwhile.
-    select = "SELECT coalesce(group_concat(row), ''), coalesce(group_concat(landmark_id), '') FROM photos"
+    select = f"SELECT coalesce(group_concat(row), ''), coalesce(group_concat({number}), '') FROM photos"
     rows, shown = (parse_numbers(text) for text in connection.execute(select).fetchone())
     if len(shown) != len(rows):
         shown = np.full(len(rows), -1)
@@ -121,7 +124,7 @@ def read_photo_rows(connection: sqlite3.Connection, *, after: int) -> tuple[Inte
 
 
 def parse_numbers(text: str) -> Integers:
-    """Return whole numbers that are separated by commas; none if there is anything else."""
+    """Return numbers that are separated by commas; none unless all are whole."""
     if text.encode().translate(None, b"-,0123456789"):
         return np.empty(0, dtype=np.int64)
     return np.fromstring(text, dtype=np.int64, sep=",")

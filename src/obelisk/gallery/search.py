@@ -142,7 +142,8 @@ def unit_rows(embeddings: NDArray[np.floating], *, dimensions: int) -> FloatRows
     units = np.empty(rows.shape, dtype=np.float32)
     for part in parts_of(len(rows)):
         precise = rows[part].astype(np.float64)
-        lengths = np.sqrt(np.vecdot(precise, precise))
+        with np.errstate(over="ignore"):
+            lengths = np.sqrt(np.vecdot(precise, precise))
         usable = np.isfinite(lengths) & (lengths > 0)
         if not usable.all():
             where = f"row {part.start + usable.argmin()}"

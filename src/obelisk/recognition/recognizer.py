@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
@@ -64,11 +63,8 @@ class Recognizer:
         if model:
             opened.check_model(model)
         bundle = opened.load_bundle()
-        with ThreadPoolExecutor(1) as beside:
-            embedder = beside.submit(Embedder, bundle)  # another core can do that, the most of it is not Python
-            background, calibration = read_background(bundle), find_calibration(opened, bundle)
-            opened.references()
-        return cls(opened, embedder.result(), background=background, calibration=calibration)
+        background, calibration = read_background(bundle), find_calibration(opened, bundle)
+        return cls(opened, Embedder(bundle), background=background, calibration=calibration)
 
     def recognize(
         self,
