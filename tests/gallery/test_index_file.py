@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from obelisk.embedding import Bundle
+from obelisk.errors import GalleryError
 from obelisk.gallery import Gallery, index, indexed, store
 from obelisk.gallery.index_file import CHECKSUM, INDEX, MAGIC, read_index
 
@@ -140,6 +141,8 @@ def test_a_file_that_is_cut_short_while_it_is_used_is_made_again(
     for found, wanted in zip(again, expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
     assert path.read_bytes() == made
+    with pytest.raises(GalleryError, match=r"cut short while it was read .*search\.index.* do the same again"):
+        read.codes[:]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from obelisk.errors import GalleryError
 from obelisk.gallery import store
 from obelisk.gallery.index import CODES, LARGEST_DEPTH, WIDEST_MARGIN, RowIndex
 
@@ -98,7 +99,7 @@ def read_index(path: Path, *, dimensions: int, most_rows: int) -> RowIndex | Non
 
     Its codes stay in the file, see :class:`CodesInFile`.
     """
-    with contextlib.suppress(OSError, ValueError), contextlib.ExitStack() as opened:
+    with contextlib.suppress(OSError, ValueError, GalleryError), contextlib.ExitStack() as opened:
         if not path.is_file():
             return None
         file = opened.enter_context(path.open("rb"))
@@ -120,7 +121,7 @@ def read_index(path: Path, *, dimensions: int, most_rows: int) -> RowIndex | Non
 def read_arrays(file: BinaryIO, header: Header, checksum: int) -> tuple[dict[str, Any], int]:
     """Return the arrays of an index, and the checksum of what was before them and of them.
 
-    Raises ValueError if the file ends too soon.
+    Raises ValueError or :class:`GalleryError` if the file ends too soon.
     """
     arrays: dict[str, Any] = {}
     for name, (dtype, shape) in layout_of(header).items():
@@ -146,11 +147,15 @@ class CodesInFile:
         weakref.finalize(self, file.close)
 
     def __getitem__(self, part: slice) -> NDArray[np.uint8]:
-        """Return the codes of some rows in succession; raises ValueError if the file is shorter by now."""
+        """Return the codes of some rows in succession; raises :class:`GalleryError` if the file is shorter by now."""
         rows, width = self._shape
         first, end, _ = part.indices(rows)
         self._file.seek(self._start + first * width)
-        return np.fromfile(self._file, np.uint8, (end - first) * width).reshape(end - first, width)
+        codes = np.fromfile(self._file, np.uint8, (end - first) * width)
+        if len(codes) < (end - first) * width:
+            what = "the search index was cut short while it was read"
+            raise GalleryError(what, where=self._file.name, fix="do the same again")
+        return codes.reshape(end - first, width)
 
 
 def parse_header(start: bytes) -> Header | None:

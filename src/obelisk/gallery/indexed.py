@@ -142,7 +142,7 @@ def load_index(folder: Path, dimensions: int) -> CandidateSearch | None:
                 (last,) = connection.execute("SELECT max(row) FROM photos").fetchone()
             index = read_own_index(place, folder, dimensions, most_rows=last or 0)
             if index:
-                with contextlib.suppress(ValueError):  # it was cut short since
+                with contextlib.suppress(GalleryError):  # it was cut short since
                     return CandidateSearch(index)
     return None
 
