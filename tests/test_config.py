@@ -283,7 +283,7 @@ def test_a_recipe_is_read_back_as_it_was_written(
             "title": title,
             "seed": seed,
             "backbone": {"names": names},
-            "neck": {"normalise_parts": flag},
+            "neck": {"normalize_parts": flag},
             "loss": {"margin": margin},
             "training": {"learning_rate": learning_rate},
         }

@@ -24,17 +24,17 @@ from numpy.typing import NDArray
 
 from obelisk.config import load_recipe
 from obelisk.data import Catalog, read_catalog
-from obelisk.data.manifest import PHOTOS_VARIABLE, write_subset
+from obelisk.data.formats.subset_manifest import PHOTOS_VARIABLE, write_subset
 from obelisk.data.subset import sample_subset
 from obelisk.embedding import Bundle, DescriptorCache, Embedder, write_bundle
-from obelisk.embedding.choice import VARIABLE
+from obelisk.embedding.runtime_choice import VARIABLE
 from obelisk.errors import UsageError
 from obelisk.files import replace_file
 from obelisk.gallery import build_gallery
 from obelisk.recognition import BACKGROUND, CALIBRATION, Background, pack_background
-from obelisk.recognition.background import choose_background, embed_background
-from obelisk.recognition.twin import TwinPhotos, calibrate_own, calibrate_places
-from obelisk.training.exporting import export_run
+from obelisk.recognition.background_photos import choose_background, embed_background
+from obelisk.recognition.held_out_model import TwinPhotos, calibrate_own, calibrate_places
+from obelisk.training.export.write_bundle import export_run
 from obelisk.training.train import train_run
 from obelisk.training.validation import split_for_validation
 

@@ -12,13 +12,13 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+from obelisk.bench.naive import EagerRecognizer
+from obelisk.bench.speed import STAGES, spread, time_answers
 from obelisk.cli import bench as room
 from obelisk.cli.bench import bench
 from obelisk.cli.gallery import gallery_app
 from obelisk.errors import UsageError
 from obelisk.photos import ModelInput, read_photo
-from obelisk.recognition.speed import STAGES, spread, time_answers
-from obelisk.training.eager import EagerRecognizer
 
 app = typer.Typer()
 app.command("bench")(bench)

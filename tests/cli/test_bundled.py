@@ -15,7 +15,8 @@ from obelisk import bundled
 from obelisk.cli.gallery import gallery_app
 from obelisk.cli.recognize import recognize_command
 from obelisk.errors import GalleryError, UsageError
-from obelisk.gallery import Gallery, store
+from obelisk.gallery import Gallery
+from obelisk.gallery import database as store
 
 app = typer.Typer()
 app.command("recognize")(recognize_command)

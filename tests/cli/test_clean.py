@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from obelisk.cleaning.drop import CleaningRule
 from obelisk.cli.clean import clean_command
 from obelisk.cli.data import data_app
 from obelisk.data import read_catalog
 from obelisk.errors import DataError, ObeliskError, UsageError
-from obelisk.recognition.cleaning import CleaningRule
 
 COLOURS = {"Dome": (230, 60, 60), "Tôrre de Belém": (60, 220, 60), "塔": (60, 60, 240)}
 PLANTED = ("Dome/green.png", "塔/red.png")

@@ -181,7 +181,7 @@ def test_verification_without_opencv_names_the_extra(
     city: Path, photograph: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photograph(Path("d.png"), DOME, 61)
-    monkeypatch.setattr("obelisk.recognition.verification.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("obelisk.recognition.rerank.geometry.importlib.util.find_spec", lambda name: None)
     failed = recognize("d.png", "--gallery", city, "--verify")
     assert isinstance(failed.exception, MissingExtraError)
     assert "obelisk-landmarks[verify]" in str(failed.exception)

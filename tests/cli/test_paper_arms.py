@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from obelisk.data.generated import generate_dataset
 from obelisk.evaluation import read_predictions
+from obelisk.synthetic import generate_dataset
 from obelisk.training.run import Run, RunEmbedder
 
 Outcome = tuple[int, str, str]

@@ -11,10 +11,10 @@ from PIL import Image
 
 from obelisk.data import read_catalog
 from obelisk.data.download import Download, DownloadState, Order, Patience, Report, parse_splits, parse_tars
-from obelisk.data.download.download import SINGLE_PHOTOS
+from obelisk.data.download.downloader import SINGLE_PHOTOS
+from obelisk.data.download.http import PassingError, Web
+from obelisk.data.download.http import Patience as Waits
 from obelisk.data.download.state import PartState
-from obelisk.data.download.web import PassingError, Web
-from obelisk.data.download.web import Patience as Waits
 from obelisk.data.subset import choose_landmarks
 from obelisk.errors import DownloadError, UsageError
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from obelisk.data import read_catalog
-from obelisk.data.generated import generate_dataset, render_distractor, render_photo
-from obelisk.data.generated.dataset import Plan, count_references, landmark_seed, list_photos, name_landmarks
-from obelisk.data.generated.landmark import KINDS, make_landmark
 from obelisk.errors import DataError
+from obelisk.synthetic import generate_dataset, render_distractor, render_photo
+from obelisk.synthetic.dataset import Plan, count_references, landmark_seed, list_photos, name_landmarks
+from obelisk.synthetic.landmark import KINDS, make_landmark
 
 SMALL = {"landmarks": 5, "references": 24, "queries": 6, "distractors": 4, "size": 48}
 

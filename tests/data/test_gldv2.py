@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obelisk.data import LANDMARKS, QUERIES, REFERENCES, read_catalog
-from obelisk.data.gldv2 import sort_by_id
-from obelisk.data.names import name_category
+from obelisk.data.formats.gldv2 import sort_by_id
+from obelisk.data.formats.labels import name_category
 from obelisk.errors import DataError
 
 A, B, C = "aaa0", "bbb0", "ccc0"

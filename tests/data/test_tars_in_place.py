@@ -13,7 +13,7 @@ from mirror import draw_photo, name_photo, pack, place_photo
 from obelisk.data import check_dataset, read_catalog
 from obelisk.errors import DataError, PhotoMissingError
 from obelisk.photos import read_bytes
-from obelisk.photos.files import is_there
+from obelisk.photos.reading import is_there
 from obelisk.photos.tars import tabulate_members
 
 PHOTOS = 12

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from obelisk.embedding import Bundle, Embedder, OnnxModel, choice
-from obelisk.embedding.choice import decide, make_probes, open_network, read_runtime
+from obelisk.embedding import Bundle, Embedder, OnnxModel
+from obelisk.embedding import runtime_choice as choice
+from obelisk.embedding.runtime_choice import decide, make_probes, open_network, read_runtime
 from obelisk.errors import MissingExtraError, ModelError, UsageError
 
 WriteBundle = Callable[..., Bundle]

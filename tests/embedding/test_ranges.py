@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from obelisk.embedding import Bundle, Embedder
-from obelisk.embedding.ranges import RANGES, pack_ranges, read_ranges
+from obelisk.embedding.activation_ranges import RANGES, pack_ranges, read_ranges
 from obelisk.errors import ModelError
 
 

@@ -25,8 +25,8 @@ from obelisk.gallery import (
     find_landmark,
     gather_facts,
     landmark_names,
-    store,
 )
+from obelisk.gallery import database as store
 
 D = 24
 
@@ -103,7 +103,7 @@ def test_one_name_twice_makes_two_ids(
 def test_what_was_told_is_safe_before_the_next_is_looked_at(
     gallery: Gallery, places: Path, embedder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("obelisk.gallery.additions.COMMIT_EVERY", 2)
+    monkeypatch.setattr("obelisk.gallery.add.COMMIT_EVERY", 2)
     additions = add_photos(gallery, sorted((places / "Dome").iterdir()), "Dome", embedder=embedder)
     told = next(additions).photo
     assert told is not None

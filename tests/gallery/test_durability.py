@@ -17,7 +17,8 @@ import pytest
 
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, GalleryLockedError
-from obelisk.gallery import Gallery, Landmark, ReferencePhoto, check_gallery, store
+from obelisk.gallery import Gallery, Landmark, ReferencePhoto, check_gallery
+from obelisk.gallery import database as store
 
 D = 24
 BATCH = 5

@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from obelisk.arrays import l2_normalize
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, ModelError, UsageError
-from obelisk.gallery import Gallery, Landmark, ReferencePhoto, as_stored, check_gallery, store, unit_rows
+from obelisk.gallery import Gallery, Landmark, ReferencePhoto, as_stored, check_gallery
+from obelisk.gallery import database as store
 
 D = 24
 
@@ -49,7 +51,7 @@ def test_what_was_added_is_there_for_the_next_one_who_opens_it(gallery: Gallery,
     assert again.photos[0] == ReferencePhoto(id="a", landmark_id=7, content_hash="h", source="/photos/a.jpg")
     assert [photo.landmark_id for photo in again.photos] == [7, 7, 8]
     assert (again.model, again.fingerprint, again.dimensions) == ("colours", bundle.fingerprint, D)
-    np.testing.assert_array_equal(again.references().rows(np.arange(3)), as_stored(unit_rows(rows(3), dimensions=D)))
+    np.testing.assert_array_equal(again.references().rows(np.arange(3)), as_stored(l2_normalize(rows(3), dimensions=D)))
     assert again.load_bundle().fingerprint == bundle.fingerprint
     assert sorted(file.name for file in gallery.path.iterdir()) == ["gallery.sqlite", "model"], "no log is left behind"
 

@@ -19,20 +19,13 @@ import faiss
 import numpy as np
 import pytest
 
+from obelisk.arrays import l2_normalize
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, UsageError
-from obelisk.gallery import (
-    Gallery,
-    as_stored,
-    check_gallery,
-    index,
-    index_file,
-    indexed,
-    nearest_rows,
-    store,
-    unit_rows,
-)
-from obelisk.gallery.index_file import INDEX
+from obelisk.gallery import Gallery, as_stored, check_gallery, index, index_file, nearest_rows
+from obelisk.gallery import database as store
+from obelisk.gallery.ann import indexed
+from obelisk.gallery.ann.index_file import INDEX
 
 D = 24
 N = 1200
@@ -43,7 +36,7 @@ def scatter(seed: int, *, each: int, spread: float = 0.5) -> np.ndarray:
     """Make photos of made-up landmarks: unit rows (LANDMARKS · each, D) around one centre a landmark."""
     centres = np.random.default_rng(0).normal(size=(LANDMARKS, D))
     noise = np.random.default_rng(seed).normal(size=(LANDMARKS * each, D))
-    return unit_rows(np.repeat(centres, each, axis=0) + spread * noise, dimensions=D)
+    return l2_normalize(np.repeat(centres, each, axis=0) + spread * noise, dimensions=D)
 
 
 ROWS = scatter(1, each=N // LANDMARKS)
@@ -335,7 +328,8 @@ def test_where_nothing_can_be_written_the_index_is_in_memory(gallery: Gallery, m
 
 BUILD = """
 import sys
-from obelisk.gallery import Gallery, indexed
+from obelisk.gallery import Gallery
+from obelisk.gallery.ann import indexed
 indexed.EXACT_UP_TO = 1000
 def watch(what, done, total):
     print(what, flush=True)
@@ -389,7 +383,7 @@ def test_threads_search_while_others_add(gallery: Gallery) -> None:
 
 @pytest.mark.parametrize("dimensions", [1, 3, 24, 509, 1100])
 def test_any_number_of_dimensions_is_coded(dimensions: int) -> None:
-    rows = unit_rows(np.random.default_rng(0).normal(size=(400, dimensions)), dimensions=dimensions)
+    rows = l2_normalize(np.random.default_rng(0).normal(size=(400, dimensions)), dimensions=dimensions)
     ids = np.arange(1, 401)
     made = index.make_index(ids, dimensions, lambda wanted: (wanted, rows[wanted - 1]), index.tell_nobody)
     proposed = index.CandidateSearch(made).candidates(rows[:20], 5, widening=400)
@@ -400,8 +394,8 @@ def test_any_number_of_dimensions_is_coded(dimensions: int) -> None:
 
 
 def test_the_nearest_of_many_lists_are_found() -> None:
-    centroids = unit_rows(np.random.default_rng(0).normal(size=(600, 64)), dimensions=64)
-    queries = unit_rows(np.random.default_rng(1).normal(size=(200, 64)), dimensions=64)
+    centroids = l2_normalize(np.random.default_rng(0).normal(size=(600, 64)), dimensions=64)
+    queries = l2_normalize(np.random.default_rng(1).normal(size=(200, 64)), dimensions=64)
     similarities, found = index.search_lists(centroids).search(queries, 3)
     expected = np.argsort(-(queries @ centroids.T), axis=1)[:, :3]
     assert np.mean(found[:, 0] == expected[:, 0]) >= 0.99

@@ -12,8 +12,11 @@ import pytest
 
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError
-from obelisk.gallery import Gallery, index, indexed, store
-from obelisk.gallery.index_file import CHECKSUM, INDEX, MAGIC, read_index
+from obelisk.gallery import Gallery
+from obelisk.gallery import database as store
+from obelisk.gallery.ann import indexed
+from obelisk.gallery.ann import ivfpq as index
+from obelisk.gallery.ann.index_file import CHECKSUM, INDEX, MAGIC, read_index
 
 D = 24
 N = 1200

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from obelisk.arrays import l2_normalize
 from obelisk.errors import GalleryError, UsageError
-from obelisk.gallery import as_stored, nearest_rows, unit_rows
+from obelisk.gallery import as_stored, nearest_rows
 
 
 def search_slowly(queries: np.ndarray, references: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -28,8 +29,8 @@ def search_slowly(queries: np.ndarray, references: np.ndarray, k: int) -> tuple[
 def test_finds_what_the_full_matrix_shows(seed: int, size: int, dimensions: int, k: int, distinct: int) -> None:
     rng = np.random.default_rng(seed)
     few = rng.normal(size=(distinct, dimensions))  # fewer distinct rows than rows: equal similarities
-    references = unit_rows(few[rng.integers(0, distinct, size=size)], dimensions=dimensions)
-    queries = unit_rows(rng.normal(size=(9, dimensions)), dimensions=dimensions)
+    references = l2_normalize(few[rng.integers(0, distinct, size=size)], dimensions=dimensions)
+    queries = l2_normalize(rng.normal(size=(9, dimensions)), dimensions=dimensions)
     k = min(k, size)
     rows, similarities = nearest_rows(queries, references, k)
     expected_rows, expected_similarities = search_slowly(queries, references, k)
@@ -41,8 +42,8 @@ def test_rows_closer_than_float32_can_tell_are_ordered_exactly() -> None:
     rng = np.random.default_rng(0)
     one = rng.normal(size=512)
     # 300 rows around one, nearer to each other than the rounding of a float32 dot product
-    references = unit_rows(one + 1e-7 * rng.normal(size=(300, 512)), dimensions=512)
-    queries = unit_rows(one + 0.1 * rng.normal(size=(30, 512)), dimensions=512)
+    references = l2_normalize(one + 1e-7 * rng.normal(size=(300, 512)), dimensions=512)
+    queries = l2_normalize(one + 0.1 * rng.normal(size=(30, 512)), dimensions=512)
     rows, _ = nearest_rows(queries, references, 5)
     np.testing.assert_array_equal(rows, search_slowly(queries, references, 5)[0])
 
@@ -66,7 +67,7 @@ def test_a_photo_finds_itself_with_similarity_one_at_most() -> None:
 )
 def test_rows_without_a_direction_are_refused(embeddings: np.ndarray, text: str) -> None:
     with pytest.raises(UsageError, match=text):
-        unit_rows(embeddings, dimensions=4)
+        l2_normalize(embeddings, dimensions=4)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from obelisk.errors import PhotoMissingError, PhotoTooLargeError, UsageError
-from obelisk.photos import content_hash, files, find_photos, read_bytes
+from obelisk.photos import content_hash, find_photos, read_bytes
+from obelisk.photos import reading as files
 
 
 def folder(path: Path) -> None:

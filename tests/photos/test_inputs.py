@@ -14,7 +14,7 @@ IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
 
-def test_channels_are_normalised_each_by_its_own_mean_and_std() -> None:
+def test_channels_are_normalized_each_by_its_own_mean_and_std() -> None:
     rule = ModelInput(size=8, resize="squash", **IMAGENET)
     prepared = prepare(Image.new("RGB", (20, 10), (255, 128, 0)), rule)
     assert prepared.shape == (3, 8, 8)

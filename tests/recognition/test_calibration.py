@@ -14,7 +14,7 @@ from obelisk.errors import ModelError, UsageError
 from obelisk.gallery import Gallery, Landmark
 from obelisk.recognition import CALIBRATION, Background, Calibration, Evidence, Recognizer, fit_calibration
 from obelisk.recognition.calibration import CAUTION, find_calibration, read_calibration
-from obelisk.recognition.twin import TwinPhotos, calibrate_own, calibrate_places
+from obelisk.recognition.held_out_model import TwinPhotos, calibrate_own, calibrate_places
 
 PLAIN = Calibration(slope=20.0, centre=-0.6, growth=0.03, precisions=((0.1, 0.6), (0.5, 0.9), (0.8, 0.97)))
 
@@ -151,7 +151,7 @@ class OneEmbedder(Embedder):
             yield Embedded(path=path, content_hash="", embedding=self.row)
 
 
-def test_the_recogniser_rejects_below_the_threshold_that_the_precision_needs(bundle: Bundle, tmp_path: Path) -> None:
+def test_the_recognizer_rejects_below_the_threshold_that_the_precision_needs(bundle: Bundle, tmp_path: Path) -> None:
     gallery = Gallery.create(tmp_path / "g", bundle)
     rows = np.eye(4, dtype=np.float32)[:3]
     gallery.add(rows, [Landmark(id=1, name="A"), Landmark(id=2, name="B"), Landmark(id=3, name="C")], ["a", "b", "c"])

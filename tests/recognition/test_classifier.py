@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 
+from obelisk.arrays import l2_normalize
 from obelisk.errors import GalleryError, UsageError
-from obelisk.gallery import ExactSearch, unit_rows
+from obelisk.gallery import ExactSearch
 from obelisk.recognition import NeighbourClassifier, recognize_embeddings
 
 Rows = NDArray[np.float32]
@@ -22,7 +23,7 @@ def random_rows(rng: np.random.Generator, count: int, dimensions: int, *, copies
     rows = rng.normal(size=(count, dimensions))
     if copies:  # equal rows make equal similarities
         rows = rows[rng.integers(0, max(1, count // 3), size=count)]
-    return unit_rows(rows, dimensions=dimensions)
+    return l2_normalize(rows, dimensions=dimensions)
 
 
 def recognize_slowly(
@@ -154,7 +155,7 @@ def test_parts_that_fill_the_memory_change_nothing(monkeypatch: pytest.MonkeyPat
     landmark_ids = rng.integers(0, 4, size=120)
     whole = recognize_embeddings(queries, rows, landmark_ids)
     monkeypatch.setattr("obelisk.recognition.classifier.PAIRS_AT_ONCE", 64)
-    monkeypatch.setattr("obelisk.gallery.search.PAIRS_AT_ONCE", 64)
+    monkeypatch.setattr("obelisk.gallery.exact.PAIRS_AT_ONCE", 64)
     parts = recognize_embeddings(queries, rows, landmark_ids)
     np.testing.assert_array_equal(parts.candidates, whole.candidates)
     np.testing.assert_array_equal(parts.scores, whole.scores)

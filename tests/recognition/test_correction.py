@@ -15,7 +15,7 @@ from obelisk.embedding import Bundle, write_bundle
 from obelisk.errors import ModelError, UsageError
 from obelisk.gallery import ExactSearch
 from obelisk.recognition import NeighbourClassifier
-from obelisk.recognition.correction import (
+from obelisk.recognition.rerank.background import (
     BACKGROUND,
     QUERY_WEIGHT,
     REFERENCE_WEIGHT,
@@ -24,7 +24,7 @@ from obelisk.recognition.correction import (
     pack_background,
     read_background,
 )
-from obelisk.recognition.layers import find_rows
+from obelisk.recognition.rerank.reranker import find_rows
 
 D = 8
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from obelisk.errors import UsageError
 from obelisk.gallery import ExactSearch
 from obelisk.recognition import NeighbourClassifier
-from obelisk.recognition.expansion import ALPHA, ExpandedSearch, augment_references, expand_search
+from obelisk.recognition.rerank.query_expansion import ALPHA, ExpandedSearch, augment_references, expand_search
 
 D = 6
 
@@ -70,6 +70,6 @@ def test_unusable_expansions_are_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     engine = ExactSearch(random_rows(np.random.default_rng(4), 4))
     with pytest.raises(UsageError, match="unknown expansion `both` · choose one of none, query, references"):
         expand_search(engine, np.arange(4), "both")
-    monkeypatch.setattr("obelisk.recognition.expansion.MOST_REFERENCES", 3)
+    monkeypatch.setattr("obelisk.recognition.rerank.query_expansion.MOST_REFERENCES", 3)
     with pytest.raises(UsageError, match="4 references to augment, of at most 3"):
         expand_search(engine, np.arange(4), "references")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from obelisk.cleaning.label_errors import choose_dropped, judge_labels
 from obelisk.errors import UsageError
-from obelisk.recognition.label_noise import choose_dropped, judge_labels
 
 
 def make_photos(seed: int, *, count: int = 40, landmarks: int = 5, folds: int = 3):

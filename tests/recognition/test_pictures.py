@@ -13,14 +13,14 @@ from PIL import Image
 
 from obelisk.errors import UsageError
 from obelisk.photos import ModelInput
-from obelisk.recognition.pictures import PictureFolder, draw_recognitions, draw_strip
-from obelisk.recognition.pictures.explanation import describe_reference, draw_panels
-from obelisk.recognition.pictures.folder import LONGEST, SUFFIX, make_safe
-from obelisk.recognition.pictures.lettering import fit, legible, measure
-from obelisk.recognition.pictures.overlay import COLOURS, lighten, outline, place_in_photo
-from obelisk.recognition.pictures.photos import THINNEST, load
-from obelisk.recognition.pictures.strip import COLUMNS, WIDTH, name_landmark
-from obelisk.recognition.regions import MOST_REGIONS
+from obelisk.recognition.explain import PictureFolder, draw_recognitions, draw_strip
+from obelisk.recognition.explain.explanation import describe_reference, draw_panels
+from obelisk.recognition.explain.lettering import fit, legible, measure
+from obelisk.recognition.explain.overlay import COLOURS, lighten, outline, place_in_photo
+from obelisk.recognition.explain.picture_folder import LONGEST, SUFFIX, make_safe
+from obelisk.recognition.explain.regions import MOST_REGIONS
+from obelisk.recognition.explain.shown_photos import THINNEST, load
+from obelisk.recognition.explain.strip import COLUMNS, WIDTH, name_landmark
 from obelisk.records import Neighbour, Recognition
 
 NAMES = (

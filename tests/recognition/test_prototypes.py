@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from obelisk.gallery import ExactSearch
 from obelisk.recognition import NeighbourClassifier
-from obelisk.recognition.layers import Shortlist, find_rows
-from obelisk.recognition.prototypes import PROTOTYPE_WEIGHT, RANKED_AGAIN, Blend
+from obelisk.recognition.rerank.prototypes import PROTOTYPE_WEIGHT, RANKED_AGAIN, Blend
+from obelisk.recognition.rerank.reranker import Shortlist, find_rows
 
 D = 6
 

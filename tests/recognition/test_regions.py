@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from obelisk.recognition.regions import LEAST_COSINE, MOST_REGIONS, compare_maps, match_locations, show_own_weight
+from obelisk.recognition.explain.regions import (
+    LEAST_COSINE,
+    MOST_REGIONS,
+    compare_maps,
+    match_locations,
+    show_own_weight,
+)
 
 C = 8
 

@@ -16,7 +16,7 @@ from obelisk.embedding import write_bundle
 from obelisk.errors import MissingExtraError
 from obelisk.gallery import Gallery, ReferencePhoto
 from obelisk.recognition import Votes
-from obelisk.recognition.verification import (
+from obelisk.recognition.rerank.geometry import (
     BY_CHANCE,
     FULL,
     MOST_KEYPOINTS,

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from obelisk.errors import PhotoMissingError
-from obelisk.recognition.views import embed_views, list_views
+from obelisk.recognition.tta import embed_views, list_views
 
 D = 3
 

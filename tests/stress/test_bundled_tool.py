@@ -7,9 +7,9 @@ from types import ModuleType
 import pytest
 
 from obelisk.config import Recipe
-from obelisk.data.generated import generate_dataset
 from obelisk.gallery import Gallery
 from obelisk.recognition import CALIBRATION, Recognizer
+from obelisk.synthetic import generate_dataset
 
 pytestmark = pytest.mark.stress
 

@@ -39,10 +39,10 @@ torch.manual_seed(0)
 features, landmarks = torch.randn(BATCH, D, requires_grad=True), torch.randint(C, (BATCH,))
 before = resident("VmRSS")
 loss = MarginSoftmax(D, torch.full((C,), 0.3), scale=30.0, centres=K, sampled_share=share)
-optimiser = torch.optim.AdamW(loss.parameters(), lr=1e-3, fused=True)
+optimizer = torch.optim.AdamW(loss.parameters(), lr=1e-3, fused=True)
 
 def head():
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     loss(features, landmarks).backward()
 
 @torch.no_grad()
@@ -58,24 +58,24 @@ def seconds(action):
 
 head()
 peak_head = resident("VmHWM") - before - BATCH * C * K * 4 / 2**20
-optimiser.step()
+optimizer.step()
 peak = resident("VmHWM") - before - BATCH * C * K * 4 / 2**20
 bare()
 # In turns, so that what else the machine does slows all alike; the least of each is nearest to its own cost.
-times = [(seconds(head), seconds(bare), seconds(optimiser.step)) for _ in range(5)]
+times = [(seconds(head), seconds(bare), seconds(optimizer.step)) for _ in range(5)]
 head_s, bare_s, step_s = map(min, zip(*times))
 print(json.dumps({"head": head_s, "bare": bare_s, "step": step_s, "peak_head": peak_head, "peak": peak}))
 """
 
 
 def measure(landmarks: int, share: float = 1.0) -> dict[str, float]:
-    """Return the seconds of the head, of its bare products and of the optimiser's step, and peaks of memory in MiB."""
+    """Return the seconds of the head, of its bare products and of the optimizer's step, and peaks of memory in MiB."""
     arguments = [str(value) for value in (landmarks, D, K, BATCH, share)]
     done = subprocess.run([sys.executable, "-c", MEASURE, *arguments], capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout)
     milliseconds = {name: round(1e3 * found[name]) for name in ("head", "bare", "step")}
     print(f"\nC = {landmarks:,}, share {share}: {milliseconds} ms, head / bare {found['head'] / found['bare']:.2f}")
-    print(f"peak {found['peak_head']:.0f} MiB, with the optimiser {found['peak']:.0f} MiB")
+    print(f"peak {found['peak_head']:.0f} MiB, with the optimizer {found['peak']:.0f} MiB")
     return found
 
 
@@ -89,7 +89,7 @@ def test_a_step_costs_less_than_twice_its_matrix_products(landmarks: int) -> Non
     # Few landmarks cost less than what surrounds them.
     if landmarks >= 10_000:
         assert found["head"] <= 2 * found["bare"]
-    # Weights and gradient, and six matrices of batch by landmarks; the optimiser adds two moments.
+    # Weights and gradient, and six matrices of batch by landmarks; the optimizer adds two moments.
     matrices = 6 * BATCH * landmarks * 4 / MIB
     assert found["peak_head"] <= 2 * weights_mib(landmarks) + matrices + LIBRARIES
     assert found["peak"] <= 4 * weights_mib(landmarks) + matrices + LIBRARIES

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import re
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from multiprocessing.context import ForkServerContext
@@ -21,7 +22,9 @@ from PIL import Image
 
 from obelisk.cli.gallery import gallery_app
 from obelisk.embedding import Bundle, Embedded, write_bundle
-from obelisk.gallery import Gallery, additions, build, check_gallery, store
+from obelisk.gallery import Gallery, check_gallery
+from obelisk.gallery import add as additions
+from obelisk.gallery import database as store
 from obelisk.photos import content_hash, read_bytes
 
 pytestmark = pytest.mark.stress
@@ -51,7 +54,7 @@ class TinyEmbedder:
 
 def run_command(words: list[str], output: Path, ready: Event) -> None:
     """Run ``obelisk gallery`` with the tiny model and small batches, its output into a file."""
-    for module in (additions, build):
+    for module in (additions, sys.modules["obelisk.gallery.build_gallery"]):
         module.Embedder = TinyEmbedder  # type: ignore[misc, assignment]
         module.COMMIT_EVERY = COMMIT_EVERY
     os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from obelisk.bundled import GALLERY
-from obelisk.data.generated import render_photo
+from obelisk.synthetic import render_photo
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALL_MIB, INSTALL_S, COLD_S = 520, 60, 1.2

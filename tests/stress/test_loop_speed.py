@@ -20,16 +20,16 @@ import torch
 
 from obelisk.config import Recipe, ViewsSection, load_recipe
 from obelisk.data import read_catalog
-from obelisk.data.generated import generate_dataset
 from obelisk.photos import ModelInput
-from obelisk.training.augmentation import AugmentedView
-from obelisk.training.backbones import PooledBackbone, create_network
-from obelisk.training.batch_loading import BatchReader, LabelledPhotos
-from obelisk.training.finetune import Finetuning, build_optimiser, finetune
+from obelisk.synthetic import generate_dataset
+from obelisk.training.finetune import Finetuning, build_optimizer, finetune
+from obelisk.training.loading.augmentation import AugmentedView
+from obelisk.training.loading.loader import BatchReader, LabelledPhotos
 from obelisk.training.losses import MarginSoftmax
-from obelisk.training.network import Necks, PhotoEmbedder, build_neck
+from obelisk.training.model.backbones import PooledBackbone, create_network
+from obelisk.training.model.network import Necks, PhotoEmbedder, build_neck
+from obelisk.training.model.pooling import gap
 from obelisk.training.pace import Pace
-from obelisk.training.pooling import gap
 
 pytestmark = pytest.mark.stress
 
@@ -67,16 +67,16 @@ class BareLoop:
     def __init__(self, recipe: Recipe, embedder: PhotoEmbedder, parts: tuple[int, ...], loss: MarginSoftmax) -> None:
         self.model = Finetuning(copy.deepcopy(embedder), copy.deepcopy(loss), parts, 0.0)
         self.model.to(memory_format=torch.channels_last)
-        self.optimiser = build_optimiser(recipe, self.model)
+        self.optimizer = build_optimizer(recipe, self.model)
         self.photos = torch.randn(BATCH, 3, 224, 224).contiguous(memory_format=torch.channels_last)
         self.landmarks = torch.arange(BATCH) % 8
 
     def seconds(self) -> float:
         start = time.perf_counter()
         for _ in range(STEPS):
-            self.optimiser.zero_grad()
+            self.optimizer.zero_grad()
             self.model(self.photos, self.landmarks).backward()
-            self.optimiser.step()
+            self.optimizer.step()
         return time.perf_counter() - start
 
 
@@ -94,7 +94,7 @@ def paused(processes: Iterable[BaseProcess]) -> Iterator[None]:
 
 
 def test_the_loop_keeps_up_with_a_bare_one(photos: LabelledPhotos, tmp_path: Path) -> None:
-    keys = {"epochs": EPOCHS, "batch_size": BATCH, "average": 0.99}
+    keys = {"epochs": EPOCHS, "batch_size": BATCH, "ema_decay": 0.99}
     recipe = load_recipe("arcface", [f"finetuning.{key}={value}" for key, value in keys.items()])
     embedder, parts, loss = build(recipe)
     bare = BareLoop(recipe, embedder, parts, loss)

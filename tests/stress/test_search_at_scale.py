@@ -19,8 +19,9 @@ import faiss
 import numpy as np
 import pytest
 
+from obelisk.arrays import l2_normalize
 from obelisk.embedding import write_bundle
-from obelisk.gallery import Gallery, Landmark, as_stored, unit_rows
+from obelisk.gallery import Gallery, Landmark, as_stored
 from obelisk.gallery.references import ReferencePhoto
 
 pytestmark = [
@@ -74,13 +75,13 @@ def centres() -> np.ndarray:
     """Make the landmarks (LANDMARKS, D); those of one region resemble each other."""
     regions = np.random.default_rng(1).normal(size=(300, D))
     own = np.random.default_rng(2).normal(size=(LANDMARKS, D))
-    return unit_rows(own + 0.8 * regions[np.arange(LANDMARKS) % 300], dimensions=D)
+    return l2_normalize(own + 0.8 * regions[np.arange(LANDMARKS) % 300], dimensions=D)
 
 
 def photograph(landmarks: np.ndarray, seed: int) -> np.ndarray:
     """Make embeddings (N, D) of photos of these landmarks."""
     noise = np.random.default_rng(seed).standard_normal((len(landmarks), D), dtype=np.float32)
-    return unit_rows(centres()[landmarks] + SPREAD / np.sqrt(D) * noise, dimensions=D)
+    return l2_normalize(centres()[landmarks] + SPREAD / np.sqrt(D) * noise, dimensions=D)
 
 
 def draw_landmarks(count: int, seed: int) -> np.ndarray:

@@ -28,7 +28,7 @@ def test_fifty_kills_change_no_bit(
 ) -> None:
     monkeypatch.setenv("OBELISK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    section = tiny_recipe.finetuning.model_copy(update={"epochs": 60, "batch_size": 8, "average": 0.9, "keep": keep})
+    section = tiny_recipe.finetuning.model_copy(update={"epochs": 60, "batch_size": 8, "ema_decay": 0.9, "keep": keep})
     data = tiny_recipe.data.model_copy(update={"refit": keep == "last"})
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(tiny_recipe.model_copy(update={"finetuning": section, "data": data}).to_toml())

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from obelisk.config import ViewsSection
-from obelisk.training.augmentation import AugmentedView, augmented_views
+from obelisk.training.loading.augmentation import AugmentedView, augmented_views
 
 CONTENT = "0123456789abcdef0123456789abcdef"
 STILL = {name: 0.0 for name in ViewsSection.model_fields if name != "count"} | {"crop": 1.0}

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from obelisk.config import BackboneSection, PhotosSection
 from obelisk.embedding import MODEL_FILE
 from obelisk.errors import ModelError
-from obelisk.training.backbones import create_network, load_backbone, load_backbones, read_state
-from obelisk.training.export import check_export, to_onnx
+from obelisk.training.export.onnx import check_export, to_onnx
+from obelisk.training.model.backbones import create_network, load_backbone, load_backbones, read_state
 
 TINY = "test_efficientnet"
 
@@ -84,7 +84,7 @@ def test_the_package_carries_the_weights_of_lite0() -> None:
     assert network.bn1.running_var.mean() > 1.5 or network.bn1.running_mean.abs().mean() > 0.05
 
 
-@pytest.mark.parametrize(("pooling", "stages", "parts"), [("gap", 1, 1), ("gem", 1, 1), ("gap", 3, 3), ("gem", 4, 4)])
+@pytest.mark.parametrize(("pooling", "stages", "parts"), [("avg", 1, 1), ("gem", 1, 1), ("avg", 3, 3), ("gem", 4, 4)])
 def test_the_exported_backbone_computes_what_torch_does(pooling: str, stages: int, parts: int) -> None:
     section = BackboneSection.model_validate(
         {"names": [TINY], "weights": "random", "pooling": pooling, "stages": stages}

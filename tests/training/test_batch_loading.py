@@ -18,8 +18,8 @@ from PIL import Image
 
 from obelisk.errors import ObeliskError
 from obelisk.photos import ModelInput, prepare, read_photo
-from obelisk.training import batch_loading
-from obelisk.training.batch_loading import Batch, LabelledPhotos, count_loaders, load_batches, run_loaders
+from obelisk.training.loading import loader as batch_loading
+from obelisk.training.loading.loader import Batch, LabelledPhotos, count_loaders, load_batches, run_loaders
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from obelisk.config import Recipe, load_recipe
 from obelisk.errors import RecipeError
-from obelisk.training.batches import (
+from obelisk.training.loading.samplers import (
     balanced_batches,
     count_batches,
     epoch_batches,

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from obelisk.training.losses import CosFace, CurricularFace, MarginSoftmax, centres
-from obelisk.training.losses.centres import compare
 from obelisk.training.losses.margin_softmax import sample_landmarks
-from obelisk.training.pooling import l2n
+from obelisk.training.losses.subcenters import compare
+from obelisk.training.model.pooling import l2n
 
 N, D, C = 9, 8, 11
 
@@ -125,10 +125,10 @@ def test_a_sampled_head_learns_every_landmark() -> None:
     torch.manual_seed(7)
     directions = torch.randn(40, 16)
     loss = MarginSoftmax(16, torch.full((40,), 0.2), scale=16.0, sampled_share=0.3)
-    optimiser = torch.optim.AdamW(loss.parameters(), lr=0.05)
+    optimizer = torch.optim.AdamW(loss.parameters(), lr=0.05)
     for _ in range(60):
         landmarks = torch.randint(40, (16,))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss(directions[landmarks] + 0.3 * torch.randn(16, 16), landmarks).backward()
-        optimiser.step()
+        optimizer.step()
     assert (loss.cosines(directions).argmax(dim=1) == torch.arange(40)).all()

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from obelisk.training.curves import draw_curves
 from obelisk.training.necks import Epoch
+from obelisk.training.optim.logs import draw_curves
 
 
 def epoch_of(epoch: int, val: float | None) -> Epoch:

@@ -17,22 +17,22 @@ from torch.amp.grad_scaler import GradScaler
 
 from obelisk.config import Recipe, ViewsSection, load_recipe
 from obelisk.data import read_catalog
-from obelisk.data.generated import generate_dataset
 from obelisk.embedding import Embedder
 from obelisk.errors import DataError, ModelError, ObeliskError, RecipeError
 from obelisk.photos import ModelInput, prepare, read_photo
-from obelisk.training.augmentation import augmented_views
-from obelisk.training.backbones import PooledBackbone, create_network, export_backbone, load_backbones
-from obelisk.training.batch_loading import Batch, LabelledPhotos, WantedBatch, load_batches
-from obelisk.training.batches import epoch_batches
-from obelisk.training.checkpoint import Position, load_checkpoint, save_checkpoint
-from obelisk.training.export import check_export
+from obelisk.synthetic import generate_dataset
+from obelisk.training.export.onnx import check_export
 from obelisk.training.finetune import finetune, group_layers, interpolate, part_distance
-from obelisk.training.loop import Course, share_out, side_of, take_step, validate
+from obelisk.training.loading.augmentation import augmented_views
+from obelisk.training.loading.loader import Batch, LabelledPhotos, WantedBatch, load_batches
+from obelisk.training.loading.samplers import epoch_batches
 from obelisk.training.losses import CurricularFace, MarginSoftmax
+from obelisk.training.model.backbones import PooledBackbone, create_network, export_backbone, load_backbones
+from obelisk.training.model.network import Necks, PhotoEmbedder, build_neck
+from obelisk.training.model.pooling import avg
 from obelisk.training.necks import Epoch
-from obelisk.training.network import Necks, PhotoEmbedder, build_neck
-from obelisk.training.pooling import gap
+from obelisk.training.optim.checkpoint import Position, load_checkpoint, save_checkpoint
+from obelisk.training.optim.trainer import Course, share_out, side_of, take_step, validate
 from obelisk.training.run import Run, RunEmbedder, load_module
 from obelisk.training.train import train_run
 
@@ -52,7 +52,7 @@ def photos(tiny_dataset: Path, tmp_path: Path) -> LabelledPhotos:
 def build(recipe: Recipe, landmarks: int) -> tuple[PhotoEmbedder, tuple[int, ...], MarginSoftmax]:
     """Build a small network, the same each time."""
     network, _ = create_network(TINY, "random", 0)
-    backbone = PooledBackbone(network, gap, 2).eval()
+    backbone = PooledBackbone(network, avg, 2).eval()
     parts = backbone.measure_parts(SIZE)
     torch.manual_seed(0)
     neck = build_neck(recipe.neck, parts)
@@ -165,10 +165,10 @@ ALL_THAT_VARIES = ("loss.kind=curricularface", "backbone.pooling=gem", "views.er
     [
         ((), {}),
         # At this rate the last epoch is not the best one.
-        ((), {"average": 0.9, "keep": "best", "learning_rate": 3e-3}),
+        ((), {"ema_decay": 0.9, "keep": "best", "learning_rate": 3e-3}),
         (
             ALL_THAT_VARIES,
-            {"average": 0.9, "mixup": 0.5, "cutmix": 1.0, "start_size": 32, "learned_exponent": True},
+            {"ema_decay": 0.9, "mixup": 0.5, "cutmix": 1.0, "start_size": 32, "learned_exponent": True},
         ),
     ],
     ids=["as little as possible", "best averaged weights", "all that varies"],
@@ -189,7 +189,7 @@ def test_a_training_stopped_after_any_step_goes_on_to_the_same_weights(
 
     stops, log = 0, list[Epoch]()
     with monkeypatch.context() as patch:
-        patch.setattr("obelisk.training.loop.take_step", step_and_stop)
+        patch.setattr("obelisk.training.optim.trainer.take_step", step_and_stop)
         while True:
             try:
                 _, resumed, log = tune("stopped.safetensors", *overrides, **keys)
@@ -240,7 +240,7 @@ def test_a_learned_exponent_moves_in_each_stage_and_is_exported(tune: Callable[.
 def test_a_backbone_brings_its_learned_exponents_back(tune: Callable[..., tuple]) -> None:
     _, after, _ = tune("state.safetensors", "backbone.pooling=gem", epochs=1, learned_exponent=True)
     network, _ = create_network(TINY, "random", 0)
-    other = PooledBackbone(network, gap, 2)
+    other = PooledBackbone(network, avg, 2)
     other.load_tuned(after.only_backbone.tuned_state())
     photos = torch.rand(2, 3, SIZE, SIZE)
     assert torch.equal(other.eval()(photos), after.only_backbone(photos))
@@ -261,19 +261,19 @@ def test_a_compiled_backbone_learns_the_same_under_the_same_names(
 
 def test_the_scale_of_half_precision_gradients_is_in_the_checkpoint(tmp_path: Path) -> None:
     path, module = tmp_path / "state.safetensors", torch.nn.Linear(3, 3)
-    optimiser = torch.optim.AdamW(module.parameters())
+    optimizer = torch.optim.AdamW(module.parameters())
     scaler = GradScaler("cpu", init_scale=1024.0)
     scaler.scale(module(torch.full((1, 3), torch.inf)).sum()).backward()
-    scaler.step(optimiser)
+    scaler.step(optimizer)
     scaler.update()  # gradients that overflow halve it
-    save_checkpoint(path, {"module": module}, optimiser, Position(), training="a", scaler=scaler)
+    save_checkpoint(path, {"module": module}, optimizer, Position(), training="a", scaler=scaler)
     other = GradScaler("cpu")
-    load_checkpoint(path, {"module": module}, optimiser, training="a", scaler=other)
+    load_checkpoint(path, {"module": module}, optimizer, training="a", scaler=other)
     assert other.get_scale() == scaler.get_scale() == 512.0
     # What was trained in another precision has no scale to go on with.
-    save_checkpoint(path, {"module": module}, optimiser, Position(), training="a")
+    save_checkpoint(path, {"module": module}, optimizer, Position(), training="a")
     with pytest.raises(ModelError, match="not a checkpoint of this training"):
-        load_checkpoint(path, {"module": module}, optimiser, training="a", scaler=other)
+        load_checkpoint(path, {"module": module}, optimizer, training="a", scaler=other)
 
 
 def test_float16_cuts_gradients_after_it_has_scaled_them_back(
@@ -331,7 +331,7 @@ def test_without_a_top_1_the_least_validation_loss_is_best(
 
 def test_the_log_tells_rates_gradients_and_missing_photos(tune: Callable[..., tuple], photos: LabelledPhotos) -> None:
     photos.paths[3].unlink()
-    keys = {"quarantine": 0.5, "largest_gradient": 1e-3, "head_rate": 0.5, "learned_exponent": True}
+    keys = {"quarantine": 0.5, "clip_grad_norm": 1e-3, "head_rate": 0.5, "learned_exponent": True}
     *_, log = tune("state.safetensors", "backbone.pooling=gem", epochs=2, **keys)
     for epoch in log:
         assert epoch.gradient_largest >= epoch.gradient_mean > 1e-3  # before it was cut
@@ -428,7 +428,7 @@ def test_photos_that_were_lost_before_a_stop_still_count(
     for path in (first, last):
         path.write_bytes(b"no photo")
     with monkeypatch.context() as patch:
-        patch.setattr("obelisk.training.loop.take_step", step_and_stop)
+        patch.setattr("obelisk.training.optim.trainer.take_step", step_and_stop)
         with pytest.raises(SystemExit):
             tune(epochs=1, quarantine=0.5)
     assert set(json.loads((tmp_path / "quarantine.json").read_text())) == {str(first)}
@@ -450,7 +450,7 @@ def test_a_run_goes_on_with_its_own_photos_only(
     tuning: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("obelisk.training.loop.take_step", step_and_stop)
+        patch.setattr("obelisk.training.optim.trainer.take_step", step_and_stop)
         with pytest.raises(SystemExit):
             train_run(tuning, read_catalog(tiny_dataset), tmp_path / "run")
     other = generate_dataset(tmp_path / "other", landmarks=6, references=60, queries=18, distractors=6, size=64, seed=1)
@@ -475,7 +475,7 @@ def test_a_run_goes_on_without_photos_that_rotted(
     shutil.copytree(away, data / "train", dirs_exist_ok=True)
     with monkeypatch.context() as patch:
         lose_photos(patch, data / "train", 0.15)
-        patch.setattr("obelisk.training.loop.take_step", stop_in_second_epoch)
+        patch.setattr("obelisk.training.optim.trainer.take_step", stop_in_second_epoch)
         with pytest.raises(SystemExit):
             train_run(recipe, read_catalog(data), tmp_path / "run")
     for photo in away.rglob("*.jpg"):
@@ -522,21 +522,21 @@ def test_a_gradient_that_is_no_number_moves_nothing_and_is_told(
 def test_gradients_that_overflow_in_float16_are_not_logged() -> None:
     position = Position().after_step(loss=1.0, gradient=2.0, unreadable=0)
     position = position.after_step(loss=1.0, gradient=math.inf, unreadable=0)
-    assert (position.gradients, position.largest_gradient, position.overflowed) == (2.0, 2.0, 1)
+    assert (position.gradients, position.clip_grad_norm, position.overflowed) == (2.0, 2.0, 1)
 
 
 @pytest.mark.parametrize("damage", ["bytes of something else", "overwritten bytes", "another module", "another recipe"])
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, damage: str) -> None:
     path, module = tmp_path / "state.safetensors", torch.nn.Linear(3, 3)
-    optimiser = torch.optim.AdamW(module.parameters())
+    optimizer = torch.optim.AdamW(module.parameters())
     other = torch.nn.Linear(2, 2) if damage == "another module" else module
-    save_checkpoint(path, {"module": other}, optimiser, Position(), training="b" if damage == "another recipe" else "a")
+    save_checkpoint(path, {"module": other}, optimizer, Position(), training="b" if damage == "another recipe" else "a")
     if damage == "bytes of something else":
         path.write_bytes(b"not safetensors")
     if damage == "overwritten bytes":
         path.write_bytes(path.read_bytes()[:-8] + b"overwrit")
     with pytest.raises(ModelError, match="not a checkpoint of this training"):
-        load_checkpoint(path, {"module": module}, optimiser, training="a")
+        load_checkpoint(path, {"module": module}, optimizer, training="a")
 
 
 @pytest.mark.parametrize(
@@ -579,7 +579,7 @@ def test_a_finetuned_softmax_layer_answers_through_the_finetuned_backbone(
         "neck": {"kind": "dense"},
         "loss": {"kind": "softmax"},
         "classifier": {"kind": "softmax"},
-        "finetuning": {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "average": 0.5, "frozen_share": 0.25},
+        "finetuning": {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "ema_decay": 0.5, "frozen_share": 0.25},
         "data": {"refit": False},
     }
     changed = {name: {**dict(getattr(tiny_recipe, name)), **new} for name, new in keys.items()}

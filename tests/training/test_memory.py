@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from obelisk.training.memory import available_memory, in_words, peak_memory, resident_memory
+from obelisk.training.machine import available_memory, in_words, peak_memory, resident_memory
 
 GIB = 2**30
 MOST, USED = "memory.max", "memory.current"
@@ -75,7 +75,7 @@ def test_sizes_are_told_as_people_read_them(mib: float, words: str) -> None:
 def test_freed_memory_is_kept_for_the_next_step(kept: bool) -> None:
     code = f"""
 import ctypes
-from obelisk.training.memory import keep_freed_memory, resident_memory
+from obelisk.training.machine import keep_freed_memory, resident_memory
 if {kept}:
     keep_freed_memory()
 libc = ctypes.CDLL(None)

@@ -26,7 +26,7 @@ def recipe_of(kind: str, **changes: object) -> Recipe:
     return Recipe.model_validate(
         {
             "name": kind,
-            "neck": {"kind": "linear", "dimensions": 8, "dropout": 0.0, "normalise_parts": False},
+            "neck": {"kind": "linear", "dimensions": 8, "dropout": 0.0, "normalize_parts": False},
             "loss": {"kind": kind, "margin": 0.2},
             "training": {"epochs": 30, "batch_size": 32, "photos_per_landmark": 4, "learning_rate": 1e-2} | changes,
             "classifier": {"kind": "softmax" if kind == "softmax" else "knn"},

@@ -13,7 +13,7 @@ from torch import nn
 from obelisk.config import Recipe, load_recipe
 from obelisk.data import read_catalog
 from obelisk.errors import RecipeError
-from obelisk.training.needs import Sizes, count_kept, estimate_needs, refuse_too_large
+from obelisk.training.memory_estimate import Sizes, count_kept, estimate_needs, refuse_too_large
 from obelisk.training.train import train_run
 
 MIB, GIB = 2**20, 2**30
@@ -38,7 +38,7 @@ def test_averaged_and_best_weights_are_counted() -> None:
     keys = ["finetuning.epochs=1", "data.refit=false"]
     plain, averaged, both = (
         estimate_needs(load_recipe("arcface", [*keys, *more]), sizes)["fine-tuning"]
-        for more in ([], ["finetuning.average=0.9"], ["finetuning.average=0.9", "finetuning.keep=best"])
+        for more in ([], ["finetuning.ema_decay=0.9"], ["finetuning.ema_decay=0.9", "finetuning.keep=best"])
     )
     copy = averaged["averaged weights, best epoch"]
     assert plain["averaged weights, best epoch"] == 0
@@ -102,7 +102,7 @@ MEASURE = """
 import json, sys, torch
 from obelisk.config import load_recipe
 from obelisk.training.necks import TrainingPhotos, train_neck
-from obelisk.training.memory import peak_memory, resident_memory
+from obelisk.training.machine import peak_memory, resident_memory
 torch.set_num_threads(1)
 C, D, D_IN = map(int, sys.argv[1:])
 def run(landmarks):

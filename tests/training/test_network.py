@@ -7,9 +7,9 @@ import torch
 
 from obelisk.config import NeckSection
 from obelisk.errors import RecipeError
-from obelisk.training.network import NormaliseParts, PhotoEmbedder, build_neck, count_trainable, dense_head
-from obelisk.training.pooling import gap, gem, l2n
-from obelisk.training.whitening import pca_whitening
+from obelisk.training.model.network import NormalizeParts, PhotoEmbedder, build_neck, count_trainable, dense_head
+from obelisk.training.model.pooling import avg, gem, l2n
+from obelisk.training.model.whitening import pca_whitening
 
 
 def test_the_baseline_head_has_the_parameters_of_the_reference_comparison() -> None:
@@ -26,7 +26,7 @@ def test_the_baseline_with_resnet50s_last_block_has_the_parameters_of_the_refere
 def test_gem_is_the_average_at_one_and_nears_the_maximum_at_a_large_exponent() -> None:
     torch.manual_seed(0)
     maps = torch.rand(2, 3, 5, 4) + 0.1
-    assert torch.allclose(gem(maps, 1.0), gap(maps), atol=1e-6)
+    assert torch.allclose(gem(maps, 1.0), avg(maps), atol=1e-6)
     assert torch.allclose(gem(maps, 200.0), maps.amax(dim=(2, 3)), rtol=0.02)
 
 
@@ -56,7 +56,7 @@ def test_whitened_rows_are_uncorrelated_and_equally_spread() -> None:
 
 def test_whitening_to_more_dimensions_than_the_photos_tell_is_refused() -> None:
     torch.manual_seed(0)
-    section = NeckSection(kind="whitening", dimensions=16, normalise_parts=False)
+    section = NeckSection(kind="whitening", dimensions=16, normalize_parts=False)
     with pytest.raises(RecipeError, match=r"20 descriptors tell 10 directions.*--set neck.dimensions=10"):
         build_neck(section, (40,), torch.randn(20, 40))
     with pytest.raises(RecipeError, match="60 descriptors tell 2 directions"):
@@ -66,7 +66,7 @@ def test_whitening_to_more_dimensions_than_the_photos_tell_is_refused() -> None:
 def test_a_linear_neck_for_few_photos_starts_at_what_they_tell() -> None:
     torch.manual_seed(0)
     descriptors = torch.randn(20, 40)
-    section = NeckSection(kind="linear", start="whitening", dimensions=16, normalise_parts=False)
+    section = NeckSection(kind="linear", start="whitening", dimensions=16, normalize_parts=False)
     weights = build_neck(section, (40,), descriptors).layers[-1].weight
     projection, _ = pca_whitening(descriptors, 16)
     assert len(projection) == 10
@@ -74,8 +74,8 @@ def test_a_linear_neck_for_few_photos_starts_at_what_they_tell() -> None:
     assert weights[10:].norm(dim=1).min() > 0
 
 
-def test_parts_are_normalised_each_for_itself() -> None:
-    rows = NormaliseParts([2, 3])(torch.tensor([[3.0, 4.0, 0.0, 0.0, 9.0]]))
+def test_parts_are_normalized_each_for_itself() -> None:
+    rows = NormalizeParts([2, 3])(torch.tensor([[3.0, 4.0, 0.0, 0.0, 9.0]]))
     assert torch.allclose(rows, torch.tensor([[0.6, 0.8, 0.0, 0.0, 1.0]]))
 
 
@@ -103,9 +103,9 @@ def test_every_neck_gives_unit_rows_of_its_length(kind: str, start: str, length:
 def test_the_whole_embedder_equals_its_stages() -> None:
     class Half(torch.nn.Module):
         def forward(self, photos: torch.Tensor) -> torch.Tensor:
-            return gap(photos)
+            return avg(photos)
 
     photos = torch.rand(4, 3, 8, 8)
     neck = build_neck(NeckSection(kind="identity"), (3, 3)).eval()
     whole = PhotoEmbedder([Half(), Half()], neck)(photos)
-    assert torch.allclose(whole, neck.embed(torch.cat([gap(photos), gap(photos)], dim=1)))
+    assert torch.allclose(whole, neck.embed(torch.cat([avg(photos), avg(photos)], dim=1)))

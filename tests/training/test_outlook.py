@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from obelisk.cli.main import make_app
 from obelisk.config import Recipe, load_recipe
 from obelisk.data import read_catalog
-from obelisk.training.backbones import load_backbones
-from obelisk.training.outlook import look_ahead
+from obelisk.training.dry_run import look_ahead
+from obelisk.training.model.backbones import load_backbones
 
 
 @pytest.fixture

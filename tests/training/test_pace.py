@@ -13,7 +13,7 @@ from obelisk.cli import console
 from obelisk.cli.console import Meter
 from obelisk.config import Recipe
 from obelisk.data import read_catalog
-from obelisk.training.curves import EpochLog
+from obelisk.training.optim.logs import EpochLog
 from obelisk.training.pace import EpochPace, FinetuningEpoch, Pace, Stopwatch
 from obelisk.training.train import train_run
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from obelisk.training.losses import CrossBatch, MultiSimilarity, Triplet
-from obelisk.training.pooling import l2n
+from obelisk.training.model.pooling import l2n
 
 N, D, C = 24, 16, 7
 

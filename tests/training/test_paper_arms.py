@@ -5,11 +5,11 @@ from torch import Tensor
 
 from obelisk.config import Recipe, load_recipe
 from obelisk.training import necks
-from obelisk.training.backbones import PooledBackbone, create_network
-from obelisk.training.finetune import Finetuning, build_optimiser
+from obelisk.training.finetune import Finetuning, build_optimizer
 from obelisk.training.losses import build_loss
-from obelisk.training.network import Necks, PhotoEmbedder, build_neck, count_trainable
-from obelisk.training.pooling import gap
+from obelisk.training.model.backbones import PooledBackbone, create_network
+from obelisk.training.model.network import Necks, PhotoEmbedder, build_neck, count_trainable
+from obelisk.training.model.pooling import avg
 
 LANDMARKS = 943
 HEAD = 3_113_903  # 2048·2 + (2048·1024+1024) + 1024·2 + (1024·512+512) + 512·2 + (512·943+943)
@@ -20,16 +20,16 @@ def assemble(recipe: Recipe) -> tuple[PhotoEmbedder, torch.nn.Module]:
     """Put together what a recipe trains, as a run does: a frozen backbone of random weights, a neck and a loss."""
     (name,) = recipe.backbone.names
     network, _ = create_network(name, "random", 0)
-    backbone = PooledBackbone(network, gap, 1).eval().requires_grad_(requires_grad=False)
+    backbone = PooledBackbone(network, avg, 1).eval().requires_grad_(requires_grad=False)
     parts = backbone.measure_parts(64)
     neck = build_neck(recipe.neck, parts)
     loss = build_loss(recipe.loss, neck.dimensions, torch.ones(LANDMARKS))
     return PhotoEmbedder([backbone], Necks([neck], [sum(parts)])), loss
 
 
-def count(optimiser: torch.optim.Optimizer) -> int:
-    """Count the parameters that an optimiser moves."""
-    listed: list[Tensor] = [tensor for group in optimiser.param_groups for tensor in group["params"]]
+def count(optimizer: torch.optim.Optimizer) -> int:
+    """Count the parameters that an optimizer moves."""
+    listed: list[Tensor] = [tensor for group in optimizer.param_groups for tensor in group["params"]]
     return sum(tensor.numel() for tensor in listed)
 
 
@@ -37,10 +37,10 @@ def test_the_baseline_trains_its_head_and_the_last_block() -> None:
     recipe = load_recipe("paper_baseline")
     embedder, loss = assemble(recipe)
     tuned = Finetuning(embedder, loss, embedder.necks.widths, recipe.finetuning.distillation)
-    optimiser = build_optimiser(recipe, tuned)
+    optimizer = build_optimizer(recipe, tuned)
     assert count_trainable(embedder.necks) + count_trainable(loss) == HEAD
     assert count_trainable(embedder.only_backbone) == LAST_BLOCK
-    assert count_trainable(tuned) == count(optimiser) == HEAD + LAST_BLOCK == 18_078_639
+    assert count_trainable(tuned) == count(optimizer) == HEAD + LAST_BLOCK == 18_078_639
     moving = {name for name, weight in embedder.only_backbone.network.named_parameters() if weight.requires_grad}
     assert {name.split(".")[0] for name in moving} == {"layer4"}
 
@@ -51,7 +51,7 @@ def test_the_proposal_trains_its_linear_layer_alone() -> None:
     assert recipe.finetuning.epochs == 0
     assert count_trainable(embedder.only_backbone) == count_trainable(loss) == 0
     (neck,) = embedder.necks.necks
-    assert count_trainable(embedder) == count(necks.build_optimiser(recipe, neck, loss)) == 2048 * 512 + 512
+    assert count_trainable(embedder) == count(necks.build_optimizer(recipe, neck, loss)) == 2048 * 512 + 512
     assert recipe.classifier.model_dump() == {"kind": "knn", "k": 3, "vote": "majority"}
 
 

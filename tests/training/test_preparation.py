@@ -12,8 +12,8 @@ import torch
 from obelisk.config import load_recipe
 from obelisk.data import read_catalog
 from obelisk.errors import DataError, RecipeError
-from obelisk.training.outlook import look_ahead
-from obelisk.training.rates import find_rate
+from obelisk.training.dry_run import look_ahead
+from obelisk.training.lr_finder import find_rate
 from obelisk.training.train import train_run
 
 Look = Callable[..., object]

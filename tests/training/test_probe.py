@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from obelisk.config import Recipe, load_recipe
+from obelisk.training.model.network import Necks, build_neck
 from obelisk.training.necks import TrainingPhotos
-from obelisk.training.network import Necks, build_neck
 from obelisk.training.probe import train_probe
 
 

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from obelisk.embedding import OnnxModel
-from obelisk.training.quantisation import choose_ranges, find_ranges, round_activations, round_ends, round_weights
+from obelisk.training.export.int8 import choose_ranges, find_ranges, round_activations, round_ends, round_weights
 
 SIDE = 8
 has_openvino = importlib.util.find_spec("openvino") is not None
@@ -87,7 +87,7 @@ def test_rounding_is_that_of_bytes(photos: list[np.ndarray]) -> None:
 def test_what_costs_too_much_stays_in_float(photos: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     network = convolve(np.random.default_rng(0))
     assert set(choose_ranges(network, photos)) == {"r1", "c2"}
-    monkeypatch.setattr("obelisk.training.quantisation.KEPT_COSINE", 0.9999999)
+    monkeypatch.setattr("obelisk.training.export.int8.KEPT_COSINE", 0.9999999)
     assert choose_ranges(network, photos) == {}
 
 

@@ -12,7 +12,7 @@ from obelisk.cli.main import make_app
 from obelisk.config import Recipe
 from obelisk.data import read_catalog
 from obelisk.errors import RecipeError
-from obelisk.training.rates import (
+from obelisk.training.lr_finder import (
     BACKBONE_RATES,
     Tried,
     draw_conclusions,
@@ -83,7 +83,7 @@ def test_the_neck_of_a_frozen_backbone(tiny_recipe: Recipe, tiny_dataset: Path) 
 def test_the_command_draws_a_curve_and_touches_no_run(
     tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("obelisk.training.rates.BACKBONE_STEPS", 12)
+    monkeypatch.setattr("obelisk.training.lr_finder.BACKBONE_STEPS", 12)
     section = tiny_recipe.finetuning.model_copy(update={"epochs": 1, "batch_size": 8})
     recipe, run = tmp_path / "tiny.toml", tmp_path / "run"
     recipe.write_text(tiny_recipe.model_copy(update={"finetuning": section}).to_toml())

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from obelisk.config import Recipe
+from obelisk.training.distributed import World
 from obelisk.training.run import Run
-from obelisk.training.world import World
 
 
 def test_alone_nothing_is_sent() -> None:
@@ -22,7 +22,7 @@ def test_alone_nothing_is_sent() -> None:
 SHARE = """
 import torch
 from obelisk.training.losses import CurricularFace
-from obelisk.training.world import join_world
+from obelisk.training.distributed import join_world
 
 torch.manual_seed(0)
 loss = CurricularFace(8, torch.full((5,), 0.5), scale=16.0)
@@ -58,7 +58,7 @@ import sys
 from pathlib import Path
 from obelisk.config import load_recipe
 from obelisk.data import read_catalog
-from obelisk.training import loop
+from obelisk.training.optim import trainer as loop
 from obelisk.training.train import train_run
 
 recipe, data, out, last = sys.argv[1:]
@@ -109,7 +109,7 @@ def test_two_processes_have_the_losses_of_one(
         update={
             "epochs": 2,
             "batch_size": 16,
-            "average": 0.5,
+            "ema_decay": 0.5,
             "accumulation": 2,
             "start_size": 32,
             "mixup": 0.5,

@@ -23,8 +23,8 @@ from obelisk.errors import ObeliskError, UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from obelisk.bench.speed import Spread
     from obelisk.recognition import Recognizer
-    from obelisk.recognition.speed import Spread
 
 COLD_STARTS = 3
 MADE = {"224 px": 16, "12 megapixels": 4}  # what is measured where no photo is given
@@ -137,7 +137,7 @@ def keep_usable(arguments: Sequence[str], recognizer: Recognizer) -> tuple[list[
 
 def make_photos(folder: Path) -> dict[str, list[Path]]:
     """Render photos of both kinds into a folder."""
-    from obelisk.data.generated import render_camera_photo, render_photo
+    from obelisk.synthetic import render_camera_photo, render_photo
 
     renderers: dict[str, Callable[[int, int], Image]] = {"224 px": render_photo, "12 megapixels": render_camera_photo}
     made: dict[str, list[Path]] = {kind: [] for kind in renderers}
@@ -165,7 +165,7 @@ def describe_machine() -> dict[str, str | int]:
 
 def measure(name: str, photos: list[Path], recognizer: Recognizer, *, answers: int) -> Measured:
     """Measure one set of photos, first in processes of their own, then in this one."""
-    from obelisk.recognition.speed import time_stages
+    from obelisk.bench.speed import time_stages
 
     gallery = recognizer.gallery.path
     return Measured(
@@ -182,7 +182,7 @@ def measure_by_hand(
     sets: Iterable[list[Path]], recognizer: Recognizer, *, answers: int, backbone: str
 ) -> Iterator[Pace]:
     """Yield the pace of timm and scikit-learn on each set of photos, with a model input of the same size."""
-    from obelisk.training.eager import EagerRecognizer
+    from obelisk.bench.naive import EagerRecognizer
 
     gallery = recognizer.gallery
     eager = EagerRecognizer(backbone, gallery.load_bundle().input, references=len(gallery))
@@ -194,7 +194,7 @@ def measure_pace(
     recognize: Callable[[Sequence[Path]], Iterable[object]], photos: Sequence[Path], *, answers: int
 ) -> Pace:
     """Measure how fast photos are answered, one alone and many at once."""
-    from obelisk.recognition.speed import count_a_second, time_answers
+    from obelisk.bench.speed import count_a_second, time_answers
 
     return Pace(
         answer=time_answers(lambda photo: list(recognize([photo])), photos, answers=answers),

@@ -11,8 +11,8 @@ import typer
 from obelisk.cli.console import Meter, note, result, table, track, warn
 
 if TYPE_CHECKING:
+    from obelisk.cleaning.drop import Cleaning
     from obelisk.data import Catalog
-    from obelisk.recognition.cleaning import Cleaning
 
 SHOWN = 20  # suspects in the table; suspects.csv lists all
 
@@ -49,10 +49,10 @@ def clean_command(
     another one judge. Exits 1 if some photos could not be read; they are left out.
     """
     from obelisk.bundled import bundled_gallery
+    from obelisk.cleaning.drop import CleaningRule, clean_labels, write_cleaning
+    from obelisk.cleaning.sheets import draw_suspects
     from obelisk.data import read_catalog, refuse_filled
     from obelisk.gallery import load_model
-    from obelisk.recognition.cleaning import CleaningRule, clean_labels, write_cleaning
-    from obelisk.recognition.pictures.suspects import draw_suspects
 
     refuse_filled(out)
     rule = CleaningRule(margin=margin, keep_at_least=keep_at_least, folds=folds, neighbours=neighbours, seed=seed)

@@ -133,7 +133,7 @@ class FactedProgress(Progress):
 
 def describe_pace(pace: Pace, *, time_left: bool) -> str:
     """Return what there is to know of a fine-tuning in one line; a bar beside it may tell the time left."""
-    from obelisk.training.memory import in_words
+    from obelisk.training.machine import in_words
 
     measured = pace.measured
     told = [

@@ -29,7 +29,7 @@ def demo(
     ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where everything goes.")] = Path("obelisk-demo"),
 ) -> None:
-    """Show the whole path: data, baseline and proposed recogniser, comparison, recognition, report.
+    """Show the whole path: data, baseline and proposed recognizer, comparison, recognition, report.
 
     Stages that are done already are not done again.
     """
@@ -64,7 +64,7 @@ def demo(
 
 def render_photos(folder: Path, meter: Meter) -> Path:
     """Render the dataset of made-up landmarks, unless it is there."""
-    from obelisk.data.generated import generate_dataset
+    from obelisk.synthetic import generate_dataset
 
     return generate_dataset(folder, progress=lambda done, total: meter("rendering photos", done, total))
 
@@ -78,7 +78,7 @@ def recognise_some(run: Run, catalog: Catalog, out: Path) -> None:
     """Build a gallery with a run's model, name the landmarks in a few queries, and draw them with their neighbours."""
     from obelisk.gallery import build_gallery
     from obelisk.recognition import Recognizer
-    from obelisk.recognition.pictures import draw_recognitions
+    from obelisk.recognition.explain import draw_recognitions
 
     gallery = build_gallery(out / "gallery", catalog, run.bundle).gallery
     known = catalog.select_known_queries()

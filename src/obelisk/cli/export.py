@@ -12,8 +12,8 @@ from obelisk.cli.console import Meter, note, require_extra, result, warn
 from obelisk.cli.evaluate import read_and_tell, remembered_data
 
 if TYPE_CHECKING:
-    from obelisk.training.ensembles import Weights
-    from obelisk.training.precision import PrecisionCheck
+    from obelisk.training.export.ensembles import Weights
+    from obelisk.training.export.precision import PrecisionCheck
     from obelisk.training.run import Run
 
 
@@ -85,7 +85,7 @@ def export(
 def export_one(run: Run, out: Path, precision: PrecisionName, data: Path | None, folder: Path | None) -> int:
     """Export a run, and say what the checks found; return how many photos they left out."""
     from obelisk.photos import find_photos
-    from obelisk.training.exporting import export_run
+    from obelisk.training.export.write_bundle import export_run
 
     landmarks = None
     if folder is not None:
@@ -118,7 +118,7 @@ def export_ensemble(
     runs: list[Run], out: Path, data: Path | None, weights: Weights, whiten: bool, precision: PrecisionName
 ) -> None:
     """Combine runs, and say which weights they got."""
-    from obelisk.training.ensembles import combine_runs
+    from obelisk.training.export.ensembles import combine_runs
 
     catalog = read_and_tell(data or remembered_data(runs))
     with Meter() as meter:

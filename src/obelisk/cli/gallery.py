@@ -156,7 +156,7 @@ def info_command(
 def check_command(path: GalleryFolder) -> None:
     """Check all that recognition reads: tables, embeddings, model, calibration, index; exit 1 if something is wrong."""
     from obelisk.gallery import Gallery, check_gallery, check_index, gather_facts
-    from obelisk.gallery.store import rebuild
+    from obelisk.gallery.database import rebuild
     from obelisk.recognition import check_recognition
 
     problems = check_gallery(path) or check_recognition(path)

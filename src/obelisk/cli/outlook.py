@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from obelisk.cli.console import note, result, table, warn
 
 if TYPE_CHECKING:
-    from obelisk.training.outlook import Outlook
-    from obelisk.training.rates import RateCurve
+    from obelisk.training.dry_run import Outlook
+    from obelisk.training.lr_finder import RateCurve
 
 
 def show_outlook(outlook: Outlook) -> None:
@@ -29,7 +29,7 @@ def show_outlook(outlook: Outlook) -> None:
 
 def show_memory(outlook: Outlook) -> None:
     """Print what each stage holds in memory, largest first, and warn where it cannot fit."""
-    from obelisk.training.memory import in_words
+    from obelisk.training.machine import in_words
 
     for stage, parts in outlook.memory.items():
         rows = [(name, in_words(size)) for name, size in sorted(parts.items(), key=lambda each: -each[1]) if size]

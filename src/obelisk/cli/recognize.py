@@ -138,7 +138,7 @@ class Explainer:
     """Draws what each answer rests on into a folder."""
 
     def __init__(self, recognizer: Recognizer, folder: Path) -> None:
-        from obelisk.recognition.pictures import PictureFolder
+        from obelisk.recognition.explain import PictureFolder
 
         self._recognizer = recognizer
         self._folder = PictureFolder(folder)

@@ -86,8 +86,8 @@ def refuse_unclear(looks: list[str], out: Path | None, figure: Path | None, *, r
 
 def train_whole(recipe: Recipe, data: Path, out: Path, *, resume: bool, checkpoint_every: float) -> None:
     """Train the recipe into the run's folder, and name what was left out."""
+    from obelisk.training.distributed import is_first_process
     from obelisk.training.train import train_run
-    from obelisk.training.world import is_first_process
 
     catalog = read_and_tell(data)
     with Meter() as meter:
@@ -113,7 +113,7 @@ def train_whole(recipe: Recipe, data: Path, out: Path, *, resume: bool, checkpoi
 
 def print_outlook(recipe: Recipe, data: Path, *, as_json: bool) -> None:
     """Print what a training will be."""
-    from obelisk.training.outlook import look_ahead
+    from obelisk.training.dry_run import look_ahead
 
     catalog = read_and_tell(data)
     with Meter() as meter:
@@ -128,7 +128,7 @@ def print_outlook(recipe: Recipe, data: Path, *, as_json: bool) -> None:
 
 def print_rates(recipe: Recipe, data: Path, figure: Path, *, as_json: bool) -> None:
     """Print and draw what learning rates do to the loss."""
-    from obelisk.training.rates import draw_rates, find_rate
+    from obelisk.training.lr_finder import draw_rates, find_rate
 
     catalog = read_and_tell(data)
     with Meter() as meter:

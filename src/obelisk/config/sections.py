@@ -51,7 +51,7 @@ class BackboneSection(Section):
     weights: str = "auto"
     """auto: a package where one carries them, else the hub; or `package`, `hub`, `random`, or a .safetensors or
     .pth file"""
-    pooling: Literal["gap", "gem"] = "gap"
+    pooling: Literal["avg", "gem"] = "avg"
     """global average pooling, or the generalised mean with `gem_exponent`"""
     gem_exponent: float = Field(3.0, ge=1.0, le=20.0)
     """p of GeM: 1 is the average, large p approaches the maximum"""
@@ -105,8 +105,8 @@ class NeckSection(Section):
     """D, the length of the embedding (whitening and linear; dense is always 512)"""
     start: Literal["random", "whitening"] = "random"
     """where the linear layer starts: random weights, or the PCA whitening of the reference descriptors"""
-    normalise_parts: bool = True
-    """L2-normalise each pooled part of the descriptor first, so that no backbone or stage drowns another"""
+    normalize_parts: bool = True
+    """L2-normalize each pooled part of the descriptor first, so that no backbone or stage drowns another"""
     dropout: Share = 0.2
     """share of inputs silenced while training (dense: between its layers)"""
     per_backbone: bool = False
@@ -202,14 +202,14 @@ class FinetuningSection(Section):
     cutmix: float = Field(0.0, ge=0.0, le=10.0)
     """α of CutMix: the share 1 − λ of a photo is cut out and filled from another one; 0 cuts nothing, 1 is usual.
     With `mixup` set, too, each step is of one of them"""
-    largest_gradient: float = Field(5.0, gt=0.0)
+    clip_grad_norm: float = Field(5.0, gt=0.0)
     """length to which longer gradients of the backbone are cut"""
     distillation: float = Field(0.0, ge=0.0)
     """weight of a second loss, 1 − cosine between the descriptor's parts and those of the frozen backbone: keeps the
     eye for places that are not among the reference photos"""
     frozen_share: Share = 0.0
     """share of the frozen weights in the final ones: 0 takes the trained ones, between 0 and 1 interpolates"""
-    average: float = Field(0.0, ge=0.0, lt=1.0)
+    ema_decay: float = Field(0.0, ge=0.0, lt=1.0)
     """e of the mean of the weights that follows them, `θ̄ ← e · θ̄ + (1 − e) · θ` after every step, and is kept in
     their place; 0 keeps the last weights themselves"""
     keep: Literal["last", "best"] = "last"

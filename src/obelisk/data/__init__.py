@@ -1,13 +1,13 @@
 """Datasets: what they list, whether they are sound, how photos are spread over landmarks, and how to split them."""
 
 from obelisk.data.catalog import LANDMARKS, QUERIES, REFERENCES, Catalog
-from obelisk.data.check import check_dataset
+from obelisk.data.dataset_check import check_dataset
 from obelisk.data.duplicates import NearDuplicates, find_near_duplicates
 from obelisk.data.findings import Finding
 from obelisk.data.folds import assign_folds
-from obelisk.data.gldv2 import read_photo_urls
-from obelisk.data.layouts import read_catalog
-from obelisk.data.manifest import read_subset, refuse_filled, refuse_occupied, write_subset
+from obelisk.data.formats.detect import read_catalog
+from obelisk.data.formats.gldv2 import read_photo_urls
+from obelisk.data.formats.subset_manifest import read_subset, refuse_filled, refuse_occupied, write_subset
 from obelisk.data.splits import split_references
 from obelisk.data.stats import (
     MID_PHOTOS,

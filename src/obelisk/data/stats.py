@@ -64,7 +64,7 @@ def landmark_buckets(references: pl.DataFrame) -> dict[int, Bucket]:
     """Return the bucket of each landmark by its number of reference photos.
 
     Up to TAIL_PHOTOS are ``tail``, up to MID_PHOTOS ``mid``, more are ``head``. Every row counts: give the photos
-    that the recogniser has.
+    that the recognizer has.
     """
     counts = references.group_by("landmark_id").len().sort("landmark_id")
     return {landmark: bucket_count(photos) for landmark, photos in counts.iter_rows()}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from obelisk.embedding.bundle import Bundle, write_bundle
+from obelisk.embedding.bundle_manifest import MANIFEST_FILE, MODEL_FILE, BundleManifest, Member, Precision
 from obelisk.embedding.caches import cache_folder
-from obelisk.embedding.choice import Runtime
-from obelisk.embedding.descriptors import PLAIN, DescriptorCache, Descriptors, View, hash_or_error
-from obelisk.embedding.manifest import MANIFEST_FILE, MODEL_FILE, BundleManifest, Member, Precision
-from obelisk.embedding.networks import FEATURES, OnnxModel
+from obelisk.embedding.descriptor_cache import PLAIN, DescriptorCache, Descriptors, View, hash_or_error
+from obelisk.embedding.onnx_model import FEATURES, OnnxModel
 from obelisk.embedding.runtime import Embedded, Embedder
+from obelisk.embedding.runtime_choice import Runtime
 
 __all__ = [
     "FEATURES",

@@ -25,7 +25,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from obelisk.embedding.manifest import (
+from obelisk.embedding.bundle_manifest import (
     CARD_FILE,
     FORMAT,
     MANIFEST_FILE,

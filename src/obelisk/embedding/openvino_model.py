@@ -2,7 +2,7 @@
 
 On CPUs that multiply in bfloat16 it is several times as fast as ONNX Runtime; on those that multiply bytes quickly it
 takes two thirds of the time, where a bundle says which activations bear it; on others it is about as fast. Which of
-both runs a network is chosen in :mod:`obelisk.embedding.choice`.
+both runs a network is chosen in :mod:`obelisk.embedding.runtime_choice`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from obelisk.embedding.activation_ranges import LEVELS, Ranges
 from obelisk.embedding.graphs import refuse_outside_data
-from obelisk.embedding.networks import FEATURES, FIX, shorten
-from obelisk.embedding.ranges import LEVELS, Ranges
+from obelisk.embedding.onnx_model import FEATURES, FIX, shorten
 from obelisk.errors import ModelError
 
 Arithmetic = Literal["bf16", "i8", "f32"]
@@ -25,7 +25,7 @@ Arithmetic = Literal["bf16", "i8", "f32"]
 class OpenVinoModel:
     """An ONNX graph of one photo input, run by OpenVINO one photo at a time; safe to call from many threads.
 
-    The interface is that of :class:`~obelisk.embedding.networks.OnnxModel`. Each core is a stream of its own, so that
+    The interface is that of :class:`~obelisk.embedding.onnx_model.OnnxModel`. Each core is a stream of its own, so that
     a row depends neither on the other photos nor on the number of cores. ``ranges`` are those of the activations that
     are bytes where the arithmetic is ``i8``.
     """

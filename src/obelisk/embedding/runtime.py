@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from obelisk.embedding.activation_ranges import RANGES, read_ranges
 from obelisk.embedding.bundle import Bundle
-from obelisk.embedding.choice import Runtime, open_network, read_runtime
-from obelisk.embedding.manifest import Member
-from obelisk.embedding.networks import NetworkModel
-from obelisk.embedding.ranges import RANGES, read_ranges
+from obelisk.embedding.bundle_manifest import Member
+from obelisk.embedding.onnx_model import NetworkModel
+from obelisk.embedding.runtime_choice import Runtime, open_network, read_runtime
 from obelisk.errors import ModelError, PhotoError
 from obelisk.photos import content_hash, map_in_order, prepare, read_bytes, read_photo
 

@@ -1,4 +1,4 @@
-"""How good a recogniser is: metrics, intervals, the files between, and the report.
+"""How good a recognizer is: metrics, intervals, the files between, and the report.
 
 ::
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from obelisk.arrays import Booleans
 from obelisk.data import Catalog
 from obelisk.evaluation.comparison import Arm, Comparison
 from obelisk.evaluation.markup import Markup, element, join, swatch, text
-from obelisk.evaluation.metrics import NO_LANDMARK, Booleans
+from obelisk.evaluation.metrics import NO_LANDMARK
 from obelisk.evaluation.thumbnails import Thumbnails
 
 OF_EACH_KIND = 4

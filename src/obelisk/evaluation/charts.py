@@ -6,11 +6,12 @@ from functools import partial
 
 import numpy as np
 
+from obelisk.arrays import Floats
 from obelisk.data import MID_PHOTOS, TAIL_PHOTOS, Catalog, count_photos
 from obelisk.evaluation import figures
 from obelisk.evaluation.comparison import Arm, Comparison
 from obelisk.evaluation.markup import Markup, element, join, swatch, text
-from obelisk.evaluation.metrics import Floats, mean
+from obelisk.evaluation.metrics import mean
 from obelisk.evaluation.outcomes import BUCKETS
 from obelisk.evaluation.tables import METRICS
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from obelisk.arrays import Floats
 from obelisk.data import Catalog
 from obelisk.errors import DataError, UsageError
 from obelisk.evaluation.intervals import LEVEL, RESAMPLES, Difference, Interval, paired_difference
-from obelisk.evaluation.metrics import NO_LANDMARK, Floats
+from obelisk.evaluation.metrics import NO_LANDMARK
 from obelisk.evaluation.outcomes import Outcomes, judge
 from obelisk.evaluation.predictions import Predictions
 from obelisk.evaluation.protocol import Metrics, measure_resamples, plain, plain_interval, summarize

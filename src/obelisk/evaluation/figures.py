@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from obelisk.arrays import Floats, Integers
 from obelisk.errors import MissingExtraError
 from obelisk.evaluation.intervals import Difference, Interval
 from obelisk.evaluation.markup import ARM_COLOURS, Markup
-from obelisk.evaluation.metrics import Floats, Integers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

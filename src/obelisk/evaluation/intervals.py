@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from obelisk.evaluation.metrics import Floats, Integers
+from obelisk.arrays import Floats, Integers
 
 RESAMPLES = 1000
 LEVEL = 0.95

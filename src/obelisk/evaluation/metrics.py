@@ -22,13 +22,9 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from obelisk.arrays import Booleans, Floats, Integers
 from obelisk.errors import DataError
-
-Booleans = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 NO_LANDMARK = -1
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from obelisk.arrays import Booleans, Floats, Integers
 from obelisk.data import Catalog, landmark_buckets
 from obelisk.evaluation import metrics
 from obelisk.evaluation.intervals import RESAMPLES, draw_resamples
-from obelisk.evaluation.metrics import NO_LANDMARK, Booleans, Floats, Integers
+from obelisk.evaluation.metrics import NO_LANDMARK
 from obelisk.evaluation.predictions import Predictions, Strings
 
 BUCKETS = ("head", "mid", "tail")

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from obelisk.arrays import Embeddings
 from obelisk.data import Catalog
 from obelisk.evaluation.predictions import Predictions, collect_predictions
 from obelisk.gallery import nearest_rows
 from obelisk.recognition import recognize_embeddings
-
-Rows = NDArray[np.float32]
 
 TOP = 5
 RETRIEVED = 100
@@ -28,8 +27,8 @@ class Embedded:
     ``failed_queries`` are the places of photos that could not be read.
     """
 
-    references: Rows
-    queries: Rows
+    references: Embeddings
+    queries: Embeddings
     failed_references: Collection[int] = ()
     failed_queries: Collection[int] = ()
 
@@ -60,7 +59,7 @@ def predict_by_neighbours(
 
 
 def predict_by_probabilities(
-    probabilities: Rows, landmarks: NDArray[np.int64], by_neighbours: Predictions, catalog: Catalog
+    probabilities: Embeddings, landmarks: NDArray[np.int64], by_neighbours: Predictions, catalog: Catalog
 ) -> Predictions:
     """Rank the landmarks of each query by a classifier's probabilities (Q, C) over ``landmarks`` (C,).
 

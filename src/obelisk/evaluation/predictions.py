@@ -1,4 +1,4 @@
-"""The first stage of an evaluation, on disk: what a recogniser said about every query.
+"""The first stage of an evaluation, on disk: what a recognizer said about every query.
 
 Metrics, intervals and reports are made from this file alone, so that none of them runs a model.
 """
@@ -14,8 +14,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from obelisk.arrays import Floats, Integers
 from obelisk.errors import DataError
-from obelisk.evaluation.metrics import NO_LANDMARK, Floats, Integers
+from obelisk.evaluation.metrics import NO_LANDMARK
 from obelisk.files import replace_file
 
 Strings = NDArray[np.str_]
@@ -37,7 +38,7 @@ COLUMNS = pl.Schema(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """What a recogniser said about Q queries, in the order of their ids.
+    """What a recognizer said about Q queries, in the order of their ids.
 
     ================  ======  ===============================================================
     ``query_ids``     (Q,)    ids of the query photos, ascending, each once

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from obelisk.arrays import Floats
 from obelisk.data import Catalog
 from obelisk.evaluation.intervals import RESAMPLES, Interval, bootstrap, percentile_interval
-from obelisk.evaluation.metrics import Floats
 from obelisk.evaluation.outcomes import BUCKETS, Outcomes, judge
 from obelisk.evaluation.predictions import Predictions
 from obelisk.files import replace_file

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from obelisk.gallery.additions import Addition, add_photos, choose_landmark
-from obelisk.gallery.build import BuildReport, build_gallery
-from obelisk.gallery.check import check_gallery, check_index
-from obelisk.gallery.facts import GalleryFacts, count_photos, gather_facts, landmark_names
+from obelisk.gallery.add import Addition, add_photos, choose_landmark
+from obelisk.gallery.build_gallery import BuildReport, build_gallery
+from obelisk.gallery.exact import ExactSearch, SearchEngine, as_stored, nearest_rows
 from obelisk.gallery.gallery import Gallery
+from obelisk.gallery.gallery_check import check_gallery, check_index
+from obelisk.gallery.info import GalleryFacts, count_photos, gather_facts, landmark_names
 from obelisk.gallery.landmarks import Landmark, find_landmark
 from obelisk.gallery.models import load_model, refuse_directionless
 from obelisk.gallery.references import ReferencePhoto, References
-from obelisk.gallery.search import ExactSearch, SearchEngine, as_stored, nearest_rows, unit_rows
 
 __all__ = [
     "Addition",
@@ -35,5 +35,4 @@ __all__ = [
     "load_model",
     "nearest_rows",
     "refuse_directionless",
-    "unit_rows",
 ]

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from obelisk.arrays import Embeddings, Integers, l2_normalize
 from obelisk.errors import UsageError
-from obelisk.gallery import store
-from obelisk.gallery.search import FloatRows, Integers, unit_rows
+from obelisk.gallery import database as store
 
 NEWEST = 1000  # rows that every change looks at: some milliseconds
 
@@ -32,7 +32,7 @@ class EmbeddingReader:
         self._connection: sqlite3.Connection | None = None
         self._process = 0
 
-    def read(self, rows: Sequence[int]) -> tuple[Integers, FloatRows]:
+    def read(self, rows: Sequence[int]) -> tuple[Integers, Embeddings]:
         """Return those of the rows that are in the gallery, ascending, and their embeddings (M, D) of length 1."""
         with self._lock, store.translated(self.folder):
             connection = self._open()
@@ -108,9 +108,9 @@ def join_embeddings(blobs: Sequence[bytes], shape: tuple[int, ...], folder: Path
     return np.frombuffer(b"".join(blobs), dtype=store.STORED).reshape(shape)
 
 
-def unit_embeddings(stored: NDArray[np.float16], folder: Path) -> FloatRows:
+def unit_embeddings(stored: NDArray[np.float16], folder: Path) -> Embeddings:
     """Return stored embeddings as float32 rows of length 1; raise :class:`GalleryError` for one without a direction."""
     try:
-        return unit_rows(stored, dimensions=stored.shape[1])
+        return l2_normalize(stored, dimensions=stored.shape[1])
     except UsageError as error:
         raise store.damaged(error.what, folder) from error

@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from obelisk.arrays import l2_normalize
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, UsageError
-from obelisk.gallery import store
+from obelisk.gallery import database as store
+from obelisk.gallery.ann.ivfpq import Progress, tell_nobody
+from obelisk.gallery.changes import insert_references, merge_landmarks, remove_references, rename_landmark
 from obelisk.gallery.embeddings import refuse_damaged
-from obelisk.gallery.index import Progress, tell_nobody
 from obelisk.gallery.landmarks import Landmark
-from obelisk.gallery.reading import read_references
 from obelisk.gallery.references import ReferencePhoto, References, select_photos
-from obelisk.gallery.search import unit_rows
-from obelisk.gallery.writing import insert_references, merge_landmarks, remove_references, rename_landmark
+from obelisk.gallery.snapshot import read_references
 
 MODEL = "model"
 
@@ -106,7 +106,7 @@ class Gallery:
         """Return everything the gallery holds now: read once, and after a change, by whomever, what was changed.
 
         A large gallery gets a search index when it has none, which takes minutes (see
-        :mod:`obelisk.gallery.indexed`). Raises :class:`GalleryError` when a gallery of another model has taken
+        :mod:`obelisk.gallery.ann.indexed`). Raises :class:`GalleryError` when a gallery of another model has taken
         this one's place.
         """
         with self._lock:
@@ -155,7 +155,7 @@ class Gallery:
         Raises :class:`GalleryError` when k is larger than the gallery.
         """
         references = self.references()
-        places, similarities = references.nearest(unit_rows(embeddings, dimensions=self.dimensions), k)
+        places, similarities = references.nearest(l2_normalize(embeddings, dimensions=self.dimensions), k)
         return references.ids[places], similarities
 
     def add(
@@ -174,7 +174,7 @@ class Gallery:
         with the same id. Raises :class:`GalleryError` for a photo id that is taken or given twice, an
         unknown landmark id, and a name of several landmarks.
         """
-        rows = unit_rows(embeddings, dimensions=self.dimensions)
+        rows = l2_normalize(embeddings, dimensions=self.dimensions)
         if not len(rows) == len(landmarks) == len(photos):
             counts = f"{len(rows)} embeddings, {len(landmarks)} landmarks and {len(photos)} photos"
             raise UsageError(f"{counts} do not belong together", fix="give one of each for every photo")

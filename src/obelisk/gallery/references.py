@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from obelisk.gallery import store
+from obelisk.gallery import database as store
+from obelisk.gallery.exact import SearchEngine
 from obelisk.gallery.landmarks import Landmark
-from obelisk.gallery.search import SearchEngine
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from obelisk.photos.decoding import MAX_PIXELS, read_photo
-from obelisk.photos.files import PHOTO_SUFFIXES, content_hash, find_photos, read_bytes
 from obelisk.photos.inputs import ModelInput, fit, prepare, source_box
 from obelisk.photos.parallel import map_in_order
+from obelisk.photos.reading import PHOTO_SUFFIXES, content_hash, find_photos, read_bytes
 from obelisk.photos.shrinking import shrink_photo
 
 __all__ = [

@@ -18,8 +18,8 @@ import numpy as np
 from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from obelisk.errors import PhotoError, PhotoFormatError, PhotoTooLargeError, PhotoTruncatedError
-from obelisk.photos.files import read_bytes
 from obelisk.photos.headers import Header, PhotoFormat, find_format, read_header
+from obelisk.photos.reading import read_bytes
 
 MAX_PIXELS = 50_000_000
 # Decoding such a photo holds up to 400 MB; those above this size take turns, however many threads there are.

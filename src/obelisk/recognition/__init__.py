@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from obelisk.recognition.calibration import CALIBRATION, Calibration, Evidence, fit_calibration
 from obelisk.recognition.classifier import NeighbourClassifier, Votes, recognize_embeddings
-from obelisk.recognition.correction import BACKGROUND, Background, pack_background
 from obelisk.recognition.recognizer import Recognizer, check_recognition
+from obelisk.recognition.rerank.background import BACKGROUND, Background, pack_background
 from obelisk.recognition.votes import DEFAULT_VOTE, VOTES
 
 __all__ = [

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from obelisk.arrays import Embeddings, Integers
 from obelisk.errors import UsageError
-from obelisk.gallery.search import ExactSearch, SearchEngine, check_fits, check_unit_rows
+from obelisk.gallery.exact import ExactSearch, SearchEngine, check_fits, check_normalized
 from obelisk.recognition.confidence import confidence_of
-from obelisk.recognition.correction import Background, Correction
-from obelisk.recognition.expansion import expand_search
-from obelisk.recognition.layers import Layer, find_rows
-from obelisk.recognition.prototypes import RANKED_AGAIN, Blend
+from obelisk.recognition.rerank.background import Background, Correction
+from obelisk.recognition.rerank.prototypes import RANKED_AGAIN, Blend
+from obelisk.recognition.rerank.query_expansion import expand_search
+from obelisk.recognition.rerank.reranker import Layer, find_rows
 from obelisk.recognition.votes import (
     DEFAULT_VOTE,
     LARGEST_EXPONENT,
@@ -25,9 +26,6 @@ from obelisk.recognition.votes import (
     landmark_means,
     rank_landmarks,
 )
-
-FloatRows = NDArray[np.float32]
-Integers = NDArray[np.int64]
 
 ROWS_PER_CANDIDATE = 8  # looked at first: a scan of all rows costs far more than a longer list of the nearest
 FEWEST_ROWS = max(128, RANKED_AGAIN)
@@ -51,12 +49,12 @@ class Votes:
     scores: NDArray[np.float64]
     confidence: NDArray[np.float64]
     neighbours: Integers
-    similarities: FloatRows
+    similarities: Embeddings
 
 
 def recognize_embeddings(
-    queries: FloatRows,
-    references: FloatRows,
+    queries: Embeddings,
+    references: Embeddings,
     landmark_ids: Integers,
     *,
     k: int = 3,
@@ -79,8 +77,8 @@ class NeighbourClassifier:
     """The prepared form of :func:`recognize_embeddings`, for queries that come in parts.
 
     ``references`` are searchable rows, such as :class:`obelisk.gallery.References`. With a ``background``, similarities
-    are corrected by it before they vote (see :mod:`obelisk.recognition.correction`). ``expand`` names what leans on its
-    neighbours first (see :mod:`obelisk.recognition.expansion`).
+    are corrected by it before they vote (see :mod:`obelisk.recognition.rerank.background`). ``expand`` names what leans on its
+    neighbours first (see :mod:`obelisk.recognition.rerank.query_expansion`).
     """
 
     def __init__(
@@ -120,17 +118,17 @@ class NeighbourClassifier:
         if top < 1:
             raise UsageError(f"top = {top} candidates", fix="top must be at least 1")
 
-    def classify(self, queries: FloatRows, *, k: int = 3, top: int = 5) -> Votes:
+    def classify(self, queries: Embeddings, *, k: int = 3, top: int = 5) -> Votes:
         """Recognise the query embeddings (Q, D)."""
         self.check(k=k, top=top)
-        queries = check_unit_rows(queries, dimensions=self._references.dimensions)
+        queries = check_normalized(queries, dimensions=self._references.dimensions)
         ranking = self._rank(queries, k=min(k, len(self._voters)), top=min(top, self._landmark_count))
         if self._voters is self._references:
             return ranking
         neighbours, similarities = self._references.nearest(queries, k)
         return replace(ranking, neighbours=neighbours, similarities=similarities)
 
-    def _rank(self, queries: FloatRows, *, k: int, top: int) -> Votes:
+    def _rank(self, queries: Embeddings, *, k: int, top: int) -> Votes:
         """Let the k best voters vote; the neighbours that are returned are the nearest ones.
 
         How many rows it takes to be sure of ``top`` landmarks differs by query: look at a few, and go on with

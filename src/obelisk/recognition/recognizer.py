@@ -12,15 +12,16 @@ from pathlib import Path
 import numpy as np
 from PIL.Image import Image
 
+from obelisk.arrays import Embeddings, l2_normalize
 from obelisk.embedding import Bundle, Embedder
 from obelisk.errors import ObeliskError
-from obelisk.gallery import Gallery, ReferencePhoto, References, refuse_directionless, unit_rows
+from obelisk.gallery import Gallery, ReferencePhoto, References, refuse_directionless
 from obelisk.recognition.calibration import PRECISION, Calibration, find_calibration
-from obelisk.recognition.classifier import FloatRows, NeighbourClassifier, Votes
+from obelisk.recognition.classifier import NeighbourClassifier, Votes
 from obelisk.recognition.confidence import check_threshold
-from obelisk.recognition.correction import Background, read_background
-from obelisk.recognition.verification import VERIFIED, Verifier
-from obelisk.recognition.views import embed_views
+from obelisk.recognition.rerank.background import Background, read_background
+from obelisk.recognition.rerank.geometry import VERIFIED, Verifier
+from obelisk.recognition.tta import embed_views
 from obelisk.recognition.votes import DEFAULT_VOTE
 from obelisk.records import Candidate, Neighbour, Recognition
 
@@ -88,9 +89,9 @@ class Recognizer:
         ``precision`` (see :meth:`threshold`); the default vote alone is calibrated, others reject nothing by
         themselves. A photo that cannot be used is answered by its error.
         ``verify`` adds what the geometry of the nearest reference photos says, where their files are at hand (see
-        :mod:`obelisk.recognition.verification`). ``expand`` lets the query or the references lean on their neighbours
-        (see :mod:`obelisk.recognition.expansion`), ``augment`` adds views of the photo (see
-        :mod:`obelisk.recognition.views`). Unusable values raise :class:`UsageError` at once.
+        :mod:`obelisk.recognition.rerank.geometry`). ``expand`` lets the query or the references lean on their neighbours
+        (see :mod:`obelisk.recognition.rerank.query_expansion`), ``augment`` adds views of the photo (see
+        :mod:`obelisk.recognition.tta`). Unusable values raise :class:`UsageError` at once.
         """
         check_threshold(threshold)
         if threshold is None:
@@ -102,7 +103,7 @@ class Recognizer:
         listed = [paths] if isinstance(paths, str | Path) else paths
         verifier = Verifier(references) if verify else None
 
-        def classify(queries: FloatRows, photos: Sequence[Path]) -> Votes:
+        def classify(queries: Embeddings, photos: Sequence[Path]) -> Votes:
             votes = classifier.classify(queries, k=k, top=max(top, VERIFIED) if verifier else top)
             if verifier:
                 votes = verifier.verify(votes, queries, photos, top=top)
@@ -141,13 +142,13 @@ class Recognizer:
         return self.calibration.threshold(precision) if self.calibration and vote == DEFAULT_VOTE else None
 
     def explain(self, answer: Recognition) -> Image:
-        """Draw what an answer of this recogniser rests on.
+        """Draw what an answer of this recognizer rests on.
 
         The photo is shown beside its nearest reference photos; where the model gives feature maps, also which regions
         of it matched which of the best reference. The photo must still lie where ``answer.photo`` says; what is
         known of references whose files are not at hand is drawn without them. Raises :class:`PhotoError`.
         """
-        from obelisk.recognition.pictures import explain_answer
+        from obelisk.recognition.explain import explain_answer
 
         return explain_answer(answer, self.gallery, self._embedder)
 
@@ -155,7 +156,7 @@ class Recognizer:
         self,
         paths: Iterable[Path | str],
         references: References,
-        classify: Callable[[FloatRows, Sequence[Path]], Votes],
+        classify: Callable[[Embeddings, Sequence[Path]], Votes],
         threshold: float | None,
         *,
         augment: bool,
@@ -176,7 +177,7 @@ class Recognizer:
             rows = np.array([photo.embedding for photo in usable], dtype=np.float32).reshape(
                 -1, self.gallery.dimensions
             )
-            queries = unit_rows(rows, dimensions=self.gallery.dimensions)
+            queries = l2_normalize(rows, dimensions=self.gallery.dimensions)
             votes = classify(queries, [photo.path for photo in usable])
             shown = references.photos(votes.neighbours.ravel())
             k = votes.neighbours.shape[1]

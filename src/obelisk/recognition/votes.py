@@ -17,7 +17,7 @@ the scores are::
 ``weighted`` is the power mean of the k votes, in which a vote for another landmark counts as 0. The
 exponent p says how much more a near photo weighs than a far one: 1 weighs them almost alike, as
 ``majority`` does; a large p leaves the decision to the nearest photo. ``blended`` is ``weighted`` with similarities
-that lean on the mean embedding of the photo's landmark (see :mod:`obelisk.recognition.prototypes`).
+that lean on the mean embedding of the photo's landmark (see :mod:`obelisk.recognition.rerank.prototypes`).
 
 A score is in [0, 1] and means the same for every query. A landmark that was voted for scores above one
 that was not, because nobody outside the k nearest is more similar than those within.
@@ -33,10 +33,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from obelisk.arrays import Floats, Integers
 from obelisk.errors import UsageError, near_names
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 DEFAULT_VOTE = "blended"
 LARGEST_EXPONENT = 100.0  # beyond it, a(s)^p leaves the range of float64 for unlike photos

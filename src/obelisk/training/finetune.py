@@ -13,7 +13,7 @@ ImageNet did. Those of a dense neck follow the batches while it trains, as they 
 
 A checkpoint is written every minute, after every epoch, and when SIGTERM asks to stop. The order of the photos and
 their views depend on the seed and the epoch alone, so that a training that was stopped at any step goes on exactly as
-if it had not been. With e = ``finetuning.average`` above 0, a mean of the weights follows them after every step,
+if it had not been. With e = ``finetuning.ema_decay`` above 0, a mean of the weights follows them after every step,
 ``θ̄ ← e · θ̄ + (1 − e) · θ``, and it is what is validated and kept (Polyak & Juditsky, SIAM J. Control, 1992).
 With ``finetuning.keep`` = best the checkpoint also holds what was kept after the best epoch, and the training ends with
 that.
@@ -33,11 +33,16 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from obelisk.config import Recipe
-from obelisk.training.backbones import TimmNetwork
-from obelisk.training.batch_loading import LabelledPhotos, load_batches
-from obelisk.training.checkpoint import Position, load_checkpoint
 from obelisk.training.determinism import be_deterministic
-from obelisk.training.loop import (
+from obelisk.training.distributed import World
+from obelisk.training.loading.loader import LabelledPhotos, load_batches
+from obelisk.training.machine import keep_freed_memory
+from obelisk.training.model.backbones import TimmNetwork
+from obelisk.training.model.network import PhotoEmbedder
+from obelisk.training.model.pooling import l2n
+from obelisk.training.optim.checkpoint import Position, load_checkpoint
+from obelisk.training.optim.optimizer import build_adamw
+from obelisk.training.optim.trainer import (
     Course,
     average_of,
     name_training,
@@ -46,16 +51,11 @@ from obelisk.training.loop import (
     run_epoch,
     validate,
 )
-from obelisk.training.memory import keep_freed_memory
-from obelisk.training.network import PhotoEmbedder
-from obelisk.training.optimiser import build_adamw
 from obelisk.training.pace import FinetuningEpoch, Pace, Stopwatch
-from obelisk.training.pooling import l2n
 from obelisk.training.stopping import StopSignal
-from obelisk.training.world import World
 
 CHECKPOINT_SECONDS = 60.0
-LAYER, NECK, LANDMARKS = "backbone", "neck", "landmark weights"  # parts of the optimiser; layer groups are numbered
+LAYER, NECK, LANDMARKS = "backbone", "neck", "landmark weights"  # parts of the optimizer; layer groups are numbered
 
 
 class Finetuning(nn.Module):
@@ -207,7 +207,7 @@ def begin_course(
 ) -> Course:
     """Set a course out from its start, or from where a checkpoint says that it is."""
     trained = nn.ModuleList([tuned.embedder, tuned.loss])
-    follow = recipe.finetuning.average
+    follow = recipe.finetuning.ema_decay
     course = Course(
         recipe=recipe,
         training=name_training(recipe, data),
@@ -217,7 +217,7 @@ def begin_course(
         trained=trained,
         average=average_of(trained, follow) if follow else None,
         best=copy.deepcopy(trained) if recipe.finetuning.keep == "best" else None,
-        optimiser=build_optimiser(recipe, tuned),
+        optimizer=build_optimizer(recipe, tuned),
         scaler=GradScaler(world.device.type, enabled=recipe.finetuning.precision == "float16"),
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
@@ -228,7 +228,7 @@ def begin_course(
         saved=time.monotonic(),
     )
     course.position = load_checkpoint(
-        checkpoint, course.modules, course.optimiser, training=course.training, scaler=course.scaler, world=world
+        checkpoint, course.modules, course.optimizer, training=course.training, scaler=course.scaler, world=world
     )
     if checkpoint.is_file():
         course.quarantine = recall_quarantine(course)
@@ -240,7 +240,7 @@ def describe_epoch(
     course: Course, train_loss: float, val_loss: float | None, val_top1: float | None, *, best: bool | None
 ) -> FinetuningEpoch:
     """Return the line of the log for the epoch whose steps are all taken."""
-    groups, position = course.optimiser.param_groups, course.position
+    groups, position = course.optimizer.param_groups, course.position
     rates = {group["part"]: group["lr"] for group in groups}
     measured = position.step - position.overflowed
     layers = [rate for part, rate in rates.items() if part.startswith(LAYER)]
@@ -255,13 +255,13 @@ def describe_epoch(
         backbone_rate=layers[-1] if layers else None,
         neck_rate=rates.get(NECK),
         gradient_mean=position.gradients / measured if measured else None,
-        gradient_largest=position.largest_gradient if measured else None,
+        gradient_largest=position.clip_grad_norm if measured else None,
         unreadable=position.unreadable,
         best=best,
     )
 
 
-def build_optimiser(recipe: Recipe, tuned: Finetuning) -> torch.optim.Optimizer:
+def build_optimizer(recipe: Recipe, tuned: Finetuning) -> torch.optim.Optimizer:
     """Build AdamW: each layer group of the backbone has its rate, the neck and the landmark weights have theirs."""
     section, training = recipe.finetuning, recipe.training
     layers = free_layers(tuned.embedder.only_backbone.network, section.frozen_groups)

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from obelisk.config import Recipe
-from obelisk.training.batches import draw_batches
 from obelisk.training.determinism import be_deterministic
+from obelisk.training.loading.samplers import draw_batches
 from obelisk.training.losses import CurricularFace, MarginSoftmax, Softmax, build_loss
-from obelisk.training.network import Neck, build_neck
-from obelisk.training.optimiser import build_adamw, refuse_diverged, set_learning_rate
+from obelisk.training.model.network import Neck, build_neck
+from obelisk.training.optim.optimizer import build_adamw, refuse_diverged, set_learning_rate
 from obelisk.training.threads import one_thread
 
 
@@ -86,14 +86,14 @@ def train_neck(
         return Trained(neck=neck.eval(), loss=None, best_epoch=0)
     loss = build_loss(recipe.loss, neck.dimensions, counts, dropout=classifier_dropout(recipe))
     start_at_means(loss, neck, photos)
-    optimiser = build_optimiser(recipe, neck, loss)
+    optimizer = build_optimizer(recipe, neck, loss)
     epochs = recipe.training.epochs
     best = Trained(neck=neck, loss=loss, best_epoch=0)
     best_top1 = -1.0
     for epoch in range(1, (epochs if stop_after is None else stop_after) + 1):
         neck.train()
         loss.train()
-        train_loss = run_epoch(recipe, photos, neck, loss, optimiser, epoch - 1, chance)
+        train_loss = run_epoch(recipe, photos, neck, loss, optimizer, epoch - 1, chance)
         neck.eval()
         loss.eval()
         val_loss, val_top1 = validate(recipe, photos, validation, neck, loss)
@@ -104,7 +104,7 @@ def train_neck(
             val_loss=val_loss,
             val_top1=val_top1,
             embedding_std=spread(neck, photos),
-            learning_rate=optimiser.param_groups[0]["lr"],
+            learning_rate=optimizer.param_groups[0]["lr"],
         )
         log(row)
         if val_top1 is None:
@@ -122,7 +122,7 @@ def run_epoch(
     photos: TrainingPhotos,
     neck: nn.Module,
     loss: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     epoch: int,
     chance: torch.Generator,
 ) -> float:
@@ -130,21 +130,21 @@ def run_epoch(
     batches = list(draw_batches(recipe, photos.landmarks, recipe.training.batch_size, chance))
     total = 0.0
     for step, batch in enumerate(batches):
-        set_learning_rate(optimiser, recipe.training.warm_up, (epoch + step / len(batches)) / recipe.training.epochs)
+        set_learning_rate(optimizer, recipe.training.warm_up, (epoch + step / len(batches)) / recipe.training.epochs)
         views = torch.randint(len(photos.views), (len(batch),), generator=chance)
         value = loss(neck(photos.views[views, batch].float()), photos.landmarks[batch])
         taken = value.item()
         refuse_diverged(taken, epoch, step, fix="lower training.learning_rate and training.classifier_learning_rate")
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value.backward()
-        optimiser.step()
+        optimizer.step()
         if isinstance(loss, CurricularFace):
             loss.end_step()
         total += taken
     return total / len(batches)
 
 
-def build_optimiser(recipe: Recipe, neck: Neck, loss: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(recipe: Recipe, neck: Neck, loss: nn.Module) -> torch.optim.Optimizer:
     """Build AdamW with a rate for the neck and one for the landmark weights."""
     training = recipe.training
     parts = ((neck, training.learning_rate), (loss, training.classifier_learning_rate))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from obelisk.training.memory import peak_memory, resident_memory
+from obelisk.training.machine import peak_memory, resident_memory
 from obelisk.training.necks import Epoch
 
 

@@ -12,11 +12,11 @@ import torch
 from obelisk.config import FinetuningSection, Recipe
 from obelisk.data import Catalog
 from obelisk.errors import DataError, RecipeError
-from obelisk.training.backbones import FrozenBackbone, load_backbones
-from obelisk.training.batches import refuse_small_batches
-from obelisk.training.needs import Sizes, measure_sizes
+from obelisk.training.distributed import World
+from obelisk.training.loading.samplers import refuse_small_batches
+from obelisk.training.memory_estimate import Sizes, measure_sizes
+from obelisk.training.model.backbones import FrozenBackbone, load_backbones
 from obelisk.training.validation import split_for_validation
-from obelisk.training.world import World
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ from torch import nn
 from obelisk.config import Recipe
 from obelisk.training.determinism import be_deterministic
 from obelisk.training.losses import Softmax
+from obelisk.training.model.network import Necks
 from obelisk.training.necks import TrainingPhotos, run_epoch
-from obelisk.training.network import Necks
-from obelisk.training.optimiser import build_adamw
+from obelisk.training.optim.optimizer import build_adamw
 from obelisk.training.threads import one_thread
 
 
@@ -36,7 +36,7 @@ def train_probe(recipe: Recipe, necks: Necks, photos: TrainingPhotos, landmarks:
         rows = torch.stack([necks.eval().embed(view.float()) for view in photos.views]) * necks.dimensions**0.5
     embedded = TrainingPhotos(views=rows, landmarks=photos.landmarks)
     layer = Softmax(necks.dimensions, landmarks, label_smoothing=recipe.loss.label_smoothing).train()
-    optimiser = build_adamw(
+    optimizer = build_adamw(
         [
             {
                 "params": list(layer.parameters()),
@@ -46,7 +46,7 @@ def train_probe(recipe: Recipe, necks: Necks, photos: TrainingPhotos, landmarks:
         ]
     )
     for epoch in range(natural.epochs):
-        run_epoch(recipe, embedded, nn.Identity(), layer, optimiser, epoch, chance)
+        run_epoch(recipe, embedded, nn.Identity(), layer, optimizer, epoch, chance)
     with torch.no_grad():
         layer.classifier.weight.mul_(necks.dimensions**0.5)
     return layer.eval()

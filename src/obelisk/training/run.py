@@ -38,10 +38,10 @@ from obelisk.embedding import Bundle, DescriptorCache, hash_or_error
 from obelisk.errors import ModelError, ObeliskError, PhotoError, RecipeError
 from obelisk.files import replace_file
 from obelisk.photos import map_in_order
-from obelisk.training.backbones import FrozenBackbone, PooledBackbone, freeze, load_backbones
-from obelisk.training.describe import Progress, describe
-from obelisk.training.network import Necks, PhotoEmbedder, build_neck
-from obelisk.training.pooling import l2n
+from obelisk.training.loading.features import Progress, describe
+from obelisk.training.model.backbones import FrozenBackbone, PooledBackbone, freeze, load_backbones
+from obelisk.training.model.network import Necks, PhotoEmbedder, build_neck
+from obelisk.training.model.pooling import l2n
 from obelisk.training.threads import one_thread
 
 

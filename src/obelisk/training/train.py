@@ -29,19 +29,20 @@ from obelisk.embedding import MODEL_FILE, write_bundle
 from obelisk.errors import PhotoError, UsageError
 from obelisk.files import replace_file
 from obelisk.photos import ModelInput, prepare, read_photo
-from obelisk.training.backbones import FrozenBackbone
-from obelisk.training.batch_loading import LabelledPhotos
-from obelisk.training.curves import EpochLog, draw_curves, write_tensorboard
-from obelisk.training.describe import DescribedReferences, Progress, describe_references
-from obelisk.training.ensembles import join_runs
-from obelisk.training.export import check_export, join_graphs, to_onnx
+from obelisk.training.distributed import World, join_world
+from obelisk.training.export.ensembles import join_runs
+from obelisk.training.export.onnx import check_export, join_graphs, to_onnx
 from obelisk.training.finetune import CHECKPOINT_SECONDS, finetune
-from obelisk.training.loop import paths_lost
+from obelisk.training.loading.features import DescribedReferences, Progress, describe_references
+from obelisk.training.loading.loader import LabelledPhotos
 from obelisk.training.losses import Softmax
-from obelisk.training.memory import available_memory
+from obelisk.training.machine import available_memory
+from obelisk.training.memory_estimate import refuse_too_large
+from obelisk.training.model.backbones import FrozenBackbone
+from obelisk.training.model.network import Necks, PhotoEmbedder, UnitRows
 from obelisk.training.necks import Epoch, Trained, TrainingPhotos, train_neck
-from obelisk.training.needs import refuse_too_large
-from obelisk.training.network import Necks, PhotoEmbedder, UnitRows
+from obelisk.training.optim.logs import EpochLog, draw_curves, write_tensorboard
+from obelisk.training.optim.trainer import paths_lost
 from obelisk.training.pace import EpochPace, FinetuningEpoch, Pace
 from obelisk.training.preparation import prepare_training, refuse_too_few
 from obelisk.training.probe import train_probe
@@ -58,7 +59,6 @@ from obelisk.training.run import (
     members_of,
     write_facts,
 )
-from obelisk.training.world import World, join_world
 
 CHECKED_PHOTOS = 16
 CHECKPOINT = "finetuning.safetensors"

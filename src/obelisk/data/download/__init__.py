@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from obelisk.data.download.download import Download, Failure, Report
+from obelisk.data.download.downloader import Download, Failure, Report
+from obelisk.data.download.http import Patience
 from obelisk.data.download.order import BASE_URL, Order, SplitName, parse_splits, parse_tars
 from obelisk.data.download.outlook import Outlook, describe_bytes
 from obelisk.data.download.state import DownloadState
 from obelisk.data.download.tally import Tally
-from obelisk.data.download.web import Patience
 
 __all__ = [
     "BASE_URL",

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from obelisk.data.download.web import StoppedError
+from obelisk.data.download.http import StoppedError
 
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_TO_STOP = 5.0

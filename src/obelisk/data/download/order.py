@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from obelisk.data.download.web import is_address
-from obelisk.data.gldv2 import TRAIN, TRAIN_CLEAN
+from obelisk.data.download.http import is_address
+from obelisk.data.formats.gldv2 import TRAIN, TRAIN_CLEAN
 from obelisk.errors import UsageError, near_names
 
 BASE_URL: Final = "https://s3.amazonaws.com/google-landmark"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-from obelisk.data.download.web import LENGTH, PassingError, RangeError, Web, read_length
+from obelisk.data.download.http import LENGTH, PassingError, RangeError, Web, read_length
 from obelisk.files import naming
 
 

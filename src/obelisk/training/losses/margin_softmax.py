@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from obelisk.training.losses.centres import compare
 from obelisk.training.losses.margins import add_angular_margin, add_cosine_margin, raise_hard_negatives
+from obelisk.training.losses.subcenters import compare
 
 
 class MarginSoftmax(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from pytorch_metric_learning import losses, miners
 from torch import Tensor, nn
 
-from obelisk.training.pooling import l2n
+from obelisk.training.model.pooling import l2n
 
 
 class PairLoss(nn.Module):

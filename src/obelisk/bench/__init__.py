@@ -1,0 +1,1 @@
+"""Speed: what an answer takes, stage by stage, and the same work done by hand."""

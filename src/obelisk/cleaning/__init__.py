@@ -1,0 +1,1 @@
+"""Label errors: find them, list them, drop them."""

@@ -1,0 +1,141 @@
+"""What is wrong with the tables of a GLDv2 dataset, and between them and the folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from obelisk.data.findings import Finding, report
+from obelisk.data.formats.gldv2 import (
+    IGNORED,
+    Tables,
+    find_malformed,
+    find_tables,
+    list_by_id,
+    read_labels,
+    read_solution,
+    read_train_clean,
+    select_sound,
+    standard_path,
+)
+from obelisk.data.formats.labels import read_names
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledRows:
+    """The rows of one table that lists photos, and the folder their photos lie in."""
+
+    table: Path
+    folder: str
+    rows: pl.DataFrame
+
+
+def check_gldv2(directory: Path) -> Iterator[Finding]:
+    """Yield what is wrong with the tables; no photo is opened."""
+    tables = find_tables(directory)
+    labels = read_labels(directory, tables)
+    listed = [LabelledRows(table=tables.train or tables.train_clean or directory, folder="train", rows=labels)]
+    if tables.solution is not None:
+        listed.append(LabelledRows(table=tables.solution, folder="test", rows=read_solution(tables.solution)))
+    for part in listed:
+        yield from find_malformed_rows(part)
+        yield from find_repeated_rows(part)
+        yield from find_missing_and_orphans(directory, part)
+    if tables.train is not None and tables.train_clean is not None:
+        yield from compare_clean(select_sound(labels), tables.train_clean)
+    known = select_sound(labels)["landmark_id"].unique().sort()
+    yield from find_unnamed(known, tables, directory)
+    if tables.solution is not None:
+        yield from find_unknown_landmarks(select_sound(listed[-1].rows), known, tables.solution)
+
+
+def at_row(table: Path, row: int) -> str:
+    """Say where a row is."""
+    return f"{table.name}, row {row}"
+
+
+def find_malformed_rows(part: LabelledRows) -> Iterator[Finding]:
+    """Yield the rows without a photo id, or whose landmark is missing or no number."""
+    landmark = "landmarks" if "landmarks" in part.rows.columns else "landmark"
+    faulty = part.rows.filter(find_malformed(part.rows)).select("row", "image_id", landmark)
+    for row, image_id, cell in faulty.iter_rows():
+        what = "the photo has no id" if image_id is None else f"photo {image_id}: "
+        if image_id is not None:
+            what += "it has no landmark" if cell is None else f"`{cell}` is no landmark id"
+        yield report("malformed", where=at_row(part.table, row), what=what)
+
+
+def find_repeated_rows(part: LabelledRows) -> Iterator[Finding]:
+    """Yield the rows that name a photo again: with the same landmark, or with another one."""
+    truth = "landmark_ids" if "landmark_ids" in part.rows.columns else "landmark_id"
+    sound = part.rows.filter(~find_malformed(part.rows)).select("row", "image_id", truth)
+    repeated = sound.filter(pl.col("image_id").is_duplicated())
+    first: dict[str, tuple[int, object]] = {}
+    for row, image_id, landmark in repeated.iter_rows():
+        if image_id not in first:
+            first[image_id] = (row, landmark)
+            continue
+        earlier, shown = first[image_id]
+        where = at_row(part.table, row)
+        if landmark == shown:
+            yield report("duplicate", where=where, what=f"photo {image_id} is listed in row {earlier} already")
+        else:
+            what = f"photo {image_id} shows landmark {landmark} here, {shown} in row {earlier}"
+            yield report("mislabelled", where=where, what=what)
+
+
+def find_missing_and_orphans(directory: Path, part: LabelledRows) -> Iterator[Finding]:
+    """Yield the listed photos that are not on disk, and the photos on disk that are not listed."""
+    present = list_by_id(directory, part.folder)
+    rows = part.rows.filter(pl.col("image_id").is_not_null()).unique("image_id", keep="first", maintain_order=True)
+    missing = rows.join(present, on="image_id", how="anti", maintain_order="left")
+    for row, path in missing.select("row", standard_path(part.folder)).iter_rows():
+        yield report("missing", where=path, what=f"no such file, listed in {at_row(part.table, row)}")
+    orphans = present.join(rows, on="image_id", how="anti").sort("path")
+    for path in orphans["path"].to_list():
+        yield report("orphan", where=path, what=f"not listed in {part.table.name}")
+
+
+def compare_clean(labels: pl.DataFrame, train_clean: Path) -> Iterator[Finding]:
+    """Yield where train_clean.csv disagrees with train.csv: another landmark, or a photo that it does not list."""
+    clean = read_train_clean(train_clean)
+    both = clean.join(labels, on="image_id", how="left", suffix="_train", maintain_order="left")
+    differing = both.filter(pl.col("landmark_id").ne_missing(pl.col("landmark_id_train")))
+    columns = ("row", "image_id", "landmark", "landmark_id_train")
+    for row, image_id, landmark, other in differing.select(columns).iter_rows():
+        where = at_row(train_clean, row)
+        if image_id is None:
+            yield report("malformed", where=where, what=f"landmark {landmark} has no photos")
+        elif other is None:
+            yield report("malformed", where=where, what=f"photo {image_id} is not listed in train.csv")
+        else:
+            what = f"photo {image_id} shows landmark {landmark} here, {other} in train.csv"
+            yield report("mislabelled", where=where, what=what)
+
+
+def find_unnamed(known: pl.Series, tables: Tables, directory: Path) -> Iterator[Finding]:
+    """Yield the landmarks that no table names; one finding for all of them where there is no such table."""
+    sources = [path for path in (tables.places, tables.categories, tables.hierarchy) if path is not None]
+    if not sources:
+        what = "no table of names: neither landmarks.csv nor train_label_to_category.csv is there"
+        yield report("unnamed", where=str(directory), what=what)
+        return
+    names = read_names(places=tables.places, categories=tables.categories, hierarchy=tables.hierarchy)
+    named = names.filter(pl.col("name").is_not_null())["landmark_id"]
+    for landmark in known.filter(~known.is_in(named.to_list())).to_list():
+        listed = ", ".join(path.name for path in sources)
+        yield report("unnamed", where=listed, what=f"landmark {landmark} has photos but no name")
+
+
+def find_unknown_landmarks(queries: pl.DataFrame, known: pl.Series, solution: Path) -> Iterator[Finding]:
+    """Yield the queries none of whose landmarks has a reference photo: they cannot be answered rightly."""
+    asked = queries.filter((pl.col("landmark_ids").list.len() > 0) & (pl.col("usage") != IGNORED))
+    gallery = set(known.to_list())
+    for row, image_id, landmarks in asked.select("row", "image_id", "landmark_ids").iter_rows():
+        if gallery.isdisjoint(landmarks):
+            listed = " ".join(map(str, landmarks))
+            what = f"query {image_id} shows landmark {listed}, of which there is no reference photo"
+            yield report("unknown landmark", where=at_row(solution, row), what=what)

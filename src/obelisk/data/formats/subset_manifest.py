@@ -1,0 +1,203 @@
+"""A subset on disk: three small files, byte-identical on every machine, that hold no picture.
+
+``photos.csv`` (image_id, path, landmark_id, split) and ``landmarks.csv`` list, ``manifest.json`` tells the seed, the
+counts, both distributions and a hash over all of it. Nothing in them depends on the time, on where the dataset
+lies, or on the machine.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from obelisk.data.catalog import LANDMARKS, QUERIES, REFERENCES, Catalog
+from obelisk.data.subset import DISTRACTOR, Subset
+from obelisk.errors import DataError
+from obelisk.files import beside
+from obelisk.photos.reading import is_there
+
+FORMAT: Final = "obelisk-subset"
+VERSION: Final = 1
+MANIFEST: Final = "manifest.json"
+PHOTOS: Final = "photos.csv"
+LANDMARKS_TABLE: Final = "landmarks.csv"
+PHOTO_COLUMNS: Final = ("image_id", "path", "landmark_id", "split")
+PHOTOS_VARIABLE: Final = "OBELISK_PHOTOS"
+
+
+def write_subset(subset: Subset, out: Path, *, add: Callable[[Path], object] = lambda folder: None) -> Path:
+    """Write a subset's manifests into the folder ``out`` and return it.
+
+    The folder appears whole or not at all, with what ``add`` puts beside the manifests. One that already holds the
+    same subset is left as it is.
+
+    Raises DataError when ``out`` holds anything else, or where no folder can be made.
+    """
+    refuse_occupied(out)
+    out = out.resolve()
+    files = render_subset(subset)
+    if out.is_dir() and any(out.iterdir()):
+        if all((out / name).read_bytes() == data for name, data in files.items()):
+            return out
+        raise occupied(out)
+    unfinished = beside(out)
+    try:
+        unfinished.mkdir(parents=True)
+        for name, data in files.items():
+            (unfinished / name).write_bytes(data)
+        add(unfinished)
+        unfinished.replace(out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return out
+
+
+def refuse_occupied(out: Path) -> None:
+    """Refuse a place for a subset that holds anything but a subset, or where no folder can be made.
+
+    To be asked before any work is done for it.
+    """
+    if out.exists() and not out.is_dir():
+        raise DataError("this is a file, not a folder", where=out, fix="name another folder")
+    if out.is_dir() and {place.name for place in out.iterdir()} not in (set(), {PHOTOS, LANDMARKS_TABLE, MANIFEST}):
+        raise occupied(out)
+    final = out.resolve()
+    trial = beside(next(place for place in (final, *final.parents) if place.parent.exists()))
+    try:
+        trial.mkdir()
+        trial.rmdir()
+    except OSError as error:
+        what = f"no folder can be made here ({error})"
+        raise DataError(what, where=out, fix="name a folder in a place where you may write") from error
+
+
+def refuse_filled(out: Path) -> None:
+    """Refuse a place that holds anything at all, before any work is done for it."""
+    refuse_occupied(out)
+    if out.is_dir() and any(out.iterdir()):
+        raise occupied(out)
+
+
+def occupied(out: Path) -> DataError:
+    """Return the error of a folder that is in use."""
+    return DataError("the folder holds something else", where=out, fix="name another folder, or empty this one")
+
+
+def render_subset(subset: Subset) -> dict[str, bytes]:
+    """Return the contents of a subset's files by their names."""
+    tables = {
+        PHOTOS: render_csv(PHOTO_COLUMNS, subset.photos.select(PHOTO_COLUMNS).iter_rows()),
+        LANDMARKS_TABLE: render_csv(tuple(LANDMARKS), subset.landmarks.select(list(LANDMARKS)).iter_rows()),
+    }
+    fields = {"format": FORMAT, "version": VERSION, **subset.to_fields()}
+    fields["content_hash"] = hash_contents(tables, fields)
+    return {**tables, MANIFEST: render_json(fields)}
+
+
+def render_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    r"""Return a CSV table with \n line ends; a null is an empty cell, a degree has six decimals."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row] for row in rows)
+    return text.getvalue().encode()
+
+
+def render_json(fields: Mapping[str, Any]) -> bytes:
+    """Return fields as indented JSON, in their order."""
+    return (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def hash_contents(tables: Mapping[str, bytes], fields: Mapping[str, Any]) -> str:
+    """Return the hash over the tables and the fields of the manifest, the hash itself left out: 32 hex digits."""
+    told = {name: value for name, value in fields.items() if name != "content_hash"}
+    digest = hashlib.blake2b(digest_size=16)
+    for name, data in sorted({**tables, MANIFEST: render_json(told)}.items()):
+        # Lengths keep the end of one file from passing for the start of the next.
+        digest.update(f"{name}:{len(data)}\n".encode())
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def is_subset(directory: Path) -> bool:
+    """Say whether a folder holds a subset's manifests, sound or not."""
+    manifest = directory / MANIFEST
+    return manifest.is_file() and ((directory / PHOTOS).is_file() or FORMAT.encode() in manifest.read_bytes())
+
+
+def read_subset(directory: Path, *, present_only: bool = True) -> Catalog:
+    """Read a subset: train and val photos are references, test photos and distractors queries.
+
+    The photos lie in the folder itself, else in the nearest folder above it where the first listed photo exists, else
+    in the folder that the environment variable OBELISK_PHOTOS names. With ``present_only`` those that are not there
+    are left out and noted.
+
+    Raises DataError when the manifest was changed or is of a newer format, or the photos are found in none of these.
+    """
+    verify_subset(directory)
+    photos = read_photos(directory / PHOTOS)
+    root = find_photos(directory, photos["path"][0])
+    present = photos.filter(pl.Series([is_there(root / path) for path in photos["path"]])) if present_only else photos
+    absent = photos.height - present.height
+    known = present.filter(pl.col("split").is_in(["train", "val"]))
+    asked = present.filter(pl.col("split").is_in(["test", DISTRACTOR]))
+    truth = pl.concat_list("landmark_id").list.drop_nulls().alias("landmark_ids")
+    return Catalog(
+        root=root,
+        references=known.select(list(REFERENCES)),
+        queries=asked.with_columns(truth, pl.col("split").alias("usage")).select(list(QUERIES)),
+        landmarks=read_landmarks(directory / LANDMARKS_TABLE),
+        notes=(f"{absent} photos of the subset are not on disk and left out",) if absent else (),
+    )
+
+
+def verify_subset(directory: Path) -> None:
+    """Refuse a manifest of a newer format, and one that does not have the contents it was written with."""
+    path = directory / MANIFEST
+    remedy = "make it again with `obelisk data subset`"
+    try:
+        fields = json.loads(path.read_bytes())
+        tables = {name: (directory / name).read_bytes() for name in (PHOTOS, LANDMARKS_TABLE)}
+    except (OSError, ValueError) as error:
+        raise DataError(f"the subset cannot be read: {error}", where=path, fix=remedy) from error
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        raise DataError("this is not the manifest of a subset", where=path, fix=remedy)
+    if fields.get("version") != VERSION:
+        fix = "use a newer Obelisk, or " + remedy
+        raise DataError(f"the format has version {fields.get('version')}, this is {VERSION}", where=path, fix=fix)
+    written, found = fields.get("content_hash"), hash_contents(tables, fields)
+    if written != found:
+        raise DataError(f"the subset was changed: its hash is {found}, not {written}", where=path, fix=remedy)
+
+
+def find_photos(directory: Path, first: str) -> Path:
+    """Return the folder that the paths of a subset start from."""
+    here = directory.absolute()
+    places = [directory, *here.parents]
+    if named := os.environ.get(PHOTOS_VARIABLE):
+        places.append(Path(named))
+    for place in places:
+        if is_there(place / first):
+            return place
+    tried = f"the subset's folder, any folder above it, or {PHOTOS_VARIABLE} ({named or 'not set'})"
+    fix = f"set {PHOTOS_VARIABLE} to the folder of the dataset that the subset was taken from"
+    raise DataError(f"the photos are not in {tried}: there is no {first}", where=directory, fix=fix)
+
+
+def read_photos(path: Path) -> pl.DataFrame:
+    """Read photos.csv, cells verbatim."""
+    return pl.read_csv(path, infer_schema=False).cast({"landmark_id": pl.Int64})
+
+
+def read_landmarks(path: Path) -> pl.DataFrame:
+    """Read landmarks.csv, every column as a catalog has it."""
+    return pl.read_csv(path, infer_schema=False).cast(LANDMARKS)

@@ -1,0 +1,12 @@
+"""What is taken where nobody chooses: each default that several rooms share stands here, once."""
+
+from __future__ import annotations
+
+K = 3
+"""nearest reference photos that vote"""
+TOP = 5
+"""candidates listed in an answer"""
+VOTE = "blended"
+"""how neighbours vote: a name in :data:`obelisk.recognition.votes.VOTES`"""
+PRECISION = 0.95
+"""share of the answers given that should be right; sets the threshold"""

@@ -1,0 +1,1 @@
+"""What needs training and recognition together."""

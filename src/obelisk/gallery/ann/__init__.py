@@ -1,0 +1,1 @@
+"""The index of large galleries: approximate candidates, ranked again exactly."""

@@ -1,0 +1,192 @@
+"""``index/search.index``: a :class:`RowIndex` on disk. The layout is described in docs/gallery-format.md.
+
+The file is a cache: what cannot be trusted is made again. It holds plain arrays, whose sizes follow from its
+header, and a checksum of everything before it. Nothing in it is executed, and nothing of it is answered: it can
+only choose which rows are measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import secrets
+import weakref
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obelisk.errors import GalleryError
+from obelisk.gallery import database as store
+from obelisk.gallery.ann.ivfpq import CODES, LARGEST_DEPTH, WIDEST_MARGIN, RowIndex
+
+INDEX = Path("index", "search.index")
+MAGIC = b"obelisk search index 2\n"
+CHECKSUM = 4  # bytes at the end of the file: CRC-32, little-endian
+LONGEST_HEADER = 1000  # bytes
+LARGEST_NUMBER = 1 << 40
+ROWS_AT_ONCE = 1 << 12
+PARTIAL = ".partial"
+NUMBERS = ("dimensions", "width", "lists", "subvectors", "rows", "witnesses", "probes", "depth", "measured")
+MARGIN = "margin"
+
+Header = Mapping[str, Any]
+"""Has :data:`NUMBERS`, which are int, and :data:`MARGIN`, a float."""
+
+
+def layout_of(header: Header) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return type and shape of each array of an index, in the order of the file."""
+    L, P, M, N, W, D = (header[name] for name in ("lists", "width", "subvectors", "rows", "witnesses", "dimensions"))
+    return {
+        "centroids": ("<f4", (L, P)),
+        "codebooks": ("<f4", (M, CODES, P // M)),
+        "sizes": ("<i8", (L,)),
+        "rows": ("<i8", (N,)),
+        "codes": ("|u1", (N, M // 2)),
+        "witnesses": ("<i8", (W,)),
+        "testimony": ("<f2", (W, D)),
+    }
+
+
+def header_of(index: RowIndex) -> Header:
+    """Return the numbers that the sizes of the arrays follow from, and those of the search."""
+    lists, width = index.centroids.shape
+    counts = (index.dimensions, width, lists, len(index.codebooks), len(index.rows), len(index.witnesses))
+    numbers = zip(NUMBERS, (*counts, index.probes, index.depth, index.measured), strict=True)
+    return {**dict(numbers), MARGIN: index.margin}
+
+
+def write_index(path: Path, index: RowIndex) -> None:
+    """Write an index in place of the one that is there: the file appears whole or not at all.
+
+    Whoever writes is alone there: what earlier builders left unfinished is removed.
+    """
+    for left in path.parent.glob(f"*{PARTIAL}"):
+        left.unlink()
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PARTIAL}")
+    try:
+        with partial.open("xb") as file:
+            header = header_of(index)
+            start = MAGIC + json.dumps(header).encode() + b"\n"
+            file.write(start)
+            checksum = zlib.crc32(start)
+            for part in arrays_of(index, header):
+                checksum = zlib.crc32(part, checksum)
+                file.write(part)
+            file.write(checksum.to_bytes(CHECKSUM, "little"))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+    store.sync(path.parent)
+
+
+def arrays_of(index: RowIndex, header: Header) -> list[memoryview]:
+    """Return the arrays of an index as the file holds them."""
+    return [np.ascontiguousarray(getattr(index, name)[:], dtype).data for name, (dtype, _) in layout_of(header).items()]
+
+
+def read_index(path: Path, *, dimensions: int, most_rows: int) -> RowIndex | None:
+    """Return the index in a file of embeddings (N, D) with N ≤ ``most_rows``; None if there is none to be trusted.
+
+    Its codes stay in the file, see :class:`CodesInFile`.
+    """
+    with contextlib.suppress(OSError, ValueError, GalleryError), contextlib.ExitStack() as opened:
+        if not path.is_file():
+            return None
+        file = opened.enter_context(path.open("rb"))
+        start = file.read(len(MAGIC)) + file.readline(LONGEST_HEADER)
+        header = parse_header(start)
+        if not header or header["dimensions"] != dimensions or header["rows"] > most_rows:
+            return None
+        if len(start) + body_size(header) + CHECKSUM != os.fstat(file.fileno()).st_size:
+            return None
+        arrays, checksum = read_arrays(file, header, zlib.crc32(start))
+        numbers = {name: header[name] for name in ("dimensions", "probes", "depth", "margin", "measured")}
+        index = RowIndex(**numbers | arrays)
+        if checksum == int.from_bytes(file.read(), "little") and is_sound(index):
+            opened.pop_all()  # the codes keep the file open
+            return index
+    return None
+
+
+def read_arrays(file: BinaryIO, header: Header, checksum: int) -> tuple[dict[str, Any], int]:
+    """Return the arrays of an index, and the checksum of what was before them and of them.
+
+    Raises ValueError or :class:`GalleryError` if the file ends too soon.
+    """
+    arrays: dict[str, Any] = {}
+    for name, (dtype, shape) in layout_of(header).items():
+        if name == "codes":
+            codes = CodesInFile(file, shape)
+            for start in range(0, shape[0], ROWS_AT_ONCE):
+                checksum = zlib.crc32(codes[start : start + ROWS_AT_ONCE].data, checksum)
+            arrays[name] = codes
+        else:
+            arrays[name] = np.fromfile(file, dtype, math.prod(shape)).reshape(shape)
+            checksum = zlib.crc32(arrays[name].data, checksum)
+    return arrays, checksum
+
+
+class CodesInFile:
+    """The codes (N, M/2) of an index, from the present place of its file on; they are read when they are asked for.
+
+    The memory for all of them at once takes longer to get than the codes to read. One thread may use them.
+    """
+
+    def __init__(self, file: BinaryIO, shape: tuple[int, ...]) -> None:
+        self._file, self._start, self._shape = file, file.tell(), shape
+        weakref.finalize(self, file.close)
+
+    def __getitem__(self, part: slice) -> NDArray[np.uint8]:
+        """Return the codes of some rows in succession; raises :class:`GalleryError` if the file is shorter by now."""
+        rows, width = self._shape
+        first, end, _ = part.indices(rows)
+        self._file.seek(self._start + first * width)
+        codes = np.fromfile(self._file, np.uint8, (end - first) * width)
+        if len(codes) < (end - first) * width:
+            what = "the search index was cut short while it was read"
+            raise GalleryError(what, where=self._file.name, fix="do the same again")
+        return codes.reshape(end - first, width)
+
+
+def parse_header(start: bytes) -> Header | None:
+    """Return the numbers at the start of a file, None if it does not begin as an index does."""
+    if not start.startswith(MAGIC):
+        return None
+    try:
+        header = json.loads(start[len(MAGIC) :])
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(header, dict) or set(header) != {*NUMBERS, MARGIN}:
+        return None
+    if not all(type(header[name]) is int and 0 <= header[name] <= LARGEST_NUMBER for name in NUMBERS):
+        return None
+    if type(header[MARGIN]) is not float or not 0 <= header[MARGIN] <= WIDEST_MARGIN:
+        return None
+    width, codes = header["width"], header["subvectors"]
+    fits = codes > 0 and codes % 2 == 0 and width % codes == 0 and width >= header["dimensions"]
+    usable = 1 <= header["probes"] <= header["lists"] and 1 <= header["depth"] <= LARGEST_DEPTH
+    return header if fits and usable and header["rows"] > 0 else None
+
+
+def body_size(header: Header) -> int:
+    """Return how many bytes the arrays have."""
+    return sum(math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in layout_of(header).values())
+
+
+def is_sound(index: RowIndex) -> bool:
+    """Say whether the arrays are such that a search by them ends, and names no row twice."""
+    finite = np.isfinite(index.codebooks).all() and (np.abs(index.centroids) < 1.01).all()  # of length 1
+    N = len(index.rows)
+    whole = ((index.sizes >= 0) & (index.sizes <= N)).all() and index.sizes.sum() == N
+    different = (np.diff(np.sort(index.rows)) > 0).all() and (np.diff(index.witnesses) > 0).all()
+    return bool(finite and whole and different)

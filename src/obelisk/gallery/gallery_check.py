@@ -1,0 +1,111 @@
+"""The inspection of a gallery: is everything there, and does it fit together."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from obelisk.embedding import Bundle
+from obelisk.errors import GalleryError, ObeliskError
+from obelisk.gallery import database as store
+from obelisk.gallery.ann.indexed import describe_index
+from obelisk.gallery.gallery import MODEL
+
+TOLERANCE = 0.01  # of a vector's length, which rounding to float16 changes by less
+
+ORPHANS = {
+    "photos without a landmark": "SELECT id FROM photos WHERE landmark_id NOT IN (SELECT id FROM landmarks)",
+    "photos without an embedding": "SELECT id FROM photos WHERE row NOT IN (SELECT row FROM embeddings)",
+    "embeddings without a photo": "SELECT row FROM embeddings WHERE row NOT IN (SELECT row FROM photos)",
+    "landmarks without a photo": "SELECT name FROM landmarks WHERE id NOT IN (SELECT landmark_id FROM photos)",
+}
+
+
+def check_gallery(path: Path | str) -> list[str]:
+    """Return what is wrong with a gallery, one sentence each; an empty list if it is sound.
+
+    Raises :class:`GalleryError` when there is nothing to look at: no gallery, or one of a newer format.
+    """
+    path = Path(path)
+    about = store.read_about(path)
+    problems = [] if about.complete else ["it is only half-built: run the same `gallery build` again"]
+    problems += check_model_copy(path / MODEL, about)
+    try:
+        with store.reading(path) as connection:
+            problems += check_database(connection, about.dimensions)
+    except GalleryError as error:
+        problems.append(str(error))
+    return problems
+
+
+def check_index(path: Path | str) -> str | None:
+    """Say what is wrong with a gallery's search index, None if nothing is: no fault, for the next search mends it."""
+    with store.reading(Path(path)) as connection:
+        return describe_index(Path(path), connection)
+
+
+def check_model_copy(folder: Path, about: store.About) -> list[str]:
+    """Compare the gallery's copy of its bundle with the bundle that the embeddings were made with."""
+    try:
+        bundle = Bundle.load(folder)
+        bundle.verify_attachments()
+    except ObeliskError as error:
+        return [f"the copy of the model cannot be used: {error}"]
+    if bundle.fingerprint != about.fingerprint:
+        return [f"the copy of the model has fingerprint {bundle.fingerprint}, the embeddings {about.fingerprint}"]
+    if bundle.dimensions != about.dimensions:
+        return [f"the copy of the model gives {bundle.dimensions} dimensions, the gallery has {about.dimensions}"]
+    return []
+
+
+def check_database(connection: sqlite3.Connection, dimensions: int) -> Iterator[str]:
+    """Yield what SQLite, the links between the tables, and the embeddings themselves have to complain about."""
+    for (finding,) in connection.execute("PRAGMA integrity_check(10)"):
+        if finding != "ok":
+            yield f"the database is damaged: {finding}"
+    for what, query in ORPHANS.items():
+        if found := [str(row[0]) for row in connection.execute(query)]:
+            yield f"{what}: {len(found)}, the first is `{found[0]}`"
+    yield from check_texts(connection)
+    counts: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for fault, example in check_vectors(connection, dimensions):
+        counts[fault] += 1
+        examples.setdefault(fault, example)
+    for fault, count in counts.items():
+        yield f"embeddings of a wrong {fault}: {count}, the first in {examples[fault]}"
+
+
+def check_texts(connection: sqlite3.Connection) -> Iterator[str]:
+    """Yield which columns hold a text that is none."""
+    for table, columns in (("landmarks", "name"), ("photos", store.photo_columns(connection))):
+        try:
+            for _ in connection.execute(f"SELECT {columns} FROM {table}"):
+                pass
+        except sqlite3.OperationalError as error:
+            yield f"a text of `{table}` cannot be read: {error}"
+
+
+def check_vectors(connection: sqlite3.Connection, dimensions: int) -> Iterator[tuple[str, str]]:
+    """Yield the embeddings that are none: what of them is wrong, and which one that is in which way."""
+    select = "SELECT row, CAST(coalesce(vector, '') AS BLOB) FROM embeddings ORDER BY row"
+    cursor = connection.execute(select)
+    while rows := cursor.fetchmany(store.ROWS_AT_ONCE):
+        yield from check_rows(rows, dimensions)
+
+
+def check_rows(rows: list[tuple[int, bytes]], dimensions: int) -> Iterator[tuple[str, str]]:
+    """Yield the same of stored embeddings that are given as (row, vector)."""
+    size = store.STORED.itemsize * dimensions
+    for row, vector in rows:
+        if len(vector) != size:
+            yield "size", f"row {row} has {len(vector)} bytes, not {size}"
+    whole = [(row, vector) for row, vector in rows if len(vector) == size]
+    values = np.frombuffer(b"".join(vector for _, vector in whole), dtype=store.STORED).reshape(-1, dimensions)
+    lengths = np.linalg.norm(values.astype(np.float32), axis=1)
+    for place in np.flatnonzero(~(np.abs(lengths - 1.0) < TOLERANCE)):
+        yield "length", f"row {whole[place][0]} has length {lengths[place]:.4g}, not 1"

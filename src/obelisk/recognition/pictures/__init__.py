@@ -1,9 +1,0 @@
-"""Pictures that show what an answer rests on; drawn with Pillow alone."""
-
-from __future__ import annotations
-
-from obelisk.recognition.pictures.explanation import explain_answer
-from obelisk.recognition.pictures.folder import PictureFolder
-from obelisk.recognition.pictures.strip import draw_recognitions, draw_strip
-
-__all__ = ["PictureFolder", "draw_recognitions", "draw_strip", "explain_answer"]

@@ -1,0 +1,1 @@
+"""What reorders the neighbours of a query before they vote."""

@@ -1,0 +1,1 @@
+"""From photos to batches: samplers, loader, augmentation, cached features."""

@@ -1,0 +1,1 @@
+"""The networks: backbones, pooling, whitening, necks."""

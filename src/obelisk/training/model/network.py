@@ -1,0 +1,169 @@
+"""The networks: the dense head of the reference baseline, the necks, and the whole embedder for export."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from obelisk.config import NeckSection
+from obelisk.errors import RecipeError
+from obelisk.training.model.backbones import PooledBackbone
+from obelisk.training.model.pooling import l2n
+from obelisk.training.model.whitening import pca_whitening
+
+DENSE_WIDTHS = (1024, 512)
+
+
+def dense_head(in_features: int, landmarks: int, *, dropout: float = 0.5) -> nn.Sequential:
+    """Build the baseline's head on a pooled descriptor (N, D): logits (N, C).
+
+    BN, Dense 1024, Dropout, BN, Dense 512, BN, Dense C. With a ResNet50's D = 2048 and C = 943 it has
+    3,113,903 trainable parameters, all but the last layer's being the neck that makes the embedding.
+    """
+    wide, narrow = DENSE_WIDTHS
+    return nn.Sequential(
+        nn.BatchNorm1d(in_features),
+        nn.Linear(in_features, wide),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.BatchNorm1d(wide),
+        nn.Linear(wide, narrow),
+        nn.ReLU(),
+        nn.BatchNorm1d(narrow),
+        nn.Linear(narrow, landmarks),
+    )
+
+
+def count_trainable(module: nn.Module) -> int:
+    """Count the parameters that training may change."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+class NormalizeParts(nn.Module):
+    """L2-normalize each part of a descriptor (N, D): parts are pooled stages of one or several backbones."""
+
+    def __init__(self, parts: Sequence[int]) -> None:
+        super().__init__()
+        self.parts = list(parts)
+
+    def forward(self, descriptors: Tensor) -> Tensor:
+        """Return rows of the same shape whose parts have unit length."""
+        return torch.cat([l2n(part) for part in torch.split(descriptors, self.parts, dim=1)], dim=1)
+
+
+class Neck(nn.Module):
+    """Descriptor (N, D_in) → features (N, D); the embedding is the features at unit length."""
+
+    def __init__(self, layers: nn.Sequential, dimensions: int) -> None:
+        super().__init__()
+        self.layers = layers
+        self.dimensions = dimensions
+
+    def forward(self, descriptors: Tensor) -> Tensor:
+        """Return features, (N, D), as softmax layers see them."""
+        features: Tensor = self.layers(descriptors)
+        return features
+
+    def embed(self, descriptors: Tensor) -> Tensor:
+        """Return embeddings, (N, D), of unit length."""
+        return l2n(self(descriptors))
+
+
+def build_neck(section: NeckSection, parts: Sequence[int], descriptors: Tensor | None = None) -> Neck:
+    """Build the neck of a recipe for descriptors made of ``parts``.
+
+    ``descriptors`` (N, D_in) fit the whitening; without them every weight is random, to be loaded over.
+    """
+    first = NormalizeParts(parts) if section.normalize_parts else nn.Identity()
+    width = sum(parts)
+    if section.kind == "identity":
+        return Neck(nn.Sequential(first), width)
+    if section.kind == "dense":
+        head = dense_head(width, 1, dropout=section.dropout)
+        return Neck(nn.Sequential(first, *head[:-1]), DENSE_WIDTHS[-1])
+    linear = nn.Linear(width, section.dimensions)
+    if descriptors is not None and (section.kind == "whitening" or section.start == "whitening"):
+        start_at_whitening(linear, first(descriptors), whole=section.kind == "whitening")
+    return Neck(nn.Sequential(first, nn.Dropout(section.dropout), linear), section.dimensions)
+
+
+@torch.no_grad()
+def start_at_whitening(linear: nn.Linear, rows: Tensor, *, whole: bool) -> None:
+    """Set a layer to the PCA whitening of rows (N, D_in).
+
+    Few photos tell fewer directions than the layer has: if it must be ``whole``, RecipeError; otherwise the other
+    dimensions keep their small random weights, for training to use.
+    """
+    projection, bias = pca_whitening(rows, linear.out_features)
+    told = len(projection)
+    if whole and told < linear.out_features:
+        raise RecipeError(
+            f"neck.dimensions = {linear.out_features}, but {len(rows)} descriptors tell {told} directions",
+            fix=f"--set neck.dimensions={told} or less",
+        )
+    linear.weight[:told] = projection
+    linear.bias[:told] = bias
+
+
+class Necks(nn.Module):
+    """Necks side by side, each on its own slice of the descriptor: an ensemble in one embedding.
+
+    Descriptor (N, sum of ``widths``) → embedding (N, sum of the necks' D): unit embeddings, concatenated and scaled
+    to unit length again, so that the cosine of two photos is the mean of the members' cosines.
+    """
+
+    def __init__(self, necks: Sequence[Neck], widths: Sequence[int]) -> None:
+        super().__init__()
+        self.necks = nn.ModuleList(necks)
+        self.widths = list(widths)
+        self.dimensions = sum(neck.dimensions for neck in necks)
+
+    def forward(self, descriptors: Tensor) -> Tensor:
+        """Return the features of the only neck, as a softmax layer sees them, or the embeddings of several."""
+        if len(self.necks) == 1:
+            features: Tensor = self.necks[0](descriptors)
+            return features
+        slices = torch.split(descriptors, self.widths, dim=1)
+        return torch.cat([l2n(neck(part)) for neck, part in zip(self.necks, slices, strict=True)], dim=1)
+
+    def embed(self, descriptors: Tensor) -> Tensor:
+        """Return embeddings, (N, D), of unit length."""
+        return l2n(self(descriptors))
+
+
+class UnitRows(nn.Module):
+    """A module whose rows are scaled to unit length: necks as they are exported."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return the module's rows, (N, D), of unit length."""
+        return l2n(self.module(rows))
+
+
+class PhotoEmbedder(nn.Module):
+    """The whole network of a bundle: photos (N, 3, H, W) → embeddings (N, D) of unit length."""
+
+    def __init__(self, backbones: Sequence[nn.Module], necks: Necks) -> None:
+        super().__init__()
+        self.backbones = nn.ModuleList(backbones)
+        self.necks = necks
+
+    @property
+    def only_backbone(self) -> PooledBackbone:
+        """The backbone of a network that has just one; raises ValueError for more."""
+        (backbone,) = self.backbones
+        assert isinstance(backbone, PooledBackbone)
+        return backbone
+
+    def describe(self, photos: Tensor) -> Tensor:
+        """Return descriptors (N, D_in): what each backbone sees, side by side."""
+        return torch.cat([backbone(photos) for backbone in self.backbones], dim=1)
+
+    def forward(self, photos: Tensor) -> Tensor:
+        """Describe the photos, and embed what the backbones see."""
+        return self.necks.embed(self.describe(photos))

@@ -1,0 +1,30 @@
+"""Pooling: feature maps (N, D, H, W) to rows (N, D)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SMALLEST = 1e-6
+
+
+def avg(maps: Tensor) -> Tensor:
+    """Average over the places of a feature map: ``f_d = 1/(HW) · Σ x_dhw``."""
+    return maps.mean(dim=(-2, -1))
+
+
+def gem(maps: Tensor, exponent: float | Tensor = 3.0) -> Tensor:
+    """Take the generalised mean: ``f_d = (1/(HW) · Σ x_dhw^p)^(1/p)``.
+
+    p = 1 is the average, p → ∞ the maximum. Radenović, Tolias, Chum, *Fine-tuning CNN Image Retrieval with No
+    Human Annotation*, TPAMI 2018, equation 3. Values below 1e-6 are raised to it, as the power needs; half precision,
+    which could not hold their powers, is widened first.
+    """
+    if maps.dtype in (torch.float16, torch.bfloat16):
+        maps = maps.float()
+    return avg(maps.clamp(min=SMALLEST).pow(exponent)).pow(1.0 / exponent)
+
+
+def l2n(rows: Tensor) -> Tensor:
+    """Scale rows (N, D) to unit length; a zero row stays zero."""
+    return torch.nn.functional.normalize(rows, dim=-1)
