@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from obelisk.errors import ObeliskError, PhotoError, UsageError
     from obelisk.gallery import Gallery
     from obelisk.recognition import Recognizer
-    from obelisk.records import Candidate, Neighbour, Photo, Recognition
+    from obelisk.records import Candidate, Neighbour, Recognition
 
 __version__ = "0.1.0"
 
@@ -29,7 +29,6 @@ __all__ = [
     "Gallery",
     "Neighbour",
     "ObeliskError",
-    "Photo",
     "PhotoError",
     "Recognition",
     "Recognizer",
@@ -42,7 +41,6 @@ _HOMES = {
     "Gallery": "obelisk.gallery",
     "Neighbour": "obelisk.records",
     "ObeliskError": "obelisk.errors",
-    "Photo": "obelisk.records",
     "PhotoError": "obelisk.errors",
     "Recognition": "obelisk.records",
     "Recognizer": "obelisk.recognition",

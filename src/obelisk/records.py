@@ -10,17 +10,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+Progress = Callable[[str, int, int], None]
+"""Called as ``progress(what, done, total)`` while something long goes on."""
 
-@dataclass(frozen=True, kw_only=True)
-class Photo:
-    """A photo of a dataset: its id, where it lies, and the landmark it shows (None: not known)."""
 
-    id: str
-    path: str
-    landmark_id: int | None = None
+def no_progress(what: str, done: int, total: int) -> None:
+    """Report nothing: the :data:`Progress` of callers who do not watch."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from obelisk.embedding import Bundle, Embedder, write_bundle
 from obelisk.errors import ModelError, UsageError
 from obelisk.gallery import Gallery, Landmark
 from obelisk.recognition import CALIBRATION, Background, Calibration, Evidence, Recognizer, fit_calibration
-from obelisk.recognition.calibration import CAUTION, find_calibration, read_calibration
+from obelisk.recognition.calibration import CAUTION, check_threshold, find_calibration, read_calibration
 from obelisk.recognition.held_out_model import TwinPhotos, calibrate_own, calibrate_places
 
 PLAIN = Calibration(slope=20.0, centre=-0.6, growth=0.03, precisions=((0.1, 0.6), (0.5, 0.9), (0.8, 0.97)))
@@ -191,3 +191,14 @@ def test_a_twin_calibrates_for_its_own_landmarks_and_for_others() -> None:
         assert found.slope > 1
         assert 0 < found.threshold(0.9) <= found.threshold(0.99) <= 1
         assert [pair[1] for pair in found.precisions] == sorted(pair[1] for pair in found.precisions)
+
+
+@pytest.mark.parametrize("threshold", [-0.01, 1.01, float("nan"), float("inf")])
+def test_a_threshold_outside_the_range_is_refused(threshold: float) -> None:
+    with pytest.raises(UsageError, match="from 0 to 1"):
+        check_threshold(threshold)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.0, 0.5, 1.0])
+def test_a_threshold_within_the_range_is_taken(threshold: float | None) -> None:
+    check_threshold(threshold)

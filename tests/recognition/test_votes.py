@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from obelisk.errors import UsageError
-from obelisk.recognition.confidence import check_threshold, confidence_of
 from obelisk.recognition.votes import VOTES, agreement, count_votes, landmark_means, rank_landmarks
 
 EIFFEL, TOWER_BRIDGE, NEEDLE, DOME = 10, 20, 30, 40
@@ -74,22 +72,3 @@ def test_prototypes_are_unit_means_in_order_of_the_ids() -> None:
     assert landmarks.tolist() == [EIFFEL, NEEDLE]
     # the rows of NEEDLE cancel out: its first row stands for it
     np.testing.assert_allclose(means, [[0.5**0.5, 0.5**0.5], [1, 0]], atol=1e-7)
-
-
-def test_confidence_is_strictly_increasing_and_stays_within_bounds() -> None:
-    scores = np.concatenate([[0.0, 5e-324, 1e-9], np.linspace(0.001, 0.999, 997), [1 - 2**-53, 1.0]])
-    confidence = confidence_of(scores)
-    assert (np.diff(confidence) > 0).all()
-    assert confidence[0] >= 0.0
-    assert confidence[-1] <= 1.0
-
-
-@pytest.mark.parametrize("threshold", [-0.01, 1.01, float("nan"), float("inf")])
-def test_a_threshold_outside_the_range_is_refused(threshold: float) -> None:
-    with pytest.raises(UsageError, match="from 0 to 1"):
-        check_threshold(threshold)
-
-
-@pytest.mark.parametrize("threshold", [None, 0.0, 0.5, 1.0])
-def test_a_threshold_within_the_range_is_taken(threshold: float | None) -> None:
-    check_threshold(threshold)

@@ -125,6 +125,12 @@ def tabulate_precisions(
     return tuple((float(confidences[order][place]), float(reached[place])) for place in places)
 
 
+def check_threshold(threshold: float | None) -> None:
+    """Refuse a confidence threshold outside [0, 1]; None rejects nothing."""
+    if threshold is not None and not 0.0 <= threshold <= 1.0:
+        raise UsageError(f"threshold = {threshold}", fix="a threshold is a confidence, from 0 to 1")
+
+
 def find_calibration(gallery: Gallery, bundle: Bundle) -> Calibration | None:
     """Return the calibration of a gallery: its own, else that of its model, else None.
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from obelisk.arrays import Embeddings, Integers
 from obelisk.errors import UsageError
 from obelisk.gallery.exact import ExactSearch, SearchEngine, check_fits, check_normalized
-from obelisk.recognition.confidence import confidence_of
 from obelisk.recognition.rerank.background import Background, Correction
 from obelisk.recognition.rerank.prototypes import RANKED_AGAIN, Blend
 from obelisk.recognition.rerank.query_expansion import expand_search
@@ -77,8 +76,8 @@ class NeighbourClassifier:
     """The prepared form of :func:`recognize_embeddings`, for queries that come in parts.
 
     ``references`` are searchable rows, such as :class:`obelisk.gallery.References`. With a ``background``, similarities
-    are corrected by it before they vote (see :mod:`obelisk.recognition.rerank.background`). ``expand`` names what leans on its
-    neighbours first (see :mod:`obelisk.recognition.rerank.query_expansion`).
+    are corrected by it before they vote (see :mod:`obelisk.recognition.rerank.background`). ``expand`` names what leans
+    on its neighbours first (see :mod:`obelisk.recognition.rerank.query_expansion`).
     """
 
     def __init__(
@@ -154,7 +153,7 @@ class NeighbourClassifier:
                 left.append(part[(met < top) | (listed.similarities[:, k - 1] < listed.bound)])
             unsettled = np.concatenate(left) if seen < len(self._voters) else unsettled[:0]
             seen = min(len(self._voters), 4 * seen)
-        return replace(votes, confidence=confidence_of(votes.scores[:, 0]))
+        return replace(votes, confidence=votes.scores[:, 0])
 
 
 def empty_votes(queries: int, *, k: int, top: int) -> Votes:

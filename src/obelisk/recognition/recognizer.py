@@ -16,9 +16,8 @@ from obelisk.arrays import Embeddings, l2_normalize
 from obelisk.embedding import Bundle, Embedder
 from obelisk.errors import ObeliskError
 from obelisk.gallery import Gallery, ReferencePhoto, References, refuse_directionless
-from obelisk.recognition.calibration import PRECISION, Calibration, find_calibration
+from obelisk.recognition.calibration import PRECISION, Calibration, check_threshold, find_calibration
 from obelisk.recognition.classifier import NeighbourClassifier, Votes
-from obelisk.recognition.confidence import check_threshold
 from obelisk.recognition.rerank.background import Background, read_background
 from obelisk.recognition.rerank.geometry import VERIFIED, Verifier
 from obelisk.recognition.tta import embed_views
@@ -89,8 +88,8 @@ class Recognizer:
         ``precision`` (see :meth:`threshold`); the default vote alone is calibrated, others reject nothing by
         themselves. A photo that cannot be used is answered by its error.
         ``verify`` adds what the geometry of the nearest reference photos says, where their files are at hand (see
-        :mod:`obelisk.recognition.rerank.geometry`). ``expand`` lets the query or the references lean on their neighbours
-        (see :mod:`obelisk.recognition.rerank.query_expansion`), ``augment`` adds views of the photo (see
+        :mod:`obelisk.recognition.rerank.geometry`). ``expand`` lets the query or the references lean on their
+        neighbours (see :mod:`obelisk.recognition.rerank.query_expansion`), ``augment`` adds views of the photo (see
         :mod:`obelisk.recognition.tta`). Unusable values raise :class:`UsageError` at once.
         """
         check_threshold(threshold)

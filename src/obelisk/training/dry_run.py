@@ -1,8 +1,8 @@
 """What a training will be, before it runs: counted where it can be counted, measured where it cannot.
 
-Counted are photos, weights, steps, and the memory that they take (:mod:`obelisk.training.memory_estimate`). Measured, on some
-photos of the data, are descriptors and loaded photos a second, and one step of each kind: forwards, backwards and the
-optimizer's, the lesser time of two after one that warms up. From these ::
+Counted are photos, weights, steps, and the memory that they take (:mod:`obelisk.training.memory_estimate`). Measured,
+on some photos of the data, are descriptors and loaded photos a second, and one step of each kind: forwards, backwards
+and the optimizer's, the lesser time of two after one that warms up. From these ::
 
     describing    descriptors that are not cached / descriptors a second
     neck          epochs · steps · step, once more where the recipe refits; at most, since it stops early

@@ -27,7 +27,6 @@ from obelisk.errors import MissingExtraError, PhotoError
 from obelisk.gallery import ReferencePhoto, References
 from obelisk.photos import map_in_order, read_photo
 from obelisk.recognition.classifier import Votes
-from obelisk.recognition.confidence import confidence_of
 from obelisk.recognition.originals import read_original
 
 VERIFIED = 20  # nearest reference photos of a query that are compared with it
@@ -112,7 +111,7 @@ def reorder(votes: Votes, scores: NDArray[np.float64], top: int) -> Votes:
         votes,
         candidates=np.take_along_axis(votes.candidates, order, axis=1),
         scores=ranked,
-        confidence=confidence_of(ranked[:, 0]),
+        confidence=ranked[:, 0],
     )
 
 
