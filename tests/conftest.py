@@ -1,5 +1,6 @@
-"""What the rooms' tests share: a cache folder of their own, a tiny dataset, and a run trained on it."""
+"""Fixtures that all tests share: a cache folder of their own, the real photos, a tiny dataset and a run on it."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,16 @@ def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         patch.setenv("OBELISK_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OBELISK_RUNTIME", "onnxruntime")
         yield
+
+
+@pytest.fixture(scope="session")
+def real_photos() -> Path:
+    """The folder of gldv2-mini, real photos in GLDv2's layout: $OBELISK_REAL_PHOTOS, or shared/ beside the checkout."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data" / "gldv2-mini"
+    folder = Path(os.environ.get("OBELISK_REAL_PHOTOS") or beside)
+    if not folder.is_dir():
+        pytest.skip(f"no real photos at {folder}: set OBELISK_REAL_PHOTOS to a folder in GLDv2's layout")
+    return folder
 
 
 @pytest.fixture(scope="session")

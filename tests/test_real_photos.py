@@ -17,19 +17,15 @@ from obelisk.recognition import Recognizer
 from obelisk.training.run import Run, RunEmbedder
 from obelisk.training.train import train_run
 
-REAL = Path(__file__).parents[2] / "shared" / "data" / "gldv2-mini"
-
-pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="the real photos are not beside this checkout")
-
 
 @pytest.fixture(scope="module")
-def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+def catalog(real_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     """A seeded subset of twelve landmarks."""
     subset = write_subset(
-        sample_subset(read_catalog(REAL), landmarks=12, seed=0), tmp_path_factory.mktemp("subset") / "dozen"
+        sample_subset(read_catalog(real_photos), landmarks=12, seed=0), tmp_path_factory.mktemp("subset") / "dozen"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OBELISK_PHOTOS", str(REAL))
+        patch.setenv("OBELISK_PHOTOS", str(real_photos))
         read = read_catalog(subset)
     return Catalog(
         root=read.root,

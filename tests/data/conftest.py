@@ -10,8 +10,6 @@ import pytest
 from mirror import Mirror, open_mirror
 from PIL import Image
 
-REAL = Path(__file__).parents[2].parent / "shared" / "data" / "gldv2-mini"
-
 DrawPhoto = Callable[..., Image.Image]
 MakeGldv2 = Callable[..., Path]
 
@@ -76,13 +74,6 @@ def write_photo() -> Callable[[Path, str, int], Path]:
 @pytest.fixture
 def make_gldv2() -> MakeGldv2:
     return make
-
-
-@pytest.fixture
-def real_dataset() -> Path:
-    if not REAL.is_dir():
-        pytest.skip("the real photos are not beside this checkout")
-    return REAL
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from obelisk.data import (
 )
 
 
-def test_real_dataset_is_read_whole(real_dataset):
-    catalog = read_catalog(real_dataset)
+def test_real_photos_is_read_whole(real_photos):
+    catalog = read_catalog(real_photos)
     statistics = summarize(catalog)
     assert (statistics.references, statistics.landmarks) == (3828, 228)
     assert (statistics.queries, statistics.queries_with_landmark, statistics.distractors) == (1689, 1053, 636)
@@ -27,17 +27,17 @@ def test_real_dataset_is_read_whole(real_dataset):
     assert catalog.notes == ()
 
 
-def test_real_dataset_has_no_fault(real_dataset):
-    assert list(check_dataset(real_dataset)) == []
+def test_real_photos_has_no_fault(real_photos):
+    assert list(check_dataset(real_photos)) == []
 
 
-def test_copies_of_real_photos_are_found_and_distinct_photos_stay_apart(real_dataset, tmp_path):
+def test_copies_of_real_photos_are_found_and_distinct_photos_stay_apart(real_photos, tmp_path):
     landmark = 55962
-    photos = read_catalog(real_dataset).references.filter(pl.col("landmark_id") == landmark)
+    photos = read_catalog(real_photos).references.filter(pl.col("landmark_id") == landmark)
     originals = photos["image_id"].to_list()
     rows = []
     for number, (image_id, path) in enumerate(photos.select("image_id", "path").iter_rows()):
-        with Image.open(real_dataset / path) as image:
+        with Image.open(real_photos / path) as image:
             image.save(tmp_path / f"{image_id}.png")
             rows.append(image_id)
             if number < 40:
@@ -55,8 +55,8 @@ def test_copies_of_real_photos_are_found_and_distinct_photos_stay_apart(real_dat
     assert len(kept_apart) >= 0.97 * len(originals)
 
 
-def test_real_split_keeps_the_long_tail(real_dataset):
-    catalog = read_catalog(real_dataset)
+def test_real_split_keeps_the_long_tail(real_photos):
+    catalog = read_catalog(real_photos)
     split = split_references(catalog, validation_share=0.15, seed=0, groups={})
     validation = split.references.filter(split.references["split"] == "val")
     assert validation.height == pytest.approx(0.15 * 3828, rel=0.1)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import re
 import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -16,7 +15,6 @@ from obelisk.evaluation import RunResult, collect_predictions, compare_runs
 from obelisk.evaluation.cards import sample_queries
 from obelisk.evaluation.report import write_report
 
-REAL_PHOTOS = Path(__file__).parents[2] / "../shared/data/gldv2-mini"
 HOSTILE = "<script>alert('Tower & \"Bridge\"')</script>"
 LOG = [
     {"epoch": n, "train_loss": 3 / n, "val_loss": 4 / n, "val_top1": 1 - 1 / (n + 1), "learning_rate": 0.1}
@@ -209,9 +207,8 @@ def test_frames_say_which_neighbours_are_right(make_catalog, tmp_path):
     assert "confidence 0.62" in written
 
 
-@pytest.mark.skipif(not REAL_PHOTOS.is_dir(), reason=f"no photos at {REAL_PHOTOS}")
-def test_real_photos_are_embedded_small(make_predictions, tmp_path):
-    whole = read_catalog(REAL_PHOTOS)
+def test_real_photos_are_embedded_small(real_photos, make_predictions, tmp_path):
+    whole = read_catalog(real_photos)
     catalog = type(whole)(
         root=whole.root,
         references=whole.references,

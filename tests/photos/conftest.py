@@ -32,9 +32,6 @@ def picture() -> Image.Image:
 
 
 @pytest.fixture(scope="session")
-def real_photos() -> list[Path]:
-    """Photos of gldv2-mini, where it lies beside the checkout."""
-    folder = Path(__file__).parents[2].parent / "shared" / "data" / "gldv2-mini" / "test" / "0"
-    if not folder.is_dir():
-        pytest.skip("the real photos of shared/data/gldv2-mini are not beside this checkout")
-    return sorted(folder.rglob("*.jpg"))[:50]
+def fifty_photos(real_photos: Path) -> list[Path]:
+    """Fifty of the real photos."""
+    return sorted((real_photos / "test" / "0").rglob("*.jpg"))[:50]
