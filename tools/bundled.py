@@ -34,7 +34,7 @@ from obelisk.gallery import build_gallery
 from obelisk.recognition import BACKGROUND, CALIBRATION, Background, pack_background
 from obelisk.recognition.background_photos import choose_background, embed_background
 from obelisk.recognition.held_out_model import TwinPhotos, calibrate_own, calibrate_places
-from obelisk.training.export.write_bundle import export_run
+from obelisk.training.export.export_run import export_run
 from obelisk.training.train import train_run
 from obelisk.training.validation import split_for_validation
 

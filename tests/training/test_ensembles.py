@@ -13,7 +13,7 @@ from obelisk.data import Catalog, read_catalog
 from obelisk.embedding import Bundle, Embedder
 from obelisk.errors import ModelError, UsageError
 from obelisk.training.export.ensembles import combine_runs, compositions
-from obelisk.training.export.write_bundle import export_run
+from obelisk.training.export.export_run import export_run
 from obelisk.training.run import Run, RunEmbedder, read_facts
 from obelisk.training.train import train_run
 from obelisk.training.validation import split_for_validation

@@ -11,9 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from obelisk.embedding import Bundle, Embedder, OnnxModel, write_bundle
 from obelisk.embedding.activation_ranges import RANGES
 from obelisk.errors import DataError, ModelError
-from obelisk.training.export import write_bundle as exporting
+from obelisk.training.export import export_run as exporting
+from obelisk.training.export.export_run import export_run
 from obelisk.training.export.precision import PrecisionCheck, convert_precision, leave_one_out
-from obelisk.training.export.write_bundle import export_run
 from obelisk.training.run import Run
 
 

@@ -85,7 +85,7 @@ def export(
 def export_one(run: Run, out: Path, precision: PrecisionName, data: Path | None, folder: Path | None) -> int:
     """Export a run, and say what the checks found; return how many photos they left out."""
     from obelisk.photos import find_photos
-    from obelisk.training.export.write_bundle import export_run
+    from obelisk.training.export.export_run import export_run
 
     landmarks = None
     if folder is not None:

@@ -9,58 +9,47 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from obelisk.config import Recipe
 from obelisk.data import Catalog
-from obelisk.embedding import MODEL_FILE, write_bundle
-from obelisk.errors import PhotoError, UsageError
-from obelisk.files import replace_file
-from obelisk.photos import ModelInput, prepare, read_photo
+from obelisk.errors import UsageError
 from obelisk.training.distributed import World, join_world
 from obelisk.training.export.ensembles import join_runs
-from obelisk.training.export.onnx import check_export, join_graphs, to_onnx
+from obelisk.training.export.write_bundle import write_head, write_model
 from obelisk.training.finetune import CHECKPOINT_SECONDS, finetune
 from obelisk.training.loading.features import DescribedReferences, Progress, describe_references
 from obelisk.training.loading.loader import LabelledPhotos
-from obelisk.training.losses import Softmax
 from obelisk.training.machine import available_memory
 from obelisk.training.memory_estimate import refuse_too_large
 from obelisk.training.model.backbones import FrozenBackbone
-from obelisk.training.model.network import Necks, PhotoEmbedder, UnitRows
+from obelisk.training.model.network import Necks, PhotoEmbedder
 from obelisk.training.necks import Epoch, Trained, TrainingPhotos, train_neck
 from obelisk.training.optim.logs import EpochLog, draw_curves, write_tensorboard
 from obelisk.training.optim.trainer import paths_lost
 from obelisk.training.pace import EpochPace, FinetuningEpoch, Pace
 from obelisk.training.preparation import prepare_training, refuse_too_few
-from obelisk.training.probe import train_probe
 from obelisk.training.run import (
-    LOSS,
-    PROBE,
     Run,
     begin_folder,
     find_finished,
     fingerprint_of_data,
     fingerprint_of_list,
     forget_folder,
-    freeze_tuned,
     members_of,
     write_facts,
 )
 
-CHECKED_PHOTOS = 16
 CHECKPOINT = "finetuning.safetensors"
 
 
@@ -178,8 +167,8 @@ def train_and_write(work: Work) -> None:
         embedder, loss, stages["fine-tuning"] = finetune_backbone(work, embedder, loss, described)
     if not world.is_first:
         return
-    write_head(work, embedder.necks, loss, described)
-    write_model(work, embedder, described)
+    write_head(out, recipe, embedder.necks, loss, described)
+    write_model(out, recipe, backbones, embedder, described)
     if log.epochs:
         draw_curves(out / "curves.png", stages, recipe.name)
         write_tensorboard(out / "tensorboard", stages)
@@ -285,97 +274,3 @@ def list_photos(work: Work, described: DescribedReferences) -> pl.DataFrame:
     references = work.catalog.references
     known = {str(path) for path in described.paths} | paths_lost(work.checkpoint)
     return references.filter(pl.Series([str(path) in known for path in work.catalog.locate_photos(references)]))
-
-
-def write_head(work: Work, necks: Necks, loss: nn.Module | None, described: DescribedReferences) -> None:
-    """Write the necks and the softmax layer; where the recipe classifies by one that its loss lacks, train a probe."""
-    weights = {f"necks.{name}": tensor for name, tensor in necks.state_dict().items()}
-    if isinstance(loss, Softmax):
-        weights |= {f"{LOSS}.{name}": tensor for name, tensor in loss.state_dict().items()}
-    elif work.recipe.classifier.kind == "softmax":
-        probe = train_probe(work.recipe, necks, choose_photos(work.recipe, described), len(described.landmarks))
-        weights |= {f"{PROBE}.{name}": tensor for name, tensor in probe.state_dict().items()}
-    write_tensors(work.folder / "head.safetensors", weights)
-
-
-def choose_photos(recipe: Recipe, described: DescribedReferences) -> TrainingPhotos:
-    """Return the photos that the kept neck was trained on: all where the recipe refits, else those not for validation.
-
-    Labels go on counting through all landmarks.
-    """
-    views, labels = torch.from_numpy(described.views), torch.from_numpy(described.labels)
-    kept = torch.from_numpy(np.full_like(described.is_val, recipe.data.refit) | ~described.is_val)
-    return TrainingPhotos(views=views[:, kept], landmarks=labels[kept])
-
-
-def write_model(work: Work, embedder: PhotoEmbedder, described: DescribedReferences) -> None:
-    """Write the fine-tuned weights and the model bundle, and check the bundle against torch on a few photos."""
-    recipe, backbones, out = work.recipe, work.backbones, work.folder
-    rule, necks = backbones[0].bundle.input, embedder.necks
-    if recipe.finetuning.epochs:
-        write_tensors(out / "backbone.safetensors", embedder.only_backbone.tuned_state())
-        backbones = [freeze_tuned(recipe, backbones[0], embedder.only_backbone)]
-    graphs = [(backbone.bundle.folder / MODEL_FILE).read_bytes() for backbone in backbones]
-    network = join_graphs(
-        graphs, to_onnx(UnitRows(necks), torch.zeros(2, sum(necks.widths)), "descriptors", "embedding")
-    )
-    check_export(network, embedder, list(islice(prepare_readable(described.paths, rule), CHECKED_PHOTOS)))
-    write_bundle(
-        out / "model",
-        network=network,
-        card=write_card(recipe, work.backbones, embedder, len(described.landmarks)),
-        name=recipe.name,
-        size=rule.size,
-        resize=rule.resize,
-        mean=rule.mean,
-        std=rule.std,
-        dimensions=necks.dimensions,
-        whitening=recipe.neck.kind == "whitening" or recipe.neck.start == "whitening",
-        licence=" AND ".join(sorted({backbone.bundle.manifest.licence for backbone in backbones})),
-        data=describe_data(recipe, work.backbones, len(described.landmarks)),
-    )
-
-
-def prepare_readable(paths: Sequence[Path], rule: ModelInput) -> Iterator[NDArray[np.float32]]:
-    """Yield photos from all over, prepared, without those that cannot be read any more."""
-    apart = -(-len(paths) // CHECKED_PHOTOS)
-    for path in chain.from_iterable(paths[start::apart] for start in range(apart)):
-        with suppress(PhotoError):
-            yield prepare(read_photo(path, min_side=rule.size), rule)
-
-
-def describe_data(recipe: Recipe, backbones: Sequence[FrozenBackbone], landmarks: int) -> str:
-    """Say what the weights were trained on."""
-    trained = "fine-tuned" if recipe.finetuning.epochs else "neck"
-    return f"{weights_of(backbones)}; {trained} on {landmarks} landmarks"
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a state dict as safetensors, in its own order, whole or not at all."""
-    from safetensors.torch import save
-
-    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    serialised = save(whole, metadata={"order": json.dumps(list(whole))})
-    replace_file(path, lambda partial: partial.write_bytes(serialised))
-
-
-def weights_of(backbones: Sequence[FrozenBackbone]) -> str:
-    """Say where the weights of each backbone come from, and under which licence."""
-    return ", ".join(
-        f"{backbone.bundle.name} ({backbone.bundle.manifest.data}, {backbone.bundle.manifest.licence})"
-        for backbone in backbones
-    )
-
-
-def write_card(recipe: Recipe, backbones: Sequence[FrozenBackbone], embedder: PhotoEmbedder, landmarks: int) -> str:
-    """Return the model card: what it is, what it was made from, and how to make it again."""
-    learned = embedder.only_backbone.exponents if recipe.finetuning.epochs else None
-    exponents = [] if learned is None else [f"{p:.2f}" for p in learned.tolist()]
-    return (
-        f"# {recipe.name}\n\n"
-        f"Embeds photos of landmarks. {'Fine-tuned' if recipe.finetuning.epochs else 'Frozen'} backbone: "
-        f"{weights_of(backbones)}.\n"
-        + (f"GeM exponents, learned, finest stage first: {', '.join(exponents)}.\n" if exponents else "")
-        + f"Neck: {recipe.neck.kind}, loss: {recipe.loss.kind}, trained on {landmarks} landmarks.\n\n"
-        f"The recipe, whole:\n\n```toml\n{recipe.to_toml()}```\n"
-    )

@@ -24,9 +24,9 @@ from obelisk.data import Catalog
 from obelisk.embedding import Bundle, Member, Precision, write_bundle
 from obelisk.errors import DataError, ModelError, PhotoError, UsageError
 from obelisk.photos import prepare, read_photo
+from obelisk.training.export.export_run import CHECKED_PHOTOS, COMPARED_PHOTOS, spread_evenly
 from obelisk.training.export.onnx import check_export, join_graphs, to_onnx
 from obelisk.training.export.precision import compare_precisions, convert_precision
-from obelisk.training.export.write_bundle import CHECKED_PHOTOS, COMPARED_PHOTOS, spread
 from obelisk.training.loading.features import Progress
 from obelisk.training.model.pooling import l2n
 from obelisk.training.model.whitening import pca_whitening
@@ -140,7 +140,7 @@ def combine_runs(
     else:
         chosen = check_weights(weights, len(runs))
     labels = catalog.references["landmark_id"].to_numpy()
-    known = spread(kept, COMPARED_PHOTOS)
+    known = spread_evenly(kept, COMPARED_PHOTOS)
     trial = Trial(precision=precision, paths=[paths[place] for place in known], landmarks=labels[known])
     return Combined(bundle=write_ensemble(parts, chosen, out, name, trial), weights=chosen, unread=unread)
 
@@ -190,7 +190,7 @@ class Trial:
 
     def shrink(self, network: bytes, module: nn.Module, member: Member) -> bytes:
         """Return a network in the wanted precision; raises ModelError where it, or the original, differs too much."""
-        few = [self.paths[place] for place in spread(np.arange(len(self.paths)), CHECKED_PHOTOS)]
+        few = [self.paths[place] for place in spread_evenly(np.arange(len(self.paths)), CHECKED_PHOTOS)]
         inputs = [prepare(read_photo(path, min_side=member.size), member.input) for path in few]
         check_export(network, module.eval(), inputs)
         smaller = convert_precision(network, self.precision)
@@ -283,7 +283,7 @@ def split_places(
     searched = kept[~np.any(held, axis=0)[kept]]
     if not len(asked) or not len(searched):
         raise UsageError("the runs have no validation photo in common", fix="train them with one seed and share")
-    return spread(asked, ASKED_PHOTOS), spread(searched, SEARCHED_PHOTOS)
+    return spread_evenly(asked, ASKED_PHOTOS), spread_evenly(searched, SEARCHED_PHOTOS)
 
 
 def compositions(members: int, steps: int) -> Iterator[list[float]]:
@@ -313,7 +313,7 @@ def write_ensemble(parts: Sequence[Part], weights: Sequence[float], out: Path, n
         "licence": " AND ".join(sorted({manifest.licence for manifest in manifests})),
         "data": "; ".join(dict.fromkeys(manifest.data for manifest in manifests)),
     }
-    card = write_card(name, parts, weights)
+    card = write_ensemble_card(name, parts, weights)
     if len({member.input for member in members}) == 1:
         weighted = Weighted([member.dimensions for member in members], weights)
         neck = to_onnx(
@@ -333,7 +333,7 @@ def write_ensemble(parts: Sequence[Part], weights: Sequence[float], out: Path, n
     return write_bundle(out, network=networks, card=card, members=listed, **about)
 
 
-def write_card(name: str, parts: Sequence[Part], weights: Sequence[float]) -> str:
+def write_ensemble_card(name: str, parts: Sequence[Part], weights: Sequence[float]) -> str:
     """Return the model card: the members, their weights, and their own cards."""
     listed = "".join(
         f"- {part.run.recipe.name}, weight {weight:.3g}\n" for part, weight in zip(parts, weights, strict=True)

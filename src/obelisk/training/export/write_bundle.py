@@ -1,158 +1,131 @@
-"""From a run to a bundle of its own: checked against torch, in the precision that is wanted."""
+"""Writing what a finished training run leaves: its head, its fine-tuned weights, and the bundle of its model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from obelisk.embedding import MANIFEST_FILE, Bundle, Precision, write_bundle
-from obelisk.embedding.activation_ranges import RANGES, Ranges, pack_ranges
-from obelisk.errors import DataError, ModelError, PhotoError
-from obelisk.photos import ModelInput, map_in_order, prepare, read_photo
-from obelisk.training.export.int8 import choose_ranges, round_activations
-from obelisk.training.export.onnx import check_export
-from obelisk.training.export.precision import PrecisionCheck, compare_precisions, convert_precision
-from obelisk.training.run import Run, load_module
+from obelisk.config import Recipe
+from obelisk.embedding import MODEL_FILE, write_bundle
+from obelisk.errors import PhotoError
+from obelisk.files import replace_file
+from obelisk.photos import ModelInput, prepare, read_photo
+from obelisk.training.export.onnx import check_export, join_graphs, to_onnx
+from obelisk.training.loading.features import DescribedReferences
+from obelisk.training.losses import Softmax
+from obelisk.training.model.backbones import FrozenBackbone
+from obelisk.training.model.network import Necks, PhotoEmbedder, UnitRows
+from obelisk.training.necks import TrainingPhotos
+from obelisk.training.probe import train_probe
+from obelisk.training.run import LOSS, PROBE, freeze_tuned
 
-CHECKED_PHOTOS = 200
-COMPARED_PHOTOS = 2000
-CALIBRATION_PHOTOS = 64
+CHECKED_PHOTOS = 16
 
 
-@dataclass(frozen=True, kw_only=True)
-class Exported:
-    """A bundle written from a run, and what its checks found.
+def write_head(
+    folder: Path, recipe: Recipe, necks: Necks, loss: nn.Module | None, described: DescribedReferences
+) -> None:
+    """Write the necks and the softmax layer; where the recipe classifies by one that its loss lacks, train a probe."""
+    weights = {f"necks.{name}": tensor for name, tensor in necks.state_dict().items()}
+    if isinstance(loss, Softmax):
+        weights |= {f"{LOSS}.{name}": tensor for name, tensor in loss.state_dict().items()}
+    elif recipe.classifier.kind == "softmax":
+        probe = train_probe(recipe, necks, choose_trained_photos(recipe, described), len(described.landmarks))
+        weights |= {f"{PROBE}.{name}": tensor for name, tensor in probe.state_dict().items()}
+    write_tensors(folder / "head.safetensors", weights)
 
-    ``cosine`` is the smallest to torch over ``photos`` photos; ``precision`` compares the smaller network with the
-    original, None at full precision; ``in_int8`` does so where it computes in int8, None where it must not;
-    ``skipped`` are photos that could not be read.
+
+def choose_trained_photos(recipe: Recipe, described: DescribedReferences) -> TrainingPhotos:
+    """Return the photos that the kept neck was trained on: all where the recipe refits, else those not for validation.
+
+    Labels go on counting through all landmarks.
     """
-
-    bundle: Bundle
-    photos: int
-    cosine: float
-    precision: PrecisionCheck | None
-    in_int8: PrecisionCheck | None
-    skipped: Sequence[PhotoError]
+    views, labels = torch.from_numpy(described.views), torch.from_numpy(described.labels)
+    kept = torch.from_numpy(np.full_like(described.is_val, recipe.data.refit) | ~described.is_val)
+    return TrainingPhotos(views=views[:, kept], landmarks=labels[kept])
 
 
-def export_run(
-    run: Run,
-    out: Path,
-    *,
-    photos: Sequence[Path],
-    landmarks: Sequence[int] | None = None,
-    precision: Precision = "fp32",
-) -> Exported:
-    """Write a run's bundle to ``out``, unless it differs from what was trained.
-
-    The network is compared with torch on 200 of the photos (all, where they are fewer), in batches of 1, 2 and 5;
-    a smaller ``precision`` with the original on 2,000, also by their ``landmarks`` where these are given, one a
-    photo. With int8 the bundle also says which activations may be rounded to bytes, where that passes the same
-    comparison. Raises ModelError for a network that differs too much, DataError when no photo can be read; nothing is
-    written then. A bundle that is already in ``out`` is replaced, anything else refused.
-    """
-    refuse_taken(out)
-    module, bundle = load_module(run), run.bundle
-    (member,) = bundle.members
-    original = bundle.read_network(member)
-    chosen = spread(np.arange(len(photos)), CHECKED_PHOTOS if precision == "fp32" else COMPARED_PHOTOS)
-    places, skipped = find_readable(photos, chosen, member.size)
-    few = spread(places, CHECKED_PHOTOS)
-    inputs = [prepare(read_photo(photos[place], min_side=member.size), member.input) for place in few]
-    cosine = check_export(original, module, inputs)
-    network = convert_precision(original, precision)
-    check, in_int8 = None, None
-    if precision != "fp32":
-        shown = None if landmarks is None else np.asarray(landmarks, np.int64)[places]
-        compared = [photos[place] for place in places]
-        check = compare_precisions(original, network, compared, member.input, shown)
-        check.refuse_worse(precision)
-        if precision == "int8":
-            in_int8 = allow_int8(original, inputs[:CALIBRATION_PHOTOS], compared, member.input, shown)
-    attachments = {RANGES: pack_ranges({member.file: in_int8.ranges})} if in_int8 else {}
-    return Exported(
-        bundle=copy_bundle(bundle, out, network, precision, attachments),
-        photos=len(few),
-        cosine=cosine,
-        precision=check,
-        in_int8=in_int8.check if in_int8 else None,
-        skipped=skipped,
+def write_model(
+    folder: Path,
+    recipe: Recipe,
+    backbones: Sequence[FrozenBackbone],
+    embedder: PhotoEmbedder,
+    described: DescribedReferences,
+) -> None:
+    """Write the fine-tuned weights and the model bundle, and check the bundle against torch on a few photos."""
+    rule, necks, tuned = backbones[0].bundle.input, embedder.necks, backbones
+    if recipe.finetuning.epochs:
+        write_tensors(folder / "backbone.safetensors", embedder.only_backbone.tuned_state())
+        tuned = [freeze_tuned(recipe, backbones[0], embedder.only_backbone)]
+    graphs = [(backbone.bundle.folder / MODEL_FILE).read_bytes() for backbone in tuned]
+    network = join_graphs(
+        graphs, to_onnx(UnitRows(necks), torch.zeros(2, sum(necks.widths)), "descriptors", "embedding")
+    )
+    check_export(network, embedder, list(islice(prepare_readable(described.paths, rule), CHECKED_PHOTOS)))
+    write_bundle(
+        folder / "model",
+        network=network,
+        card=write_run_card(recipe, backbones, embedder, len(described.landmarks)),
+        name=recipe.name,
+        size=rule.size,
+        resize=rule.resize,
+        mean=rule.mean,
+        std=rule.std,
+        dimensions=necks.dimensions,
+        whitening=recipe.neck.kind == "whitening" or recipe.neck.start == "whitening",
+        licence=" AND ".join(sorted({backbone.bundle.manifest.licence for backbone in backbones})),
+        data=describe_training_data(recipe, backbones, len(described.landmarks)),
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Int8Computing:
-    """Which activations of a network may be rounded to bytes, and what that changes."""
-
-    ranges: Ranges
-    check: PrecisionCheck
-
-
-def allow_int8(
-    network: bytes,
-    calibration: Sequence[NDArray[np.float32]],
-    photos: Sequence[Path],
-    rule: ModelInput,
-    landmarks: NDArray[np.int64] | None,
-) -> Int8Computing | None:
-    """Find the ranges of activations on prepared photos, and compare what they make of others; None if too bad."""
-    ranges = choose_ranges(network, calibration)
-    if not ranges:
-        return None
-    check = compare_precisions(network, round_activations(network, ranges), photos, rule, landmarks)
-    try:
-        check.refuse_worse("int8")
-    except ModelError:
-        return None
-    return Int8Computing(ranges=ranges, check=check)
+def prepare_readable(paths: Sequence[Path], rule: ModelInput) -> Iterator[NDArray[np.float32]]:
+    """Yield photos from all over, prepared, without those that cannot be read any more."""
+    apart = -(-len(paths) // CHECKED_PHOTOS)
+    for path in chain.from_iterable(paths[start::apart] for start in range(apart)):
+        with suppress(PhotoError):
+            yield prepare(read_photo(path, min_side=rule.size), rule)
 
 
-def refuse_taken(out: Path) -> None:
-    """Refuse a place that holds anything but a bundle."""
-    if out.exists() and not (out / MANIFEST_FILE).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise ModelError("there is something else in the bundle's place", where=out, fix="choose a new --out")
+def describe_training_data(recipe: Recipe, backbones: Sequence[FrozenBackbone], landmarks: int) -> str:
+    """Say what the weights were trained on."""
+    trained = "fine-tuned" if recipe.finetuning.epochs else "neck"
+    return f"{weights_of(backbones)}; {trained} on {landmarks} landmarks"
 
 
-def find_readable(
-    photos: Sequence[Path], places: NDArray[np.int64], size: int
-) -> tuple[NDArray[np.int64], list[PhotoError]]:
-    """Return those of the places whose photos can be read, and the errors of the others."""
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a state dict as safetensors, in its own order, whole or not at all."""
+    from safetensors.torch import save
 
-    def attempt(place: int) -> PhotoError | None:
-        try:
-            read_photo(photos[place], min_side=size)
-        except PhotoError as error:
-            return error
-        return None
-
-    errors = list(map_in_order(attempt, places))
-    readable = places[[error is None for error in errors]]
-    if not len(readable):
-        raise DataError(f"none of {len(places)} photos could be read", fix="give photos: --data DIR or --photos DIR")
-    return readable, [error for error in errors if error is not None]
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    serialised = save(whole, metadata={"order": json.dumps(list(whole))})
+    replace_file(path, lambda partial: partial.write_bytes(serialised))
 
 
-def spread(places: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Return at most so many of the places, evenly spread."""
-    return places[np.linspace(0, max(0, len(places) - 1), min(most, len(places))).astype(np.int64)]
+def weights_of(backbones: Sequence[FrozenBackbone]) -> str:
+    """Say where the weights of each backbone come from, and under which licence."""
+    return ", ".join(
+        f"{backbone.bundle.name} ({backbone.bundle.manifest.data}, {backbone.bundle.manifest.licence})"
+        for backbone in backbones
+    )
 
 
-def copy_bundle(
-    bundle: Bundle, out: Path, network: bytes, precision: Precision, attachments: Mapping[str, bytes]
-) -> Bundle:
-    """Write a bundle anew with another form of its network, and more attachments: same manifest and card."""
-    manifest = bundle.manifest.model_dump(exclude={"format", "files", "fingerprint", "precision", "members"})
-    attached = {name: bundle.read_attachment(name) for name in bundle.manifest.files}
-    return write_bundle(
-        out,
-        network=network,
-        card=bundle.read_card(),
-        attachments={**{name: content for name, content in attached.items() if content is not None}, **attachments},
-        precision=precision,
-        **manifest,
+def write_run_card(recipe: Recipe, backbones: Sequence[FrozenBackbone], embedder: PhotoEmbedder, landmarks: int) -> str:
+    """Return the model card: what it is, what it was made from, and how to make it again."""
+    learned = embedder.only_backbone.exponents if recipe.finetuning.epochs else None
+    exponents = [] if learned is None else [f"{p:.2f}" for p in learned.tolist()]
+    return (
+        f"# {recipe.name}\n\n"
+        f"Embeds photos of landmarks. {'Fine-tuned' if recipe.finetuning.epochs else 'Frozen'} backbone: "
+        f"{weights_of(backbones)}.\n"
+        + (f"GeM exponents, learned, finest stage first: {', '.join(exponents)}.\n" if exponents else "")
+        + f"Neck: {recipe.neck.kind}, loss: {recipe.loss.kind}, trained on {landmarks} landmarks.\n\n"
+        f"The recipe, whole:\n\n```toml\n{recipe.to_toml()}```\n"
     )

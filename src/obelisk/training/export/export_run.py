@@ -1,0 +1,158 @@
+"""From a run to a bundle of its own: checked against torch, in the precision that is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obelisk.embedding import MANIFEST_FILE, Bundle, Precision, write_bundle
+from obelisk.embedding.activation_ranges import RANGES, Ranges, pack_ranges
+from obelisk.errors import DataError, ModelError, PhotoError
+from obelisk.photos import ModelInput, map_in_order, prepare, read_photo
+from obelisk.training.export.int8 import choose_ranges, round_activations
+from obelisk.training.export.onnx import check_export
+from obelisk.training.export.precision import PrecisionCheck, compare_precisions, convert_precision
+from obelisk.training.run import Run, load_module
+
+CHECKED_PHOTOS = 200
+COMPARED_PHOTOS = 2000
+CALIBRATION_PHOTOS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A bundle written from a run, and what its checks found.
+
+    ``cosine`` is the smallest to torch over ``photos`` photos; ``precision`` compares the smaller network with the
+    original, None at full precision; ``in_int8`` does so where it computes in int8, None where it must not;
+    ``skipped`` are photos that could not be read.
+    """
+
+    bundle: Bundle
+    photos: int
+    cosine: float
+    precision: PrecisionCheck | None
+    in_int8: PrecisionCheck | None
+    skipped: Sequence[PhotoError]
+
+
+def export_run(
+    run: Run,
+    out: Path,
+    *,
+    photos: Sequence[Path],
+    landmarks: Sequence[int] | None = None,
+    precision: Precision = "fp32",
+) -> Exported:
+    """Write a run's bundle to ``out``, unless it differs from what was trained.
+
+    The network is compared with torch on 200 of the photos (all, where they are fewer), in batches of 1, 2 and 5;
+    a smaller ``precision`` with the original on 2,000, also by their ``landmarks`` where these are given, one a
+    photo. With int8 the bundle also says which activations may be rounded to bytes, where that passes the same
+    comparison. Raises ModelError for a network that differs too much, DataError when no photo can be read; nothing is
+    written then. A bundle that is already in ``out`` is replaced, anything else refused.
+    """
+    refuse_taken(out)
+    module, bundle = load_module(run), run.bundle
+    (member,) = bundle.members
+    original = bundle.read_network(member)
+    chosen = spread_evenly(np.arange(len(photos)), CHECKED_PHOTOS if precision == "fp32" else COMPARED_PHOTOS)
+    places, skipped = find_readable(photos, chosen, member.size)
+    few = spread_evenly(places, CHECKED_PHOTOS)
+    inputs = [prepare(read_photo(photos[place], min_side=member.size), member.input) for place in few]
+    cosine = check_export(original, module, inputs)
+    network = convert_precision(original, precision)
+    check, in_int8 = None, None
+    if precision != "fp32":
+        shown = None if landmarks is None else np.asarray(landmarks, np.int64)[places]
+        compared = [photos[place] for place in places]
+        check = compare_precisions(original, network, compared, member.input, shown)
+        check.refuse_worse(precision)
+        if precision == "int8":
+            in_int8 = allow_int8(original, inputs[:CALIBRATION_PHOTOS], compared, member.input, shown)
+    attachments = {RANGES: pack_ranges({member.file: in_int8.ranges})} if in_int8 else {}
+    return Exported(
+        bundle=copy_bundle(bundle, out, network, precision, attachments),
+        photos=len(few),
+        cosine=cosine,
+        precision=check,
+        in_int8=in_int8.check if in_int8 else None,
+        skipped=skipped,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Int8Computing:
+    """Which activations of a network may be rounded to bytes, and what that changes."""
+
+    ranges: Ranges
+    check: PrecisionCheck
+
+
+def allow_int8(
+    network: bytes,
+    calibration: Sequence[NDArray[np.float32]],
+    photos: Sequence[Path],
+    rule: ModelInput,
+    landmarks: NDArray[np.int64] | None,
+) -> Int8Computing | None:
+    """Find the ranges of activations on prepared photos, and compare what they make of others; None if too bad."""
+    ranges = choose_ranges(network, calibration)
+    if not ranges:
+        return None
+    check = compare_precisions(network, round_activations(network, ranges), photos, rule, landmarks)
+    try:
+        check.refuse_worse("int8")
+    except ModelError:
+        return None
+    return Int8Computing(ranges=ranges, check=check)
+
+
+def refuse_taken(out: Path) -> None:
+    """Refuse a place that holds anything but a bundle."""
+    if out.exists() and not (out / MANIFEST_FILE).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise ModelError("there is something else in the bundle's place", where=out, fix="choose a new --out")
+
+
+def find_readable(
+    photos: Sequence[Path], places: NDArray[np.int64], size: int
+) -> tuple[NDArray[np.int64], list[PhotoError]]:
+    """Return those of the places whose photos can be read, and the errors of the others."""
+
+    def attempt(place: int) -> PhotoError | None:
+        try:
+            read_photo(photos[place], min_side=size)
+        except PhotoError as error:
+            return error
+        return None
+
+    errors = list(map_in_order(attempt, places))
+    readable = places[[error is None for error in errors]]
+    if not len(readable):
+        raise DataError(f"none of {len(places)} photos could be read", fix="give photos: --data DIR or --photos DIR")
+    return readable, [error for error in errors if error is not None]
+
+
+def spread_evenly(places: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Return at most so many of the places, evenly spread."""
+    return places[np.linspace(0, max(0, len(places) - 1), min(most, len(places))).astype(np.int64)]
+
+
+def copy_bundle(
+    bundle: Bundle, out: Path, network: bytes, precision: Precision, attachments: Mapping[str, bytes]
+) -> Bundle:
+    """Write a bundle anew with another form of its network, and more attachments: same manifest and card."""
+    manifest = bundle.manifest.model_dump(exclude={"format", "files", "fingerprint", "precision", "members"})
+    attached = {name: bundle.read_attachment(name) for name in bundle.manifest.files}
+    return write_bundle(
+        out,
+        network=network,
+        card=bundle.read_card(),
+        attachments={**{name: content for name, content in attached.items() if content is not None}, **attachments},
+        precision=precision,
+        **manifest,
+    )
