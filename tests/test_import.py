@@ -72,5 +72,5 @@ def test_the_public_names_are_sorted_and_their_homes_are_known() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="has no attribute 'Recognizer'"):
-        _ = obelisk.Recognizer
+    with pytest.raises(AttributeError, match="has no attribute 'Recogniser'"):
+        _ = obelisk.Recogniser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import shutil
 import sqlite3
@@ -115,7 +116,7 @@ def test_a_photo_in_which_the_model_sees_nothing_is_skipped(build: Callable[...,
 def test_a_build_cut_short_is_no_gallery_and_goes_on_where_it_stopped(
     build: Callable[..., BuildReport], tmp_path: Path, embedder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("obelisk.gallery.build_gallery.COMMIT_EVERY", 2)
+    monkeypatch.setattr(importlib.import_module("obelisk.gallery.build_gallery"), "COMMIT_EVERY", 2)
 
     def stop_after_five(stream: Iterator[Embedded], total: int) -> Iterator[Embedded]:
         yield from islice(stream, 5)
@@ -196,7 +197,7 @@ def test_landmarks_that_others_make_meanwhile_are_not_taken_for_ours(
     build: Callable[..., BuildReport], tmp_path: Path, places: Path, photograph: Callable[..., None], monkeypatch: Any
 ) -> None:
     """Two sides choose the same free id for a new landmark: the build looks again before it writes."""
-    monkeypatch.setattr("obelisk.gallery.build_gallery.COMMIT_EVERY", 2)
+    monkeypatch.setattr(importlib.import_module("obelisk.gallery.build_gallery"), "COMMIT_EVERY", 2)
     build()
     for photo in range(4):
         photograph(places / "Arch" / f"{photo}.png", (120, 120, 20), photo)

@@ -22,9 +22,10 @@ import pytest
 from obelisk.arrays import l2_normalize
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, UsageError
-from obelisk.gallery import Gallery, as_stored, check_gallery, index, index_file, nearest_rows
+from obelisk.gallery import Gallery, as_stored, check_gallery, nearest_rows
 from obelisk.gallery import database as store
-from obelisk.gallery.ann import indexed
+from obelisk.gallery.ann import index_file, indexed
+from obelisk.gallery.ann import ivfpq as index
 from obelisk.gallery.ann.index_file import INDEX
 
 D = 24

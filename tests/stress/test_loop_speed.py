@@ -28,7 +28,7 @@ from obelisk.training.loading.loader import BatchReader, LabelledPhotos
 from obelisk.training.losses import MarginSoftmax
 from obelisk.training.model.backbones import PooledBackbone, create_network
 from obelisk.training.model.network import Necks, PhotoEmbedder, build_neck
-from obelisk.training.model.pooling import gap
+from obelisk.training.model.pooling import avg
 from obelisk.training.pace import Pace
 
 pytestmark = pytest.mark.stress
@@ -54,7 +54,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> LabelledPhotos:
 
 def build(recipe: Recipe) -> tuple[PhotoEmbedder, tuple[int, ...], MarginSoftmax]:
     network, _ = create_network("tf_efficientnet_lite0", "random", 0)
-    backbone = PooledBackbone(network, gap, 1).eval()
+    backbone = PooledBackbone(network, avg, 1).eval()
     parts = backbone.measure_parts(224)
     neck = build_neck(recipe.neck, parts)
     loss = MarginSoftmax(neck.dimensions, torch.full((8,), 0.2), scale=16.0)

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from obelisk.training.losses import CosFace, CurricularFace, MarginSoftmax, centres
+from obelisk.training.losses import CosFace, CurricularFace, MarginSoftmax
+from obelisk.training.losses import subcenters as centres
 from obelisk.training.losses.margin_softmax import sample_landmarks
 from obelisk.training.losses.subcenters import compare
 from obelisk.training.model.pooling import l2n

@@ -360,7 +360,7 @@ def test_parts_of_a_batch_hold_whole_groups_of_a_landmark() -> None:
 
 def test_averaged_weights_lag_behind(tune: Callable[..., tuple]) -> None:
     def distance(average: float) -> float:
-        before, after, _ = tune(f"{average}.safetensors", average=average)
+        before, after, _ = tune(f"{average}.safetensors", ema_decay=average)
         pairs = zip(before.parameters(), after.parameters(), strict=True)
         return sum(float((one - other).detach().norm()) for one, other in pairs)
 
