@@ -1,6 +1,7 @@
-"""Write the pages that come from the code: docs/recipes.md from the recipe schema, docs/cli.md from ``--help``.
+"""Write the pages that come from the code.
 
-Run ``python docs/generate.py`` after a change of a recipe key or of a command; a test compares the pages.
+docs/recipes.md is made from the recipe schema, docs/cli.md from ``--help``, and docs/api.md from docstrings. Run
+``python docs/generate.py`` after a change of any of these; a test compares the pages.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import typer
+from api_reference import render_api  # beside this file
 from pydantic.fields import FieldInfo
 from typer.testing import CliRunner
 
@@ -77,14 +79,14 @@ object a line. `--debug`, anywhere on the line, shows the traceback of an error.
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write the pages."""
     for name, text in render_pages().items():
         (DOCS / name).write_text(text, encoding="utf-8")
 
 
 def render_pages() -> dict[str, str]:
     """Return the text of each generated page by its file name."""
-    return {"recipes.md": render_recipes(), "cli.md": render_cli()}
+    return {"recipes.md": render_recipes(), "cli.md": render_cli(), "api.md": render_api()}
 
 
 def render_recipes() -> str:

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import pytest
 import typer
 
+import obelisk
 from obelisk.cli.main import make_app
 from obelisk.config import load_ablation, load_recipe, shipped_ablations, shipped_recipes
 from obelisk.data import read_catalog
@@ -71,7 +72,9 @@ def text_of(recipe: str) -> str:
 def generator() -> ModuleType:
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "docs"))
+        spec.loader.exec_module(module)
     return module
 
 
@@ -109,7 +112,7 @@ def test_every_page_is_linked_from_another() -> None:
         for target in LINK.findall(page.read_text(encoding="utf-8"))
         if "://" not in target and not target.startswith("#")
     }
-    assert [name_of(page) for page in PAGES if page.parent.name == "docs" and page not in linked] == []
+    assert [name_of(page) for page in PAGES if page.parent == ROOT / "docs" and page not in linked] == []
 
 
 def test_the_examples_of_the_metrics_page_give_what_they_show() -> None:
@@ -172,10 +175,16 @@ def test_the_recipe_file_of_the_how_to_loads(block: str, tmp_path: Path) -> None
     assert load(str(tmp_path / "mine.toml")).name
 
 
-@pytest.mark.parametrize("name", ["recipes.md", "cli.md"])
+@pytest.mark.parametrize("name", ["recipes.md", "cli.md", "api.md"])
 def test_a_generated_page_is_fresh(generator: ModuleType, name: str) -> None:
     remedy = f"docs/{name} is not what the code says: run `python docs/generate.py`"
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == generator.render_pages()[name], remedy
+
+
+def test_the_reference_describes_every_public_name_of_obelisk() -> None:
+    page = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+    anchors = [anchor_of(heading) for heading in HEADING.findall(FENCED.sub("", page))]
+    assert {anchor_of(name) for name in obelisk.__all__ if not name.startswith("__")} <= set(anchors)
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
