@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from obelisk.cleaning.drop import CleaningRule
+from obelisk.cleaning import CleaningRule
 from obelisk.cli.clean import clean_command
 from obelisk.cli.data import data_app
 from obelisk.data import read_catalog

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from obelisk.data import check_dataset, read_catalog, sample_subset, write_subset
-from obelisk.data.findings import FIXES, KINDS
+from obelisk.data.issues import FIXES, ISSUE_KINDS
 from obelisk.errors import DataError
 
 A, B, C, D = "aaa0", "bbb0", "ccc0", "ddd0"
@@ -140,7 +140,7 @@ def test_each_fault_is_named_and_nothing_else(spoil, expected, dataset):
 
 
 def test_every_kind_of_fault_is_tried():
-    assert {kind for kind, _, _ in FAULTS.values()} == set(KINDS)
+    assert {kind for kind, _, _ in FAULTS.values()} == set(ISSUE_KINDS)
 
 
 def test_ignored_query_is_neither_an_orphan_nor_asked_for_a_landmark(dataset):
@@ -192,15 +192,10 @@ def test_subset_names_its_missing_photos(dataset):
 
 
 def test_progress_sees_every_photo_once(dataset):
-    seen: list[str] = []
-
-    def watch(items, /, *, what):
-        for item in items:
-            seen.append(item)
-            yield item
-
-    list(check_dataset(dataset, progress=watch))
-    assert sorted(seen) == sorted(path.relative_to(dataset).as_posix() for path in dataset.rglob("*.jpg"))
+    seen: list[tuple[str, int, int]] = []
+    list(check_dataset(dataset, progress=lambda *step: seen.append(step)))
+    count = len(list(dataset.rglob("*.jpg")))
+    assert seen == [("checking photos", done, count) for done in range(1, count + 1)]
 
 
 def test_finding_is_one_line_of_json(dataset):

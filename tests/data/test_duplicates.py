@@ -12,8 +12,17 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
 from obelisk.data import find_near_duplicates
-from obelisk.data.duplicates import FAR_BITS, NEAR_BITS, join_pairs, pair_everywhere, pair_inside_landmarks
-from obelisk.data.fingerprints import VIEWS, compare_steps, hash_views, step_views
+from obelisk.data.duplicates import (
+    FAR_BITS,
+    NEAR_BITS,
+    VIEWS,
+    compare_gradients,
+    hash_views,
+    join_pairs,
+    pair_everywhere,
+    pair_inside_landmarks,
+    view_gradients,
+)
 
 
 def encode_again(image: Image.Image, quality: int) -> Image.Image:
@@ -122,10 +131,10 @@ def test_hash_bits_say_where_a_picture_grows_brighter():
     assert hashes[-1] == np.uint64(0)
 
 
-def test_steps_agree_with_themselves_and_not_with_their_negative(draw_photo):
+def test_gradients_agree_with_themselves_and_not_with_their_negative(draw_photo):
     grey = np.asarray(draw_photo(1).convert("L").resize((48, 48)))
-    assert compare_steps(step_views(grey), step_views(grey)) == pytest.approx(1.0)
-    assert compare_steps(step_views(grey), step_views(255 - grey)) < 0.5
+    assert compare_gradients(view_gradients(grey), view_gradients(grey)) == pytest.approx(1.0)
+    assert compare_gradients(view_gradients(grey), view_gradients(255 - grey)) < 0.5
 
 
 def make_hashes(seed: int, photos: int) -> np.ndarray:

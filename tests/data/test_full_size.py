@@ -10,8 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from obelisk.data.duplicates import pair_everywhere
-from obelisk.data.fingerprints import VIEWS
+from obelisk.data.duplicates import VIEWS, pair_everywhere
 
 ROWS = 4_132_914
 LANDMARKS = 203_094
@@ -23,9 +22,9 @@ MEASURE = """
 import json, resource, sys, time
 from pathlib import Path
 started = time.perf_counter()
-from obelisk.data import read_catalog, summarize
+from obelisk.data import read_catalog, compute_statistics
 catalog = read_catalog(Path(sys.argv[1]), present_only=False)
-statistics = summarize(catalog)
+statistics = compute_statistics(catalog)
 seconds = time.perf_counter() - started
 bytes_used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 print(json.dumps([statistics.references, statistics.landmarks, seconds, bytes_used]))

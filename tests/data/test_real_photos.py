@@ -6,17 +6,17 @@ from PIL import Image, ImageOps
 
 from obelisk.data import (
     check_dataset,
+    compute_statistics,
     find_near_duplicates,
     landmark_buckets,
     read_catalog,
     split_references,
-    summarize,
 )
 
 
-def test_real_photos_is_read_whole(real_photos):
+def test_real_dataset_is_read_whole(real_photos):
     catalog = read_catalog(real_photos)
-    statistics = summarize(catalog)
+    statistics = compute_statistics(catalog)
     assert (statistics.references, statistics.landmarks) == (3828, 228)
     assert (statistics.queries, statistics.queries_with_landmark, statistics.distractors) == (1689, 1053, 636)
     assert statistics.percentiles["p0"] == 3
@@ -27,7 +27,7 @@ def test_real_photos_is_read_whole(real_photos):
     assert catalog.notes == ()
 
 
-def test_real_photos_has_no_fault(real_photos):
+def test_real_dataset_has_no_fault(real_photos):
     assert list(check_dataset(real_photos)) == []
 
 

@@ -12,12 +12,12 @@ from PIL import Image
 from obelisk.data import (
     MID_PHOTOS,
     TAIL_PHOTOS,
-    count_photos,
+    compute_statistics,
     draw_long_tail,
     ks_distance,
     landmark_buckets,
+    photos_per_landmark,
     read_catalog,
-    summarize,
     take_percentiles,
 )
 from obelisk.data.stats import PERCENTILES
@@ -39,7 +39,7 @@ def test_buckets_change_just_above_their_limits():
 @settings(max_examples=50, deadline=None)
 def test_counts_are_those_of_each_landmark_most_first(counts: list[int]):
     frame = references(dict(enumerate(counts))).sample(fraction=1, shuffle=True, seed=0)
-    assert count_photos(frame).tolist() == sorted(counts, reverse=True)
+    assert photos_per_landmark(frame).tolist() == sorted(counts, reverse=True)
 
 
 @given(counts_of_landmarks)
@@ -69,7 +69,7 @@ def test_ks_distance_of_small_samples(a: list[int], b: list[int], distance: floa
 def test_summary_counts_photos_queries_and_buckets(tmp_path, make_gldv2):
     labels = {f"a{number:03}": 1 for number in range(7)} | {"bbb0": 2}
     catalog = read_catalog(make_gldv2(tmp_path / "d", labels, {"ccc0": "1", "ddd0": "", "eee0": ""}))
-    assert summarize(catalog).to_fields() == {
+    assert compute_statistics(catalog).to_fields() == {
         "landmarks": 2,
         "references": 8,
         "queries": 3,

@@ -1,1 +1,23 @@
-"""Label errors: find them, list them, drop them."""
+"""Label errors: find them, list them, drop them.
+
+::
+
+    near-duplicates → folds → embeddings (cached) → label issues → suspects → dropped photos → subset
+"""
+
+from __future__ import annotations
+
+from obelisk.cleaning.drop import Cleaning, CleaningRule, clean_labels, write_cleaning
+from obelisk.cleaning.issue_sheets import draw_issue_sheets
+from obelisk.cleaning.label_errors import LabelIssues, choose_dropped, find_label_issues
+
+__all__ = [
+    "Cleaning",
+    "CleaningRule",
+    "LabelIssues",
+    "choose_dropped",
+    "clean_labels",
+    "draw_issue_sheets",
+    "find_label_issues",
+    "write_cleaning",
+]

@@ -1,4 +1,4 @@
-"""``obelisk data clean``: reference photos that disagree with their landmark, and a manifest without them."""
+"""``obelisk data clean``: find reference photos with doubtful labels, and write manifests without them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from obelisk.cli.console import Meter, note, result, table, track, warn
+from obelisk.cli.console import Meter, note, result, table, warn
 
 if TYPE_CHECKING:
-    from obelisk.cleaning.drop import Cleaning
+    from obelisk.cleaning import Cleaning
     from obelisk.data import Catalog
 
-SHOWN = 20  # suspects in the table; suspects.csv lists all
+SHOWN = 20  # suspects in the printed table; suspects.csv has all of them
 
 
 def clean_command(
@@ -27,16 +27,16 @@ def clean_command(
     ],
     model: Annotated[
         Path | None,
-        typer.Option("--model", metavar="M", help="Who judges: a bundle or a run.", show_default="the bundled one"),
+        typer.Option("--model", metavar="M", help="The judge: a bundle or a run.", show_default="the bundled one"),
     ] = None,
     margin: Annotated[
-        float, typer.Option("--margin", help="By how much another landmark fits a suspect better, in cosine.")
+        float, typer.Option("--margin", help="A suspect fits another landmark better by more than this, in cosine.")
     ] = 0.2,
-    keep_at_least: Annotated[int, typer.Option("--keep-at-least", help="Photos of each landmark that stay.")] = 3,
-    folds: Annotated[int, typer.Option("--folds", help="A photo is judged by those of the other folds.")] = 5,
-    neighbours: Annotated[int, typer.Option("--neighbours", help="How many of them say what else it may be.")] = 20,
-    seed: Annotated[int, typer.Option("--seed", help="Draws the folds.")] = 0,
-    pictures: Annotated[int, typer.Option("--pictures", min=0, help="So many of the worst suspects are drawn.")] = 40,
+    keep_at_least: Annotated[int, typer.Option("--keep-at-least", help="Photos to keep of each landmark.")] = 3,
+    folds: Annotated[int, typer.Option("--folds", help="Number of folds; a photo is judged by the other folds.")] = 5,
+    neighbors: Annotated[int, typer.Option("--neighbours", help="Nearest photos that propose other landmarks.")] = 20,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the folds.")] = 0,
+    pictures: Annotated[int, typer.Option("--pictures", min=0, help="Draw this many of the worst suspects.")] = 40,
     clean: Annotated[
         bool, typer.Option("--clean", help="GLDv2 only: keep the training photos that train_clean.csv lists.")
     ] = False,
@@ -44,38 +44,31 @@ def clean_command(
 ) -> None:
     """Find training photos that look like another landmark, and write manifests without them to OUT.
 
-    OUT can be trained on like a subset. suspects.csv lists all suspects, worst first; pictures/ shows them beside the
-    photos that speak for either landmark. A model that was trained on the same labels has learned their errors: let
-    another one judge. Exits 1 if some photos could not be read; they are left out.
+    OUT can be used like a subset. suspects.csv lists all suspects, worst first; pictures/ shows them beside photos of
+    either landmark. A model that was trained on the same labels has learned their errors, so choose another one as the
+    judge. Unreadable photos are left out; if there are any, the command exits 1.
     """
     from obelisk.bundled import bundled_gallery
-    from obelisk.cleaning.drop import CleaningRule, clean_labels, write_cleaning
-    from obelisk.cleaning.sheets import draw_suspects
+    from obelisk.cleaning import CleaningRule, clean_labels, draw_issue_sheets, write_cleaning
     from obelisk.data import read_catalog, refuse_filled
     from obelisk.gallery import load_model
 
     refuse_filled(out)
-    rule = CleaningRule(margin=margin, keep_at_least=keep_at_least, folds=folds, neighbours=neighbours, seed=seed)
+    rule = CleaningRule(margin=margin, keep_at_least=keep_at_least, folds=folds, neighbors=neighbors, seed=seed)
     catalog = read_catalog(directory, clean=clean)
     for remark in catalog.notes:
         warn(remark)
-    place = model or bundled_gallery()
-    bundle = load_model(place)
-    tell_what_it_learned(place, catalog)
+    judge = model or bundled_gallery()
+    bundle = load_model(judge)
+    warn_of_bias(judge, catalog)
     with Meter() as meter:
-        cleaning = clean_labels(
-            catalog,
-            bundle,
-            rule,
-            progress=lambda items, *, what: track(items, total=len(items), what=what),
-            embedded=lambda done, total: meter("embedding", done, total),
-        )
+        cleaning = clean_labels(catalog, bundle, rule, progress=meter)
     for reason in cleaning.unreadable.values():
         warn(f"left out: {reason}")
     for remark in cleaning.subset.notes:
         warn(remark)
-    written = write_cleaning(cleaning, out, draw=lambda folder: draw_suspects(cleaning, folder, most=pictures))
-    show(cleaning, as_json=as_json)
+    written = write_cleaning(cleaning, out, draw=lambda folder: draw_issue_sheets(cleaning, folder, most=pictures))
+    show_cleaning(cleaning, as_json=as_json)
     note(f"manifests, suspects and pictures: {written}")
     if not written.is_relative_to(catalog.root.resolve()):
         note(f"the photos stay where they are: set OBELISK_PHOTOS={catalog.root.resolve()} when you use {out}")
@@ -84,7 +77,7 @@ def clean_command(
         raise typer.Exit(1)
 
 
-def show(cleaning: Cleaning, *, as_json: bool) -> None:
+def show_cleaning(cleaning: Cleaning, *, as_json: bool) -> None:
     """Print the counts, and the worst suspects."""
     if as_json:
         result(json.dumps(cleaning.subset.to_fields(), ensure_ascii=False))
@@ -97,8 +90,8 @@ def show(cleaning: Cleaning, *, as_json: bool) -> None:
         table(columns, cleaning.suspects.head(SHOWN).select(columns).rows(), title="the worst suspects")
 
 
-def tell_what_it_learned(model: Path, catalog: Catalog) -> None:
-    """Warn when the judge was trained on labels of these landmarks: it may have learned their errors by heart."""
+def warn_of_bias(model: Path, catalog: Catalog) -> None:
+    """Warn if the model was trained on labels of these landmarks: it may have memorized their errors."""
     from obelisk.bundled import is_bundled
     from obelisk.gallery import Gallery
 
@@ -107,7 +100,7 @@ def tell_what_it_learned(model: Path, catalog: Catalog) -> None:
         known = {(landmark.id, landmark.name) for landmark in Gallery.open(model).landmarks}
         learned = len(known & set(landmarks.items()))
     else:
-        learned = len(landmarks.keys() & read_learned(model))
+        learned = len(landmarks.keys() & trained_landmarks(model))
     if learned:
         warn(
             f"the judge was trained on labels of {learned} of these landmarks and may have learned their errors; "
@@ -115,8 +108,8 @@ def tell_what_it_learned(model: Path, catalog: Catalog) -> None:
         )
 
 
-def read_learned(run: Path) -> set[int]:
-    """Return the landmarks whose labels a run's training used; none of a plain bundle, or where nothing was trained."""
+def trained_landmarks(run: Path) -> set[int]:
+    """Return the landmarks whose labels a run was trained on; empty for a bundle or an untrained run."""
     from obelisk.config import load_recipe
 
     facts = run / "run.json"

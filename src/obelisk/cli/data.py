@@ -1,22 +1,22 @@
-"""``obelisk data``: check a dataset, count it, clean its labels, take a subset of it, and download one."""
+"""``obelisk data``: check, count, clean, sample and download a dataset."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from obelisk.cli.clean import clean_command
-from obelisk.cli.console import note, result, table, track, warn
+from obelisk.cli.console import Meter, note, result, table, warn
 from obelisk.cli.download import download_command
 
 if TYPE_CHECKING:
-    from obelisk.data import Finding
+    from obelisk.data import Issue
 
-# A partial download can lack millions of photos: a table of them all would bury the other faults.
+# A partial download can lack millions of photos; a table of all of them would bury the other issues.
 SHOWN_OF_A_KIND = 100
 
 data_app = typer.Typer(
@@ -45,40 +45,36 @@ FigureFile = Annotated[
 ]
 
 
-def show_progress(items: Sequence[str], /, *, what: str) -> Iterable[str]:
-    """Yield the items behind a bar on stderr."""
-    return track(items, total=len(items), what=what)
-
-
 @data_app.command("check")
-def check_command(directory: Dataset, as_json: AsJson = False) -> None:
-    """Find missing, unreadable, empty, duplicated and mislabelled rows and photos; exit 1 when there are any."""
+def check_data_command(directory: Dataset, as_json: AsJson = False) -> None:
+    """Find missing, unreadable, empty, duplicated and mislabelled rows and photos; exit 1 if there are any."""
     from obelisk.data import check_dataset
 
-    found: dict[str, list[Finding]] = {}
-    for finding in check_dataset(directory, progress=show_progress):
-        found.setdefault(finding.kind, []).append(finding)
-        if as_json:
-            result(finding.to_json())
+    found: dict[str, list[Issue]] = {}
+    with Meter() as meter:
+        for issue in check_dataset(directory, progress=meter):
+            found.setdefault(issue.kind, []).append(issue)
+            if as_json:
+                result(issue.to_json())
     if not as_json:
-        for place, (kind, findings) in enumerate(found.items()):
-            if place:
+        for number, (kind, issues) in enumerate(found.items()):
+            if number:
                 result("")
-            show_findings(kind, findings)
+            show_issues(kind, issues)
     if not found:
         note(f"no fault found in {directory}")
         return
-    counts = ", ".join(f"{len(findings)} {kind}" for kind, findings in found.items())
+    counts = ", ".join(f"{len(issues)} {kind}" for kind, issues in found.items())
     warn(f"faults found in {directory}: {counts}")
     raise typer.Exit(1)
 
 
-def show_findings(kind: str, findings: Sequence[Finding]) -> None:
-    """Print the findings of one kind as a table, the first hundred of them."""
-    rows = [(finding.where, finding.what, finding.fix) for finding in findings[:SHOWN_OF_A_KIND]]
-    table(("where", "what", "what to do"), rows, title=f"{kind}: {len(findings)}")
-    if len(findings) > SHOWN_OF_A_KIND:
-        note(f"{len(findings) - SHOWN_OF_A_KIND} more of these: --json prints all")
+def show_issues(kind: str, issues: Sequence[Issue]) -> None:
+    """Print the first hundred issues of one kind as a table."""
+    rows = [(issue.where, issue.what, issue.fix) for issue in issues[:SHOWN_OF_A_KIND]]
+    table(("where", "what", "what to do"), rows, title=f"{kind}: {len(issues)}")
+    if len(issues) > SHOWN_OF_A_KIND:
+        note(f"{len(issues) - SHOWN_OF_A_KIND} more of these: --json prints all")
 
 
 @data_app.command("stats")
@@ -92,12 +88,12 @@ def stats_command(
     figure: FigureFile = None,
 ) -> None:
     """Print the counts, the percentiles of photos per landmark, and the head, mid and tail landmarks."""
-    from obelisk.data import count_photos, draw_long_tail, read_catalog, summarize
+    from obelisk.data import compute_statistics, draw_long_tail, photos_per_landmark, read_catalog
 
     catalog = read_catalog(directory, clean=clean, present_only=not listed)
     for remark in catalog.notes:
         warn(remark)
-    statistics = summarize(catalog)
+    statistics = compute_statistics(catalog)
     if as_json:
         result(json.dumps(statistics.to_fields()))
     else:
@@ -106,19 +102,19 @@ def stats_command(
         show_distributions({"photos per landmark": statistics.percentiles})
         show_buckets(statistics.buckets)
     if figure is not None:
-        drawn = draw_long_tail({f"{directory.resolve().name}": count_photos(catalog.references)}, figure)
+        drawn = draw_long_tail({f"{directory.resolve().name}": photos_per_landmark(catalog.references)}, figure)
         note(f"figure: {drawn}")
 
 
 def show_distributions(percentiles: Mapping[str, Mapping[str, int]]) -> None:
-    """Print percentiles, a row for each distribution."""
+    """Print percentiles, one row per distribution."""
     names = list(next(iter(percentiles.values())))
     result("")
     table(("", *names), [(label, *found.values()) for label, found in percentiles.items()])
 
 
 def show_buckets(buckets: Mapping[str, int]) -> None:
-    """Print how many landmarks are head, mid and tail."""
+    """Print the number of head, mid and tail landmarks."""
     from obelisk.data import MID_PHOTOS, TAIL_PHOTOS
 
     spans = {
@@ -141,11 +137,19 @@ def subset_command(
     figure: FigureFile = None,
 ) -> None:
     """Sample landmarks at random, split their photos into train, val and test, and write the manifests to OUT."""
-    from obelisk.data import count_photos, draw_long_tail, read_catalog, refuse_occupied, sample_subset, write_subset
+    from obelisk.data import (
+        draw_long_tail,
+        photos_per_landmark,
+        read_catalog,
+        refuse_occupied,
+        sample_subset,
+        write_subset,
+    )
 
     refuse_occupied(out)
     catalog = read_catalog(directory, clean=clean)
-    subset = sample_subset(catalog, landmarks=landmarks, seed=seed, progress=show_progress)
+    with Meter() as meter:
+        subset = sample_subset(catalog, landmarks=landmarks, seed=seed, progress=meter)
     for remark in (*catalog.notes, *subset.notes):
         warn(remark)
     written = write_subset(subset, out)
@@ -158,8 +162,8 @@ def subset_command(
         result(f"KS distance of the two distributions: {subset.ks_distance:.4f}")
     if figure is not None:
         members = subset.photos.drop_nulls("landmark_id")
-        counts = {f"source ({catalog.landmarks.height} landmarks)": count_photos(catalog.references)}
-        drawn = draw_long_tail(counts | {f"subset ({subset.landmarks.height})": count_photos(members)}, figure)
+        counts = {f"source ({catalog.landmarks.height} landmarks)": photos_per_landmark(catalog.references)}
+        drawn = draw_long_tail(counts | {f"subset ({subset.landmarks.height})": photos_per_landmark(members)}, figure)
         note(f"figure: {drawn}")
     note(f"manifests: {written}")
     if not written.is_relative_to(catalog.root.resolve()):

@@ -72,7 +72,7 @@ def build_command(
     built = (path / "model").is_dir()
     bundle = load_model(model or (path if built else bundled_gallery()))
     skipped = SkippedFolders()
-    catalog = read_catalog(data, refuse=skipped)
+    catalog = read_catalog(data, onerror=skipped)
     for omission in catalog.notes:
         warn(omission)
     report = build_gallery(path, catalog, bundle, watch=show_progress, keep_paths=not no_paths)

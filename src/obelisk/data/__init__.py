@@ -1,55 +1,64 @@
-"""Datasets: what they list, whether they are sound, how photos are spread over landmarks, and how to split them."""
+"""Datasets: reading, checking, statistics, near-duplicates, splits and subsets."""
 
 from obelisk.data.catalog import LANDMARKS, QUERIES, REFERENCES, Catalog
 from obelisk.data.dataset_check import check_dataset
 from obelisk.data.duplicates import NearDuplicates, find_near_duplicates
-from obelisk.data.findings import Finding
-from obelisk.data.folds import assign_folds
 from obelisk.data.formats.detect import read_catalog
 from obelisk.data.formats.gldv2 import read_photo_urls
-from obelisk.data.formats.subset_manifest import read_subset, refuse_filled, refuse_occupied, write_subset
-from obelisk.data.splits import split_references
+from obelisk.data.formats.subset_manifest import (
+    PHOTOS_VARIABLE,
+    read_subset,
+    refuse_filled,
+    refuse_occupied,
+    render_csv,
+    write_subset,
+)
+from obelisk.data.issues import Issue, IssueKind
+from obelisk.data.splits import assign_folds, check_folds, split_references
 from obelisk.data.stats import (
     MID_PHOTOS,
     TAIL_PHOTOS,
     Statistics,
-    count_photos,
+    compute_statistics,
     draw_long_tail,
     ks_distance,
     landmark_buckets,
-    summarize,
+    photos_per_landmark,
     take_percentiles,
 )
-from obelisk.data.subset import Subset, sample_subset
-from obelisk.data.without import leave_out
+from obelisk.data.subset import Subset, exclude_photos, sample_subset
 
 __all__ = [
     "LANDMARKS",
     "MID_PHOTOS",
+    "PHOTOS_VARIABLE",
     "QUERIES",
     "REFERENCES",
     "TAIL_PHOTOS",
     "Catalog",
-    "Finding",
+    "Issue",
+    "IssueKind",
     "NearDuplicates",
     "Statistics",
     "Subset",
     "assign_folds",
     "check_dataset",
-    "count_photos",
+    "check_folds",
+    "compute_statistics",
     "draw_long_tail",
+    "exclude_photos",
     "find_near_duplicates",
     "ks_distance",
     "landmark_buckets",
-    "leave_out",
+    "photos_per_landmark",
     "read_catalog",
     "read_photo_urls",
     "read_subset",
     "refuse_filled",
     "refuse_occupied",
+    "render_csv",
     "sample_subset",
     "split_references",
-    "summarize",
     "take_percentiles",
     "write_subset",
 ]

@@ -1,4 +1,4 @@
-"""The catalog of a dataset: which photo lies where, and which landmark it shows."""
+"""The catalog of a dataset: where each photo is, and which landmark it shows."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ LANDMARKS: Final = pl.Schema(
 class Catalog:
     """The reference photos, query photos and landmarks of one dataset.
 
-    ``references`` and ``queries`` are sorted by image id, ``landmarks`` by landmark id; the columns are those of
+    ``references`` and ``queries`` are sorted by image id, ``landmarks`` by landmark id; their columns are
     :data:`REFERENCES`, :data:`QUERIES` and :data:`LANDMARKS`. Paths are relative to ``root``, with forward slashes.
-    A query without a landmark (a distractor) has an empty list. A landmark's supercategory, area level (1: parks,
-    bays, districts, where "the same place" is ill-posed; 0: point-like) and degrees are null where not known.
-    ``notes`` say in words what reading left out: rows that cannot be used, photos that are not on disk.
+    A query without a landmark (a distractor) has an empty list. Supercategory, area level (1: parks, bays, districts,
+    where "the same place" is ill-posed; 0: point-like), latitude and longitude (degrees) are null if unknown.
+    ``notes`` say what was left out: rows that can't be used, photos that are not on disk.
     """
 
     root: Path
@@ -46,7 +46,7 @@ class Catalog:
     notes: tuple[str, ...] = ()
 
     def landmark_names(self) -> dict[int, str]:
-        """Return the name of every landmark by its id."""
+        """Map landmark ids to names."""
         return dict(zip(self.landmarks["landmark_id"].to_list(), self.landmarks["name"].to_list(), strict=True))
 
     def select_references(self, split: Split) -> pl.DataFrame:
@@ -62,5 +62,5 @@ class Catalog:
         return self.queries.filter(pl.col("landmark_ids").list.len() == 0)
 
     def locate_photos(self, photos: pl.DataFrame) -> list[Path]:
-        """Return where the photos of a frame with a column ``path`` lie on disk, in its order."""
+        """Return the files of the photos in a frame with a column ``path``, in its order."""
         return [self.root / path for path in photos["path"].to_list()]

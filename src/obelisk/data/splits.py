@@ -1,4 +1,4 @@
-"""Splitting the photos of each landmark, by integers and hashes alone: every machine splits alike."""
+"""Splitting the photos of each landmark with integers and hashes alone, so that every machine splits them alike."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ HASH_RANGE = 2**64
 
 
 def draw_number(seed: int, *parts: object) -> int:
-    """Return a number in [0, 2⁶⁴) that depends on the seed and the parts only: the same on every machine."""
+    """Return a number in [0, 2⁶⁴) that depends on the seed and the parts only; it is the same on every machine."""
     text = ":".join([str(seed), *map(str, parts)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
 def split_references(catalog: Catalog, *, validation_share: float, seed: int, groups: Mapping[str, str]) -> Catalog:
-    """Carve validation photos out of the reference photos of each landmark.
+    """Move some reference photos of each landmark to the split ``val``.
 
-    About ``validation_share`` (in [0, 1)) of each landmark's photos become ``val``: the fraction of a photo that is
-    left over becomes one with just that probability, so that rare landmarks take their part too and the long tail
-    keeps its shape. ``groups`` (image id → group, of :func:`~obelisk.data.duplicates.find_near_duplicates`; a photo
-    not in it is a group of its own) are never divided. A landmark with one photo or one group stays in ``train``, and
-    so does a group that shows several landmarks. A catalog that already has validation photos is returned as it is.
+    ``validation_share`` in [0, 1) is the expected share of each landmark's photos: a fraction of a photo is rounded up
+    with that probability, so rare landmarks are sampled too and the long tail keeps its shape. ``groups`` maps image
+    ids to groups that must not be divided, see :func:`~obelisk.data.duplicates.find_near_duplicates`; a photo not in it
+    is a group of its own. Landmarks with a single group, and groups that show several landmarks, stay in ``train``. A
+    catalog that already has validation photos is returned unchanged.
 
     Raises UsageError for a share outside [0, 1).
     """
@@ -41,15 +41,15 @@ def split_references(catalog: Catalog, *, validation_share: float, seed: int, gr
 def assign_splits(
     photos: pl.DataFrame, *, shares: Mapping[str, float], seed: int, groups: Mapping[str, str]
 ) -> pl.DataFrame:
-    """Return the photos, a frame (image_id, landmark_id, …), with ``split`` set to a key of ``shares`` or ``train``.
+    """Return the photos, a frame (image_id, landmark_id, …), with ``split`` set to a key of ``shares`` or to ``train``.
 
-    Inside each landmark the groups stand in an order drawn from the seed; each share in turn takes groups that fit
-    into its quota, and at least one photo is left for ``train``.
+    The groups of a landmark are shuffled by the seed; each share in turn takes the groups that fit into its quota, and
+    at least one photo is left for ``train``.
     """
     exact = {split: Fraction(str(share)) for split, share in shares.items()}
     if any(share < 0 for share in exact.values()) or sum(exact.values()) >= 1:
         listed = ", ".join(f"{split} {share}" for split, share in shares.items())
-        raise UsageError(f"the shares are {listed}", fix="each must be at least 0, and all together less than 1")
+        raise UsageError(f"the shares are {listed}", fix="each must be at least 0, and their sum less than 1")
     members = photos.select(
         "image_id",
         "landmark_id",
@@ -76,7 +76,7 @@ def choose_groups(
 ) -> dict[str, str]:
     """Choose the groups of one landmark that leave ``train``: group → split.
 
-    ``units`` are its groups with their sizes; ``total`` counts all its photos, also those not to be divided.
+    ``units`` are its divisible groups with their sizes; ``total`` counts all its photos, indivisible ones included.
     """
     ordered = sorted(units, key=lambda unit: (draw_number(seed, "photo", unit[0]), unit[0]))
     left = total
@@ -92,5 +92,37 @@ def choose_groups(
 
 
 def draw_quota(total: int, share: Fraction, drawn: int) -> int:
-    """Return ⌊total · share + u⌋ with u = drawn / 2⁶⁴ in [0, 1): its mean over u is total · share."""
+    """Return ⌊total · share + u⌋ with u = drawn / 2⁶⁴ in [0, 1); its mean over u is total · share."""
     return int((total * share + Fraction(drawn, HASH_RANGE)) // 1)
+
+
+def assign_folds(photos: pl.DataFrame, *, folds: int, seed: int, groups: Mapping[str, str]) -> pl.DataFrame:
+    """Return the photos, a frame (image_id, landmark_id, …), with a column ``fold`` in 0 … ``folds`` − 1.
+
+    ``groups`` are never divided, see :func:`split_references`. The groups of a landmark are shuffled by the seed and
+    dealt to the folds in turn, from a random fold on. A landmark with no more groups than folds has each group in a
+    fold of its own, so its few photos can all be judged by one another. A group that shows several landmarks is dealt
+    with the smallest landmark id.
+
+    Raises UsageError for fewer than 2 folds.
+    """
+    check_folds(folds)
+    groups_of = [groups.get(image_id, image_id) for image_id in photos["image_id"].to_list()]
+    landmark_of: dict[str, int] = {}
+    for group, landmark in zip(groups_of, photos["landmark_id"].to_list(), strict=True):
+        landmark_of[group] = min(landmark, landmark_of.get(group, landmark))
+    dealt: dict[str, int] = {}
+    next_fold: dict[int, int] = {}
+    for group in sorted(landmark_of, key=lambda group: (draw_number(seed, "fold", group), group)):
+        landmark = landmark_of[group]
+        start = next_fold.setdefault(landmark, draw_number(seed, "first fold", landmark) % folds)
+        dealt[group] = start
+        next_fold[landmark] = (start + 1) % folds
+    return photos.with_columns(pl.Series("fold", [dealt[group] for group in groups_of], dtype=pl.Int64))
+
+
+def check_folds(folds: int) -> None:
+    """Raise UsageError for fewer than 2 folds."""
+    if folds < 2:
+        fix = "give at least 2: a photo is judged by the photos of other folds"
+        raise UsageError(f"{folds} folds", where="--folds", fix=fix)

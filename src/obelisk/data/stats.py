@@ -1,4 +1,4 @@
-"""How many photos landmarks have: counts, percentiles, buckets, and the figure of the long tail."""
+"""Photos per landmark: counts, percentiles, buckets, and the long-tail figure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from obelisk.arrays import Integers
 from obelisk.data.catalog import Catalog
 from obelisk.errors import MissingExtraError, UsageError
 
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Bucket = Literal["head", "mid", "tail"]
-Counts = npt.NDArray[np.int64]
 
-# The largest number of reference photos of a tail and of a mid landmark. Five is what the k = 3 neighbours of a vote
-# need to be outvoted seldom; twenty is near the mean of Google Landmarks v2 (4,132,914 photos of 203,094 landmarks).
+# The most reference photos of a tail and of a mid landmark. With five, the k = 3 neighbours of a vote are seldom
+# outvoted; twenty is near the mean of Google Landmarks v2 (4,132,914 photos of 203,094 landmarks).
 TAIL_PHOTOS: Final = 5
 MID_PHOTOS: Final = 20
 PERCENTILES: Final = (0, 10, 25, 50, 75, 90, 99, 100)
@@ -31,7 +30,7 @@ FIGURE_SUFFIX: Final = ".png"
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """What a dataset holds. ``percentiles`` are of reference photos per landmark, ``buckets`` count landmarks."""
+    """Counts of a dataset; ``percentiles`` are of reference photos per landmark, ``buckets`` count landmarks."""
 
     landmarks: int
     references: int
@@ -47,14 +46,14 @@ class Statistics:
         return dataclasses.asdict(self)
 
 
-def count_photos(references: pl.DataFrame) -> Counts:
-    """Return the photos of each landmark, most first: (C,)."""
+def photos_per_landmark(references: pl.DataFrame) -> Integers:
+    """Return the number of photos of each landmark (C,), largest first."""
     counts = references.group_by("landmark_id").len()["len"].sort(descending=True)
     return counts.to_numpy().astype(np.int64)
 
 
-def take_percentiles(counts: Counts) -> dict[str, int]:
-    """Return the percentiles of photos per landmark, each a count that occurs (nearest rank): p0 … p100."""
+def take_percentiles(counts: Integers) -> dict[str, int]:
+    """Return the percentiles of photos per landmark, p0 … p100; each is a count that occurs (nearest rank)."""
     ordered = np.sort(counts)
     ranks = {percent: max(1, -(-percent * len(ordered) // 100)) for percent in PERCENTILES}
     return {f"p{percent}": int(ordered[rank - 1]) for percent, rank in ranks.items()}
@@ -63,32 +62,32 @@ def take_percentiles(counts: Counts) -> dict[str, int]:
 def landmark_buckets(references: pl.DataFrame) -> dict[int, Bucket]:
     """Return the bucket of each landmark by its number of reference photos.
 
-    Up to TAIL_PHOTOS are ``tail``, up to MID_PHOTOS ``mid``, more are ``head``. Every row counts: give the photos
-    that the recognizer has.
+    ``tail`` has up to TAIL_PHOTOS, ``mid`` up to MID_PHOTOS, ``head`` more. Every row counts, so pass only the photos
+    that the recognizer uses.
     """
     counts = references.group_by("landmark_id").len().sort("landmark_id")
-    return {landmark: bucket_count(photos) for landmark, photos in counts.iter_rows()}
+    return {landmark: bucket_of(photos) for landmark, photos in counts.iter_rows()}
 
 
-def bucket_count(photos: int) -> Bucket:
-    """Return the bucket of a landmark with so many photos."""
+def bucket_of(photos: int) -> Bucket:
+    """Return the bucket of a landmark with this many photos."""
     if photos <= TAIL_PHOTOS:
         return "tail"
     return "mid" if photos <= MID_PHOTOS else "head"
 
 
-def ks_distance(a: Counts, b: Counts) -> float:
+def ks_distance(a: Integers, b: Integers) -> float:
     """Return the Kolmogorov–Smirnov distance of two samples: sup over x of |F_a(x) − F_b(x)|, in [0, 1]."""
     values = np.union1d(a, b)
     shares = [np.searchsorted(np.sort(sample), values, side="right") / len(sample) for sample in (a, b)]
     return float(np.abs(shares[0] - shares[1]).max())
 
 
-def summarize(catalog: Catalog) -> Statistics:
-    """Count what a dataset holds."""
-    counts = count_photos(catalog.references)
+def compute_statistics(catalog: Catalog) -> Statistics:
+    """Count the landmarks, references and queries of a dataset."""
+    counts = photos_per_landmark(catalog.references)
     known = catalog.select_known_queries().height
-    buckets = [bucket_count(int(photos)) for photos in counts]
+    buckets = [bucket_of(int(photos)) for photos in counts]
     return Statistics(
         landmarks=len(counts),
         references=int(counts.sum()),
@@ -101,17 +100,16 @@ def summarize(catalog: Catalog) -> Statistics:
     )
 
 
-def draw_long_tail(distributions: Mapping[str, Counts], figure: Path) -> Path:
-    """Draw photos per landmark, most first, on a log scale, and write the picture; return its path.
+def draw_long_tail(distributions: Mapping[str, Integers], figure: Path) -> Path:
+    """Plot photos per landmark, largest first, on a log scale; write the picture and return its path.
 
-    ``distributions`` maps a legend's words to photos per landmark, (C,); the landmarks of each fill the width, so
-    that a subset and its source can be compared. Percentiles of the first are marked. The same counts give the
-    same picture.
+    ``distributions`` maps a legend label to photos per landmark (C,). Each curve fills the width, so a subset can be
+    compared with its source. The percentiles of the first one are marked. The same counts give the same picture.
 
-    Raises MissingExtraError without matplotlib, and UsageError for a name that does not end in .png.
+    Raises MissingExtraError without matplotlib, and UsageError if the name does not end in .png.
     """
     if figure.suffix.lower() != FIGURE_SUFFIX:
-        raise UsageError("the figure is a PNG picture", where=figure, fix=f"end its name with {FIGURE_SUFFIX}")
+        raise UsageError("the figure must be a PNG file", where=figure, fix=f"end its name with {FIGURE_SUFFIX}")
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -130,8 +128,8 @@ def draw_long_tail(distributions: Mapping[str, Counts], figure: Path) -> Path:
     return figure
 
 
-def mark_percentiles(axes: Axes, counts: Counts) -> None:
-    """Mark the quartiles and the top tenth with their counts, and the limits of the buckets."""
+def mark_percentiles(axes: Axes, counts: Integers) -> None:
+    """Mark the quartiles and the top tenth with their counts, and the bucket limits."""
     found = take_percentiles(counts)
     for percent in (90, 75, 50, 25):
         photos = found[f"p{percent}"]

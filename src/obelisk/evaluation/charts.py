@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from obelisk.arrays import Floats
-from obelisk.data import MID_PHOTOS, TAIL_PHOTOS, Catalog, count_photos
+from obelisk.data import MID_PHOTOS, TAIL_PHOTOS, Catalog, photos_per_landmark
 from obelisk.evaluation import figures
 from obelisk.evaluation.comparison import Arm, Comparison
 from obelisk.evaluation.markup import Markup, element, join, swatch, text
@@ -46,7 +46,7 @@ def chart_differences(comparison: Comparison) -> Markup:
 
 def chart_long_tail(comparison: Comparison, catalog: Catalog) -> Markup:
     """Return how photos are spread over landmarks, and what that does to every run."""
-    counts = count_photos(catalog.references)
+    counts = photos_per_landmark(catalog.references)
     limits = {"head": MID_PHOTOS + 1, "mid": TAIL_PHOTOS + 1, "tail": 1}
     tail = figures.draw("tail", partial(figures.plot_long_tail, counts=counts, limits=limits))
     values = [[arm.metrics.values[bucket] for bucket in BUCKETS] for arm in comparison.arms]

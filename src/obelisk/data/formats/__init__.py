@@ -1,1 +1,1 @@
-"""The layouts that datasets come in, each read into a catalog."""
+"""The formats of datasets, each read into a catalog."""

@@ -1,4 +1,4 @@
-"""Reading CSV tables that people and other programs wrote: a BOM, CRLF, quotes and extra columns are fine."""
+"""Reading CSV files from anywhere: a BOM, CRLF, quotes and extra columns are fine."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ HEADER_LINES = 1
 
 
 def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str] = ()) -> pl.DataFrame:
-    """Read the named columns of a CSV file as text, with the number of each row in the column ``row``.
+    """Read the named columns of a CSV file as text, plus a column ``row`` with the row numbers.
 
-    Cells are stripped; an empty cell is null, and so is every cell of an optional column that the file lacks.
-    The first row after the header has number 2, as in a spreadsheet. Bytes that are not UTF-8 are replaced.
+    Cells are stripped; an empty cell is null, and so is every cell of an optional column that the file lacks. The first
+    row after the header is row 2, as in a spreadsheet. Bytes that are not UTF-8 are replaced.
 
-    Raises DataError when the file cannot be read, is empty, or lacks a required column.
+    Raises DataError if the file can't be read, is empty, or lacks a required column.
     """
     found = check_header(path, required)
     wanted = [*required, *(column for column in optional if column in found)]
@@ -28,8 +28,8 @@ def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str] =
 
 
 def check_header(path: Path, required: Sequence[str]) -> list[str]:
-    """Return the column names of a CSV file; raises DataError when it cannot be read or lacks a required one."""
-    found = read_header(path)
+    """Return the column names of a CSV file. Raises DataError if it can't be read or lacks a required column."""
+    found = read_column_names(path)
     for column in required:
         if column not in found:
             listed = ", ".join(f"`{name}`" for name in found)
@@ -39,20 +39,20 @@ def check_header(path: Path, required: Sequence[str]) -> list[str]:
     return found
 
 
-def read_header(path: Path) -> list[str]:
+def read_column_names(path: Path) -> list[str]:
     """Return the column names of a CSV file."""
     try:
         return pl.read_csv(
             path, n_rows=0, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True
         ).columns
     except pl.exceptions.NoDataError:
-        raise DataError("the file is empty", where=path, fix="fetch it again") from None
+        raise DataError("the file is empty", where=path, fix="download it again") from None
     except (OSError, pl.exceptions.PolarsError) as error:
         raise unreadable_table(path, error) from error
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> pl.DataFrame:
-    """Read columns that the file has as stripped text, an empty cell as null."""
+    """Read existing columns as stripped text, with empty cells as null."""
     try:
         frame = pl.read_csv(
             path,
@@ -66,11 +66,11 @@ def read_columns(path: Path, columns: Sequence[str]) -> pl.DataFrame:
     except (OSError, pl.exceptions.PolarsError) as error:
         raise unreadable_table(path, error) from error
     stripped = (pl.col(column).str.strip_chars().replace("", None) for column in columns)
-    # A blank line is read as a row of nulls: it says nothing, so it is no row.
+    # A blank line is read as a row of nulls, and is dropped.
     return frame.with_columns(stripped).filter(~pl.all_horizontal(pl.col(c).is_null() for c in columns))
 
 
 def unreadable_table(path: Path, error: Exception) -> DataError:
-    """Return the error of a table that could not be parsed, with the parser's first line."""
+    """Return the error of a table that can't be parsed, with the first line of the parser's message."""
     reason = str(error).partition("\n")[0]
     return DataError(f"the table cannot be read: {reason}", where=path, fix="check that it is a comma-separated file")

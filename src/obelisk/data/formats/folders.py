@@ -1,4 +1,4 @@
-"""A folder per landmark: the layout of people who bring their own places."""
+"""A folder per landmark: the format for photos of one's own."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pathlib import Path
 import polars as pl
 
 from obelisk.data.catalog import LANDMARKS, QUERIES, Catalog
-from obelisk.data.listing import list_photos, refuse_locked
+from obelisk.data.formats.scan import raise_unlistable, scan_photos
 from obelisk.photos.reading import is_hidden
 
 
 def list_landmark_folders(directory: Path) -> list[Path]:
-    """Return the folders directly inside the directory, hidden ones left out, sorted by name."""
-    return sorted(place for place in directory.iterdir() if place.is_dir() and not is_hidden(place.name))
+    """Return the folders directly inside the directory, without hidden ones, sorted by name."""
+    return sorted(folder for folder in directory.iterdir() if folder.is_dir() and not is_hidden(folder.name))
 
 
-def read_folders(directory: Path, refuse: Callable[[OSError], None] = refuse_locked) -> Catalog:
-    """Read a folder per landmark; photos may lie deeper inside.
+def read_folders(directory: Path, onerror: Callable[[OSError], None] = raise_unlistable) -> Catalog:
+    """Read a folder per landmark; photos may be at any depth inside it.
 
-    A landmark is named by its folder, verbatim, and has an id of its own: 1 to C in the order of the names. A photo's
-    id is its path. Empty folders are no landmarks, photos beside the folders belong to none: notes tell of both.
-    There are no queries. ``refuse`` is called for a folder that may not be listed; without it, DataError is raised.
+    The name of a landmark is that of its folder, verbatim; ids are 1 to C in the order of the names. A photo's id is
+    its path. Empty folders and photos outside the folders are left out, with notes. There are no queries. ``onerror``
+    is called for a folder that can't be listed; by default DataError is raised.
     """
-    listing = list_photos(directory, root=directory, refuse=refuse)
-    photos = pl.DataFrame({"image_id": listing.paths, "path": listing.paths})
+    scan = scan_photos(directory, root=directory, onerror=onerror)
+    photos = pl.DataFrame({"image_id": scan.paths, "path": scan.paths})
     loose = photos.filter(~pl.col("path").str.contains("/", literal=True))
     photos = photos.join(loose, on="path", how="anti").with_columns(
         pl.col("path").str.split("/").list.first().alias("name")
@@ -41,24 +41,22 @@ def read_folders(directory: Path, refuse: Callable[[OSError], None] = refuse_loc
         references=references.select("image_id", "path", "landmark_id", pl.lit("train").alias("split")),
         queries=pl.DataFrame(schema=QUERIES),
         landmarks=complete_landmarks(ids),
-        notes=describe_omissions(directory, names, loose, listing.passed_over),
+        notes=note_omissions(directory, names, loose, scan.skipped),
     )
 
 
 def complete_landmarks(landmarks: pl.DataFrame) -> pl.DataFrame:
-    """Return the landmarks with every column of a catalog, null where nothing is known."""
+    """Return the landmarks with every column of a catalog, null if unknown."""
     absent = [pl.lit(None, dtype=kind).alias(name) for name, kind in LANDMARKS.items() if name not in landmarks.columns]
     return landmarks.with_columns(absent).select(list(LANDMARKS)).sort("landmark_id")
 
 
-def describe_omissions(
-    directory: Path, names: pl.Series, loose: pl.DataFrame, passed_over: tuple[str, ...]
-) -> tuple[str, ...]:
-    """Say in words which files, and which folders that may be listed, are in no landmark."""
+def note_omissions(directory: Path, names: pl.Series, loose: pl.DataFrame, skipped: tuple[str, ...]) -> tuple[str, ...]:
+    """Return notes on the files, and the folders that can be listed, that belong to no landmark."""
     used = set(names.to_list())
-    folders = [place for place in list_landmark_folders(directory) if os.access(place, os.R_OK)]
-    empty = [place.name for place in folders if place.name not in used]
-    notes = list(passed_over)
+    folders = [folder for folder in list_landmark_folders(directory) if os.access(folder, os.R_OK)]
+    empty = [folder.name for folder in folders if folder.name not in used]
+    notes = list(skipped)
     if empty:
         notes.append(f"folders without a photo, left out: {', '.join(map(repr, empty))}")
     if loose.height:

@@ -1,9 +1,9 @@
-"""Google Landmarks v2's own layout: CSVs beside ``train/a/b/c/abc….jpg`` and ``test/a/b/c/abc….jpg``, whole or in part.
+"""The format of Google Landmarks v2: CSVs beside ``train/a/b/c/abc….jpg`` and ``test/a/b/c/abc….jpg``.
 
-The CSVs lie in ``metadata/`` or directly in the dataset's folder. The reference photos are the rows of train.csv;
-train_clean.csv stands in for it where it is absent, and restricts it only when asked, because a dataset should not
-lose photos by the arrival of a file. The queries are the rows of recognition_solution_v2.1.csv.
-Tars that were not unpacked (``train/images_000.tar``) are read in place.
+The dataset may be incomplete. The CSVs are in ``metadata/`` or directly in the dataset's folder. The reference photos
+are the rows of train.csv, or of train_clean.csv if there is no train.csv. If both exist, train_clean.csv restricts the
+references only on request: a dataset should not lose photos because a file was added. The queries are the rows of
+recognition_solution_v2.1.csv. Tars that were not unpacked (``train/images_000.tar``) are read in place.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import polars as pl
 
 from obelisk.data.catalog import QUERIES, REFERENCES, Catalog
 from obelisk.data.formats.csv import read_table
-from obelisk.data.formats.labels import name_landmarks
-from obelisk.data.listing import list_photos
+from obelisk.data.formats.labels import build_landmark_table
+from obelisk.data.formats.scan import scan_photos
 from obelisk.errors import DataError
 from obelisk.photos.tars import TAR_NAME, tabulate_members
 
@@ -32,8 +32,8 @@ HEX_ID = "^[0-9a-f]{16}$"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tables:
-    """Where the CSVs of a GLDv2 dataset lie; None for one that is not there."""
+class Gldv2Tables:
+    """The paths of a GLDv2 dataset's CSVs; None for one that does not exist."""
 
     train: Path | None
     train_clean: Path | None
@@ -43,14 +43,14 @@ class Tables:
     hierarchy: Path | None
 
 
-def find_tables(directory: Path) -> Tables:
+def find_tables(directory: Path) -> Gldv2Tables:
     """Find the CSVs of a GLDv2 dataset."""
 
     def find(name: str) -> Path | None:
-        places = (directory / folder / name for folder in METADATA_FOLDERS)
-        return next((place for place in places if place.is_file()), None)
+        paths = (directory / folder / name for folder in METADATA_FOLDERS)
+        return next((path for path in paths if path.is_file()), None)
 
-    return Tables(
+    return Gldv2Tables(
         train=find(TRAIN),
         train_clean=find(TRAIN_CLEAN),
         solution=find(SOLUTION),
@@ -61,7 +61,7 @@ def find_tables(directory: Path) -> Tables:
 
 
 def looks_like_gldv2(directory: Path) -> bool:
-    """Say whether a folder is laid out as GLDv2, even if its labels are missing."""
+    """Return whether a folder has the format of GLDv2, even if its labels are missing."""
     tables = find_tables(directory)
     labelled = tables.train or tables.train_clean or tables.solution or tables.categories
     return labelled is not None or (directory / "train" / "0").is_dir()
@@ -70,27 +70,27 @@ def looks_like_gldv2(directory: Path) -> bool:
 def read_gldv2(directory: Path, *, clean: bool = False, present_only: bool = True) -> Catalog:
     """Read a GLDv2 dataset.
 
-    ``clean`` keeps the reference photos that train_clean.csv lists and nothing else. ``present_only`` keeps the
-    photos that are on disk, found by one walk through ``train`` and one through ``test``; without it every row
-    stays and no folder is opened. Rows that cannot be used are left out and noted.
+    ``clean`` keeps only the reference photos that train_clean.csv lists. ``present_only`` keeps the photos that are on
+    disk, found by one walk through ``train`` and one through ``test``; without it every row is kept and no folder is
+    opened. Rows that can't be used are left out, with notes.
 
-    Raises DataError when train.csv and train_clean.csv are both missing, a column is, or no photo is on disk.
+    Raises DataError if train.csv and train_clean.csv are both missing, if a column is, or if no photo is on disk.
     """
     tables = find_tables(directory)
     labels = read_labels(directory, tables, clean=clean)
     sound = select_sound(labels)
     references = sound.select("image_id", "landmark_id", pl.lit("train").alias("split"))
-    notes = describe_faults(labels, sound, "training")
+    notes = note_faults(labels, sound, "training")
     queries = pl.DataFrame(schema=QUERIES).drop("path")
     if tables.solution is not None:
         rows = read_solution(tables.solution)
         sound = select_sound(rows)
         queries = sound.filter(pl.col("usage") != IGNORED).select("image_id", "landmark_ids", "usage")
-        notes += describe_faults(rows, sound, "query")
-    references, absent_references = place_photos(references, directory, "train", present_only=present_only)
-    queries, absent_queries = place_photos(queries, directory, "test", present_only=present_only)
+        notes += note_faults(rows, sound, "query")
+    references, absent_references = add_paths(references, directory, "train", present_only=present_only)
+    queries, absent_queries = add_paths(queries, directory, "test", present_only=present_only)
     if references.is_empty():
-        raise no_photos(directory, listed=absent_references)
+        raise no_photo_error(directory, listed=absent_references)
     for absent, what in ((absent_references, "training"), (absent_queries, "query")):
         if absent:
             notes += (f"{absent:,} {what} photos of the CSVs are not on disk and left out",)
@@ -98,7 +98,7 @@ def read_gldv2(directory: Path, *, clean: bool = False, present_only: bool = Tru
         root=directory,
         references=references.select(list(REFERENCES)),
         queries=queries.select(list(QUERIES)),
-        landmarks=name_landmarks(
+        landmarks=build_landmark_table(
             references["landmark_id"],
             places=tables.places,
             categories=tables.categories,
@@ -108,8 +108,8 @@ def read_gldv2(directory: Path, *, clean: bool = False, present_only: bool = Tru
     )
 
 
-def no_photos(directory: Path, *, listed: int) -> DataError:
-    """Return the error of a dataset whose CSVs list photos of which none is on disk, or list none."""
+def no_photo_error(directory: Path, *, listed: int) -> DataError:
+    """Return the error of a dataset whose CSVs list no photos, or only photos that are not on disk."""
     if not listed:
         return DataError("the CSVs list no training photo that can be used", where=directory)
     return DataError(
@@ -120,14 +120,14 @@ def no_photos(directory: Path, *, listed: int) -> DataError:
     )
 
 
-def read_labels(directory: Path, tables: Tables, *, clean: bool = False) -> pl.DataFrame:
-    """Read who shows what: a frame (row, image_id, landmark_id, landmark), null ids where a row is faulty.
+def read_labels(directory: Path, tables: Gldv2Tables, *, clean: bool = False) -> pl.DataFrame:
+    """Read the labels: a frame (row, image_id, landmark_id, landmark), with null ids in malformed rows.
 
-    ``landmark`` is the cell as it stands. The rows are those of train.csv, or of train_clean.csv where there is no
-    train.csv or when ``clean`` asks for it.
+    ``landmark`` is the raw cell. The rows are those of train.csv, or of train_clean.csv if ``clean`` is set or there is
+    no train.csv.
     """
     if clean and tables.train_clean is None:
-        raise DataError(f"`{TRAIN_CLEAN}` is missing", where=directory, fix="put it beside train.csv, or do without")
+        raise DataError(f"`{TRAIN_CLEAN}` is missing", where=directory, fix="put it beside train.csv, or drop --clean")
     if tables.train is not None and not clean:
         return read_train(tables.train)
     if tables.train_clean is None:
@@ -148,18 +148,18 @@ def read_train(path: Path) -> pl.DataFrame:
 
 
 def read_photo_urls(catalog: Catalog) -> dict[str, str]:
-    """Return the address that train.csv gives for reference photos, by their ids; empty where it tells of none."""
+    """Map the ids of reference photos to their URLs in train.csv; photos without one are left out."""
     path = find_tables(catalog.root).train
     if path is None:
         return {}
     table = read_table(path, required=("id",), optional=("url",)).select("url", image_id="id")
-    told = table.filter(pl.col("url").str.contains("://", literal=True)).unique("image_id", keep="first")
-    photos = catalog.references.select("image_id").join(told, on="image_id", how="inner")
+    urls = table.filter(pl.col("url").str.contains("://", literal=True)).unique("image_id", keep="first")
+    photos = catalog.references.select("image_id").join(urls, on="image_id", how="inner")
     return dict(photos.select("image_id", "url").iter_rows())
 
 
 def read_train_clean(path: Path) -> pl.DataFrame:
-    """Read train_clean.csv, a row for each landmark, into a row for each photo."""
+    """Read train_clean.csv, which has a row per landmark, into a row per photo."""
     table = read_table(path, required=("landmark_id", "images"))
     return (
         table.select(
@@ -176,7 +176,7 @@ def read_train_clean(path: Path) -> pl.DataFrame:
 def read_solution(path: Path) -> pl.DataFrame:
     """Read recognition_solution_v2.1.csv: a frame (row, image_id, landmark_ids, usage, landmarks).
 
-    ``landmarks`` is the cell as it stands; a cell with anything but ids in it has a null among its landmark_ids.
+    ``landmarks`` is the raw cell; if it holds anything but ids, a null is among its landmark_ids.
     """
     table = read_table(path, required=("id", "landmarks", "Usage"))
     return table.select(
@@ -193,22 +193,22 @@ def read_solution(path: Path) -> pl.DataFrame:
 
 
 def select_sound(rows: pl.DataFrame) -> pl.DataFrame:
-    """Keep the rows that can be used, and the first of those with one id; sorted by image id."""
+    """Keep the well-formed rows, the first one of each image id, sorted by image id."""
     ordered = sort_by_id(rows.filter(~find_malformed(rows)))
     return ordered.filter(pl.col("image_id").ne_missing(pl.col("image_id").shift()))
 
 
 def sort_by_id(rows: pl.DataFrame) -> pl.DataFrame:
-    """Sort rows by image id, those of one id in their order."""
+    """Sort rows by image id, stably."""
     key = pl.col("image_id")
     if rows["image_id"].str.contains(HEX_ID).all():
-        # GLDv2's ids are 64-bit numbers; as numbers they have the same order, and four million sort in a blink.
+        # GLDv2's ids are 64-bit hex numbers: as integers they have the same order, and sort far faster.
         key = key.str.decode("hex").bin.reinterpret(dtype=pl.UInt64, endianness="big")
     return rows.sort(key, maintain_order=True)
 
 
 def find_malformed(rows: pl.DataFrame) -> pl.Series:
-    """Say of each row of labels or of the solution whether its photo id or a landmark id is missing or no number."""
+    """Return which rows of the labels or the solution have no photo id, or a landmark id that is no number."""
     if "landmark_ids" in rows.columns:
         landmark = pl.col("landmark_ids").list.eval(pl.element().is_null()).list.any()
     else:
@@ -216,8 +216,8 @@ def find_malformed(rows: pl.DataFrame) -> pl.Series:
     return rows.select((pl.col("image_id").is_null() | landmark).alias("malformed")).to_series()
 
 
-def describe_faults(rows: pl.DataFrame, sound: pl.DataFrame, what: str) -> tuple[str, ...]:
-    """Say in words how many of the rows are not among the sound ones."""
+def note_faults(rows: pl.DataFrame, sound: pl.DataFrame, what: str) -> tuple[str, ...]:
+    """Return notes on how many rows are not among the sound ones."""
     malformed = int(find_malformed(rows).sum())
     repeated = rows.height - malformed - sound.height
     notes = []
@@ -228,8 +228,8 @@ def describe_faults(rows: pl.DataFrame, sound: pl.DataFrame, what: str) -> tuple
     return tuple(notes)
 
 
-def place_photos(photos: pl.DataFrame, directory: Path, folder: str, *, present_only: bool) -> tuple[pl.DataFrame, int]:
-    """Give each photo its path; with ``present_only`` drop those not on disk, and return how many they were."""
+def add_paths(photos: pl.DataFrame, directory: Path, folder: str, *, present_only: bool) -> tuple[pl.DataFrame, int]:
+    """Add each photo's path; with ``present_only`` drop the photos that are not on disk, and count them."""
     if not present_only:
         return photos.with_columns(standard_path(folder).alias("path")), 0
     placed = photos.join(list_by_id(directory, folder), on="image_id", how="inner", maintain_order="left")
@@ -237,17 +237,17 @@ def place_photos(photos: pl.DataFrame, directory: Path, folder: str, *, present_
 
 
 def standard_path(folder: str) -> pl.Expr:
-    """Return where GLDv2 keeps a photo: the first three digits of its id are folders."""
-    first, second, third = (pl.col("image_id").str.slice(place, 1) for place in range(3))
+    """Return GLDv2's path of a photo: the first three digits of its id are folders."""
+    first, second, third = (pl.col("image_id").str.slice(digit, 1) for digit in range(3))
     return pl.format("{}/{}/{}/{}/{}.jpg", pl.lit(folder), first, second, third, pl.col("image_id"))
 
 
 def list_by_id(directory: Path, folder: str) -> pl.DataFrame:
-    """List the photos of a folder: a frame (image_id, path), the id being the file's name without its ending.
+    """List the photos of a folder and of its tars: a frame (image_id, path).
 
-    Those inside its tars count as well; of a photo that is there twice, the file is taken.
+    The id is the file name without its suffix. If a photo is both a file and in a tar, the file is listed.
     """
-    paths = list_photos(directory / folder, root=directory).paths
+    paths = scan_photos(directory / folder, root=directory).paths
     for tar in sorted((directory / folder).glob("*.tar")):
         if TAR_NAME.fullmatch(tar.name):
             inside = pl.Series("path", tabulate_members(tar)["path"].astype(str))

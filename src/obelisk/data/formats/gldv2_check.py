@@ -1,4 +1,4 @@
-"""What is wrong with the tables of a GLDv2 dataset, and between them and the folders."""
+"""Checking the tables of a GLDv2 dataset, and the folders against them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from pathlib import Path
 
 import polars as pl
 
-from obelisk.data.findings import Finding, report
 from obelisk.data.formats.gldv2 import (
     IGNORED,
-    Tables,
+    Gldv2Tables,
     find_malformed,
     find_tables,
     list_by_id,
@@ -22,28 +21,29 @@ from obelisk.data.formats.gldv2 import (
     standard_path,
 )
 from obelisk.data.formats.labels import read_names
+from obelisk.data.issues import Issue, make_issue
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledRows:
-    """The rows of one table that lists photos, and the folder their photos lie in."""
+    """The rows of one table that lists photos, and the folder of these photos."""
 
     table: Path
     folder: str
     rows: pl.DataFrame
 
 
-def check_gldv2(directory: Path) -> Iterator[Finding]:
-    """Yield what is wrong with the tables; no photo is opened."""
+def check_gldv2(directory: Path) -> Iterator[Issue]:
+    """Yield the issues of the tables; no photo is opened."""
     tables = find_tables(directory)
     labels = read_labels(directory, tables)
     listed = [LabelledRows(table=tables.train or tables.train_clean or directory, folder="train", rows=labels)]
     if tables.solution is not None:
         listed.append(LabelledRows(table=tables.solution, folder="test", rows=read_solution(tables.solution)))
-    for part in listed:
-        yield from find_malformed_rows(part)
-        yield from find_repeated_rows(part)
-        yield from find_missing_and_orphans(directory, part)
+    for table in listed:
+        yield from find_malformed_rows(table)
+        yield from find_repeated_rows(table)
+        yield from find_missing_and_orphans(directory, table)
     if tables.train is not None and tables.train_clean is not None:
         yield from compare_clean(select_sound(labels), tables.train_clean)
     known = select_sound(labels)["landmark_id"].unique().sort()
@@ -53,25 +53,25 @@ def check_gldv2(directory: Path) -> Iterator[Finding]:
 
 
 def at_row(table: Path, row: int) -> str:
-    """Say where a row is."""
+    """Return the place of a row, for a message."""
     return f"{table.name}, row {row}"
 
 
-def find_malformed_rows(part: LabelledRows) -> Iterator[Finding]:
-    """Yield the rows without a photo id, or whose landmark is missing or no number."""
-    landmark = "landmarks" if "landmarks" in part.rows.columns else "landmark"
-    faulty = part.rows.filter(find_malformed(part.rows)).select("row", "image_id", landmark)
+def find_malformed_rows(listed: LabelledRows) -> Iterator[Issue]:
+    """Yield the rows without a photo id, and those whose landmark is missing or no number."""
+    landmark = "landmarks" if "landmarks" in listed.rows.columns else "landmark"
+    faulty = listed.rows.filter(find_malformed(listed.rows)).select("row", "image_id", landmark)
     for row, image_id, cell in faulty.iter_rows():
         what = "the photo has no id" if image_id is None else f"photo {image_id}: "
         if image_id is not None:
             what += "it has no landmark" if cell is None else f"`{cell}` is no landmark id"
-        yield report("malformed", where=at_row(part.table, row), what=what)
+        yield make_issue("malformed", where=at_row(listed.table, row), what=what)
 
 
-def find_repeated_rows(part: LabelledRows) -> Iterator[Finding]:
-    """Yield the rows that name a photo again: with the same landmark, or with another one."""
-    truth = "landmark_ids" if "landmark_ids" in part.rows.columns else "landmark_id"
-    sound = part.rows.filter(~find_malformed(part.rows)).select("row", "image_id", truth)
+def find_repeated_rows(listed: LabelledRows) -> Iterator[Issue]:
+    """Yield the rows that repeat a photo, with the same landmark or another one."""
+    truth = "landmark_ids" if "landmark_ids" in listed.rows.columns else "landmark_id"
+    sound = listed.rows.filter(~find_malformed(listed.rows)).select("row", "image_id", truth)
     repeated = sound.filter(pl.col("image_id").is_duplicated())
     first: dict[str, tuple[int, object]] = {}
     for row, image_id, landmark in repeated.iter_rows():
@@ -79,28 +79,28 @@ def find_repeated_rows(part: LabelledRows) -> Iterator[Finding]:
             first[image_id] = (row, landmark)
             continue
         earlier, shown = first[image_id]
-        where = at_row(part.table, row)
+        where = at_row(listed.table, row)
         if landmark == shown:
-            yield report("duplicate", where=where, what=f"photo {image_id} is listed in row {earlier} already")
+            yield make_issue("duplicate", where=where, what=f"photo {image_id} is listed in row {earlier} already")
         else:
             what = f"photo {image_id} shows landmark {landmark} here, {shown} in row {earlier}"
-            yield report("mislabelled", where=where, what=what)
+            yield make_issue("mislabelled", where=where, what=what)
 
 
-def find_missing_and_orphans(directory: Path, part: LabelledRows) -> Iterator[Finding]:
+def find_missing_and_orphans(directory: Path, listed: LabelledRows) -> Iterator[Issue]:
     """Yield the listed photos that are not on disk, and the photos on disk that are not listed."""
-    present = list_by_id(directory, part.folder)
-    rows = part.rows.filter(pl.col("image_id").is_not_null()).unique("image_id", keep="first", maintain_order=True)
+    present = list_by_id(directory, listed.folder)
+    rows = listed.rows.filter(pl.col("image_id").is_not_null()).unique("image_id", keep="first", maintain_order=True)
     missing = rows.join(present, on="image_id", how="anti", maintain_order="left")
-    for row, path in missing.select("row", standard_path(part.folder)).iter_rows():
-        yield report("missing", where=path, what=f"no such file, listed in {at_row(part.table, row)}")
+    for row, path in missing.select("row", standard_path(listed.folder)).iter_rows():
+        yield make_issue("missing", where=path, what=f"no such file, listed in {at_row(listed.table, row)}")
     orphans = present.join(rows, on="image_id", how="anti").sort("path")
     for path in orphans["path"].to_list():
-        yield report("orphan", where=path, what=f"not listed in {part.table.name}")
+        yield make_issue("orphan", where=path, what=f"not listed in {listed.table.name}")
 
 
-def compare_clean(labels: pl.DataFrame, train_clean: Path) -> Iterator[Finding]:
-    """Yield where train_clean.csv disagrees with train.csv: another landmark, or a photo that it does not list."""
+def compare_clean(labels: pl.DataFrame, train_clean: Path) -> Iterator[Issue]:
+    """Yield the disagreements of train_clean.csv with train.csv: another landmark, or an unlisted photo."""
     clean = read_train_clean(train_clean)
     both = clean.join(labels, on="image_id", how="left", suffix="_train", maintain_order="left")
     differing = both.filter(pl.col("landmark_id").ne_missing(pl.col("landmark_id_train")))
@@ -108,34 +108,34 @@ def compare_clean(labels: pl.DataFrame, train_clean: Path) -> Iterator[Finding]:
     for row, image_id, landmark, other in differing.select(columns).iter_rows():
         where = at_row(train_clean, row)
         if image_id is None:
-            yield report("malformed", where=where, what=f"landmark {landmark} has no photos")
+            yield make_issue("malformed", where=where, what=f"landmark {landmark} has no photos")
         elif other is None:
-            yield report("malformed", where=where, what=f"photo {image_id} is not listed in train.csv")
+            yield make_issue("malformed", where=where, what=f"photo {image_id} is not listed in train.csv")
         else:
             what = f"photo {image_id} shows landmark {landmark} here, {other} in train.csv"
-            yield report("mislabelled", where=where, what=what)
+            yield make_issue("mislabelled", where=where, what=what)
 
 
-def find_unnamed(known: pl.Series, tables: Tables, directory: Path) -> Iterator[Finding]:
-    """Yield the landmarks that no table names; one finding for all of them where there is no such table."""
+def find_unnamed(known: pl.Series, tables: Gldv2Tables, directory: Path) -> Iterator[Issue]:
+    """Yield the landmarks without a name; one issue for all of them if there is no table of names."""
     sources = [path for path in (tables.places, tables.categories, tables.hierarchy) if path is not None]
     if not sources:
         what = "no table of names: neither landmarks.csv nor train_label_to_category.csv is there"
-        yield report("unnamed", where=str(directory), what=what)
+        yield make_issue("unnamed", where=str(directory), what=what)
         return
     names = read_names(places=tables.places, categories=tables.categories, hierarchy=tables.hierarchy)
     named = names.filter(pl.col("name").is_not_null())["landmark_id"]
     for landmark in known.filter(~known.is_in(named.to_list())).to_list():
-        listed = ", ".join(path.name for path in sources)
-        yield report("unnamed", where=listed, what=f"landmark {landmark} has photos but no name")
+        names_tables = ", ".join(path.name for path in sources)
+        yield make_issue("unnamed", where=names_tables, what=f"landmark {landmark} has photos but no name")
 
 
-def find_unknown_landmarks(queries: pl.DataFrame, known: pl.Series, solution: Path) -> Iterator[Finding]:
-    """Yield the queries none of whose landmarks has a reference photo: they cannot be answered rightly."""
+def find_unknown_landmarks(queries: pl.DataFrame, known: pl.Series, solution: Path) -> Iterator[Issue]:
+    """Yield the queries that can't be answered: none of their landmarks has a reference photo."""
     asked = queries.filter((pl.col("landmark_ids").list.len() > 0) & (pl.col("usage") != IGNORED))
     gallery = set(known.to_list())
     for row, image_id, landmarks in asked.select("row", "image_id", "landmark_ids").iter_rows():
         if gallery.isdisjoint(landmarks):
             listed = " ".join(map(str, landmarks))
             what = f"query {image_id} shows landmark {listed}, of which there is no reference photo"
-            yield report("unknown landmark", where=at_row(solution, row), what=what)
+            yield make_issue("unknown landmark", where=at_row(solution, row), what=what)

@@ -1,4 +1,4 @@
-"""Landmark names and places, from whichever of GLDv2's label tables are there."""
+"""Landmark names and coordinates, from those of GLDv2's label tables that exist."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ CATEGORY_MARK = "Category:"
 
 
 def name_category(category: str) -> str:
-    """Return the name in a Wikimedia Commons category or its URL: what follows ``Category:``, in plain words."""
+    """Return the plain name in a Wikimedia Commons category or its URL: the text after ``Category:``."""
     _, mark, tail = category.partition(CATEGORY_MARK)
     return unquote(tail if mark else category).replace("_", " ").strip()
 
 
-def name_landmarks(
+def build_landmark_table(
     landmark_ids: pl.Series, *, places: Path | None, categories: Path | None, hierarchy: Path | None
 ) -> pl.DataFrame:
-    """Return a row for each landmark id, with all that the tables tell, sorted by id.
+    """Return a row per landmark id, sorted by id, with all that the tables know.
 
     ``places`` is a landmarks.csv, ``categories`` a train_label_to_category.csv, ``hierarchy`` a
-    train_label_to_hierarchical.csv; each may be None. A name comes from the first of them, in this order, that has
-    one; a landmark without any is called ``landmark 123``.
+    train_label_to_hierarchical.csv; each may be None. The name is that of the first table, in this order, that has
+    one; a landmark without a name is called ``landmark 123``.
     """
     known = read_names(places=places, categories=categories, hierarchy=hierarchy)
     landmarks = pl.DataFrame({"landmark_id": landmark_ids.unique().sort()}).join(known, on="landmark_id", how="left")
@@ -37,14 +37,14 @@ def name_landmarks(
 
 
 def read_names(*, places: Path | None, categories: Path | None, hierarchy: Path | None) -> pl.DataFrame:
-    """Return what the tables tell of every landmark they know; a name is null where none of them has one."""
-    told = [
+    """Return a row for each landmark in the tables; the name is null if none of them has one."""
+    tables = [
         read(path)
         for read, path in ((read_places, places), (read_categories, categories), (read_hierarchy, hierarchy))
         if path is not None
     ]
-    rows = pl.concat([pl.DataFrame(schema=LANDMARKS), *told], how="diagonal")
-    # Tables stand in order of trust, so the first value that is not null is the one to take.
+    rows = pl.concat([pl.DataFrame(schema=LANDMARKS), *tables], how="diagonal")
+    # The tables are in order of trust, so the first value that is not null wins.
     facts = [pl.col(column).drop_nulls().first() for column in LANDMARKS if column != "landmark_id"]
     return rows.filter(pl.col("landmark_id").is_not_null()).group_by("landmark_id", maintain_order=True).agg(facts)
 
@@ -79,5 +79,5 @@ def read_hierarchy(path: Path) -> pl.DataFrame:
 
 
 def name_or_none(category: str | None) -> str | None:
-    """Return the name in a category, None where there is none."""
+    """Return the name in a category, or None."""
     return (name_category(category) or None) if category else None

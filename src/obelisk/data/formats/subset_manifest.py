@@ -1,8 +1,8 @@
-"""A subset on disk: three small files, byte-identical on every machine, that hold no picture.
+"""A subset on disk: three small files without pictures, byte-identical on every machine.
 
-``photos.csv`` (image_id, path, landmark_id, split) and ``landmarks.csv`` list, ``manifest.json`` tells the seed, the
-counts, both distributions and a hash over all of it. Nothing in them depends on the time, on where the dataset
-lies, or on the machine.
+``photos.csv`` (image_id, path, landmark_id, split) and ``landmarks.csv`` are the lists; ``manifest.json`` records the
+seed, the counts, both distributions and a hash of everything. The files depend neither on the time, nor on the location
+of the dataset, nor on the machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Final
 import polars as pl
 
 from obelisk.data.catalog import LANDMARKS, QUERIES, REFERENCES, Catalog
-from obelisk.data.subset import DISTRACTOR, Subset
+from obelisk.data.subset import DISTRACTOR, PHOTO_COLUMNS, Subset
 from obelisk.errors import DataError
 from obelisk.files import beside
 from obelisk.photos.reading import is_there
@@ -30,17 +30,16 @@ VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
 PHOTOS: Final = "photos.csv"
 LANDMARKS_TABLE: Final = "landmarks.csv"
-PHOTO_COLUMNS: Final = ("image_id", "path", "landmark_id", "split")
 PHOTOS_VARIABLE: Final = "OBELISK_PHOTOS"
 
 
 def write_subset(subset: Subset, out: Path, *, add: Callable[[Path], object] = lambda folder: None) -> Path:
-    """Write a subset's manifests into the folder ``out`` and return it.
+    """Write a subset's manifests to the folder ``out`` and return its path.
 
-    The folder appears whole or not at all, with what ``add`` puts beside the manifests. One that already holds the
-    same subset is left as it is.
+    The folder appears complete or not at all, with the files that ``add`` writes beside the manifests. A folder that
+    already holds the same subset is left unchanged.
 
-    Raises DataError when ``out`` holds anything else, or where no folder can be made.
+    Raises DataError if ``out`` holds anything else, or can't be created.
     """
     refuse_occupied(out)
     out = out.resolve()
@@ -48,7 +47,7 @@ def write_subset(subset: Subset, out: Path, *, add: Callable[[Path], object] = l
     if out.is_dir() and any(out.iterdir()):
         if all((out / name).read_bytes() == data for name, data in files.items()):
             return out
-        raise occupied(out)
+        raise occupied_error(out)
     unfinished = beside(out)
     try:
         unfinished.mkdir(parents=True)
@@ -62,38 +61,38 @@ def write_subset(subset: Subset, out: Path, *, add: Callable[[Path], object] = l
 
 
 def refuse_occupied(out: Path) -> None:
-    """Refuse a place for a subset that holds anything but a subset, or where no folder can be made.
+    """Raise DataError if a subset can't be written to ``out``: it holds something else, or can't be created.
 
-    To be asked before any work is done for it.
+    Call it before the work that leads to a subset.
     """
     if out.exists() and not out.is_dir():
         raise DataError("this is a file, not a folder", where=out, fix="name another folder")
-    if out.is_dir() and {place.name for place in out.iterdir()} not in (set(), {PHOTOS, LANDMARKS_TABLE, MANIFEST}):
-        raise occupied(out)
+    if out.is_dir() and {file.name for file in out.iterdir()} not in (set(), {PHOTOS, LANDMARKS_TABLE, MANIFEST}):
+        raise occupied_error(out)
     final = out.resolve()
-    trial = beside(next(place for place in (final, *final.parents) if place.parent.exists()))
+    trial = beside(next(folder for folder in (final, *final.parents) if folder.parent.exists()))
     try:
         trial.mkdir()
         trial.rmdir()
     except OSError as error:
         what = f"no folder can be made here ({error})"
-        raise DataError(what, where=out, fix="name a folder in a place where you may write") from error
+        raise DataError(what, where=out, fix="name a folder that you may write to") from error
 
 
 def refuse_filled(out: Path) -> None:
-    """Refuse a place that holds anything at all, before any work is done for it."""
+    """Raise DataError if ``out`` holds anything at all, or can't be created."""
     refuse_occupied(out)
     if out.is_dir() and any(out.iterdir()):
-        raise occupied(out)
+        raise occupied_error(out)
 
 
-def occupied(out: Path) -> DataError:
+def occupied_error(out: Path) -> DataError:
     """Return the error of a folder that is in use."""
     return DataError("the folder holds something else", where=out, fix="name another folder, or empty this one")
 
 
 def render_subset(subset: Subset) -> dict[str, bytes]:
-    """Return the contents of a subset's files by their names."""
+    """Map the names of a subset's files to their contents."""
     tables = {
         PHOTOS: render_csv(PHOTO_COLUMNS, subset.photos.select(PHOTO_COLUMNS).iter_rows()),
         LANDMARKS_TABLE: render_csv(tuple(LANDMARKS), subset.landmarks.select(list(LANDMARKS)).iter_rows()),
@@ -104,7 +103,7 @@ def render_subset(subset: Subset) -> dict[str, bytes]:
 
 
 def render_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    r"""Return a CSV table with \n line ends; a null is an empty cell, a degree has six decimals."""
+    r"""Return a CSV table with \n line ends, empty cells for nulls, and six decimals for floats."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -118,34 +117,34 @@ def render_json(fields: Mapping[str, Any]) -> bytes:
 
 
 def hash_contents(tables: Mapping[str, bytes], fields: Mapping[str, Any]) -> str:
-    """Return the hash over the tables and the fields of the manifest, the hash itself left out: 32 hex digits."""
-    told = {name: value for name, value in fields.items() if name != "content_hash"}
+    """Return the hash (32 hex digits) of the tables and of the manifest's fields without the hash itself."""
+    hashed = {name: value for name, value in fields.items() if name != "content_hash"}
     digest = hashlib.blake2b(digest_size=16)
-    for name, data in sorted({**tables, MANIFEST: render_json(told)}.items()):
-        # Lengths keep the end of one file from passing for the start of the next.
+    for name, data in sorted({**tables, MANIFEST: render_json(hashed)}.items()):
+        # Without lengths, the end of one file could pass for the start of the next.
         digest.update(f"{name}:{len(data)}\n".encode())
         digest.update(data)
     return digest.hexdigest()
 
 
 def is_subset(directory: Path) -> bool:
-    """Say whether a folder holds a subset's manifests, sound or not."""
+    """Return whether a folder holds a subset's manifests, valid or not."""
     manifest = directory / MANIFEST
     return manifest.is_file() and ((directory / PHOTOS).is_file() or FORMAT.encode() in manifest.read_bytes())
 
 
 def read_subset(directory: Path, *, present_only: bool = True) -> Catalog:
-    """Read a subset: train and val photos are references, test photos and distractors queries.
+    """Read a subset: train and val photos are references, test photos and distractors are queries.
 
-    The photos lie in the folder itself, else in the nearest folder above it where the first listed photo exists, else
-    in the folder that the environment variable OBELISK_PHOTOS names. With ``present_only`` those that are not there
-    are left out and noted.
+    Paths start from the folder itself or the nearest folder above it in which the first listed photo exists, else from
+    the folder that the environment variable OBELISK_PHOTOS names. With ``present_only`` missing photos are left out,
+    with a note.
 
-    Raises DataError when the manifest was changed or is of a newer format, or the photos are found in none of these.
+    Raises DataError if the manifest was changed or has a newer format, or if the photos are not found.
     """
     verify_subset(directory)
-    photos = read_photos(directory / PHOTOS)
-    root = find_photos(directory, photos["path"][0])
+    photos = read_photos_csv(directory / PHOTOS)
+    root = find_root(directory, photos["path"][0])
     present = photos.filter(pl.Series([is_there(root / path) for path in photos["path"]])) if present_only else photos
     absent = photos.height - present.height
     known = present.filter(pl.col("split").is_in(["train", "val"]))
@@ -155,13 +154,13 @@ def read_subset(directory: Path, *, present_only: bool = True) -> Catalog:
         root=root,
         references=known.select(list(REFERENCES)),
         queries=asked.with_columns(truth, pl.col("split").alias("usage")).select(list(QUERIES)),
-        landmarks=read_landmarks(directory / LANDMARKS_TABLE),
+        landmarks=read_landmarks_csv(directory / LANDMARKS_TABLE),
         notes=(f"{absent} photos of the subset are not on disk and left out",) if absent else (),
     )
 
 
 def verify_subset(directory: Path) -> None:
-    """Refuse a manifest of a newer format, and one that does not have the contents it was written with."""
+    """Raise DataError if a manifest has a newer format, or other contents than those it was written with."""
     path = directory / MANIFEST
     remedy = "make it again with `obelisk data subset`"
     try:
@@ -179,25 +178,25 @@ def verify_subset(directory: Path) -> None:
         raise DataError(f"the subset was changed: its hash is {found}, not {written}", where=path, fix=remedy)
 
 
-def find_photos(directory: Path, first: str) -> Path:
-    """Return the folder that the paths of a subset start from."""
+def find_root(directory: Path, first: str) -> Path:
+    """Return the folder that the paths of a subset are relative to."""
     here = directory.absolute()
-    places = [directory, *here.parents]
+    folders = [directory, *here.parents]
     if named := os.environ.get(PHOTOS_VARIABLE):
-        places.append(Path(named))
-    for place in places:
-        if is_there(place / first):
-            return place
+        folders.append(Path(named))
+    for folder in folders:
+        if is_there(folder / first):
+            return folder
     tried = f"the subset's folder, any folder above it, or {PHOTOS_VARIABLE} ({named or 'not set'})"
     fix = f"set {PHOTOS_VARIABLE} to the folder of the dataset that the subset was taken from"
     raise DataError(f"the photos are not in {tried}: there is no {first}", where=directory, fix=fix)
 
 
-def read_photos(path: Path) -> pl.DataFrame:
-    """Read photos.csv, cells verbatim."""
+def read_photos_csv(path: Path) -> pl.DataFrame:
+    """Read photos.csv verbatim."""
     return pl.read_csv(path, infer_schema=False).cast({"landmark_id": pl.Int64})
 
 
-def read_landmarks(path: Path) -> pl.DataFrame:
-    """Read landmarks.csv, every column as a catalog has it."""
+def read_landmarks_csv(path: Path) -> pl.DataFrame:
+    """Read landmarks.csv with the columns of a catalog."""
     return pl.read_csv(path, infer_schema=False).cast(LANDMARKS)

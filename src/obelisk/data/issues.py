@@ -1,4 +1,4 @@
-"""What can be wrong with a dataset, a kind of fault at a time."""
+"""The issues that a dataset can have, by kind, each with its remedy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-Kind = Literal[
+IssueKind = Literal[
     "malformed",
     "missing",
     "orphan",
@@ -19,9 +19,9 @@ Kind = Literal[
     "unnamed",
     "unknown landmark",
 ]
-KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+ISSUE_KINDS: Final[tuple[IssueKind, ...]] = get_args(IssueKind)
 
-FIXES: Final[dict[Kind, str]] = {
+FIXES: Final[dict[IssueKind, str]] = {
     "malformed": "correct or delete the row",
     "missing": "fetch the photo again, or delete its row",
     "orphan": "add a row for the photo, or delete it",
@@ -36,10 +36,10 @@ FIXES: Final[dict[Kind, str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One fault: its kind, where it is (a photo's path, or a table and row), what is wrong, and what to do."""
+class Issue:
+    """One issue: its kind, where it is (a photo's path, or a table and row), what is wrong, and how to fix it."""
 
-    kind: Kind
+    kind: IssueKind
     where: str
     what: str
     fix: str
@@ -49,6 +49,6 @@ class Finding:
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
 
 
-def report(kind: Kind, *, where: str, what: str) -> Finding:
-    """Return a finding with the fix of its kind."""
-    return Finding(kind=kind, where=where, what=what, fix=FIXES[kind])
+def make_issue(kind: IssueKind, *, where: str, what: str) -> Issue:
+    """Return an issue with the remedy of its kind."""
+    return Issue(kind=kind, where=where, what=what, fix=FIXES[kind])

@@ -1,4 +1,4 @@
-"""Labels judged by the photos of other folds: against a slow literal version, and what must always hold."""
+"""Label issues: against a slow, literal version of the equations, and what must always hold."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obelisk.cleaning.label_errors import choose_dropped, judge_labels
+from obelisk.cleaning import choose_dropped, find_label_issues
 from obelisk.errors import UsageError
 
 
@@ -46,9 +46,9 @@ def judge_literally(rows, labels, folds, k):
 def test_the_judgement_is_that_of_the_equations(k):
     for seed in range(4):
         rows, labels, folds = make_photos(seed)
-        found = judge_labels(rows, labels, folds, k=k)
+        found = find_label_issues(rows, labels, folds, k=k)
         for x, (named, margin, agreement) in enumerate(judge_literally(rows, labels, folds, k)):
-            assert found.named[x] == named
+            assert found.rivals[x] == named
             assert found.margins[x] == pytest.approx(margin, abs=3e-6)
             assert found.agreement[x] == pytest.approx(agreement)
 
@@ -58,10 +58,10 @@ def test_a_copy_in_the_same_fold_does_not_vouch():
     rows = np.array([[1, 0], [1, 0], [1, 0.1], [1, -0.1], [1, 0.05], [0, 1], [0.1, 1]], np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     labels = np.array([9, 9, 4, 4, 4, 9, 9])
-    together = judge_labels(rows, labels, np.array([0, 0, 1, 2, 1, 2, 1]))
-    assert together.named[:2].tolist() == [4, 4]
+    together = find_label_issues(rows, labels, np.array([0, 0, 1, 2, 1, 2, 1]))
+    assert together.rivals[:2].tolist() == [4, 4]
     assert (together.margins[:2] > 0.5).all()
-    apart = judge_labels(rows, labels, np.array([0, 1, 1, 2, 1, 2, 1]))
+    apart = find_label_issues(rows, labels, np.array([0, 1, 1, 2, 1, 2, 1]))
     assert apart.margins[0] < together.margins[0]
 
 
@@ -77,10 +77,10 @@ def test_a_copy_in_the_same_fold_does_not_vouch():
 )
 def test_who_cannot_be_judged_or_is_not_contradicted_is_no_suspect(labels, folds):
     rows = np.eye(3, dtype=np.float32)[: len(labels)]
-    found = judge_labels(rows, np.array(labels), np.array(folds))
+    found = find_label_issues(rows, np.array(labels), np.array(folds))
     assert found.margins[0] == -2
-    assert found.named[0] == labels[0]
-    assert np.isnan(found.named_fits[0])
+    assert found.rivals[0] == labels[0]
+    assert np.isnan(found.rival_fits[0])
 
 
 @given(seed=st.integers(0, 500), order=st.randoms(use_true_random=False))
@@ -89,11 +89,14 @@ def test_the_order_of_the_photos_decides_nothing(seed, order):
     rows, labels, folds = make_photos(seed)
     places = list(range(len(labels)))
     order.shuffle(places)
-    straight, shuffled = judge_labels(rows, labels, folds), judge_labels(rows[places], labels[places], folds[places])
+    straight, shuffled = (
+        find_label_issues(rows, labels, folds),
+        find_label_issues(rows[places], labels[places], folds[places]),
+    )
     np.testing.assert_array_equal(shuffled.margins, straight.margins[places])
-    np.testing.assert_array_equal(shuffled.named, straight.named[places])
-    known = straight.own_best[places] >= 0
-    np.testing.assert_array_equal(np.array(places)[shuffled.own_best[known]], straight.own_best[places][known])
+    np.testing.assert_array_equal(shuffled.rivals, straight.rivals[places])
+    known = straight.label_best[places] >= 0
+    np.testing.assert_array_equal(np.array(places)[shuffled.label_best[known]], straight.label_best[places][known])
 
 
 @given(
@@ -121,7 +124,7 @@ def test_no_landmark_is_emptied_and_only_suspects_go_worst_first(margins, seed, 
 def test_impossible_rules_are_refused():
     rows, labels, folds = make_photos(0)
     with pytest.raises(UsageError, match="0 neighbours"):
-        judge_labels(rows, labels, folds, k=0)
+        find_label_issues(rows, labels, folds, k=0)
     for threshold, keep, told in (
         (-0.1, 1, "margin of -0.1"),
         (float("nan"), 1, "margin of nan"),

@@ -1,0 +1,68 @@
+"""Scanning a folder for photos: one walk, without a look at single files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from obelisk.errors import DataError
+from obelisk.photos.reading import walk_photos
+
+CHUNK = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoScan:
+    """Sorted photo paths relative to a root, and a sentence on each file that was skipped."""
+
+    paths: pl.Series
+    skipped: tuple[str, ...] = ()
+
+
+def raise_unlistable(error: OSError) -> None:
+    """Raise DataError for a folder that can't be listed."""
+    raise DataError(f"the folder cannot be listed: {error.strerror}", where=error.filename)
+
+
+def scan_photos(folder: Path, *, root: Path, onerror: Callable[[OSError], None] = raise_unlistable) -> PhotoScan:
+    """List the files below a folder that are named like photos, as paths relative to ``root``.
+
+    Hidden files and folders are skipped; links to folders are followed, each real folder once. No file is opened or
+    queried, so the millions of files of a whole dataset are listed in seconds. A folder that does not exist has no
+    photos.
+
+    ``onerror`` is called for a folder that can't be listed; by default DataError is raised.
+    """
+
+    def ignore_missing(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            onerror(error)
+
+    chunks: list[pl.Series] = []
+    names: list[str] = []
+    skipped: list[str] = []
+    for place, files in walk_photos(folder, ignore_missing):
+        prefix = place.relative_to(root).as_posix()
+        for name in files:
+            path = name if prefix == "." else f"{prefix}/{name}"
+            if is_encodable(path):
+                names.append(path)
+            else:
+                skipped.append(f"{path!a}: the name is not UTF-8")
+        if len(names) >= CHUNK:
+            chunks.append(pl.Series("path", names, dtype=pl.String))
+            names = []
+    chunks.append(pl.Series("path", names, dtype=pl.String))
+    return PhotoScan(paths=pl.concat(chunks).sort(), skipped=tuple(skipped))
+
+
+def is_encodable(name: str) -> bool:
+    """Return whether a name is valid UTF-8, as a table requires."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
