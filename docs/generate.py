@@ -1,13 +1,15 @@
 """Write the pages that come from the code.
 
-docs/recipes.md is made from the recipe schema, docs/cli.md from ``--help``, and docs/api.md from docstrings. Run
-``python docs/generate.py`` after a change of any of these; a test compares the pages.
+docs/recipes.md is made from the recipe schema, docs/cli.md from ``--help``, docs/api.md from docstrings, and
+docs/landmarks.md from the bundled gallery. Run ``python docs/generate.py`` after a change of any of these; a test
+compares the pages.
 """
 
 from __future__ import annotations
 
 import re
 import typing
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from api_reference import render_api  # beside this file
 from pydantic.fields import FieldInfo
 from typer.testing import CliRunner
 
+from obelisk.bundled import bundled_gallery
 from obelisk.cli.main import make_app
 from obelisk.config import (
     Recipe,
@@ -28,6 +31,7 @@ from obelisk.config import (
     shipped_recipes,
 )
 from obelisk.errors import RecipeError
+from obelisk.gallery import Gallery
 
 DOCS = Path(__file__).resolve().parent
 WIDTH = 100
@@ -78,6 +82,33 @@ object a line. `--debug`, anywhere on the line, shows the traceback of an error.
 """
 
 
+# The landmarks of the bundled gallery that are not in or near Washington State.
+ELSEWHERE = {
+    "Eiffel Tower": "Paris, France",
+    "Geisel Library": "San Diego, California",
+    "Golden Gate Bridge": "San Francisco, California",
+    "Great Wall of China": "China",
+    "Haleakala National Park": "Maui, Hawaii",
+    "Leaning Tower of Pisa": "Pisa, Italy",
+    "Mount Rushmore": "South Dakota",
+    "Niagara Falls": "Ontario and New York",
+    "Parthenon": "Athens, Greece",
+    "Pyramids": "Giza, Egypt",
+    "Stonehenge": "Wiltshire, England",
+    "Sydney Opera House": "Sydney, Australia",
+}
+
+LANDMARKS_HEAD = """# The landmarks of the bundled gallery
+
+`obelisk recognize` without `--gallery` knows these {count} landmarks. {near} are in or near Washington State, USA, and
+{elsewhere} are elsewhere. A photo of anything else should be answered by "not a landmark I know". To recognize other
+places, [build a gallery of your own](how-to.md#recognize-your-own-places): it takes a folder of photos for each.
+
+Names are those of Google Landmarks v2, and so are the reference photos, of which the gallery holds embeddings and
+addresses but no pixels.
+"""
+
+
 def main() -> None:
     """Write the pages."""
     for name, text in render_pages().items():
@@ -86,7 +117,12 @@ def main() -> None:
 
 def render_pages() -> dict[str, str]:
     """Return the text of each generated page by its file name."""
-    return {"recipes.md": render_recipes(), "cli.md": render_cli(), "api.md": render_api()}
+    return {
+        "recipes.md": render_recipes(),
+        "cli.md": render_cli(),
+        "api.md": render_api(),
+        "landmarks.md": render_landmarks(),
+    }
 
 
 def render_recipes() -> str:
@@ -198,6 +234,25 @@ def list_commands(command: typing.Any, words: tuple[str, ...] = ()) -> Iterator[
     yield words
     for name, below in getattr(command, "commands", {}).items():
         yield from list_commands(below, (*words, name))
+
+
+def render_landmarks() -> str:
+    """Return the page of the landmarks that the bundled gallery knows, with their places."""
+    gallery = Gallery.open(bundled_gallery())
+    photos = Counter(photo.landmark_id for photo in gallery.photos)
+    landmarks = sorted(gallery.landmarks, key=lambda landmark: landmark.name)
+    far = ["| landmark | where | reference photos |", "|---|---|---:|"]
+    near = ["| landmark | latitude | longitude | reference photos |", "|---|---:|---:|---:|"]
+    for landmark in landmarks:
+        if landmark.name in ELSEWHERE:
+            far.append(f"| {landmark.name} | {ELSEWHERE[landmark.name]} | {photos[landmark.id]} |")
+        else:
+            place = [
+                f"{degrees:.4f}" if degrees is not None else "" for degrees in (landmark.latitude, landmark.longitude)
+            ]
+            near.append(f"| {landmark.name} | {place[0]} | {place[1]} | {photos[landmark.id]} |")
+    head = LANDMARKS_HEAD.format(count=len(landmarks), near=len(near) - 2, elsewhere=len(far) - 2)
+    return join([head, "## Elsewhere\n", *far, "\n## In and near Washington State\n", *near])
 
 
 def join(parts: list[str]) -> str:

@@ -7,6 +7,7 @@ import importlib.util
 import re
 import shlex
 import shutil
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,7 @@ import pytest
 import typer
 
 import obelisk
+from obelisk.bundled import bundled_gallery
 from obelisk.cli.main import make_app
 from obelisk.config import load_ablation, load_recipe, shipped_ablations, shipped_recipes
 from obelisk.data import read_catalog
@@ -28,7 +30,11 @@ PAGES += sorted((ROOT / "docs").glob("*.md"))
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+CODE = re.compile(r"`([^`\n]+)`")
 FACTS = ("command", "hardware", "expected")
+# What a path in backticks may be relative to.
+PATH_ROOTS = [ROOT, ROOT / "src/obelisk"]
+FOLDERS = ("src/", "tests/", "docs/", "tools/", "examples/", ".ci/")
 
 
 def name_of(page: Path) -> str:
@@ -105,6 +111,97 @@ def test_links_lead_to_a_page_and_a_heading(page: Path) -> None:
     assert dead == []
 
 
+def find_repository_paths(page: Path) -> list[str]:
+    """What stands in backticks and looks like a file of the repository, or a folder of it."""
+    prose = FENCED.sub("", page.read_text(encoding="utf-8"))
+    words = [code for code in CODE.findall(prose) if re.fullmatch(r"[\w./-]+", code)]
+    return [
+        word for word in words if word.startswith(FOLDERS) or word.endswith((".py", "project.toml", "constraints.txt"))
+    ]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=name_of)
+def test_a_path_in_backticks_exists(page: Path) -> None:
+    files = {path.name for folder in ("src", "tests", "tools", "docs") for path in (ROOT / folder).rglob("*.py")}
+    dead = [
+        path
+        for path in find_repository_paths(page)
+        if not any((root / path).exists() for root in PATH_ROOTS) and not ("/" not in path and path in files)
+    ]
+    assert dead == []
+
+
+def test_the_tree_of_the_readme_is_the_tree() -> None:
+    (tree,) = [block for block in find_blocks(ROOT / "README.md", "") if "src/obelisk/" in block]
+    listed: set[str] = set()
+    room = ""
+    for line in tree.splitlines():
+        name = line.split()[0]
+        if line.startswith("    "):
+            listed.add(f"src/obelisk/{room}{name}")
+        elif line.startswith("  "):
+            room = name
+            listed.add(f"src/obelisk/{name}")
+        else:
+            listed.add(name)
+    assert [path for path in sorted(listed) if not (ROOT / path).exists()] == []
+    rooms = {f"src/obelisk/{path.parent.name}/" for path in (ROOT / "src/obelisk").glob("*/__init__.py")}
+    assert rooms - listed == set()
+
+
+def read_rows(page: str, *, columns: int) -> list[tuple[str, ...]]:
+    """The first numbers of each table row of a page, intervals left out."""
+    rows = []
+    for line in (ROOT / page).read_text(encoding="utf-8").splitlines():
+        cells = [re.sub(r" \(.*\)$", "", cell.strip()) for cell in line.strip().strip("|").split("|")]
+        numbers = tuple(cell for cell in cells[1:] if re.fullmatch(r"[\d.]+", cell))
+        if line.startswith("|") and len(numbers) >= columns:
+            rows.append(numbers[:columns])
+    return rows
+
+
+def test_the_numbers_of_the_readme_are_those_of_the_results() -> None:
+    rows = read_rows("README.md", columns=4)
+    assert len(rows) >= 6
+    assert [row for row in rows if row not in read_rows("docs/results.md", columns=4)] == []
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme[readme.index("## Results") : readme.index("## Where things are")]
+    differences = re.findall(r"\+[\d.]+(?: \([^)]*…[^)]*\))?", section)
+    assert differences
+    results = (ROOT / "docs/results.md").read_text(encoding="utf-8").replace("−", "+")
+    assert [difference for difference in differences if difference not in results] == []
+
+
+def test_the_readme_shows_what_recognize_says_to_a_photo_of_no_landmark(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(
+        r"^(docs/pictures/\S+): (.*) \(confidence ([\d.]+), below the threshold ([\d.]+)\)$", readme, re.M
+    )
+    ((picture, verdict, confidence, threshold),) = shown
+    (answer,) = obelisk.Recognizer.open(bundled_gallery()).recognize([picture])
+    assert answer.landmark is None
+    assert verdict == "not a landmark I know"
+    assert answer.confidence == pytest.approx(float(confidence), abs=0.005)  # runtimes differ by rounding
+    assert answer.confidence < float(threshold)
+
+
+def test_the_citation_gives_the_version_and_licence_of_the_package() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    fields = dict(re.findall(r"^([\w-]+): (.+)$", citation, re.M))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (fields["cff-version"], fields["version"], fields["license"]) == (
+        "1.2.0",
+        project["version"],
+        project["license"],
+    )
+    assert fields["title"]
+    assert fields["message"]
+    assert '- name: "The Obelisk contributors"' in citation
+
+
 def test_every_page_is_linked_from_another() -> None:
     linked = {
         (page.parent / target.partition("#")[0]).resolve()
@@ -175,7 +272,7 @@ def test_the_recipe_file_of_the_how_to_loads(block: str, tmp_path: Path) -> None
     assert load(str(tmp_path / "mine.toml")).name
 
 
-@pytest.mark.parametrize("name", ["recipes.md", "cli.md", "api.md"])
+@pytest.mark.parametrize("name", ["recipes.md", "cli.md", "api.md", "landmarks.md"])
 def test_a_generated_page_is_fresh(generator: ModuleType, name: str) -> None:
     remedy = f"docs/{name} is not what the code says: run `python docs/generate.py`"
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == generator.render_pages()[name], remedy
