@@ -56,7 +56,7 @@ REFUSED = (
         "training.photos_per_landmark=4",
         "finetuning.epochs=1",
         "finetuning.batch_size=16",
-        "finetuning.accumulation=4",
+        "finetuning.micro_batches=4",
     ),
     ("loss.kind=softmax", "loss.sampled_share=0.1"),
     ("ensemble.weights=[1]",),

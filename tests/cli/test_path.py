@@ -281,7 +281,7 @@ def test_the_demo_walks_the_whole_path(
 ) -> None:
     arms = {name: tiny_recipe.model_copy(update={"name": name}) for name in ("baseline_softmax", "proposed_triplet")}
     monkeypatch.setattr("obelisk.config.load_recipe", lambda name, overrides=(): arms.get(name, tiny_recipe))
-    monkeypatch.setattr("obelisk.training.run.load_recipe", lambda path: arms[Path(path).parent.name])
+    monkeypatch.setattr("obelisk.training.run.load_recorded_recipe", lambda folder: arms[folder.name])
     code, out, err = obelisk("demo", "--data", tiny_dataset, "--out", tmp_path / "demo")
     assert code == 0, err
     assert "report:" in out

@@ -153,7 +153,7 @@ def test_processes_in_which_a_pair_loss_would_compare_nothing_are_refused(world_
         ],
     )
     refuse_small_batches(recipe, 2 * 4 * world_size * parts, world_size)
-    section = recipe.finetuning.model_copy(update={"accumulation": parts})
+    section = recipe.finetuning.model_copy(update={"micro_batches": parts})
     with pytest.raises(RecipeError, match=r"parts of one landmark only.*'triplet' finds nothing to compare"):
         epoch_batches(
             recipe.model_copy(update={"finetuning": section}),

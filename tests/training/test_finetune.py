@@ -176,7 +176,7 @@ ALL_THAT_VARIES = ("loss.kind=curricularface", "backbone.pooling=gem", "views.er
 def test_a_training_stopped_after_any_step_goes_on_to_the_same_weights(
     tune: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], more: dict
 ) -> None:
-    keys = {"epochs": 2, "accumulation": 2, **more}
+    keys = {"epochs": 2, "micro_batches": 2, **more}
     _, whole, expected = tune("whole.safetensors", *overrides, **keys)
     steps = 0
 
@@ -331,7 +331,7 @@ def test_without_a_top_1_the_least_validation_loss_is_best(
 
 def test_the_log_tells_rates_gradients_and_missing_photos(tune: Callable[..., tuple], photos: LabelledPhotos) -> None:
     photos.paths[3].unlink()
-    keys = {"quarantine": 0.5, "clip_grad_norm": 1e-3, "head_rate": 0.5, "learned_exponent": True}
+    keys = {"quarantine": 0.5, "clip_grad_norm": 1e-3, "head_lr_scale": 0.5, "learned_exponent": True}
     *_, log = tune("state.safetensors", "backbone.pooling=gem", epochs=2, **keys)
     for epoch in log:
         assert epoch.gradient_largest >= epoch.gradient_mean > 1e-3  # before it was cut
@@ -345,7 +345,7 @@ def test_the_log_tells_rates_gradients_and_missing_photos(tune: Callable[..., tu
 
 def test_parts_of_a_batch_add_up_to_it(tune: Callable[..., tuple]) -> None:
     _, whole, one = tune("whole.safetensors", epochs=1)
-    _, parted, other = tune("parted.safetensors", epochs=1, accumulation=4)
+    _, parted, other = tune("parted.safetensors", epochs=1, micro_batches=4)
     assert other[0].train_loss == pytest.approx(one[0].train_loss, rel=1e-4)
     for name, tensor in whole.state_dict().items():
         torch.testing.assert_close(parted.state_dict()[name], tensor, rtol=0.05, atol=2e-3, msg=name)

@@ -45,7 +45,7 @@ def test_averaged_and_best_weights_are_counted() -> None:
     assert both["averaged weights, best epoch"] == 2 * copy > 4 * 10**6
     assert averaged["checkpoint as it is written"] - plain["checkpoint as it is written"] == 4 * 10**6
     assert plain["photos of a step"] == 64 * MIB
-    parted = estimate_needs(load_recipe("arcface", [*keys, "finetuning.accumulation=10"]), sizes)["fine-tuning"]
+    parted = estimate_needs(load_recipe("arcface", [*keys, "finetuning.micro_batches=10"]), sizes)["fine-tuning"]
     assert parted["photos of a step"] == 7 * MIB
 
 

@@ -110,7 +110,7 @@ def test_two_processes_have_the_losses_of_one(
             "epochs": 2,
             "batch_size": 16,
             "ema_decay": 0.5,
-            "accumulation": 2,
+            "micro_batches": 2,
             "start_size": 32,
             "mixup": 0.5,
             "cutmix": 1.0,

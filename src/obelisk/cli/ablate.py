@@ -78,8 +78,8 @@ def train_all(ablation: Ablation, catalog: Catalog, out: Path) -> dict[str, Run]
     from obelisk.training.train import train_run
 
     runs: dict[str, Run] = {}
-    for number, recipe in enumerate(ablation.trainings, start=1):
-        note(f"training {number} of {len(ablation.trainings)}: {recipe.name}")
+    for number, recipe in enumerate(ablation.training_recipes, start=1):
+        note(f"training {number} of {len(ablation.training_recipes)}: {recipe.name}")
         folder = out / "runs" / recipe.name
         with Meter() as meter:
             resume = (folder / "recipe.toml").is_file()

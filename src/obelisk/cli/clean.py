@@ -110,9 +110,9 @@ def warn_of_bias(model: Path, catalog: Catalog) -> None:
 
 def trained_landmarks(run: Path) -> set[int]:
     """Return the landmarks whose labels a run was trained on; empty for a bundle or an untrained run."""
-    from obelisk.config import load_recipe
+    from obelisk.config import load_recorded_recipe
 
     facts = run / "run.json"
-    if not facts.is_file() or load_recipe(str(run / "recipe.toml")).loss.kind == "none":
+    if not facts.is_file() or load_recorded_recipe(run).loss.kind == "none":
         return set()
     return set(json.loads(facts.read_bytes())["landmarks"])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from obelisk.config.ablation import Ablation, Cell, load_ablation, shipped_ablations
-from obelisk.config.loading import find_recipe, load_recipe, shipped_recipes
+from obelisk.config.ablation import Ablation, AblationCell, load_ablation, shipped_ablations
+from obelisk.config.loading import find_recipe, load_recipe, load_recorded_recipe, shipped_recipes
 from obelisk.config.recipe import Recipe, as_toml
 from obelisk.config.sections import (
     MARGIN_SOFTMAX,
@@ -21,8 +21,8 @@ __all__ = [
     "MARGIN_SOFTMAX",
     "PAIR_LOSSES",
     "Ablation",
+    "AblationCell",
     "BackboneSection",
-    "Cell",
     "FinetuningSection",
     "LossSection",
     "NeckSection",
@@ -34,6 +34,7 @@ __all__ = [
     "find_recipe",
     "load_ablation",
     "load_recipe",
+    "load_recorded_recipe",
     "shipped_ablations",
     "shipped_recipes",
 ]

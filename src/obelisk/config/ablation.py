@@ -28,18 +28,16 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import Field, ValidationError
 
 from obelisk.config.loading import apply_override, check, find_recipe, parse, shipped_recipes
 from obelisk.config.recipe import Recipe
+from obelisk.config.renames import Tables
 from obelisk.config.sections import Section
 from obelisk.errors import RecipeError
 
 FOLDER = "ablations"
-
-Tables = dict[str, Any]
 
 
 class AblationFile(Section):
@@ -56,7 +54,7 @@ class AblationFile(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class AblationCell:
     """One choice of a level for every factor: its recipe, and the recipe of the training that it reads.
 
     The two differ in name and classifier only.
@@ -74,10 +72,10 @@ class Ablation:
     name: str
     title: str
     factors: Mapping[str, Sequence[str]]
-    cells: Sequence[Cell]
+    cells: Sequence[AblationCell]
 
     @property
-    def trainings(self) -> list[Recipe]:
+    def training_recipes(self) -> list[Recipe]:
         """The recipes to be trained, each once."""
         return list({cell.training.name: cell.training for cell in self.cells}.values())
 
@@ -103,20 +101,22 @@ def load_ablation(source: str, overrides: Sequence[str] = ()) -> Ablation:
         if len(levels) < 2:
             raise RecipeError(f"factor `{factor}` has {len(levels)} level", where=where, fix="give it two or more")
     choices = itertools.product(*written.factors.values())
-    recipes = {levels: join(written, levels, overrides, where) for levels in choices}
+    recipes = {levels: join_levels(written, levels, overrides, where) for levels in choices}
     trainings = choose_trainings(recipes, where)
     return Ablation(
         name=written.name,
         title=written.title,
         factors={factor: list(levels) for factor, levels in written.factors.items()},
         cells=[
-            Cell(levels=dict(zip(written.factors, levels, strict=True)), recipe=recipe, training=trainings[levels])
+            AblationCell(
+                levels=dict(zip(written.factors, levels, strict=True)), recipe=recipe, training=trainings[levels]
+            )
             for levels, recipe in recipes.items()
         ],
     )
 
 
-def join(written: AblationFile, levels: Sequence[str], overrides: Sequence[str], where: str) -> Recipe:
+def join_levels(written: AblationFile, levels: Sequence[str], overrides: Sequence[str], where: str) -> Recipe:
     """Return the recipe of a cell: what all share, what its levels set, and the overrides."""
     name = name_of(levels)
     tables: Tables = {"name": name, "title": ", ".join(levels), **copy.deepcopy(written.recipe)}

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from obelisk.config.recipe import Recipe
+from obelisk.config.renames import RENAMED, RENAMED_VALUES, to_present_names
 from obelisk.errors import RecipeError, near_names
 
 
@@ -31,6 +32,17 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         apply_override(tables, override)
     return check(tables, where)
+
+
+def load_recorded_recipe(run: Path) -> Recipe:
+    """Read ``RUN/recipe.toml``, the resolved recipe that a training run wrote when it began.
+
+    Keys and values of older versions are translated without a word; :func:`load_recipe`, for recipes that people
+    write, refuses them. :attr:`Recipe.fingerprint` doesn't depend on the names of keys, so it equals the one that the
+    older version recorded in ``run.json`` and in checkpoints. Raises RecipeError if the file is missing or damaged.
+    """
+    text, where = find_recipe(str(run / "recipe.toml"))
+    return check(to_present_names(parse(text, where)), where)
 
 
 def parse(text: str, where: str) -> dict[str, Any]:
@@ -92,11 +104,15 @@ def explain(problem: ErrorDetails) -> str:
     """Return one mistake of a recipe as ``key: what is wrong, did you mean …``."""
     key = ".".join(str(part) for part in problem["loc"]) or "recipe"
     if problem["type"] == "extra_forbidden":
+        if key in RENAMED:
+            return f"`{key}` is called `{RENAMED[key]}` now"
         known = list(keys_beside(problem["loc"]))
         hint = near_names(str(problem["loc"][-1]), known) or f"known here: {', '.join(known)}"
         return f"unknown key `{key}`, {hint}"
     if problem["type"] == "missing":
         return f"missing key `{key}`"
+    if problem["type"] == "literal_error" and (successor := RENAMED_VALUES.get(key, {}).get(str(problem["input"]))):
+        return f"`{key}` = {problem['input']!r} is called {successor!r} now"
     reason = problem["msg"].removeprefix("Value error, ")
     return reason if key == "recipe" else f"`{key}` = {problem['input']!r}: {reason}"
 

@@ -11,7 +11,9 @@ import hashlib
 import json
 
 from pydantic import Field, model_validator
+from pydantic_core import to_json
 
+from obelisk.config.renames import to_first_names
 from obelisk.config.sections import (
     MARGIN_SOFTMAX,
     PAIR_LOSSES,
@@ -132,11 +134,11 @@ class Recipe(Section):
                 "finetuning.mixup and finetuning.cutmix give a photo two landmarks, which "
                 f"loss.kind = {self.loss.kind!r} cannot take: set both to 0, or loss.kind = 'arcface'"
             )
-        each, parts = self.training.photos_per_landmark, section.accumulation
+        each, parts = self.training.photos_per_landmark, section.micro_batches
         if self.compares_within_batch and parts > 1 and section.batch_size < 2 * parts * each:
             raise ValueError(
-                f"finetuning.accumulation = {parts} gives loss.kind = {self.loss.kind!r} parts of one landmark only: "
-                f"set finetuning.batch_size to {2 * parts * each} or more"
+                f"finetuning.micro_batches = {parts} leaves loss.kind = {self.loss.kind!r} one landmark a micro-batch, "
+                f"so nothing to tell apart: set finetuning.batch_size to {2 * parts * each} or more"
             )
         if section.learned_exponent and self.backbone.pooling != "gem":
             raise ValueError("finetuning.learned_exponent = true learns p of GeM: set backbone.pooling = 'gem'")
@@ -180,8 +182,11 @@ class Recipe(Section):
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits that change when any choice does."""
-        return hashlib.blake2b(self.model_dump_json().encode(), digest_size=8).hexdigest()
+        """Sixteen hex digits that change with any choice, but not when a key is renamed or added.
+
+        Runs and checkpoints record it. A key that is added must be listed in :data:`obelisk.config.renames.ADDED`.
+        """
+        return hashlib.blake2b(to_json(to_first_names(self.model_dump())), digest_size=8).hexdigest()
 
     def to_toml(self) -> str:
         """Return the resolved recipe, every key with its value."""

@@ -188,7 +188,7 @@ class FinetuningSection(Section):
     less, and small photos are the milder lesson; 0 takes `photos.size` throughout"""
     learning_rate: float = Field(1e-4, gt=0.0)
     """peak learning rate of the last layer group"""
-    head_rate: float = Field(1.0, gt=0.0, le=10.0)
+    head_lr_scale: float = Field(1.0, gt=0.0, le=10.0)
     """peak learning rates of neck and landmark weights, as share of those of `training`"""
     layer_decay: float = Field(0.7, gt=0.0, le=1.0)
     """the learning rate of a layer group, as share of the next one's: early layers know what photos share"""
@@ -215,8 +215,9 @@ class FinetuningSection(Section):
     keep: Literal["last", "best"] = "last"
     """last: the weights after the last epoch; best: those after the epoch with the best validation top-1 (the least
     validation loss, where the loss names no landmark), which needs `data.refit = false`"""
-    accumulation: int = Field(1, ge=1)
-    """parts in which a batch is computed, for networks and batches that would not fit in memory whole"""
+    micro_batches: int = Field(1, ge=1)
+    """parts that a batch is computed in, one after the other, with their gradients accumulated before the step: for
+    networks and batches that don't fit in memory. `batch_size` stays the size of the whole batch"""
     quarantine: Share = 0.01
     """share of the photos that may become unreadable while training goes on without them"""
     compile: bool = False

@@ -285,7 +285,7 @@ def build_optimizer(recipe: Recipe, tuned: Finetuning) -> torch.optim.Optimizer:
         {
             "part": part,
             "params": list(module.parameters()),
-            "peak": section.head_rate * peak,
+            "peak": section.head_lr_scale * peak,
             "weight_decay": training.weight_decay,
         }
         for part, module, peak in (

@@ -134,7 +134,7 @@ def finetuning_needs(recipe: Recipe, sizes: Sizes) -> dict[str, int]:
     neck, classes = count_neck(recipe, sizes), count_landmark_weights(recipe, sizes)
     whole, trained = sizes.network + neck + classes, sizes.trained + neck + classes
     copies = bool(section.ema_decay) + (section.keep == "best")
-    at_once = -(-section.batch_size // min(section.accumulation, section.batch_size))
+    at_once = -(-section.batch_size // min(section.micro_batches, section.batch_size))
     before = sizes.network + neck
     return {
         "landmark weights": FLOAT * classes,
@@ -233,7 +233,7 @@ def savings(recipe: Recipe) -> list[tuple[str, list[float]]]:
     loss, neck, section = recipe.loss, recipe.neck, recipe.finetuning
     parts = halves(section.batch_size, 2)[::-1] if section.epochs else []
     return [
-        ("finetuning.accumulation", [value for value in parts if value > section.accumulation]),
+        ("finetuning.micro_batches", [value for value in parts if value > section.micro_batches]),
         ("loss.sampled_share", [0.1] if loss.kind in MARGIN_SOFTMAX and loss.sampled_share > 0.1 else []),
         ("views.count", [*halves(recipe.views.count, 1), 0] if recipe.views.count else []),
         ("loss.subcenters", halves(loss.subcenters, 1) if loss.kind == "subcenter_arcface" else []),

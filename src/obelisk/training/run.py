@@ -32,7 +32,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from obelisk.config import Recipe, load_recipe
+from obelisk.config import Recipe, load_recorded_recipe
 from obelisk.data import Catalog
 from obelisk.embedding import Bundle, DescriptorCache, hash_or_error
 from obelisk.errors import ModelError, ObeliskError, PhotoError, RecipeError
@@ -62,7 +62,7 @@ class Run:
         facts = read_facts(folder)
         return cls(
             folder=folder,
-            recipe=load_recipe(str(folder / "recipe.toml")),
+            recipe=load_recorded_recipe(folder),
             landmarks=tuple(facts["landmarks"]),
             backbones=tuple(facts["backbones"]),
             best_epochs=tuple(facts["best_epochs"]),
@@ -119,7 +119,7 @@ def find_finished(recipe: Recipe, data: str, out: Path, *, resume: bool) -> Run 
         what = "recipe" if facts["recipe"] != recipe.fingerprint else "dataset, or of its photos as they were"
         raise RecipeError(f"holds a run of another {what}", where=out, fix="choose another --out")
     if written.is_file():
-        if load_recipe(str(written)).fingerprint != recipe.fingerprint:
+        if load_recorded_recipe(out).fingerprint != recipe.fingerprint:
             raise RecipeError("holds an unfinished run of another recipe", where=out, fix="choose another --out")
         if not resume:
             raise RecipeError("holds an unfinished run of this recipe", where=out, fix="add --resume to go on with it")

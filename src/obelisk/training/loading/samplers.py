@@ -41,7 +41,7 @@ def epoch_batches(
 def refuse_small_batches(recipe: Recipe, size: int, world_size: int) -> None:
     """Raise RecipeError when processes have no share of each batch, or one in which a pair loss finds no negatives."""
     together = max(1, recipe.training.photos_per_landmark)
-    share, parts = size // together // world_size, recipe.finetuning.accumulation
+    share, parts = size // together // world_size, recipe.finetuning.micro_batches
     fix = "raise the batch_size, or start fewer processes"
     if not share:
         raise RecipeError(
@@ -50,7 +50,7 @@ def refuse_small_batches(recipe: Recipe, size: int, world_size: int) -> None:
         )
     if world_size > 1 and recipe.compares_within_batch and share < 2 * parts:
         raise RecipeError(
-            f"a batch of {size} photos gives {world_size} processes and finetuning.accumulation = {parts} "
+            f"a batch of {size} photos gives {world_size} processes and finetuning.micro_batches = {parts} "
             f"parts of one landmark only, in which loss.kind = {recipe.loss.kind!r} finds nothing to compare",
             fix=fix,
         )

@@ -245,7 +245,7 @@ def take_step(course: Course, batch: Batch) -> float:
     mixture = mix(batch.pixels, recipe, course.position.epoch, course.position.step)
     others = None if mixture.partners is None else batch.landmarks[mixture.partners]
     total = 0.0
-    parts = share_out(batch.landmarks, section.accumulation, recipe.training.photos_per_landmark)
+    parts = share_out(batch.landmarks, section.micro_batches, recipe.training.photos_per_landmark)
     for part in parts:
         pixels, landmarks = mixture.pixels[part].to(world.device), batch.landmarks[part].to(world.device)
         partners = None if others is None else others[part].to(world.device)

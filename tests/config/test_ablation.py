@@ -38,7 +38,7 @@ def without(recipe: Recipe) -> dict:
 def test_shipped_ablations_vary_three_choices_and_hold_the_rest(name: str) -> None:
     ablation = load_ablation(name)
     assert list(ablation.factors) == ["backbone", "loss", "classifier"]
-    assert (len(ablation.cells), len(ablation.trainings)) == (8, 4)
+    assert (len(ablation.cells), len(ablation.training_recipes)) == (8, 4)
     for cell in ablation.cells:
         assert without(cell.recipe) == without(cell.training)
         assert cell.training.classifier.kind == "softmax"  # so that each has a layer to read
@@ -58,7 +58,7 @@ def test_cells_are_every_choice_and_the_last_factor_changes_first(tmp_path: Path
     assert {cell.recipe.seed for cell in ablation.cells} == {7}
     assert [cell.recipe.classifier.k for cell in ablation.cells] == [3, 3, 1] * 2
     assert [cell.training.name for cell in ablation.cells] == ["small"] * 3 + ["large"] * 3
-    assert [recipe.name for recipe in ablation.trainings] == ["small", "large"]
+    assert [recipe.name for recipe in ablation.training_recipes] == ["small", "large"]
 
 
 @pytest.mark.parametrize(

@@ -149,9 +149,9 @@ TRIPLET_PARTS = [
             id="sampling a dense layer",
         ),
         pytest.param(
-            [*TRIPLET_PARTS, "finetuning.accumulation=4"],
-            "finetuning.accumulation = 4 gives loss.kind = 'triplet' parts of one landmark only: "
-            "set finetuning.batch_size to 32 or more",
+            [*TRIPLET_PARTS, "finetuning.micro_batches=4"],
+            "finetuning.micro_batches = 4 leaves loss.kind = 'triplet' one landmark a micro-batch, "
+            "so nothing to tell apart: set finetuning.batch_size to 32 or more",
             id="parts without negatives",
         ),
     ],
@@ -173,7 +173,7 @@ def test_combinations_that_cannot_work_are_refused(write_recipe, overrides: list
         pytest.param(["loss.kind=triplet", "loss.memory=1024"], id="positives from the memory"),
         pytest.param(["training.sampling=m_per_class", "training.photos_per_landmark=4"], id="M per class by name"),
         pytest.param(["loss.kind=curricularface", "loss.sampled_share=0.1"], id="a sampled margin softmax"),
-        pytest.param([*TRIPLET_PARTS, "finetuning.accumulation=2"], id="triplets in parts of two landmarks"),
+        pytest.param([*TRIPLET_PARTS, "finetuning.micro_batches=2"], id="triplets in parts of two landmarks"),
         pytest.param(["finetuning.batch_size=4", "training.photos_per_landmark=8"], id="a batch size not used"),
     ],
 )
