@@ -28,7 +28,7 @@ MEASURE = r"""
 import json, re, sys, time
 from pathlib import Path
 import torch
-from obelisk.training.losses import MarginSoftmax
+from obelisk.training.losses import ArcFace
 
 C, D, K, BATCH, share = *map(int, sys.argv[1:5]), float(sys.argv[5])
 
@@ -38,7 +38,7 @@ def resident(line):
 torch.manual_seed(0)
 features, landmarks = torch.randn(BATCH, D, requires_grad=True), torch.randint(C, (BATCH,))
 before = resident("VmRSS")
-loss = MarginSoftmax(D, torch.full((C,), 0.3), scale=30.0, centres=K, sampled_share=share)
+loss = ArcFace(D, torch.full((C,), 0.3), scale=30.0, subcenters=K, sampled_share=share)
 optimizer = torch.optim.AdamW(loss.parameters(), lr=1e-3, fused=True)
 
 def head():

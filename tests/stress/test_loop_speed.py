@@ -25,7 +25,7 @@ from obelisk.synthetic import generate_dataset
 from obelisk.training.finetune import Finetuning, build_optimizer, finetune
 from obelisk.training.loading.augmentation import AugmentedView
 from obelisk.training.loading.loader import BatchReader, LabelledPhotos
-from obelisk.training.losses import MarginSoftmax
+from obelisk.training.losses import ArcFace
 from obelisk.training.model.backbones import PooledBackbone, create_network
 from obelisk.training.model.network import Necks, PhotoEmbedder, build_neck
 from obelisk.training.model.pooling import avg
@@ -52,19 +52,19 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> LabelledPhotos:
     return LabelledPhotos(paths=paths, landmarks=torch.from_numpy(labels)[:PHOTOS], rule=rule)
 
 
-def build(recipe: Recipe) -> tuple[PhotoEmbedder, tuple[int, ...], MarginSoftmax]:
+def build(recipe: Recipe) -> tuple[PhotoEmbedder, tuple[int, ...], ArcFace]:
     network, _ = create_network("tf_efficientnet_lite0", "random", 0)
     backbone = PooledBackbone(network, avg, 1).eval()
     parts = backbone.measure_parts(224)
     neck = build_neck(recipe.neck, parts)
-    loss = MarginSoftmax(neck.dimensions, torch.full((8,), 0.2), scale=16.0)
+    loss = ArcFace(neck.dimensions, torch.full((8,), 0.2), scale=16.0)
     return PhotoEmbedder([backbone], Necks([neck], [sum(parts)])).eval(), parts, loss
 
 
 class BareLoop:
     """The same network on one batch that is there already: forward, backward, step, and nothing else."""
 
-    def __init__(self, recipe: Recipe, embedder: PhotoEmbedder, parts: tuple[int, ...], loss: MarginSoftmax) -> None:
+    def __init__(self, recipe: Recipe, embedder: PhotoEmbedder, parts: tuple[int, ...], loss: ArcFace) -> None:
         self.model = Finetuning(copy.deepcopy(embedder), copy.deepcopy(loss), parts, 0.0)
         self.model.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(recipe, self.model)

@@ -6,10 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from obelisk.training.losses import CosFace, CurricularFace, MarginSoftmax
-from obelisk.training.losses import subcenters as centres
-from obelisk.training.losses.margin_softmax import sample_landmarks
-from obelisk.training.losses.subcenters import compare
+from obelisk.training.losses import (
+    ArcFace,
+    CosFace,
+    CurricularFace,
+    MarginSoftmax,
+    nearest_cosines,
+    sample_landmarks,
+    subcenters,
+)
 from obelisk.training.model.pooling import l2n
 
 N, D, C = 9, 8, 11
@@ -20,26 +25,26 @@ def plain(features: Tensor, weight: Tensor, K: int) -> Tensor:
 
 
 @pytest.mark.parametrize("K", [1, 2, 3])
-@pytest.mark.parametrize("at_once", [1, 4, 7, 3072], ids=lambda n: f"{n} centres a block")
+@pytest.mark.parametrize("at_once", [1, 4, 7, 3072], ids=lambda n: f"{n} sub-centers a block")
 def test_cosines_and_slopes_by_blocks_are_those_of_the_plain_formula(
     monkeypatch: pytest.MonkeyPatch, K: int, at_once: int
 ) -> None:
-    monkeypatch.setattr(centres, "CENTRES_AT_ONCE", at_once)
+    monkeypatch.setattr(subcenters, "BLOCK", at_once)
     torch.manual_seed(K)
     features = torch.randn(N, D, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(C * K, D, dtype=torch.float64, requires_grad=True)
     towards = torch.randn(N, C, dtype=torch.float64)
-    ours, theirs = compare(features, weight, K), plain(features, weight, K)
+    ours, theirs = nearest_cosines(features, weight, K), plain(features, weight, K)
     torch.testing.assert_close(ours, theirs)
     found = torch.autograd.grad(ours, (features, weight), towards)
     torch.testing.assert_close(found, torch.autograd.grad(theirs, (features, weight), towards))
 
 
-def test_a_zero_centre_has_cosines_of_zero_and_stays_a_number() -> None:
+def test_a_zero_center_has_cosines_of_zero_and_stays_a_number() -> None:
     features, weight = torch.randn(N, D), torch.randn(C, D)
     weight[3] = 0.0
     weight.requires_grad_()
-    cosines = compare(features, weight, 1)
+    cosines = nearest_cosines(features, weight, 1)
     (slopes,) = torch.autograd.grad(cosines.sum(), weight)
     assert (cosines[:, 3] == 0.0).all()
     assert slopes.isfinite().all()
@@ -49,16 +54,16 @@ def test_slopes_agree_with_differences() -> None:
     torch.manual_seed(1)
     features = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x, w: compare(x, w, 2), (features, weight))
+    assert torch.autograd.gradcheck(lambda x, w: nearest_cosines(x, w, 2), (features, weight))
 
 
 def test_half_precision_features_are_compared_in_single_precision() -> None:
     torch.manual_seed(2)
     features, weight = torch.randn(N, D).bfloat16(), torch.randn(C, D, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = compare(features, weight, 1)
+        found = nearest_cosines(features, weight, 1)
     assert found.dtype == torch.float32
-    assert torch.equal(found, compare(features.float(), weight, 1))
+    assert torch.equal(found, nearest_cosines(features.float(), weight, 1))
 
 
 @settings(deadline=None, max_examples=40)
@@ -86,19 +91,19 @@ def test_every_other_landmark_is_sampled_equally_often() -> None:
     assert (others - 8 / 18).abs().max() < 0.056
 
 
-@pytest.mark.parametrize("kind", [MarginSoftmax, CosFace, CurricularFace])
+@pytest.mark.parametrize("kind", [ArcFace, CosFace, CurricularFace])
 @pytest.mark.parametrize("K", [1, 3])
 def test_a_sampled_step_is_that_of_a_smaller_head_and_touches_no_other_row(kind: type[MarginSoftmax], K: int) -> None:
     torch.manual_seed(4)
     features, landmarks = torch.randn(N, D), torch.tensor([1, 1, 4, 9, 9, 9, 0, 4, 1])
     margins = torch.linspace(0.1, 0.5, C)
-    loss = kind(D, margins, scale=16.0, centres=K, sampled_share=0.6)
+    loss = kind(D, margins, scale=16.0, subcenters=K, sampled_share=0.6)
     torch.manual_seed(5)
     value = loss(features, landmarks)
     value.backward()
     torch.manual_seed(5)
     sampled = sample_landmarks(landmarks, C, 0.6)
-    small = kind(D, margins[sampled], scale=16.0, centres=K)
+    small = kind(D, margins[sampled], scale=16.0, subcenters=K)
     with torch.no_grad():
         small.weight.copy_(loss.weight.view(C, K, D)[sampled].flatten(0, 1))
     expected = small(features, torch.tensor([sampled.tolist().index(y) for y in landmarks.tolist()]))
@@ -115,17 +120,17 @@ def test_a_sampled_step_is_that_of_a_smaller_head_and_touches_no_other_row(kind:
 def test_all_landmarks_are_compared_with_outside_of_training() -> None:
     torch.manual_seed(6)
     features, landmarks = torch.randn(N, D), torch.randint(C, (N,))
-    sampling = MarginSoftmax(D, torch.full((C,), 0.2), scale=16.0, sampled_share=0.5).eval()
-    whole = MarginSoftmax(D, torch.full((C,), 0.2), scale=16.0)
+    sampling = ArcFace(D, torch.full((C,), 0.2), scale=16.0, sampled_share=0.5).eval()
+    whole = ArcFace(D, torch.full((C,), 0.2), scale=16.0)
     whole.load_state_dict(sampling.state_dict())
     assert sampling(features, landmarks).item() == whole(features, landmarks).item()
 
 
 def test_a_sampled_head_learns_every_landmark() -> None:
-    """Landmarks as directions: after some steps on shares, each is nearest to its own centre among all."""
+    """Landmarks as directions: after some steps on shares, each is nearest to its own center among all."""
     torch.manual_seed(7)
     directions = torch.randn(40, 16)
-    loss = MarginSoftmax(16, torch.full((40,), 0.2), scale=16.0, sampled_share=0.3)
+    loss = ArcFace(16, torch.full((40,), 0.2), scale=16.0, sampled_share=0.3)
     optimizer = torch.optim.AdamW(loss.parameters(), lr=0.05)
     for _ in range(60):
         landmarks = torch.randint(40, (16,))

@@ -26,7 +26,7 @@ from obelisk.training.finetune import finetune, group_layers, interpolate, part_
 from obelisk.training.loading.augmentation import augmented_views
 from obelisk.training.loading.loader import Batch, LabelledPhotos, WantedBatch, load_batches
 from obelisk.training.loading.samplers import epoch_batches
-from obelisk.training.losses import CurricularFace, MarginSoftmax
+from obelisk.training.losses import ArcFace, CurricularFace, MarginSoftmax
 from obelisk.training.model.backbones import PooledBackbone, create_network, export_backbone, load_backbones
 from obelisk.training.model.network import Necks, PhotoEmbedder, build_neck
 from obelisk.training.model.pooling import avg
@@ -56,7 +56,7 @@ def build(recipe: Recipe, landmarks: int) -> tuple[PhotoEmbedder, tuple[int, ...
     parts = backbone.measure_parts(SIZE)
     torch.manual_seed(0)
     neck = build_neck(recipe.neck, parts)
-    kind = CurricularFace if recipe.loss.kind == "curricularface" else MarginSoftmax
+    kind = CurricularFace if recipe.loss.kind == "curricularface" else ArcFace
     loss = kind(neck.dimensions, torch.full((landmarks,), 0.2), scale=16.0)
     return PhotoEmbedder([backbone], Necks([neck], [sum(parts)])).eval(), parts, loss
 
@@ -522,7 +522,7 @@ def test_a_gradient_that_is_no_number_moves_nothing_and_is_told(
 def test_gradients_that_overflow_in_float16_are_not_logged() -> None:
     position = Position().after_step(loss=1.0, gradient=2.0, unreadable=0)
     position = position.after_step(loss=1.0, gradient=math.inf, unreadable=0)
-    assert (position.gradients, position.clip_grad_norm, position.overflowed) == (2.0, 2.0, 1)
+    assert (position.gradients, position.largest_gradient, position.overflowed) == (2.0, 2.0, 1)
 
 
 @pytest.mark.parametrize("damage", ["bytes of something else", "overwritten bytes", "another module", "another recipe"])

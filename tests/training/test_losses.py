@@ -9,9 +9,11 @@ from torch import Tensor
 
 from obelisk.config import LossSection
 from obelisk.training.losses import (
+    ArcFace,
     CosFace,
     CurricularFace,
     MarginSoftmax,
+    SubCenterArcFace,
     add_angular_margin,
     build_loss,
     dynamic_margins,
@@ -30,19 +32,19 @@ def batch() -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("scale", [1.0, 30.0, 64.0], ids=lambda s: f"scale {s}")
 def test_arcface_agrees_with_the_reference_library(batch: tuple[Tensor, Tensor], degrees: float, scale: float) -> None:
     features, landmarks = batch
-    ours = MarginSoftmax(D, torch.full((C,), math.radians(degrees)), scale=scale)
+    ours = ArcFace(D, torch.full((C,), math.radians(degrees)), scale=scale)
     theirs = reference_losses.ArcFaceLoss(num_classes=C, embedding_size=D, margin=degrees, scale=scale)
     with torch.no_grad():
         theirs.W.copy_(ours.weight.T)
     assert ours(features, landmarks).item() == pytest.approx(theirs(features, landmarks).item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("centres", [1, 2, 3])
-def test_subcentre_arcface_agrees_with_the_reference_library(batch: tuple[Tensor, Tensor], centres: int) -> None:
+@pytest.mark.parametrize("subcenters", [1, 2, 3])
+def test_subcenter_arcface_agrees_with_the_reference_library(batch: tuple[Tensor, Tensor], subcenters: int) -> None:
     features, landmarks = batch
-    ours = MarginSoftmax(D, torch.full((C,), 0.4), scale=32.0, centres=centres)
+    ours = SubCenterArcFace(D, torch.full((C,), 0.4), scale=32.0, subcenters=subcenters)
     theirs = reference_losses.SubCenterArcFaceLoss(
-        num_classes=C, embedding_size=D, margin=math.degrees(0.4), scale=32.0, sub_centers=centres
+        num_classes=C, embedding_size=D, margin=math.degrees(0.4), scale=32.0, sub_centers=subcenters
     )
     with torch.no_grad():
         theirs.W.copy_(ours.weight.T)
@@ -50,14 +52,14 @@ def test_subcentre_arcface_agrees_with_the_reference_library(batch: tuple[Tensor
 
 
 def literal_margin_softmax(loss: MarginSoftmax, features: Tensor, landmarks: Tensor) -> float:
-    """Read the equations aloud: one photo, one landmark, one centre at a time."""
+    """Read the equations aloud: one photo, one landmark, one sub-center at a time."""
     total = 0.0
     for x, y in zip(features.double(), landmarks.tolist(), strict=True):
         logits = []
         for j in range(C):
             cosines = []
-            for k in range(loss.centres):
-                w = loss.weight[j * loss.centres + k].detach().double()
+            for k in range(loss.subcenters):
+                w = loss.weight[j * loss.subcenters + k].detach().double()
                 cosines.append(float(x @ w / (x.norm() * w.norm())))
             theta = math.acos(max(cosines))
             if j == y:
@@ -75,11 +77,11 @@ def literal_margin_softmax(loss: MarginSoftmax, features: Tensor, landmarks: Ten
     return total / len(landmarks)
 
 
-@pytest.mark.parametrize("centres", [1, 3])
-def test_dynamic_margins_agree_with_the_equations(batch: tuple[Tensor, Tensor], centres: int) -> None:
+@pytest.mark.parametrize("subcenters", [1, 3])
+def test_dynamic_margins_agree_with_the_equations(batch: tuple[Tensor, Tensor], subcenters: int) -> None:
     features, landmarks = batch
     margins = dynamic_margins(torch.tensor([3, 254, 8, 8, 40, 5, 90]), 0.05, 0.45)
-    loss = MarginSoftmax(D, margins, scale=20.0, centres=centres)
+    loss = SubCenterArcFace(D, margins, scale=20.0, subcenters=subcenters)
     assert loss(features, landmarks).item() == pytest.approx(
         literal_margin_softmax(loss, features, landmarks), rel=1e-4
     )
@@ -102,10 +104,8 @@ def literal_curricularface(loss: CurricularFace, features: Tensor, landmarks: Te
     true = [row[y] for row, y in zip(cosines, landmarks.tolist(), strict=True)]
     total = 0.0
     for row, y in zip(cosines, landmarks.tolist(), strict=True):
-        handicapped = math.cos(math.acos(row[y]) + margin)
-        logits = [
-            loss.scale * (handicapped if j == y else c if handicapped >= c else c * (t + c)) for j, c in enumerate(row)
-        ]
+        modified = math.cos(math.acos(row[y]) + margin)
+        logits = [loss.scale * (modified if j == y else c if modified >= c else c * (t + c)) for j, c in enumerate(row)]
         total += math.log(sum(math.exp(logit) for logit in logits)) - logits[y]
     return total / len(true), 0.01 * sum(true) / len(true) + 0.99 * t
 
@@ -120,7 +120,7 @@ def test_curricularface_agrees_with_the_equations_step_by_step() -> None:
         features = loss.weight.detach()[landmarks] + 0.2 * torch.randn(N, D)
         expected, t = literal_curricularface(loss, features, landmarks, t)
         assert loss(features, landmarks).item() == pytest.approx(expected, rel=1e-4)
-        loss.end_step()
+        loss.after_step()
         assert loss.t.item() == pytest.approx(t, rel=1e-4)
     assert t > 0.0
 
@@ -128,10 +128,10 @@ def test_curricularface_agrees_with_the_equations_step_by_step() -> None:
 def test_curricularface_keeps_its_t_outside_of_training(batch: tuple[Tensor, Tensor]) -> None:
     loss = CurricularFace(D, torch.full((C,), 0.5), scale=16.0)
     loss(*batch)
-    loss.end_step()
+    loss.after_step()
     before = loss.t.item()
     loss.eval()(*batch)
-    loss.end_step()
+    loss.after_step()
     assert loss.t.item() == before != 0.0
 
 
@@ -142,10 +142,10 @@ def test_curricularface_moves_its_t_by_a_batch_in_parts_as_by_the_whole(
     whole, parted = (CurricularFace(D, torch.full((C,), 0.5), scale=16.0) for _ in range(2))
     parted.load_state_dict(whole.state_dict())
     whole(*batch)
-    whole.end_step()
+    whole.after_step()
     for features, landmarks in zip(*(torch.split(each, cuts) for each in batch), strict=True):
         parted(features, landmarks)
-    parted.end_step()
+    parted.after_step()
     assert parted.t.item() == pytest.approx(whole.t.item(), rel=1e-5)
     assert whole.t.item() != 0.0
 
@@ -155,7 +155,7 @@ def test_curricularface_moves_its_t_by_the_photos_of_all_processes(batch: tuple[
     loss(*batch)
     # Another process with as many photos, whose true cosines are all 1.
     mine, _ = loss.seen
-    loss.end_step(lambda total, count: (total + N, count + N))
+    loss.after_step(lambda total, count: (total + N, count + N))
     assert loss.t.item() == pytest.approx(0.01 * (mine + N) / (2 * N), rel=1e-5)
 
 
@@ -185,14 +185,14 @@ def test_equal_counts_give_equal_margins() -> None:
 def test_the_margin_keeps_falling_past_the_turn() -> None:
     """A worse angle must never be rewarded, not even where θ + m passes π."""
     angles = torch.linspace(0.01, math.pi - 0.01, 400)
-    handicapped = add_angular_margin(
+    modified = add_angular_margin(
         torch.cos(angles)[:, None], torch.zeros(400, dtype=torch.long), torch.full((400,), 0.5)
     ).squeeze(1)
-    assert (handicapped.diff() < 0).all()
+    assert (modified.diff() < 0).all()
 
 
 def test_gradients_stay_finite_at_perfect_and_opposite_angles() -> None:
-    loss = MarginSoftmax(2, torch.tensor([0.5, 0.5]), scale=64.0)
+    loss = ArcFace(2, torch.tensor([0.5, 0.5]), scale=64.0)
     with torch.no_grad():
         loss.weight.copy_(torch.eye(2))
     features = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], requires_grad=True)

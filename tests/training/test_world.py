@@ -31,7 +31,7 @@ with join_world() as world:
     for _ in range(3):
         # Shares of 6 and 5 photos: the mean of their means is not the mean.
         loss(features.tensor_split(world.size)[world.rank], landmarks.tensor_split(world.size)[world.rank])
-        loss.end_step(world.sum)
+        loss.after_step(world.sum)
     if world.is_first:
         print(repr(loss.t.item()))
 """

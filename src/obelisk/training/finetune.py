@@ -36,6 +36,7 @@ from obelisk.config import Recipe
 from obelisk.training.determinism import be_deterministic
 from obelisk.training.distributed import World
 from obelisk.training.loading.loader import LabelledPhotos, load_batches
+from obelisk.training.losses import Loss
 from obelisk.training.machine import keep_freed_memory
 from obelisk.training.model.backbones import TimmNetwork
 from obelisk.training.model.network import PhotoEmbedder
@@ -64,7 +65,7 @@ class Finetuning(nn.Module):
     def __init__(
         self,
         embedder: PhotoEmbedder,
-        loss: nn.Module,
+        loss: Loss,
         parts: Sequence[int],
         distillation: float,
         *,
@@ -113,7 +114,7 @@ def finetune(
     recipe: Recipe,
     embedder: PhotoEmbedder,
     parts: Sequence[int],
-    loss: nn.Module,
+    loss: Loss,
     photos: LabelledPhotos,
     *,
     data: str = "",
@@ -123,7 +124,7 @@ def finetune(
     checkpoint_every: float = CHECKPOINT_SECONDS,
     log: Callable[[FinetuningEpoch], None],
     watch: Callable[[Pace], None] = lambda pace: None,
-) -> tuple[PhotoEmbedder, nn.Module]:
+) -> tuple[PhotoEmbedder, Loss]:
     """Train a photo embedder of one backbone with its loss, and return both with the weights that the recipe keeps.
 
     ``checkpoint`` is the file of the latest state, written every ``checkpoint_every`` seconds and after every epoch;
@@ -174,7 +175,7 @@ def build_finetuning(
     recipe: Recipe,
     embedder: PhotoEmbedder,
     parts: Sequence[int],
-    loss: nn.Module,
+    loss: Loss,
     device: torch.device,
     *,
     compiled: bool,
@@ -255,7 +256,7 @@ def describe_epoch(
         backbone_rate=layers[-1] if layers else None,
         neck_rate=rates.get(NECK),
         gradient_mean=position.gradients / measured if measured else None,
-        gradient_largest=position.clip_grad_norm if measured else None,
+        gradient_largest=position.largest_gradient if measured else None,
         unreadable=position.unreadable,
         best=best,
     )

@@ -41,7 +41,7 @@ from obelisk.training.machine import available_memory
 from obelisk.training.memory_estimate import refuse_too_large
 from obelisk.training.model.backbones import FrozenBackbone
 from obelisk.training.model.network import build_neck
-from obelisk.training.necks import TrainingPhotos, build_optimizer, classifier_dropout, start_at_means
+from obelisk.training.necks import TrainingPhotos, build_optimizer, classifier_dropout, mean_embeddings
 from obelisk.training.optim.trainer import Course, take_step
 from obelisk.training.preparation import prepare_training
 from obelisk.training.run import members_of
@@ -198,7 +198,7 @@ def raise_neck_rate(
     torch.manual_seed(recipe.seed)
     neck = build_neck(recipe.neck, parts, photos.plain())
     loss = build_loss(recipe.loss, neck.dimensions, torch.bincount(labels), dropout=classifier_dropout(recipe))
-    start_at_means(loss, neck, photos)
+    loss.start_at_means(lambda: mean_embeddings(neck, photos, len(described.landmarks)))
     optimizer = build_optimizer(recipe, neck, loss)
     chance = torch.Generator().manual_seed(recipe.seed)
     batches = endless_batches(recipe, labels, recipe.training.batch_size)

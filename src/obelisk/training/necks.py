@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from obelisk.config import Recipe
 from obelisk.training.determinism import be_deterministic
 from obelisk.training.loading.samplers import draw_batches
-from obelisk.training.losses import CurricularFace, MarginSoftmax, Softmax, build_loss
+from obelisk.training.losses import Loss, build_loss
 from obelisk.training.model.network import Neck, build_neck
 from obelisk.training.optim.optimizer import build_adamw, refuse_diverged, set_learning_rate
 from obelisk.training.threads import one_thread
@@ -57,7 +57,7 @@ class Trained:
     """A neck and its loss after the best epoch, numbered from 1 (0: nothing was trained)."""
 
     neck: Neck
-    loss: nn.Module | None
+    loss: Loss | None
     best_epoch: int
 
 
@@ -85,7 +85,7 @@ def train_neck(
     if recipe.loss.kind == "none":
         return Trained(neck=neck.eval(), loss=None, best_epoch=0)
     loss = build_loss(recipe.loss, neck.dimensions, counts, dropout=classifier_dropout(recipe))
-    start_at_means(loss, neck, photos)
+    loss.start_at_means(lambda: mean_embeddings(neck, photos, len(counts)))
     optimizer = build_optimizer(recipe, neck, loss)
     epochs = recipe.training.epochs
     best = Trained(neck=neck, loss=loss, best_epoch=0)
@@ -121,7 +121,7 @@ def run_epoch(
     recipe: Recipe,
     photos: TrainingPhotos,
     neck: nn.Module,
-    loss: nn.Module,
+    loss: Loss,
     optimizer: torch.optim.Optimizer,
     epoch: int,
     chance: torch.Generator,
@@ -138,13 +138,12 @@ def run_epoch(
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-        if isinstance(loss, CurricularFace):
-            loss.end_step()
+        loss.after_step()
         total += taken
     return total / len(batches)
 
 
-def build_optimizer(recipe: Recipe, neck: Neck, loss: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(recipe: Recipe, neck: Neck, loss: Loss) -> torch.optim.Optimizer:
     """Build AdamW with a rate for the neck and one for the landmark weights."""
     training = recipe.training
     parts = ((neck, training.learning_rate), (loss, training.classifier_learning_rate))
@@ -161,27 +160,17 @@ def classifier_dropout(recipe: Recipe) -> float:
     return recipe.neck.dropout if recipe.neck.kind == "identity" else 0.0
 
 
-def start_at_means(loss: nn.Module, neck: Neck, photos: TrainingPhotos) -> None:
-    """Start the centres of a margin softmax at the landmarks' mean embeddings.
-
-    From random centres the neck first learns to turn towards them, and forgets what its whitening knew.
-    """
-    if not isinstance(loss, MarginSoftmax):
-        return
+@torch.no_grad()
+def mean_embeddings(neck: Neck, photos: TrainingPhotos, landmarks: int) -> Tensor:
+    """Return the mean embedding of each landmark's photos, (C, D), at unit length; zeros for one without photos."""
     neck.eval()
-    with torch.no_grad():
-        landmarks = len(loss.margins)
-        sums = torch.zeros(landmarks, neck.dimensions).index_add_(0, photos.landmarks, neck.embed(photos.plain()))
-        means = nn.functional.normalize(sums, dim=1)
-        noise = torch.randn(landmarks, loss.centres, neck.dimensions) * (0.5 / neck.dimensions**0.5)
-        # One centre sits on the mean; further ones around it, so that they can specialise.
-        noise[:, 0] *= 0.01
-        loss.weight.copy_((means[:, None] + noise).flatten(0, 1))
+    sums = torch.zeros(landmarks, neck.dimensions).index_add_(0, photos.landmarks, neck.embed(photos.plain()))
+    return nn.functional.normalize(sums, dim=1)
 
 
 @torch.no_grad()
 def validate(
-    recipe: Recipe, photos: TrainingPhotos, validation: TrainingPhotos | None, neck: Neck, loss: nn.Module
+    recipe: Recipe, photos: TrainingPhotos, validation: TrainingPhotos | None, neck: Neck, loss: Loss
 ) -> tuple[float | None, float | None]:
     """Return the loss and the top-1 on the validation photos, or Nones without any."""
     if validation is None or not len(validation):
@@ -192,8 +181,9 @@ def validate(
     batches = draw_batches(recipe, validation.landmarks, recipe.training.batch_size, chance)
     losses = [loss(features[batch], validation.landmarks[batch]).item() for batch in batches]
     value = sum(losses) / len(losses)
-    if recipe.classifier.kind == "softmax" and isinstance(loss, Softmax):
-        named = loss.logits(features).argmax(dim=1)
+    scores = loss.score_landmarks(features) if "softmax" == recipe.classifier.kind == recipe.loss.kind else None
+    if scores is not None:
+        named = scores.argmax(dim=1)
     else:
         queries, references = neck.embed(validation.plain()), neck.embed(photos.plain())
         nearest = torch.cat([(rows @ references.T).argmax(dim=1) for rows in torch.split(queries, 1024)])

@@ -19,7 +19,6 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from obelisk.config import Recipe
 from obelisk.data import Catalog
@@ -30,6 +29,7 @@ from obelisk.training.export.write_bundle import write_head, write_model
 from obelisk.training.finetune import CHECKPOINT_SECONDS, finetune
 from obelisk.training.loading.features import DescribedReferences, Progress, describe_references
 from obelisk.training.loading.loader import LabelledPhotos
+from obelisk.training.losses import Loss
 from obelisk.training.machine import available_memory
 from obelisk.training.memory_estimate import refuse_too_large
 from obelisk.training.model.backbones import FrozenBackbone
@@ -226,8 +226,8 @@ def join_modules(recipe: Recipe, backbones: Sequence[FrozenBackbone], trained: S
 
 
 def finetune_backbone(
-    work: Work, embedder: PhotoEmbedder, loss: nn.Module, described: DescribedReferences
-) -> tuple[PhotoEmbedder, nn.Module, Sequence[Epoch]]:
+    work: Work, embedder: PhotoEmbedder, loss: Loss, described: DescribedReferences
+) -> tuple[PhotoEmbedder, Loss, Sequence[Epoch]]:
     """Train backbone, neck and loss on together; return the embedder and the loss that are kept, and all epochs.
 
     As the neck was: on all reference photos where the recipe refits, else on those that are not for validation.

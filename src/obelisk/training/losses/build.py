@@ -1,25 +1,32 @@
-"""From a recipe's section to its loss."""
+"""Build the loss that a recipe names."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from obelisk.config import PAIR_LOSSES, LossSection
-from obelisk.training.losses.margin_softmax import CosFace, CurricularFace, MarginSoftmax
-from obelisk.training.losses.margins import dynamic_margins
+from obelisk.training.losses.loss import Loss
+from obelisk.training.losses.margin_softmax import (
+    ArcFace,
+    CosFace,
+    CurricularFace,
+    MarginSoftmax,
+    SubCenterArcFace,
+    dynamic_margins,
+)
 from obelisk.training.losses.pairs import CrossBatch, MultiSimilarity, Triplet
 from obelisk.training.losses.softmax import Softmax
 
-MARGIN_SOFTMAX = {
-    "arcface": MarginSoftmax,
-    "subcenter_arcface": MarginSoftmax,
+MARGIN_CLASSES: dict[str, type[MarginSoftmax]] = {
+    "arcface": ArcFace,
+    "subcenter_arcface": SubCenterArcFace,
     "cosface": CosFace,
     "curricularface": CurricularFace,
 }
 
 
-def build_loss(section: LossSection, dimensions: int, photo_counts: Tensor, *, dropout: float = 0.0) -> nn.Module:
+def build_loss(section: LossSection, dimensions: int, photo_counts: Tensor, *, dropout: float = 0.0) -> Loss:
     """Build the loss of a recipe for features of length D and C landmarks with ``photo_counts`` (C,) references."""
     if section.kind == "softmax":
         return Softmax(dimensions, len(photo_counts), label_smoothing=section.label_smoothing, dropout=dropout)
@@ -31,18 +38,18 @@ def build_loss(section: LossSection, dimensions: int, photo_counts: Tensor, *, d
         if many
         else torch.full((len(photo_counts),), section.margin)
     )
-    return MARGIN_SOFTMAX[section.kind](
+    return MARGIN_CLASSES[section.kind](
         dimensions,
         margins,
         scale=section.scale,
-        centres=section.subcenters if many else 1,
+        subcenters=section.subcenters if many else 1,
         sampled_share=section.sampled_share,
     )
 
 
-def build_pair_loss(section: LossSection, dimensions: int) -> nn.Module:
-    """Build a pair loss, with a memory where the section has one."""
-    inside = (
+def build_pair_loss(section: LossSection, dimensions: int) -> Loss:
+    """Build a pair loss, with cross-batch memory if the section asks for it."""
+    within_batch = (
         Triplet(section.margin, section.mining)
         if section.kind == "triplet"
         else MultiSimilarity(
@@ -52,4 +59,4 @@ def build_pair_loss(section: LossSection, dimensions: int) -> nn.Module:
             mining=section.mining,
         )
     )
-    return CrossBatch(inside, dimensions, section.memory) if section.memory else inside
+    return CrossBatch(within_batch, dimensions, section.memory) if section.memory else within_batch

@@ -7,102 +7,190 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from obelisk.training.losses.margins import add_angular_margin, add_cosine_margin, raise_hard_negatives
-from obelisk.training.losses.subcenters import compare
+from obelisk.training.losses.loss import Loss
+from obelisk.training.losses.subcenters import nearest_cosines
+
+EDGE = 1e-6  # keeps acos away from ±1, where its slope is infinite
 
 
-class MarginSoftmax(nn.Module):
-    """ArcFace; with several centres a landmark, sub-center ArcFace; with unequal margins, dynamic margins.
+class MarginSoftmax(Loss):
+    """Cross entropy over ``s · cos θ_j`` with a margin on the true landmark: the base of the family.
 
-    ``margins`` (C,) in radians; ``weight`` (C · K, D) holds the K centres of each landmark one after the other, of any
-    length. Deng, Guo, Liu, Gong, Zafeiriou, *Sub-center ArcFace*, ECCV 2020, equation 4.
+    ``margins`` (C,) is one margin per landmark. ``weight`` (C · K, D) holds the K sub-centers of each landmark one
+    after the other, of any length.
 
     With ``sampled_share`` r below 1, a training step compares with the landmarks of its batch and with random others,
-    r · C together, and only their centres get a gradient. An et al., *Killing Two Birds with One Stone: Efficient and
-    Robust Training of Face Recognition CNNs by Partial FC*, CVPR 2022.
+    r · C together, and only their centers get a gradient: Partial FC. An et al., *Killing Two Birds with One Stone:
+    Efficient and Robust Training of Face Recognition CNNs by Partial FC*, CVPR 2022.
     """
 
     margins: Tensor
 
     def __init__(
-        self, dimensions: int, margins: Tensor, *, scale: float, centres: int = 1, sampled_share: float = 1.0
+        self, dimensions: int, margins: Tensor, *, scale: float, subcenters: int = 1, sampled_share: float = 1.0
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(len(margins) * centres, dimensions))
+        self.weight = nn.Parameter(torch.empty(len(margins) * subcenters, dimensions))
         nn.init.xavier_normal_(self.weight)
         self.register_buffer("margins", margins)
         self.scale = scale
-        self.centres = centres
+        self.subcenters = subcenters
         self.sampled_share = sampled_share
 
     def cosines(self, features: Tensor) -> Tensor:
-        """Return cos θ, (N, C), of each row with the nearest centre of each landmark."""
-        return compare(features, self.weight, self.centres)
+        """Return cos θ, (N, C), of each feature row with the nearest center of each landmark."""
+        return nearest_cosines(features, self.weight, self.subcenters)
 
-    def handicap(self, cosines: Tensor, columns: Tensor, margins: Tensor) -> Tensor:
-        """Return cosines (N, C) with the true ones, at ``columns`` (N,), made worse by ``margins`` (N,)."""
-        return add_angular_margin(cosines, columns, margins)
+    def score_landmarks(self, features: Tensor) -> Tensor:
+        """Return the cosines (N, C), without margins."""
+        return self.cosines(features)
+
+    def add_margin(self, cosines: Tensor, columns: Tensor, margins: Tensor) -> Tensor:
+        """Apply ``margins`` (N,) to the true cosines, at ``columns`` (N,), of cosines (N, C)."""
+        raise NotImplementedError
 
     def forward(self, features: Tensor, landmarks: Tensor) -> Tensor:
         """Return the mean loss of features (N, D) with true landmarks (N,)."""
         if self.training and self.sampled_share < 1.0:
             sampled = sample_landmarks(landmarks, len(self.margins), self.sampled_share)
-            rows = sampled[:, None] * self.centres + torch.arange(self.centres, device=sampled.device)
-            cosines = compare(features, self.weight[rows.flatten()], self.centres)
+            rows = sampled[:, None] * self.subcenters + torch.arange(self.subcenters, device=sampled.device)
+            cosines = nearest_cosines(features, self.weight[rows.flatten()], self.subcenters)
             columns = torch.searchsorted(sampled, landmarks)
         else:
             cosines, columns = self.cosines(features), landmarks
-        handicapped = self.handicap(cosines, columns, self.margins[landmarks])
-        return nn.functional.cross_entropy(self.scale * handicapped, columns)
+        logits = self.scale * self.add_margin(cosines, columns, self.margins[landmarks])
+        return nn.functional.cross_entropy(logits, columns)
+
+    @torch.no_grad()
+    def start_at_means(self, find_means: Callable[[], Tensor]) -> None:
+        """Set the centers to the landmarks' mean embeddings (C, D) and some noise.
+
+        From random centers the neck would first learn to turn towards them, and forget what its whitening knew.
+        """
+        means = find_means()
+        noise = torch.randn(len(means), self.subcenters, means.shape[1]) * (0.5 / means.shape[1] ** 0.5)
+        # One sub-center sits on the mean; further ones lie around it, so that they can specialise.
+        noise[:, 0] *= 0.01
+        self.weight.copy_((means[:, None] + noise).flatten(0, 1))
+
+
+class ArcFace(MarginSoftmax):
+    """ArcFace: an additive angular margin, ``cos θ_y → cos(θ_y + m_y)``, ``margins`` (C,) in radians.
+
+    Deng, Guo, Xue, Zafeiriou, *ArcFace*, CVPR 2019, equation 3. Unequal margins are the dynamic margins of
+    :func:`dynamic_margins`.
+    """
+
+    def add_margin(self, cosines: Tensor, columns: Tensor, margins: Tensor) -> Tensor:
+        """Replace the true cosines by cos(θ + m)."""
+        return add_angular_margin(cosines, columns, margins)
+
+
+class SubCenterArcFace(ArcFace):
+    """Sub-center ArcFace: ArcFace in which each landmark has K centers, of which the nearest counts.
+
+    Deng, Guo, Liu, Gong, Zafeiriou, *Sub-center ArcFace*, ECCV 2020, equation 4.
+    """
+
+    def __init__(
+        self, dimensions: int, margins: Tensor, *, scale: float, subcenters: int = 3, sampled_share: float = 1.0
+    ) -> None:
+        super().__init__(dimensions, margins, scale=scale, subcenters=subcenters, sampled_share=sampled_share)
 
 
 class CosFace(MarginSoftmax):
-    """CosFace: as ArcFace, with ``margins`` (C,) taken off the true cosine itself."""
+    """CosFace: ``margins`` (C,) are subtracted from the true cosine itself."""
 
-    def handicap(self, cosines: Tensor, columns: Tensor, margins: Tensor) -> Tensor:
-        """Return cosines (N, C) with the true ones, at ``columns`` (N,), made smaller by ``margins`` (N,)."""
+    def add_margin(self, cosines: Tensor, columns: Tensor, margins: Tensor) -> Tensor:
+        """Replace the true cosines by cos θ − m."""
         return add_cosine_margin(cosines, columns, margins)
 
 
-class CurricularFace(MarginSoftmax):
+class CurricularFace(ArcFace):
     """CurricularFace: ArcFace that turns to hard negatives as the true cosines get better.
 
     t follows the mean true cosine r of the batches, ``t ← 0.01 · r + 0.99 · t``, from 0. Huang et al., CVPR 2020,
-    equation 7. It moves at the end of a step: only then all parts of a batch have been seen, on all processes. (The
-    authors' code, where a batch comes whole, moves it just before it is used.)
+    equation 7. It moves after the step, when all micro-batches have been seen on all processes. (In the authors' code
+    a batch comes whole, and t moves just before it is used.)
     """
 
     t: Tensor
 
     def __init__(
-        self, dimensions: int, margins: Tensor, *, scale: float, centres: int = 1, sampled_share: float = 1.0
+        self, dimensions: int, margins: Tensor, *, scale: float, subcenters: int = 1, sampled_share: float = 1.0
     ) -> None:
-        super().__init__(dimensions, margins, scale=scale, centres=centres, sampled_share=sampled_share)
+        super().__init__(dimensions, margins, scale=scale, subcenters=subcenters, sampled_share=sampled_share)
         self.register_buffer("t", torch.zeros(()))
-        self.seen = (0.0, 0)  # sum and number of the true cosines of the step that goes on
+        self.seen = (0.0, 0)  # sum and number of the true cosines of the current step
 
-    def handicap(self, cosines: Tensor, columns: Tensor, margins: Tensor) -> Tensor:
-        """Return cosines (N, C) with true ones made worse and hard negatives weighed by t; training notes r."""
+    def add_margin(self, cosines: Tensor, columns: Tensor, margins: Tensor) -> Tensor:
+        """Replace the true cosines by cos(θ + m) and weight hard negatives by t; while training, add up r."""
         if self.training:
             total, count = self.seen
             true = cosines.detach().gather(1, columns[:, None])
             self.seen = (total + true.sum(dtype=torch.float64).item(), count + len(true))
-        return raise_hard_negatives(add_angular_margin(cosines, columns, margins), columns, self.t)
+        return modulate_hard_negatives(super().add_margin(cosines, columns, margins), columns, self.t)
 
-    def end_step(self, sum_over: Callable[..., Sequence[float]] = lambda *values: values) -> None:
-        """Move t by the step's photos; ``sum_over`` adds numbers up over all processes."""
-        total, count = sum_over(*self.seen)
+    def after_step(self, all_reduce: Callable[..., Sequence[float]] = lambda *values: values) -> None:
+        """Move t by the photos of the step, on all processes."""
+        total, count = all_reduce(*self.seen)
         if count:
             self.t.lerp_(self.t.new_tensor(total / count), 0.01)
         self.seen = (0.0, 0)
 
 
+def add_angular_margin(cosines: Tensor, landmarks: Tensor, margins: Tensor) -> Tensor:
+    """Replace each true cosine, cos θ_y, by cos(θ_y + m_y) in cosines (N, C).
+
+    ``landmarks`` (N,) are the true columns, ``margins`` (N,) radians. Past θ + m = π the cosine would rise again
+    and reward a worse angle; there the modified logit is ``cos θ − m · sin m`` instead, which goes on falling, as in
+    the authors' code. Deng, Guo, Xue, Zafeiriou, *ArcFace*, CVPR 2019, equation 3.
+    """
+    true = cosines.gather(1, landmarks[:, None]).squeeze(1).clamp(-1 + EDGE, 1 - EDGE)
+    modified = torch.cos(torch.acos(true) + margins)
+    past_the_turn = true < -torch.cos(margins)
+    modified = torch.where(past_the_turn, true - margins * torch.sin(margins), modified)
+    return cosines.scatter(1, landmarks[:, None], modified[:, None])
+
+
+def add_cosine_margin(cosines: Tensor, landmarks: Tensor, margins: Tensor) -> Tensor:
+    """Replace each true cosine by cos θ_y − m_y, with ``margins`` (N,) in units of the cosine.
+
+    Wang, Wang, Zhou, Ji, Gong, Zhou, Li, Liu, *CosFace*, CVPR 2018, equation 4.
+    """
+    return cosines.scatter_add(1, landmarks[:, None], -margins[:, None])
+
+
+def modulate_hard_negatives(modified: Tensor, landmarks: Tensor, t: Tensor) -> Tensor:
+    """Replace cos θ_j by cos θ_j · (t + cos θ_j) wherever it exceeds the true landmark's modified cosine.
+
+    ``t`` () is near 0 early in training, which plays hard negatives down, and grows towards 1, which plays them up.
+    Huang, Wang, Tai, Liu, Shen, Li, Li, Huang, *CurricularFace*, CVPR 2020, equation 6.
+    """
+    true = modified.gather(1, landmarks[:, None])
+    return torch.where(modified > true, modified * (t + modified), modified)
+
+
+def dynamic_margins(photo_counts: Tensor, smallest: float, extra: float) -> Tensor:
+    """Compute a margin per landmark, (C,), from the number of its reference photos, ``photo_counts`` (C,).
+
+    ``m_c = smallest + extra · minmax(n_c^(−1/4))``: the most photographed landmark gets ``smallest``, the least
+    photographed ``smallest + extra``. Ha, Liu, Kim, Lee, Park, *Google Landmark Recognition 2020 Competition Third
+    Place Solution*, arXiv:2010.05350, section 2.2.
+    """
+    rarity = photo_counts.clamp(min=1).to(torch.float32).pow(-0.25)
+    span = rarity.max() - rarity.min()
+    if span == 0:
+        return torch.full_like(rarity, smallest)
+    return smallest + extra * (rarity - rarity.min()) / span
+
+
 def sample_landmarks(landmarks: Tensor, count: int, share: float) -> Tensor:
     """Return ``share`` of ``count`` landmarks, sorted: all of ``landmarks`` (N,), and others at random.
 
-    More than the share when the batch alone has more. The others are drawn from torch's own generator.
+    There are more when the batch alone has more. The others are drawn from torch's own generator.
     """
-    chances = torch.rand(count, device=landmarks.device)
-    chances[landmarks] = 2.0
-    present = int((chances == 2.0).sum())
-    return torch.topk(chances, max(present, round(share * count))).indices.sort().values
+    priorities = torch.rand(count, device=landmarks.device)
+    priorities[landmarks] = 2.0
+    present = int((priorities == 2.0).sum())
+    return torch.topk(priorities, max(present, round(share * count))).indices.sort().values

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from obelisk.training.losses.loss import Loss
 
-class Softmax(nn.Module):
+
+class Softmax(Loss):
     """Cross entropy over a dense layer of C landmarks."""
 
     def __init__(self, dimensions: int, landmarks: int, *, label_smoothing: float = 0.0, dropout: float = 0.0) -> None:
@@ -18,6 +20,10 @@ class Softmax(nn.Module):
         """Return logits (N, C)."""
         scores: Tensor = self.classifier(self.dropout(features))
         return scores
+
+    def score_landmarks(self, features: Tensor) -> Tensor:
+        """Return the logits (N, C)."""
+        return self.logits(features)
 
     def forward(self, features: Tensor, landmarks: Tensor) -> Tensor:
         """Return the mean loss of features (N, D) with true landmarks (N,)."""

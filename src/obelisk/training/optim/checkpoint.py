@@ -40,7 +40,7 @@ class Position:
     step: int = 0
     total: float = 0.0
     gradients: float = 0.0
-    clip_grad_norm: float = 0.0
+    largest_gradient: float = 0.0
     overflowed: int = 0
     unreadable: int = 0
     best_epoch: int = 0
@@ -55,7 +55,7 @@ class Position:
             step=self.step + 1,
             total=self.total + loss,
             gradients=self.gradients + gradient,
-            clip_grad_norm=max(self.clip_grad_norm, gradient),
+            largest_gradient=max(self.largest_gradient, gradient),
             overflowed=self.overflowed + (not measured),
             unreadable=self.unreadable + unreadable,
         )

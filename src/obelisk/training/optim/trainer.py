@@ -35,7 +35,7 @@ from obelisk.training.distributed import World
 from obelisk.training.loading.augmentation import fresh_view
 from obelisk.training.loading.loader import Batch, LabelledPhotos, WantedBatch
 from obelisk.training.loading.samplers import count_batches, epoch_batches, epoch_seed
-from obelisk.training.losses import CurricularFace, MarginSoftmax, Softmax
+from obelisk.training.losses import Loss
 from obelisk.training.mixing import mix
 from obelisk.training.model.network import PhotoEmbedder
 from obelisk.training.optim.checkpoint import Position, save_checkpoint
@@ -86,17 +86,17 @@ class Course:
         return {"module": self.trained} | {name: module for name, module in followers.items() if module}
 
     @property
-    def kept(self) -> tuple[PhotoEmbedder, nn.Module]:
+    def kept(self) -> tuple[PhotoEmbedder, Loss]:
         """The embedder and loss that are validated and kept: the averaged ones, where there are any."""
-        embedder, loss = cast("tuple[PhotoEmbedder, nn.Module]", self.average.module if self.average else self.trained)
+        embedder, loss = cast("tuple[PhotoEmbedder, Loss]", self.average.module if self.average else self.trained)
         return embedder, loss
 
     @property
-    def chosen(self) -> tuple[PhotoEmbedder, nn.Module]:
+    def chosen(self) -> tuple[PhotoEmbedder, Loss]:
         """The embedder and loss that the training ends with: those of the best epoch, where the recipe wants them."""
         if not (self.best and self.position.best_epoch):
             return self.kept
-        embedder, loss = cast("tuple[PhotoEmbedder, nn.Module]", self.best)
+        embedder, loss = cast("tuple[PhotoEmbedder, Loss]", self.best)
         return embedder, loss
 
     def note_validation(self, val_loss: float | None, val_top1: float | None) -> bool | None:
@@ -190,7 +190,7 @@ def validate(course: Course, loaded: Iterator[Batch]) -> tuple[float | None, flo
     A softmax layer names by its largest logit. Nones without photos; no top-1 for a loss that has neither.
     """
     embedder, loss = course.kept
-    total, right, seen = 0.0, 0, 0
+    total, right, seen, names = 0.0, 0, 0, False
     for batch in islice(loaded, -(-len(course.validation or ()) // VALIDATION_BATCH)):
         if not len(batch.landmarks):
             continue
@@ -198,18 +198,12 @@ def validate(course: Course, loaded: Iterator[Batch]) -> tuple[float | None, flo
         features = embedder.necks(embedder.describe(batch.pixels.to(course.world.device)))
         total += loss(features, landmarks).item() * len(landmarks)
         seen += len(landmarks)
-        if (scores := score_landmarks(loss, features)) is not None:
+        if (scores := loss.score_landmarks(features)) is not None:
+            names = True
             right += int((scores.argmax(dim=1) == landmarks).sum())
     if not seen:
         return None, None
-    return total / seen, right / seen if isinstance(loss, (MarginSoftmax, Softmax)) else None
-
-
-def score_landmarks(loss: nn.Module, features: Tensor) -> Tensor | None:
-    """Return how well features (N, D) fit each landmark, (N, C); None for a loss that compares photos only."""
-    if isinstance(loss, MarginSoftmax):
-        return loss.cosines(features)
-    return loss.logits(features) if isinstance(loss, Softmax) else None
+    return total / seen, right / seen if names else None
 
 
 def schedule(course: Course, step: int, steps: int) -> None:
@@ -265,8 +259,7 @@ def take_step(course: Course, batch: Batch) -> float:
         end_if_diverged(course, batch, "gradient", course.gradient)
     course.scaler.step(course.optimizer)
     course.scaler.update()
-    if isinstance(criterion, CurricularFace):
-        criterion.end_step(world.sum)
+    cast("Loss", criterion).after_step(world.sum)
     if course.average:
         course.average.update_parameters(course.trained)
     return loss
