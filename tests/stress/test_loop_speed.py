@@ -26,9 +26,10 @@ from obelisk.training.finetune import Finetuning, build_optimizer, finetune
 from obelisk.training.loading.augmentation import AugmentedView
 from obelisk.training.loading.loader import BatchReader, LabelledPhotos
 from obelisk.training.losses import ArcFace
-from obelisk.training.model.backbones import PooledBackbone, create_network
+from obelisk.training.model.backbones import PooledBackbone
 from obelisk.training.model.network import Necks, PhotoEmbedder, build_neck
 from obelisk.training.model.pooling import avg
+from obelisk.training.model.weights import create_network
 from obelisk.training.pace import Pace
 
 pytestmark = pytest.mark.stress

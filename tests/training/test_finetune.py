@@ -27,9 +27,10 @@ from obelisk.training.loading.augmentation import augmented_views
 from obelisk.training.loading.loader import Batch, LabelledPhotos, WantedBatch, load_batches
 from obelisk.training.loading.samplers import epoch_batches
 from obelisk.training.losses import ArcFace, CurricularFace, MarginSoftmax
-from obelisk.training.model.backbones import PooledBackbone, create_network, export_backbone, load_backbones
+from obelisk.training.model.backbones import PooledBackbone, export_backbone, load_backbones
 from obelisk.training.model.network import Necks, PhotoEmbedder, build_neck
 from obelisk.training.model.pooling import avg
+from obelisk.training.model.weights import create_network
 from obelisk.training.necks import Epoch
 from obelisk.training.optim.checkpoint import Position, load_checkpoint, save_checkpoint
 from obelisk.training.optim.trainer import Course, share_out, side_of, take_step, validate
@@ -184,7 +185,7 @@ def test_a_training_stopped_after_any_step_goes_on_to_the_same_weights(
         nonlocal steps
         value = take_step(course, *rest)  # type: ignore[arg-type]
         steps += 1
-        course.stop.asked = True
+        course.stop.received = True
         return value
 
     stops, log = 0, list[Epoch]()
@@ -381,7 +382,7 @@ def test_photos_that_rot_are_listed_and_spared(
 
 
 def step_and_stop(course: Course, *rest: object) -> float:
-    course.stop.asked = True
+    course.stop.received = True
     return take_step(course, *rest)  # type: ignore[arg-type]
 
 
@@ -463,7 +464,7 @@ def test_a_run_goes_on_without_photos_that_rotted(
     tuning: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop_in_second_epoch(course: Course, *rest: object) -> float:
-        course.stop.asked = course.position.epoch == 1
+        course.stop.received = course.position.epoch == 1
         return take_step(course, *rest)  # type: ignore[arg-type]
 
     data = Path(shutil.copytree(tiny_dataset, tmp_path / "data"))

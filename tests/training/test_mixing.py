@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from obelisk.config import Recipe, load_recipe
 from obelisk.errors import RecipeError
 from obelisk.training.finetune import Finetuning
+from obelisk.training.loading.augmentation import MixedPhotos, mix_photos, pair_up
 from obelisk.training.losses import Softmax
-from obelisk.training.mixing import Mixture, mix, pair_up
 
 N, SIZE = 6, 20
 
@@ -24,34 +24,38 @@ def recipe(**section: object) -> Recipe:
     return load_recipe("arcface", [f"finetuning.{key}={value}" for key, value in keys.items()])
 
 
+def mix(pixels: Tensor, recipe: Recipe, epoch: int, step: int) -> MixedPhotos:
+    return mix_photos(pixels, recipe.finetuning, recipe.training.photos_per_landmark, (recipe.seed, epoch, step))
+
+
 def test_off_nothing_is_mixed(photos: Tensor) -> None:
-    mixture = mix(photos, recipe(), 0, 0)
-    assert mixture.pixels is photos
-    assert (mixture.partners, mixture.share) == (None, 1.0)
+    mixed = mix(photos, recipe(), 0, 0)
+    assert mixed.pixels is photos
+    assert (mixed.partners, mixed.weight) == (None, 1.0)
 
 
 def test_mixup_lays_photos_over_each_other(photos: Tensor) -> None:
     for step in range(5):
-        mixture = mix(photos, recipe(mixup=1.0), 0, step)
-        for place, partner in enumerate(mixture.partners.tolist()):
-            expected = mixture.share * photos[place] + (1 - mixture.share) * photos[partner]
-            torch.testing.assert_close(mixture.pixels[place], expected)
+        mixed = mix(photos, recipe(mixup=1.0), 0, step)
+        for place, partner in enumerate(mixed.partners.tolist()):
+            expected = mixed.weight * photos[place] + (1 - mixed.weight) * photos[partner]
+            torch.testing.assert_close(mixed.pixels[place], expected)
             assert partner != place
 
 
 def test_cutmix_counts_the_pixels_that_are_left(photos: Tensor) -> None:
     shares = []
     for step in range(40):
-        mixture = mix(photos, recipe(cutmix=1.0), 0, step)
-        others = photos[mixture.partners]
-        own = (mixture.pixels == photos).all(dim=1)
-        assert torch.equal(own | (mixture.pixels == others).all(dim=1), torch.ones_like(own))
-        assert own.float().mean().item() == pytest.approx(mixture.share, abs=1e-6)
+        mixed = mix(photos, recipe(cutmix=1.0), 0, step)
+        others = photos[mixed.partners]
+        own = (mixed.pixels == photos).all(dim=1)
+        assert torch.equal(own | (mixed.pixels == others).all(dim=1), torch.ones_like(own))
+        assert own.float().mean().item() == pytest.approx(mixed.weight, abs=1e-6)
         # A rectangle, and the same one in all photos.
         gone = ~own[0]
         assert torch.equal(gone, gone.any(dim=1)[:, None] & gone.any(dim=0)[None, :])
         assert torch.equal(own, own[:1].expand_as(own))
-        shares.append(mixture.share)
+        shares.append(mixed.weight)
     assert min(shares) < 0.4 < 0.9 < max(shares)
 
 
@@ -62,20 +66,20 @@ def test_with_both_each_step_is_of_one_kind(photos: Tensor) -> None:
 
 
 def test_lambda_follows_the_beta_distribution(photos: Tensor) -> None:
-    shares = np.array([mix(photos[:2], recipe(mixup=0.2), 0, step).share for step in range(400)])
+    shares = np.array([mix(photos[:2], recipe(mixup=0.2), 0, step).weight for step in range(400)])
     # Beta(α, α): mean 1/2, variance 1 / (4 · (2α + 1)).
     assert shares.mean() == pytest.approx(0.5, abs=0.07)
     assert shares.var() == pytest.approx(1 / (4 * 1.4), abs=0.03)
 
 
 def test_what_is_drawn_depends_on_seed_epoch_and_step_alone(photos: Tensor) -> None:
-    def draw(seed: int, epoch: int, step: int) -> Mixture:
+    def draw(seed: int, epoch: int, step: int) -> MixedPhotos:
         return mix(photos, recipe(mixup=1.0).model_copy(update={"seed": seed}), epoch, step)
 
     once = draw(0, 1, 2)
     torch.manual_seed(7)  # the global generator has no say
     assert torch.equal(once.pixels, draw(0, 1, 2).pixels)
-    assert len({once.share, draw(1, 1, 2).share, draw(0, 2, 2).share, draw(0, 1, 3).share}) == 4
+    assert len({once.weight, draw(1, 1, 2).weight, draw(0, 2, 2).weight, draw(0, 1, 3).weight}) == 4
 
 
 def test_partners_are_mutual_and_of_another_group() -> None:
@@ -91,7 +95,7 @@ def test_the_shares_of_processes_are_mixed_as_the_whole_batch(photos: Tensor) ->
     whole = mix(both, recipe(mixup=1.0), 3, 5)
     shares = [mix(half, recipe(mixup=1.0), 3, 5) for half in both.tensor_split(2)]
     assert torch.equal(whole.pixels, torch.cat([share.pixels for share in shares]))
-    assert {share.share for share in shares} == {whole.share}
+    assert {share.weight for share in shares} == {whole.weight}
 
 
 def test_the_loss_is_that_of_soft_labels() -> None:

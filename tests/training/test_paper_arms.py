@@ -7,9 +7,10 @@ from obelisk.config import Recipe, load_recipe
 from obelisk.training import necks
 from obelisk.training.finetune import Finetuning, build_optimizer
 from obelisk.training.losses import build_loss
-from obelisk.training.model.backbones import PooledBackbone, create_network
+from obelisk.training.model.backbones import PooledBackbone
 from obelisk.training.model.network import Necks, PhotoEmbedder, build_neck, count_trainable
 from obelisk.training.model.pooling import avg
+from obelisk.training.model.weights import create_network
 
 LANDMARKS = 943
 HEAD = 3_113_903  # 2048·2 + (2048·1024+1024) + 1024·2 + (1024·512+512) + 512·2 + (512·943+943)

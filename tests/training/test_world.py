@@ -66,7 +66,7 @@ take_step, steps = loop.take_step, []
 
 def step_and_stop(*words):
     steps.append(take_step(*words))
-    words[0].stop.asked = len(steps) == int(last)
+    words[0].stop.received = len(steps) == int(last)
     return steps[-1]
 
 if __name__ == "__main__":  # and not in a process that loads photos

@@ -38,7 +38,7 @@ from obelisk.training.loading.features import Progress
 from obelisk.training.loading.loader import LabelledPhotos, count_loaders, load_batches
 from obelisk.training.loading.samplers import count_batches
 from obelisk.training.losses import build_loss
-from obelisk.training.machine import available_memory
+from obelisk.training.machine import available_memory, one_thread
 from obelisk.training.memory_estimate import Sizes, Stages, count_landmark_weights, estimate_needs
 from obelisk.training.model.backbones import FrozenBackbone
 from obelisk.training.model.network import Necks, PhotoEmbedder, build_neck, count_trainable
@@ -46,7 +46,6 @@ from obelisk.training.necks import TrainingPhotos, build_optimizer, classifier_d
 from obelisk.training.optim.trainer import take_step
 from obelisk.training.preparation import prepare_training
 from obelisk.training.run import members_of
-from obelisk.training.threads import one_thread
 
 SAMPLE = 64  # photos that are measured on
 REPEATS = 2

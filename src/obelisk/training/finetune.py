@@ -33,16 +33,16 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from obelisk.config import Recipe
-from obelisk.training.determinism import be_deterministic
 from obelisk.training.distributed import World
 from obelisk.training.loading.loader import LabelledPhotos, load_batches
 from obelisk.training.losses import Loss
-from obelisk.training.machine import keep_freed_memory
-from obelisk.training.model.backbones import TimmNetwork
+from obelisk.training.machine import be_deterministic, keep_freed_memory
 from obelisk.training.model.network import PhotoEmbedder
 from obelisk.training.model.pooling import l2n
+from obelisk.training.model.weights import TimmNetwork
 from obelisk.training.optim.checkpoint import Position, load_checkpoint
 from obelisk.training.optim.optimizer import build_adamw
+from obelisk.training.optim.signals import SigtermFlag
 from obelisk.training.optim.trainer import (
     Course,
     average_of,
@@ -53,7 +53,6 @@ from obelisk.training.optim.trainer import (
     validate,
 )
 from obelisk.training.pace import FinetuningEpoch, Pace, Stopwatch
-from obelisk.training.stopping import StopSignal
 
 CHECKPOINT_SECONDS = 60.0
 LAYER, NECK, LANDMARKS = "backbone", "neck", "landmark weights"  # parts of the optimizer; layer groups are numbered
@@ -139,7 +138,7 @@ def finetune(
     section = recipe.finetuning
     tuned = build_finetuning(recipe, embedder, parts, loss, world.device, compiled=section.compile)
     before = [copy.deepcopy(module).cpu().state_dict() for module in (embedder, loss)]
-    with StopSignal() as stop:
+    with SigtermFlag() as stop:
         course = begin_course(
             recipe,
             tuned,
@@ -202,7 +201,7 @@ def begin_course(
     data: str = "",
     validation: LabelledPhotos | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
-    stop: StopSignal | None = None,
+    stop: SigtermFlag | None = None,
     world: World,
     watch: Callable[[Pace], None] = lambda pace: None,
 ) -> Course:
@@ -223,7 +222,7 @@ def begin_course(
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
         position=Position(),
-        stop=stop or StopSignal(),
+        stop=stop or SigtermFlag(),
         world=world,
         stopwatch=Stopwatch(epochs=recipe.finetuning.epochs, tell=watch),
         saved=time.monotonic(),

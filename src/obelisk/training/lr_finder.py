@@ -37,7 +37,7 @@ from obelisk.training.loading.features import DescribedReferences, Progress, des
 from obelisk.training.loading.loader import LabelledPhotos, load_batches
 from obelisk.training.loading.samplers import epoch_batches
 from obelisk.training.losses import build_loss
-from obelisk.training.machine import available_memory
+from obelisk.training.machine import available_memory, one_thread
 from obelisk.training.memory_estimate import refuse_too_large
 from obelisk.training.model.backbones import FrozenBackbone
 from obelisk.training.model.network import build_neck
@@ -45,7 +45,6 @@ from obelisk.training.necks import TrainingPhotos, build_optimizer, classifier_d
 from obelisk.training.optim.trainer import Course, take_step
 from obelisk.training.preparation import prepare_training
 from obelisk.training.run import members_of
-from obelisk.training.threads import one_thread
 from obelisk.training.train import fit, join_modules
 
 NECK_RATES, NECK_STEPS = (1e-6, 1.0), 100

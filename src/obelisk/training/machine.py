@@ -1,11 +1,8 @@
-"""How much memory there is, how much this process has taken, and what it does with what it has freed.
-
-What is available is the least of what the machine and each control group above the process leave: a container is
-killed at its own limit, however much the machine has.
-"""
+"""The machine at hand: its memory, the threads torch uses, and results that repeat to the bit."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -13,31 +10,34 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 ROOT = Path("/")
-LIMITLESS = 1 << 60  # what control groups without a limit tell is beyond this
+LIMITLESS = 1 << 60  # control groups without a limit report more than this
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as malloc.h numbers them
 
 
 def available_memory(root: Path = ROOT) -> int | None:
-    """Return the bytes that may be taken before something is killed; None where the system does not tell.
+    """Return the bytes that may be taken before something is killed; None if the system does not say.
 
-    That is the machine's available memory with its free swap, or what the tightest control group leaves (version 1
-    or 2); pages of files, which can be dropped, count as free.
+    This is the machine's available memory and free swap, or what the tightest control group (version 1 or 2) leaves,
+    if that is less: a container is killed at its own limit, however much the machine has. Cached pages of files, which
+    can be dropped, count as free.
     """
-    rooms = [room for room in (machine_room(root), *group_rooms(root)) if room is not None]
-    return max(0, min(rooms)) if rooms else None
+    limits = [limit for limit in (machine_memory(root), *group_memory(root)) if limit is not None]
+    return max(0, min(limits)) if limits else None
 
 
-def machine_room(root: Path) -> int | None:
+def machine_memory(root: Path) -> int | None:
     """Return the machine's available memory and free swap, bytes."""
-    text = read(root / "proc/meminfo")
+    text = read_text(root / "proc/meminfo")
     found = {name: int(kib) * 1024 for name, kib in re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)}
     return found["MemAvailable"] + found.get("SwapFree", 0) if "MemAvailable" in found else None
 
 
-def group_rooms(root: Path) -> Iterator[int]:
-    """Yield what each control group above this process leaves, bytes."""
-    for line in read(root / "proc/self/cgroup").splitlines():
+def group_memory(root: Path) -> Iterator[int]:
+    """Yield the bytes that each control group above this process leaves."""
+    for line in read_text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers:
             mount, limit, usage, droppable = "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
@@ -48,18 +48,18 @@ def group_rooms(root: Path) -> Iterator[int]:
             continue
         top = root / mount
         group = top / path.lstrip("/")
-        # Seen from inside a container, the path may be that of the host: the mount itself is then the group.
+        # Inside a container, the path may be the host's: then the mount itself is the group.
         for folder in (group, *group.parents):
-            most, used = read(folder / limit).strip(), read(folder / usage).strip()
+            most, used = read_text(folder / limit).strip(), read_text(folder / usage).strip()
             if most.isdigit() and used.isdigit() and int(most) < LIMITLESS:
-                files = re.search(rf"^{droppable} (\d+)", read(folder / "memory.stat"), re.MULTILINE)
+                files = re.search(rf"^{droppable} (\d+)", read_text(folder / "memory.stat"), re.MULTILINE)
                 yield int(most) - int(used) + (int(files[1]) if files else 0)
             if folder == top:
                 break
 
 
-def read(path: Path) -> str:
-    """Return a small file's text, nothing where it cannot be read."""
+def read_text(path: Path) -> str:
+    """Return a small file's text, or an empty string if it cannot be read."""
     try:
         return path.read_text()
     except OSError:
@@ -67,27 +67,26 @@ def read(path: Path) -> str:
 
 
 def resident_memory(root: Path = ROOT) -> int:
-    """Return the bytes of this process that are in memory, 0 where the system does not tell."""
+    """Return this process's resident memory in bytes, 0 if the system does not say."""
     return status_bytes("VmRSS", root)
 
 
 def peak_memory(root: Path = ROOT) -> int:
-    """Return the most bytes of this process that were in memory at once, 0 where the system does not tell."""
+    """Return this process's peak resident memory in bytes, 0 if the system does not say."""
     return status_bytes("VmHWM", root)
 
 
 def status_bytes(name: str, root: Path) -> int:
-    """Return a size that the kernel tells of this process, 0 where it does not."""
-    found = re.search(rf"^{name}:\s+(\d+) kB", read(root / "proc/self/status"), re.MULTILINE)
+    """Return one of the sizes in ``/proc/self/status`` in bytes, 0 if it is missing."""
+    found = re.search(rf"^{name}:\s+(\d+) kB", read_text(root / "proc/self/status"), re.MULTILINE)
     return int(found[1]) * 1024 if found else 0
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep what it frees for its next step, where its C library is glibc.
+    """Make glibc keep freed memory for the next step; with another C library, do nothing.
 
-    glibc gives every block beyond 32 MiB, which is most activations, back to the kernel at once; the next step fetches
-    it anew, page by page, each filled with zeros. That took two fifths of a bare step (measured
-    2026-11-26).
+    glibc returns every block beyond 32 MiB, which is most activations, to the kernel at once; the next step fetches it
+    again, page by page, each filled with zeros. That took two fifths of a bare step (measured 2026-11-26).
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
@@ -96,11 +95,36 @@ def keep_freed_memory() -> None:
 
 
 def processes_here() -> int:
-    """Return how many processes train together on this machine: as many as torchrun says that it started."""
+    """Return how many processes of this training run torchrun has started on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def in_words(size: float) -> str:
-    """Return a number of bytes as people read it: ``476 MiB``, ``2.3 GiB``."""
+    """Format a number of bytes for people: ``476 MiB``, ``2.3 GiB``."""
     mib = size / 2**20
     return f"{mib:,.{int(mib < 10)}f} MiB" if mib < 1000 else f"{mib / 1024:,.1f} GiB"
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute in one thread for a while.
+
+    Heads and a few photos are small work: a second core gains little, and costs tenfold where the cores are shared
+    with other work (measured 2026-11-24). One thread also adds up in one order, whatever the number of cores.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def be_deterministic(device: torch.device | None = None) -> None:
+    """Make torch refuse operations whose results vary; on a GPU, where some have no other form, it only warns.
+
+    Uninitialized memory is not filled: that guards against reading it too early, which nothing here does, and took a
+    fifth of the steps of fine-tuning (measured 2026-11-26).
+    """
+    torch.use_deterministic_algorithms(mode=True, warn_only=device is not None and device.type == "cuda")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -16,12 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from obelisk.config import Recipe
-from obelisk.training.determinism import be_deterministic
 from obelisk.training.loading.samplers import draw_batches
 from obelisk.training.losses import Loss, build_loss
+from obelisk.training.machine import be_deterministic, one_thread
 from obelisk.training.model.network import Neck, build_neck
 from obelisk.training.optim.optimizer import build_adamw, refuse_diverged, set_learning_rate
-from obelisk.training.threads import one_thread
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,11 @@ import torch
 from torch import nn
 
 from obelisk.config import Recipe
-from obelisk.training.determinism import be_deterministic
 from obelisk.training.losses import Softmax
+from obelisk.training.machine import be_deterministic, one_thread
 from obelisk.training.model.network import Necks
 from obelisk.training.necks import TrainingPhotos, run_epoch
 from obelisk.training.optim.optimizer import build_adamw
-from obelisk.training.threads import one_thread
 
 
 @one_thread()

@@ -39,10 +39,10 @@ from obelisk.errors import ModelError, ObeliskError, PhotoError, RecipeError
 from obelisk.files import replace_file
 from obelisk.photos import map_in_order
 from obelisk.training.loading.features import Progress, describe
+from obelisk.training.machine import one_thread
 from obelisk.training.model.backbones import FrozenBackbone, PooledBackbone, freeze, load_backbones
 from obelisk.training.model.network import Necks, PhotoEmbedder, build_neck
 from obelisk.training.model.pooling import l2n
-from obelisk.training.threads import one_thread
 
 
 @dataclass(frozen=True, kw_only=True)

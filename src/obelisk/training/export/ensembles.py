@@ -28,10 +28,10 @@ from obelisk.training.export.export_run import CHECKED_PHOTOS, COMPARED_PHOTOS, 
 from obelisk.training.export.onnx import check_export, join_graphs, to_onnx
 from obelisk.training.export.precision import compare_precisions, convert_precision
 from obelisk.training.loading.features import Progress
+from obelisk.training.machine import one_thread
 from obelisk.training.model.pooling import l2n
 from obelisk.training.model.whitening import pca_whitening
 from obelisk.training.run import Run, RunEmbedder, begin_folder, forget_folder, load_module, write_facts
-from obelisk.training.threads import one_thread
 from obelisk.training.validation import split_for_validation
 
 Weights = Literal["validation", "equal"] | Sequence[float]

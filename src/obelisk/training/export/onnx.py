@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from obelisk.embedding import FEATURES, OnnxModel
 from obelisk.errors import ModelError
-from obelisk.training.threads import one_thread
+from obelisk.training.machine import one_thread
 
 SMALLEST_COSINE = 0.9999
 

@@ -145,6 +145,7 @@ def begin_loading(aside: bool, idle: bool, _: int) -> None:
     ``aside``, it comes behind the network; ``idle``, it runs only where nothing else does. The end is watched here, so
     that a training that is killed leaves nothing behind: torch watches the server, which stays.
     """
+    cv2.setNumThreads(1)  # photos are augmented side by side already
     if aside:
         os.nice(NICENESS)
     if idle:

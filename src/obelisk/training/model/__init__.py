@@ -1,1 +1,44 @@
-"""The networks: backbones, pooling, whitening, necks."""
+"""The networks: backbones and their weights, pooling, whitening, necks, and the whole embedder."""
+
+from obelisk.training.model.backbones import (
+    FrozenBackbone,
+    PooledBackbone,
+    export_backbone,
+    load_backbone,
+    load_backbones,
+)
+from obelisk.training.model.network import (
+    Neck,
+    Necks,
+    NormalizeParts,
+    PhotoEmbedder,
+    UnitRows,
+    build_neck,
+    count_trainable,
+    dense_head,
+)
+from obelisk.training.model.pooling import avg, gem, l2n
+from obelisk.training.model.weights import create_network, read_state
+from obelisk.training.model.whitening import pca_whitening
+
+__all__ = [
+    "FrozenBackbone",
+    "Neck",
+    "Necks",
+    "NormalizeParts",
+    "PhotoEmbedder",
+    "PooledBackbone",
+    "UnitRows",
+    "avg",
+    "build_neck",
+    "count_trainable",
+    "create_network",
+    "dense_head",
+    "export_backbone",
+    "gem",
+    "l2n",
+    "load_backbone",
+    "load_backbones",
+    "pca_whitening",
+    "read_state",
+]

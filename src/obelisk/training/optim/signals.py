@@ -1,4 +1,4 @@
-"""Stopping between two steps, never within one."""
+"""SIGTERM during training: finish the step, save a checkpoint, then stop."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import threading
 from types import FrameType
 
 
-class StopSignal:
-    """While entered, SIGTERM is noted in ``asked`` instead of acted on.
+class SigtermFlag:
+    """While entered, SIGTERM only sets ``received``; the handler of before is restored afterwards.
 
-    Signals reach the main thread only; entered in another one, it notes nothing.
+    Signals reach the main thread only: entered in another thread, this does nothing.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.received = False
         self._main = threading.current_thread() is threading.main_thread()
 
-    def __enter__(self) -> StopSignal:
+    def __enter__(self) -> SigtermFlag:
         if self._main:
             self._before = signal.signal(signal.SIGTERM, self._note)
         return self
@@ -27,4 +27,4 @@ class StopSignal:
             signal.signal(signal.SIGTERM, self._before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+        self.received = True
