@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from obelisk.records import Candidate, Neighbour, Recognition
+import obelisk
+from obelisk.records import Candidate, Neighbor, Recognition
 
 IDS = st.integers(0, 2**40)
 SHARES = st.floats(0, 1)
@@ -18,7 +19,7 @@ SHARES = st.floats(0, 1)
 TEXTS = st.text(st.characters(), max_size=20)
 
 CANDIDATES = st.builds(Candidate, landmark=TEXTS, landmark_id=IDS, score=SHARES)
-NEIGHBOURS = st.builds(Neighbour, id=TEXTS, landmark=TEXTS, landmark_id=IDS, similarity=st.floats(-1, 1))
+NEIGHBOURS = st.builds(Neighbor, id=TEXTS, landmark=TEXTS, landmark_id=IDS, similarity=st.floats(-1, 1))
 RECOGNITIONS = st.builds(
     Recognition,
     photo=TEXTS,
@@ -38,7 +39,7 @@ def test_the_line_of_recognize_json() -> None:
         landmark_id=108502,
         confidence=0.97,
         candidates=(Candidate(landmark="Space Needle", landmark_id=108502, score=0.97),),
-        neighbours=(Neighbour(id="0a1b", landmark="Space Needle", landmark_id=108502, similarity=0.875),),
+        neighbours=(Neighbor(id="0a1b", landmark="Space Needle", landmark_id=108502, similarity=0.875),),
     )
     assert answer.to_json() == (
         '{"photo": "photos/näh.jpg", "landmark": "Space Needle", "landmark_id": 108502, "confidence": 0.97, '
@@ -69,7 +70,7 @@ def test_the_distance_is_that_of_the_unit_rows(a: list[float], b: list[float]) -
     if lengths.min() < 1e-6:
         rows, lengths = np.eye(4)[:2], np.ones((2, 1))
     p, q = rows / lengths
-    near = Neighbour(id="", landmark="", landmark_id=0, similarity=float(p @ q))
+    near = Neighbor(id="", landmark="", landmark_id=0, similarity=float(p @ q))
     assert near.distance == pytest.approx(np.linalg.norm(p - q), abs=1e-7)
 
 
@@ -83,7 +84,7 @@ def test_the_distance_is_that_of_the_unit_rows(a: list[float], b: list[float]) -
     ],
 )
 def test_distances_at_the_ends_of_the_range(similarity: float, distance: float) -> None:
-    assert Neighbour(id="", landmark="", landmark_id=0, similarity=similarity).distance == distance
+    assert Neighbor(id="", landmark="", landmark_id=0, similarity=similarity).distance == distance
 
 
 def test_a_line_without_a_field_of_the_contract_is_refused() -> None:
@@ -96,3 +97,8 @@ def test_a_line_without_a_field_of_the_contract_is_refused() -> None:
 def test_records_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Recognition.failed("a.jpg", "gone").confidence = 1.0
+
+
+def test_the_former_spelling_of_a_neighbour_still_imports() -> None:
+    assert obelisk.Neighbour is Neighbor
+    assert "Neighbour" not in obelisk.__all__

@@ -33,7 +33,7 @@ from obelisk.files import replace_file
 from obelisk.gallery import build_gallery
 from obelisk.recognition import BACKGROUND, CALIBRATION, Background, pack_background
 from obelisk.recognition.background_photos import choose_background, embed_background
-from obelisk.recognition.held_out_model import TwinPhotos, calibrate_own, calibrate_places
+from obelisk.recognition.held_out_model import HeldOutPhotos, calibrate_new_landmarks, calibrate_trained_landmarks
 from obelisk.training.export.export_run import export_run
 from obelisk.training.train import train_run
 from obelisk.training.validation import split_for_validation
@@ -56,11 +56,11 @@ def build_bundled(data: Path, out: Path) -> Path:
     photos, queries = embed_for_twin(twin, catalog, twin_catalog)
     attachments = {
         BACKGROUND: pack_background(embed_background(Embedder(model), choose_background(catalog))),
-        CALIBRATION: calibrate_places(photos, queries).model_dump_json(indent=1).encode(),
+        CALIBRATION: calibrate_new_landmarks(photos, queries).to_json().encode(),
     }
     attach(model, attachments)
     gallery = build_gallery(out / "gallery", catalog, Bundle.load(model.folder), keep_paths=False).gallery
-    text = calibrate_own(photos).model_dump_json(indent=1)
+    text = calibrate_trained_landmarks(photos).to_json()
     replace_file(gallery.path / CALIBRATION, lambda partial: partial.write_text(text))
     pack(gallery.path / "gallery.sqlite")
     return gallery.path
@@ -102,7 +102,7 @@ def tell(what: str, done: int, total: int) -> None:
         sys.stderr.write(f"{what}: {total}\n")
 
 
-def embed_for_twin(twin: Bundle, catalog: Catalog, trained: Catalog) -> tuple[TwinPhotos, NDArray[np.bool_]]:
+def embed_for_twin(twin: Bundle, catalog: Catalog, trained: Catalog) -> tuple[HeldOutPhotos, NDArray[np.bool_]]:
     """Embed all reference photos with the twin; return them, and those that are held back from every gallery.
 
     ``trained`` is what the twin was trained on.
@@ -112,7 +112,7 @@ def embed_for_twin(twin: Bundle, catalog: Catalog, trained: Catalog) -> tuple[Tw
     embeddings = DescriptorCache(twin).get(catalog.locate_photos(whole)).rows
     chosen = split_for_validation(load_recipe(RECIPE), trained).select_references("train")
     images, landmarks = whole["image_id"].to_numpy(), whole["landmark_id"].to_numpy()
-    photos = TwinPhotos(
+    photos = HeldOutPhotos(
         embeddings=embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True),
         landmarks=landmarks,
         trained=np.isin(images, chosen["image_id"].to_numpy()),

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from obelisk.errors import ObeliskError, PhotoError, UsageError
     from obelisk.gallery import Gallery
     from obelisk.recognition import Recognizer
-    from obelisk.records import Candidate, Neighbour, Recognition
+    from obelisk.records import Candidate, Neighbor, Recognition
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Candidate",
     "Gallery",
-    "Neighbour",
+    "Neighbor",
     "ObeliskError",
     "PhotoError",
     "Recognition",
@@ -39,7 +39,7 @@ __all__ = [
 _HOMES = {
     "Candidate": "obelisk.records",
     "Gallery": "obelisk.gallery",
-    "Neighbour": "obelisk.records",
+    "Neighbor": "obelisk.records",
     "ObeliskError": "obelisk.errors",
     "PhotoError": "obelisk.errors",
     "Recognition": "obelisk.records",
@@ -47,8 +47,11 @@ _HOMES = {
     "UsageError": "obelisk.errors",
 }
 
+_FORMER_NAMES = {"Neighbour": "Neighbor"}  # resolved, not listed: scripts may still import them
+
 
 def __getattr__(name: str) -> Any:
+    name = _FORMER_NAMES.get(name, name)
     if name not in _HOMES:
         raise AttributeError(f"module 'obelisk' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

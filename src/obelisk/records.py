@@ -1,7 +1,7 @@
 """The records that cross rooms, and their JSON.
 
 A query photo is answered by a :class:`Recognition`: ranked :class:`Candidate` landmarks, the
-:class:`Neighbour` reference photos they rest on, and a confidence. Similarity is the cosine of unit
+:class:`Neighbor` reference photos they rest on, and a confidence. Similarity is the cosine of unit
 embeddings, higher is better; distance is the L2 distance of the same rows, ``d = √(2 − 2·s)``.
 """
 
@@ -23,7 +23,7 @@ def no_progress(what: str, done: int, total: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Neighbour:
+class Neighbor:
     """A reference photo near the query, with its cosine similarity in [-1, 1]."""
 
     id: str
@@ -59,7 +59,7 @@ class Recognition:
     landmark_id: int | None
     confidence: float
     candidates: tuple[Candidate, ...] = ()
-    neighbours: tuple[Neighbour, ...] = ()
+    neighbours: tuple[Neighbor, ...] = ()
     error: str | None = None
 
     @classmethod
@@ -82,6 +82,6 @@ class Recognition:
         neighbours = [{key: value for key, value in n.items() if key != "distance"} for n in fields.pop("neighbours")]
         return cls(
             candidates=tuple(Candidate(**candidate) for candidate in fields.pop("candidates")),
-            neighbours=tuple(Neighbour(**neighbour) for neighbour in neighbours),
+            neighbours=tuple(Neighbor(**neighbour) for neighbour in neighbours),
             **fields,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,10 @@ from sklearn.linear_model import LogisticRegression
 from obelisk.embedding import Bundle, Embedder, write_bundle
 from obelisk.errors import ModelError, UsageError
 from obelisk.gallery import Gallery, Landmark
-from obelisk.recognition import CALIBRATION, Background, Calibration, Evidence, Recognizer, fit_calibration
+from obelisk.recognition import CALIBRATION, Calibration, Evidence, Recognizer, fit_calibration
 from obelisk.recognition.calibration import CAUTION, check_threshold, find_calibration, read_calibration
-from obelisk.recognition.held_out_model import TwinPhotos, calibrate_own, calibrate_places
 
-PLAIN = Calibration(slope=20.0, centre=-0.6, growth=0.03, precisions=((0.1, 0.6), (0.5, 0.9), (0.8, 0.97)))
+PLAIN = Calibration(slope=20.0, center=-0.6, growth=0.03, precisions=((0.1, 0.6), (0.5, 0.9), (0.8, 0.97)))
 
 
 def simulate(count: int, seed: int = 0) -> tuple[Evidence, np.ndarray]:
@@ -32,7 +30,7 @@ def test_the_fit_finds_what_the_answers_were_drawn_from() -> None:
     evidence, _ = simulate(40_000)
     found = fit_calibration(evidence)
     assert found.slope == pytest.approx(PLAIN.slope, rel=0.08)
-    assert found.centre == pytest.approx(PLAIN.centre, abs=0.03)
+    assert found.center == pytest.approx(PLAIN.center, abs=0.03)
     assert found.growth == pytest.approx(PLAIN.growth, abs=0.006)
 
 
@@ -166,31 +164,6 @@ def test_the_recognizer_rejects_below_the_threshold_that_the_precision_needs(bun
         assert answer.confidence == expected
         (certain,) = recognizer.recognize(["p.jpg"], threshold=0.0)
         assert certain.landmark == "A"
-
-
-def test_a_twin_calibrates_for_its_own_landmarks_and_for_others() -> None:
-    chance = np.random.default_rng(0)
-    centres = chance.normal(size=(40, 32))
-    labels = np.repeat(np.arange(40), 12)
-    rows = centres[labels] + 0.7 * chance.normal(size=(480, 32))
-    ordinary, background = chance.normal(size=(60, 32)), chance.normal(size=(60, 32))
-    unit = [(x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for x in (rows, ordinary, background)]
-    held = np.arange(480) % 4 == 0
-    photos = TwinPhotos(
-        embeddings=unit[0],
-        landmarks=labels,
-        trained=~held & (labels < 24),
-        known=labels < 24,
-        ordinary=unit[1],
-        background=Background(unit[2]),
-    )
-    few = replace(photos, known=labels < 37)
-    with pytest.raises(UsageError, match="3 landmarks that the twin did not see"):
-        calibrate_places(few, held)
-    for found in (calibrate_places(photos, held), calibrate_own(photos)):
-        assert found.slope > 1
-        assert 0 < found.threshold(0.9) <= found.threshold(0.99) <= 1
-        assert [pair[1] for pair in found.precisions] == sorted(pair[1] for pair in found.precisions)
 
 
 @pytest.mark.parametrize("threshold", [-0.01, 1.01, float("nan"), float("inf")])

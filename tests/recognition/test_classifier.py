@@ -14,7 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from obelisk.arrays import l2_normalize
 from obelisk.errors import GalleryError, UsageError
 from obelisk.gallery import ExactSearch
-from obelisk.recognition import NeighbourClassifier, recognize_embeddings
+from obelisk.recognition import KNNClassifier, recognize_embeddings
 
 Rows = NDArray[np.float32]
 
@@ -72,11 +72,11 @@ def test_agrees_with_a_literal_double_loop(vote: str, references: int, landmarks
     rows = random_rows(rng, references, 6)
     landmark_ids = rng.integers(0, landmarks, size=references) * 11
     queries = random_rows(rng, 20, 6)
-    votes = recognize_embeddings(queries, rows, landmark_ids, k=k, top=top, vote=vote, exponent=3.0)
+    ranking = recognize_embeddings(queries, rows, landmark_ids, k=k, top=top, vote=vote, exponent=3.0)
     for number, query in enumerate(queries):
         expected = recognize_slowly(query, rows, landmark_ids, k=k, top=top, vote=vote, p=3.0)
-        assert votes.candidates[number].tolist() == [landmark for landmark, _ in expected]
-        np.testing.assert_allclose(votes.scores[number], [score for _, score in expected], atol=1e-6)
+        assert ranking.candidates[number].tolist() == [landmark for landmark, _ in expected]
+        np.testing.assert_allclose(ranking.scores[number], [score for _, score in expected], atol=1e-6)
 
 
 @pytest.mark.parametrize("vote", ["weighted", "majority"])
@@ -85,10 +85,10 @@ def test_agrees_with_the_loop_where_similarities_are_equal(vote: str) -> None:
     rows = random_rows(rng, 90, 4, copies=True)
     landmark_ids = rng.integers(0, 30, size=90)
     queries = np.concatenate([rows[:10], random_rows(rng, 10, 4)])
-    votes = recognize_embeddings(queries, rows, landmark_ids, k=4, top=6, vote=vote)
+    ranking = recognize_embeddings(queries, rows, landmark_ids, k=4, top=6, vote=vote)
     for number, query in enumerate(queries):
         expected = recognize_slowly(query, rows, landmark_ids, k=4, top=6, vote=vote, p=8.0)
-        assert votes.candidates[number].tolist() == [landmark for landmark, _ in expected]
+        assert ranking.candidates[number].tolist() == [landmark for landmark, _ in expected]
 
 
 def test_majority_agrees_with_scikit_learn_where_one_landmark_wins() -> None:
@@ -99,12 +99,12 @@ def test_majority_agrees_with_scikit_learn_where_one_landmark_wins() -> None:
     reference = KNeighborsClassifier(n_neighbors=5, metric="euclidean").fit(rows, landmark_ids)
     shares = reference.predict_proba(queries)
     clear = (shares == shares.max(axis=1, keepdims=True)).sum(axis=1) == 1
-    votes = recognize_embeddings(queries, rows, landmark_ids, k=5, vote="majority")
+    ranking = recognize_embeddings(queries, rows, landmark_ids, k=5, vote="majority")
     assert clear.sum() > 100
-    np.testing.assert_array_equal(votes.candidates[clear, 0], reference.predict(queries)[clear])
+    np.testing.assert_array_equal(ranking.candidates[clear, 0], reference.predict(queries)[clear])
     distances, neighbours = reference.kneighbors(queries)
-    np.testing.assert_array_equal(votes.neighbours, neighbours)
-    np.testing.assert_allclose(np.sqrt(2 - 2 * votes.similarities), distances, atol=1e-5)
+    np.testing.assert_array_equal(ranking.neighbors, neighbours)
+    np.testing.assert_allclose(np.sqrt(2 - 2 * ranking.similarities), distances, atol=1e-5)
 
 
 @settings(max_examples=60, deadline=None)
@@ -123,15 +123,15 @@ def test_what_always_holds(seed: int, size: int, landmarks: int, k: int, top: in
     rows = random_rows(rng, size, 8)
     landmark_ids = rng.integers(-3, landmarks, size=size)
     queries = random_rows(rng, 5, 8)
-    votes = recognize_embeddings(queries, rows, landmark_ids, k=k, top=top, vote=vote, exponent=exponent)
+    ranking = recognize_embeddings(queries, rows, landmark_ids, k=k, top=top, vote=vote, exponent=exponent)
     expected_top = min(top, len(set(landmark_ids.tolist())))
-    assert votes.candidates.shape == votes.scores.shape == (5, expected_top)
-    assert votes.neighbours.shape == votes.similarities.shape == (5, k)
-    assert ((votes.scores >= 0) & (votes.scores <= 1)).all()
-    assert (np.diff(votes.scores, axis=1) < 0).all(), "different evidence, different scores"
-    assert all(len(set(row)) == expected_top for row in votes.candidates.tolist())
+    assert ranking.candidates.shape == ranking.scores.shape == (5, expected_top)
+    assert ranking.neighbors.shape == ranking.similarities.shape == (5, k)
+    assert ((ranking.scores >= 0) & (ranking.scores <= 1)).all()
+    assert (np.diff(ranking.scores, axis=1) < 0).all(), "different evidence, different scores"
+    assert all(len(set(row)) == expected_top for row in ranking.candidates.tolist())
     if vote != "prototype":
-        for ranked, near in zip(votes.candidates.tolist(), votes.neighbours.tolist(), strict=True):
+        for ranked, near in zip(ranking.candidates.tolist(), ranking.neighbors.tolist(), strict=True):
             voted_for = set(landmark_ids[near].tolist())
             listed = [landmark in voted_for for landmark in ranked]
             assert listed == sorted(listed, reverse=True), "voted landmarks come first"
@@ -145,7 +145,7 @@ def test_a_query_does_not_depend_on_the_others() -> None:
     together = recognize_embeddings(queries, rows, landmark_ids)
     for size, start in itertools.product((1, 7, 33), (0, 20)):
         alone = recognize_embeddings(queries[start : start + size], rows, landmark_ids)
-        for field in ("candidates", "scores", "confidence", "neighbours", "similarities"):
+        for field in ("candidates", "scores", "confidence", "neighbors", "similarities"):
             np.testing.assert_array_equal(getattr(alone, field), getattr(together, field)[start : start + size])
 
 
@@ -163,10 +163,10 @@ def test_parts_that_fill_the_memory_change_nothing(monkeypatch: pytest.MonkeyPat
 
 def test_no_query_gives_empty_columns() -> None:
     rows = random_rows(np.random.default_rng(0), 9, 4)
-    votes = NeighbourClassifier(ExactSearch(rows), np.arange(9)).classify(rows[:0])
-    assert votes.candidates.shape == (0, 5)
-    assert votes.neighbours.shape == (0, 3)
-    assert votes.confidence.shape == (0,)
+    ranking = KNNClassifier(ExactSearch(rows), np.arange(9)).classify(rows[:0])
+    assert ranking.candidates.shape == (0, 5)
+    assert ranking.neighbors.shape == (0, 3)
+    assert ranking.confidence.shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -206,5 +206,5 @@ def test_unusable_arrays_are_refused(queries: NDArray[np.float64], landmarks: in
 
 def test_float64_embeddings_are_taken() -> None:
     rows = random_rows(np.random.default_rng(0), 9, 4)
-    votes = recognize_embeddings(rows.astype(np.float64), rows, np.arange(9), k=1)
-    assert votes.candidates[:, 0].tolist() == list(range(9))
+    ranking = recognize_embeddings(rows.astype(np.float64), rows, np.arange(9), k=1)
+    assert ranking.candidates[:, 0].tolist() == list(range(9))

@@ -87,7 +87,7 @@ def test_a_photo_in_which_the_model_sees_nothing_fails_alone(recognizer: Recogni
 
 
 def test_confidence_is_calibrated_for_the_vote_that_it_was_measured_on(gallery: Gallery) -> None:
-    strict = Calibration(slope=20.0, centre=-2.0, growth=0.0, precisions=((0.1, 0.6), (0.9, 0.97)))
+    strict = Calibration(slope=20.0, center=-2.0, growth=0.0, precisions=((0.1, 0.6), (0.9, 0.97)))
     recognizer = Recognizer(gallery, NameEmbedder(), calibration=strict)
     (blended,) = recognizer.recognize("d.jpg")
     (majority,) = recognizer.recognize("d.jpg", vote="majority")
@@ -115,12 +115,24 @@ def test_agrees_with_the_arrays_that_evaluation_uses(recognizer: Recognizer, gal
     names = [f"{letter}{number}.jpg" for letter in "dghabc" for number in range(20)]
     references = gallery.references()
     rows = references.rows(np.arange(len(references)))
-    votes = recognize_embeddings(
+    ranking = recognize_embeddings(
         np.stack([embed_name(name) for name in names]), rows, references.landmark_ids, vote=vote
     )
     for number, answer in enumerate(recognizer.recognize(names, vote=vote)):
-        assert [candidate.landmark_id for candidate in answer.candidates] == votes.candidates[number].tolist()
-        assert answer.confidence == pytest.approx(votes.confidence[number], abs=1e-7)
+        assert [candidate.landmark_id for candidate in answer.candidates] == ranking.candidates[number].tolist()
+        assert answer.confidence == pytest.approx(ranking.confidence[number], abs=1e-7)
+
+
+def test_embeddings_are_ranked_as_their_photos_are(gallery: Gallery) -> None:
+    calibration = Calibration(slope=20.0, center=-0.6, growth=0.03, precisions=((0.1, 0.6), (0.9, 0.97)))
+    recognizer = Recognizer(gallery, NameEmbedder(), calibration=calibration)
+    names = [f"{letter}{number}.jpg" for letter in "dghabc" for number in range(20)]
+    ranking = recognizer.rank(3 * np.stack([embed_name(name) for name in names]), top=2, k=4)
+    assert ranking.neighbors.shape == (len(names), 4)
+    for number, answer in enumerate(recognizer.recognize(names, top=2, k=4)):
+        assert [candidate.landmark_id for candidate in answer.candidates] == ranking.candidates[number].tolist()
+        assert [neighbor.similarity for neighbor in answer.neighbours] == pytest.approx(ranking.similarities[number])
+        assert answer.confidence == pytest.approx(ranking.confidence[number], abs=1e-7)
 
 
 def test_a_rejected_photo_keeps_confidence_and_candidates(recognizer: Recognizer) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from obelisk.recognition.votes import VOTES, agreement, count_votes, landmark_means, rank_landmarks
+from obelisk.recognition.votes import VOTES, agreement, count_votes, rank_landmarks
 
 EIFFEL, TOWER_BRIDGE, NEEDLE, DOME = 10, 20, 30, 40
 
 
 def rank(landmarks: list[int], similarities: list[float], *, vote: str, k: int, top: int, p: float = 2.0):
-    tally = count_votes(np.array([landmarks]), np.array([similarities], dtype=np.float32), k=k, exponent=p)
-    candidates, scores = rank_landmarks(tally, VOTES[vote].score(tally, k, p), queries=1, top=top)
+    counts = count_votes(np.array([landmarks]), np.array([similarities], dtype=np.float32), k=k, exponent=p)
+    candidates, scores = rank_landmarks(counts, VOTES[vote].score(counts), queries=1, top=top)
     return candidates[0].tolist(), scores[0].tolist()
 
 
@@ -64,11 +64,3 @@ def test_a_list_that_is_too_short_is_filled_up() -> None:
     ranked, scores = rank([EIFFEL], [0.5], vote="weighted", k=1, top=3)
     assert ranked == [EIFFEL, -1, -1]
     assert scores[1:] == [0.0, 0.0]
-
-
-def test_prototypes_are_unit_means_in_order_of_the_ids() -> None:
-    rows = np.array([[1, 0], [0, 1], [1, 0], [-1, 0]], dtype=np.float32)
-    means, landmarks = landmark_means(rows, np.array([NEEDLE, EIFFEL, EIFFEL, NEEDLE]))
-    assert landmarks.tolist() == [EIFFEL, NEEDLE]
-    # the rows of NEEDLE cancel out: its first row stands for it
-    np.testing.assert_allclose(means, [[0.5**0.5, 0.5**0.5], [1, 0]], atol=1e-7)

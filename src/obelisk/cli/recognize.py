@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from obelisk.cli.console import Meter, SkippedFolders, count_of, note, result, warn
+from obelisk.defaults import VOTE
 from obelisk.errors import PhotoError, UsageError
 from obelisk.records import Recognition
 
@@ -96,7 +97,7 @@ def recognize_command(
     """
     from obelisk.bundled import bundled_gallery
     from obelisk.gallery import Gallery, load_model
-    from obelisk.recognition import DEFAULT_VOTE, Recognizer
+    from obelisk.recognition import Recognizer
 
     gallery = gallery or bundled_gallery()
     skipped = SkippedFolders()
@@ -109,7 +110,7 @@ def recognize_command(
             paths, top=top, k=k, threshold=bound, vote=vote, verify=verify, expand=expand, augment=augment
         )
     if recognizer.calibration and bound is None:
-        warn(f"only `{DEFAULT_VOTE}` is calibrated: `{vote}` rejects nothing unless you give --threshold")
+        warn(f"only `{VOTE}` is calibrated: `{vote}` rejects nothing unless you give --threshold")
     take_odd_names()
     draw = Explainer(recognizer, explain) if explain else None
     total = failed = 0

@@ -41,7 +41,7 @@ def predict_by_neighbours(
     asked = readable(len(embedded.queries), embedded.failed_queries)
     references = catalog.references[kept]
     rows, queries = embedded.references[kept], embedded.queries[asked]
-    votes = recognize_embeddings(queries, rows, references["landmark_id"].to_numpy(), k=k, top=TOP, vote=vote)
+    ranking = recognize_embeddings(queries, rows, references["landmark_id"].to_numpy(), k=k, top=TOP, vote=vote)
     nearest, similarities = nearest_rows(queries, rows, min(RETRIEVED, len(rows)))
     names = references["image_id"].to_numpy()
     answers = dict(zip(asked.tolist(), range(len(asked)), strict=True))
@@ -49,9 +49,9 @@ def predict_by_neighbours(
     return collect_predictions(
         query_ids=catalog.queries["image_id"].to_list(),
         truths=catalog.queries["landmark_ids"].to_list(),
-        candidates=[votes.candidates[answers[q]].tolist() if q in answers else [] for q in places],
-        scores=[votes.scores[answers[q]].tolist() if q in answers else [] for q in places],
-        confidence=[float(votes.confidence[answers[q]]) if q in answers else 0.0 for q in places],
+        candidates=[ranking.candidates[answers[q]].tolist() if q in answers else [] for q in places],
+        scores=[ranking.scores[answers[q]].tolist() if q in answers else [] for q in places],
+        confidence=[float(ranking.confidence[answers[q]]) if q in answers else 0.0 for q in places],
         neighbours=[names[nearest[answers[q]]].tolist() if q in answers else [] for q in places],
         similarities=[similarities[answers[q]].tolist() if q in answers else [] for q in places],
         made_by=made_by,

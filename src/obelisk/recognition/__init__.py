@@ -1,26 +1,27 @@
-"""From neighbours to an answer: votes, confidence, rejection, and the :class:`Recognizer` façade."""
+"""From neighbours to an answer: rerank, vote, calibrate, answer or reject; :class:`Recognizer` does it all."""
 
 from __future__ import annotations
 
-from obelisk.recognition.calibration import CALIBRATION, Calibration, Evidence, fit_calibration
-from obelisk.recognition.classifier import NeighbourClassifier, Votes, recognize_embeddings
+from obelisk.recognition.calibration import CALIBRATION, Calibration, Evidence, find_calibration, fit_calibration
+from obelisk.recognition.classifier import KNNClassifier, Ranking, recognize_embeddings
 from obelisk.recognition.recognizer import Recognizer, check_recognition
-from obelisk.recognition.rerank.background import BACKGROUND, Background, pack_background
-from obelisk.recognition.votes import DEFAULT_VOTE, VOTES
+from obelisk.recognition.rerank.background import BACKGROUND, Background, pack_background, read_background
+from obelisk.recognition.votes import VOTES
 
 __all__ = [
     "BACKGROUND",
     "CALIBRATION",
-    "DEFAULT_VOTE",
     "VOTES",
     "Background",
     "Calibration",
     "Evidence",
-    "NeighbourClassifier",
+    "KNNClassifier",
+    "Ranking",
     "Recognizer",
-    "Votes",
     "check_recognition",
+    "find_calibration",
     "fit_calibration",
     "pack_background",
+    "read_background",
     "recognize_embeddings",
 ]

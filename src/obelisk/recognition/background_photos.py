@@ -1,8 +1,8 @@
-"""The photos of no landmark that a bundle's background is made from.
+"""The photos that a model's background is made of.
 
-A background must hold two kinds. The queries of no landmark in a dataset are often landmarks of other places; a
-background of these alone lets ordinary photos pass, for the correction then favours whatever resembles no landmark.
-Rendered ordinary photos (landscapes, streets, rooms, still lifes) are the other kind, and anybody can make them again.
+A background needs two kinds. The distractors of a dataset are often landmarks of other places; a background of these
+alone lets ordinary photos pass, because normalization then favours whatever resembles no landmark. Rendered ordinary
+photos (landscapes, streets, rooms, still lifes) are the other kind, and anybody can render them again.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from obelisk.arrays import Embeddings
 from obelisk.data import Catalog
 from obelisk.embedding import Embedder
 from obelisk.gallery import refuse_directionless
 from obelisk.photos import map_in_order
 from obelisk.synthetic.distractors import render_distractor
 
-RENDERED = 160
-SEED = 1
+RENDERED = 160  # ordinary photos in a background
+SEED = 1  # of the rendered photos
 CHOSEN_DIGITS = frozenset("02468ace")
 
 
 def choose_background(catalog: Catalog) -> list[Path]:
     """Return half of a dataset's distractors: those whose id ends in an even hexadecimal digit.
 
-    The other half is left for reporting.
+    The other half is left for evaluation.
     """
     distractors = catalog.select_distractors()
     chosen = [image_id[-1:] in CHOSEN_DIGITS for image_id in distractors["image_id"].to_list()]
@@ -36,13 +36,13 @@ def choose_background(catalog: Catalog) -> list[Path]:
 
 def embed_background(
     embedder: Embedder, photos: Sequence[Path], *, rendered: int = RENDERED, seed: int = SEED
-) -> NDArray[np.float32]:
-    """Return the embeddings (B, D) of photos of no landmark and of ``rendered`` ordinary ones.
+) -> Embeddings:
+    """Embed photos of no landmark and ``rendered`` ordinary ones; return the embeddings (B, D), not unit-norm.
 
-    Photos that cannot be read are left out.
+    Photos that can't be read are left out.
     """
 
-    def embed_rendered(number: int) -> NDArray[np.float32]:
+    def embed_rendered(number: int) -> Embeddings:
         return embedder.embed_image(render_distractor(seed, number))
 
     found = [photo.embedding for photo in refuse_directionless(embedder.embed(photos, hashed=False))]

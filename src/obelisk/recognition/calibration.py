@@ -1,14 +1,15 @@
-"""From a score to the probability that it is right, and to the confidence that an answer needs.
+"""Calibration: from a score to the probability that it is right, and to the threshold of a wanted precision.
 
 With s the score of the first candidate and N the number of reference photos::
 
     confidence = 1 / (1 + (s₀ / s)^a)      ln s₀ = b + c · ln N
 
-This is a logistic regression on ln s and ln N (Platt, *Probabilistic outputs for support vector machines*, 1999):
-the more photos compete, the nearer one of them comes by chance. It is strictly increasing in the score. a, b and c
-are learnt from photos that are held back: of landmarks of a gallery, which ought to be named, and of others, which
-ought not. They travel with the model, so that a gallery of anybody's places has a confidence and a threshold without
-one labelled query; a gallery for which they were measured apart carries its own.
+This is logistic regression on ln s and ln N (Platt, *Probabilistic outputs for support vector machines*, 1999): the
+more photos compete, the nearer one of them comes by accident. It is strictly increasing in the score.
+
+a, b and c are fitted to held-out photos: of landmarks of a gallery, which should be named, and of others, which
+should not. They travel with the model, so that a gallery of anybody's places has a confidence and a threshold without
+a single labelled query. A gallery that was calibrated itself carries a calibration of its own.
 """
 
 from __future__ import annotations
@@ -18,111 +19,139 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from obelisk.arrays import Booleans, Floats
+from obelisk.defaults import PRECISION
 from obelisk.embedding import Bundle
 from obelisk.errors import ModelError, UsageError
 from obelisk.gallery import Gallery
 
-CALIBRATION = "calibration.json"  # an attachment of a bundle, or a file of a gallery
-FORMAT = 1
-PRECISION = 0.95  # of the answers that are given where nobody wants another
+CALIBRATION = "calibration.json"
+"""Name of the attachment of a bundle, and of the file of a gallery, that holds a :class:`Calibration`."""
+
+CALIBRATION_FORMAT = 1
 CAUTION = 0.8  # share of the mistakes that a wanted precision allows
-RIDGE = 1e-3  # keeps the weights finite where right and wrong answers can be told apart without a mistake
-STEPS = 100
+RIDGE = 1e-3  # keeps the weights finite where the scores separate right from wrong without a mistake
+NEWTON_STEPS = 100
+TABULATED = 101  # confidences whose expected precision is kept
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Calibration(BaseModel):
-    """What ``calibration.json`` holds: a, b and c, and the precision of the answers from each confidence on."""
+    """What ``calibration.json`` holds: a, b and c, and the expected precision of answers from each confidence on."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
-    format: int = Field(default=FORMAT, ge=1, le=FORMAT, description="version of this layout")
+    format: int = Field(default=CALIBRATION_FORMAT, ge=1, le=CALIBRATION_FORMAT, description="version of this layout")
     slope: float = Field(gt=0, description="a")
-    centre: float = Field(description="b")
+    center: float = Field(alias="centre", description="b")
     growth: float = Field(ge=0, description="c")
     precisions: tuple[tuple[Share, Share], ...] = Field(
-        min_length=1, description="pairs of a confidence and the share of answers of at least that which are right"
+        min_length=1, description="pairs of a confidence and the precision of answers of at least that; ascending"
     )
 
-    def confidence(self, scores: NDArray[np.float64], references: int | NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the confidence (Q,) of scores (Q,) among N ``references``, one number for all or one a score."""
+    def confidence(self, scores: Floats, references: int | Floats) -> Floats:
+        """Return the confidence (Q,) in [0, 1] of scores (Q,) in [0, 1].
+
+        ``references`` is N, the number of reference photos: one for all scores, or (Q,).
+        """
         with np.errstate(divide="ignore", over="ignore"):
-            against = self.slope * (self.centre + self.growth * np.log(np.maximum(1, references)) - np.log(scores))
+            against = self.slope * (self.center + self.growth * np.log(np.maximum(1, references)) - np.log(scores))
             return np.asarray(1.0 / (1.0 + np.exp(against)))
 
     def threshold(self, precision: float = PRECISION) -> float:
-        """Return the least confidence that answers of this precision need; raises UsageError outside (0, 1).
+        """Return the lowest confidence whose answers reach a wanted precision, a share of right answers.
 
-        It allows for CAUTION of the mistakes only, because calibration errs, too. Where no measured confidence was
-        enough, it is the largest measured one.
+        The calibration errs, too, so the answers may only use CAUTION of the mistakes that the precision allows. If
+        no confidence reaches it, the threshold is the highest one measured.
+
+        Raises :class:`~obelisk.errors.UsageError` for a precision outside (0, 1).
         """
         if not 0.0 < precision < 1.0:
-            raise UsageError(f"precision = {precision}", fix="a wanted precision is a share, above 0 and below 1")
+            raise UsageError(f"precision = {precision}", fix="give a share of the answers, above 0 and below 1")
         wanted = 1.0 - CAUTION * (1.0 - precision)
         enough = [confidence for confidence, reached in self.precisions if reached >= wanted]
         return min(enough, default=self.precisions[-1][0])
 
+    def to_json(self) -> str:
+        """Return the text of ``calibration.json``."""
+        return self.model_dump_json(indent=1, by_alias=True)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Scores (Q,) of first candidates among ``references`` (Q,) photos, whether they were ``right``, and weights."""
+    """First candidates of Q queries, to fit a calibration to.
 
-    scores: NDArray[np.float64]
-    references: NDArray[np.float64]
-    right: NDArray[np.bool_]
-    weights: NDArray[np.float64]
+    ==============  ====  ==============================================
+    ``scores``      (Q,)  their scores in [0, 1]
+    ``references``  (Q,)  number of reference photos that competed
+    ``right``       (Q,)  whether the query shows the candidate
+    ``weights``     (Q,)  how much each query counts; need not sum to 1
+    ==============  ====  ==============================================
+    """
+
+    scores: Floats
+    references: Floats
+    right: Booleans
+    weights: Floats
 
 
 def fit_calibration(evidence: Evidence) -> Calibration:
-    """Learn a calibration by logistic regression: Newton's method on the weighted log-likelihood with a small ridge.
+    """Fit a calibration by weighted logistic regression (Newton's method, with a small ridge).
 
-    Raises UsageError where the answers are all right or all wrong, or better scores are no better answers.
+    Raises :class:`~obelisk.errors.UsageError` if all candidates are right or all wrong, or if better scores are not
+    more often right.
     """
     if evidence.right.all() or not evidence.right.any():
         raise UsageError("the answers to calibrate with are all right, or all wrong", fix="give photos of both kinds")
     columns = np.stack(
         [np.log(np.maximum(evidence.scores, 1e-6)), np.ones(len(evidence.scores)), np.log(evidence.references)], axis=1
     )
-    middle = columns.mean(axis=0) * [1, 0, 1]
-    weights = evidence.weights / evidence.weights.sum()
+    mean = columns.mean(axis=0) * [1, 0, 1]
+    beta = fit_logistic(columns - mean, evidence.right, evidence.weights / evidence.weights.sum())
+    slope, shift, growth = beta
+    if slope <= 0:
+        raise UsageError("better scores are no better answers here", fix="give more photos, or a better model")
+    fitted = Calibration(
+        slope=slope,
+        center=-(shift - beta @ mean) / slope,
+        growth=max(0.0, -growth / slope),
+        precisions=((0.0, 0.0),),
+    )
+    confidences = fitted.confidence(evidence.scores, evidence.references)
+    return fitted.model_copy(update={"precisions": expected_precisions(confidences, evidence.weights)})
+
+
+def fit_logistic(columns: Floats, right: Booleans, weights: Floats) -> Floats:
+    """Return the coefficients (3,) of a logistic regression on columns (Q, 3): ln s, 1 and ln N, centered.
+
+    The ridge holds the last one back most: evidence from galleries of one size says nothing about it.
+    """
     beta = np.zeros(3)
-    for _ in range(STEPS):
-        probability = 1.0 / (1.0 + np.exp(-np.clip((columns - middle) @ beta, -30, 30)))
-        gradient = (columns - middle).T @ (weights * (evidence.right - probability)) - RIDGE * beta * [0, 0, 1]
-        curvature = (columns - middle).T * (weights * probability * (1 - probability)) @ (columns - middle)
+    for _ in range(NEWTON_STEPS):
+        probability = 1.0 / (1.0 + np.exp(-np.clip(columns @ beta, -30, 30)))
+        gradient = columns.T @ (weights * (right - probability)) - RIDGE * beta * [0, 0, 1]
+        curvature = columns.T * (weights * probability * (1 - probability)) @ columns
         step = np.linalg.solve(curvature + RIDGE * np.diag([1e-3, 1e-3, 1]), gradient)
         beta += step
         if np.abs(step).max() < 1e-9:
             break
-    slope, shift, growth = beta
-    if slope <= 0:
-        raise UsageError("better scores are no better answers here", fix="give more photos, or a better model")
-    found = Calibration(
-        slope=slope,
-        centre=-(shift - beta @ middle) / slope,
-        growth=max(0.0, -growth / slope),
-        precisions=((0.0, 0.0),),
-    )
-    confidences = found.confidence(evidence.scores, evidence.references)
-    return found.model_copy(update={"precisions": tabulate_precisions(confidences, evidence.weights)})
+    return beta
 
 
-def tabulate_precisions(
-    confidences: NDArray[np.float64], weights: NDArray[np.float64]
-) -> tuple[tuple[float, float], ...]:
-    """Return for a hundred confidences which share of the answers of at least that is right, as the confidences say.
+def expected_precisions(confidences: Floats, weights: Floats) -> tuple[tuple[float, float], ...]:
+    """Tabulate confidences, ascending, with the expected precision of all answers of at least each.
 
-    Their mean is smooth and never falls, where counted right answers would promise what a few lucky ones held.
+    That is their weighted mean confidence. It is smooth and never falls; counting right answers instead would promise
+    whatever a few lucky ones reached.
     """
     order = np.argsort(-confidences)
     reached = np.cumsum((weights * confidences)[order]) / np.cumsum(weights[order])
-    places = np.unique(np.linspace(0, len(order) - 1, 101).astype(int))[::-1]
-    return tuple((float(confidences[order][place]), float(reached[place])) for place in places)
+    ranks = np.unique(np.linspace(0, len(order) - 1, TABULATED).astype(int))[::-1]
+    return tuple((float(confidences[order][rank]), float(reached[rank])) for rank in ranks)
 
 
 def check_threshold(threshold: float | None) -> None:
@@ -134,21 +163,21 @@ def check_threshold(threshold: float | None) -> None:
 def find_calibration(gallery: Gallery, bundle: Bundle) -> Calibration | None:
     """Return the calibration of a gallery: its own, else that of its model, else None.
 
-    Raises ModelError for one that cannot be read.
+    Raises :class:`~obelisk.errors.ModelError` if it can't be read.
     """
     own = gallery.path / CALIBRATION
     if own.is_file():
         try:
             return read_calibration(own.read_bytes(), own)
         except OSError as error:
-            what, fix = f"unreadable calibration: {error.strerror}", "see to it that you may read it"
+            what, fix = f"unreadable calibration: {error.strerror}", "make the file readable for you"
             raise ModelError(what, where=own, fix=fix) from error
     found = bundle.read_attachment(CALIBRATION)
     return None if found is None else read_calibration(found, bundle.folder / CALIBRATION)
 
 
 def read_calibration(text: bytes, where: Path) -> Calibration:
-    """Read ``calibration.json``; raises ModelError when it is damaged or of a newer format."""
+    """Parse ``calibration.json``; raise ModelError if it is damaged or of a newer format."""
     try:
         return Calibration.model_validate_json(text)
     except ValidationError as error:

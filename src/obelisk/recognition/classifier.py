@@ -1,53 +1,45 @@
-"""k-nearest-neighbour recognition of embeddings: arrays in, arrays out.
-
-The evaluation of a run and the recognition of a photo both go through this module, so that they agree.
-"""
+"""k-nearest-neighbour classification of embeddings. Arrays in, arrays out."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from obelisk.arrays import Embeddings, Integers
+from obelisk.arrays import Booleans, Embeddings, Floats, Integers
+from obelisk.defaults import TOP, VOTE, K
 from obelisk.errors import UsageError
 from obelisk.gallery.exact import ExactSearch, SearchEngine, check_fits, check_normalized
-from obelisk.recognition.rerank.background import Background, Correction
-from obelisk.recognition.rerank.prototypes import RANKED_AGAIN, Blend
+from obelisk.recognition.rerank.background import Background, BackgroundReranker
+from obelisk.recognition.rerank.prototypes import RERANKED, PrototypeReranker, mean_embeddings
 from obelisk.recognition.rerank.query_expansion import expand_search
-from obelisk.recognition.rerank.reranker import Layer, find_rows
-from obelisk.recognition.votes import (
-    DEFAULT_VOTE,
-    LARGEST_EXPONENT,
-    count_votes,
-    find_vote,
-    landmark_means,
-    rank_landmarks,
-)
+from obelisk.recognition.rerank.reranker import Reranker, Shortlist, find_shortlist
+from obelisk.recognition.votes import LARGEST_EXPONENT, VoteCounts, count_votes, find_vote, rank_landmarks
 
-ROWS_PER_CANDIDATE = 8  # looked at first: a scan of all rows costs far more than a longer list of the nearest
-FEWEST_ROWS = max(128, RANKED_AGAIN)
-PAIRS_AT_ONCE = 1 << 20  # pairs of query and reference in memory at once: about 64 MiB
+ROWS_PER_CANDIDATE = 8  # of the first shortlist: searching all rows costs far more than a longer shortlist
+SHORTEST = max(128, RERANKED)  # rows of a shortlist
+GROWTH = 4  # each next shortlist is this many times longer
+PAIRS_AT_ONCE = 1 << 20  # of query and reference, held in memory: about 64 MiB
 
 
 @dataclass(frozen=True, kw_only=True)
-class Votes:
-    """What the reference photos say about Q queries. T = ``top``, or the number of landmarks if that is smaller.
+class Ranking:
+    """The landmarks that Q queries may show, with T = ``top`` candidates each (fewer if the gallery has fewer).
 
-    ================  ======  ===========================================================
+    ================  ======  =============================================================
     ``candidates``    (Q, T)  landmark ids, best first
     ``scores``        (Q, T)  their scores in [0, 1], higher is better
-    ``confidence``    (Q,)    of the first candidate, in [0, 1]
-    ``neighbours``    (Q, k)  row numbers of the nearest reference photos, nearest first
+    ``confidence``    (Q,)    confidence in the first candidate, in [0, 1]
+    ``neighbors``     (Q, k)  row indices of the nearest reference photos, nearest first
     ``similarities``  (Q, k)  their cosine similarities
-    ================  ======  ===========================================================
+    ================  ======  =============================================================
     """
 
     candidates: Integers
-    scores: NDArray[np.float64]
-    confidence: NDArray[np.float64]
-    neighbours: Integers
+    scores: Floats
+    confidence: Floats
+    neighbors: Integers
     similarities: Embeddings
 
 
@@ -56,28 +48,35 @@ def recognize_embeddings(
     references: Embeddings,
     landmark_ids: Integers,
     *,
-    k: int = 3,
-    top: int = 5,
-    vote: str = DEFAULT_VOTE,
+    k: int = K,
+    top: int = TOP,
+    vote: str = VOTE,
     exponent: float | None = None,
-) -> Votes:
-    """Let the k nearest of N reference embeddings vote for the landmark of each of Q query embeddings.
+) -> Ranking:
+    """Rank the landmarks of query embeddings by the votes of their k nearest reference embeddings.
 
-    ``queries`` (Q, D) and ``references`` (N, D) are unit float32 rows; ``landmark_ids`` (N,) names the
-    landmark of each reference. ``exponent`` is that of the vote where it is not given. The result is exact, and that of
-    a query does not depend on the others.
-    Raises :class:`GalleryError` when k is larger than N, :class:`UsageError` for other unusable values.
+    ``queries`` (Q, D) and ``references`` (N, D) are unit-norm rows; ``landmark_ids`` (N,) is the landmark of each
+    reference. ``exponent`` defaults to that of the vote. The ranking is exact, and that of a query does not depend on
+    the other queries.
+
+    Raises :class:`~obelisk.errors.GalleryError` if k exceeds N, :class:`~obelisk.errors.UsageError` for other values
+    and shapes that don't fit.
     """
-    engine = ExactSearch(references)
-    return NeighbourClassifier(engine, landmark_ids, vote=vote, exponent=exponent).classify(queries, k=k, top=top)
+    classifier = KNNClassifier(ExactSearch(references), landmark_ids, vote=vote, exponent=exponent)
+    return classifier.classify(queries, k=k, top=top)
 
 
-class NeighbourClassifier:
-    """The prepared form of :func:`recognize_embeddings`, for queries that come in parts.
+class KNNClassifier:
+    """Ranks landmarks by the votes of the k nearest reference photos.
 
-    ``references`` are searchable rows, such as :class:`obelisk.gallery.References`. With a ``background``, similarities
-    are corrected by it before they vote (see :mod:`obelisk.recognition.rerank.background`). ``expand`` names what leans
-    on its neighbours first (see :mod:`obelisk.recognition.rerank.query_expansion`).
+    ``references`` is anything that searches N rows, such as :class:`obelisk.gallery.References`; ``landmark_ids`` (N,)
+    is the landmark of each. ``vote`` names one of :data:`~obelisk.recognition.votes.VOTES`; ``exponent`` defaults to
+    that of the vote. A ``background`` normalizes similarities before they vote (see
+    :mod:`obelisk.recognition.rerank.background`). ``expand`` is ``none``, ``query`` or ``references`` (see
+    :mod:`obelisk.recognition.rerank.query_expansion`).
+
+    Raises :class:`~obelisk.errors.UsageError` for unknown names and values out of range. A classifier keeps what its
+    rerankers compute of references, so that later queries are faster.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class NeighbourClassifier:
         references: SearchEngine,
         landmark_ids: Integers,
         *,
-        vote: str = DEFAULT_VOTE,
+        vote: str = VOTE,
         exponent: float | None = None,
         background: Background | None = None,
         expand: str = "none",
@@ -101,67 +100,101 @@ class NeighbourClassifier:
         self._references = self._voters = references
         self._voter_landmarks = landmark_ids
         if self._vote.voters == "prototypes" and len(references):
-            means, self._voter_landmarks = landmark_means(references.rows(np.arange(len(references))), landmark_ids)
+            means, self._voter_landmarks = mean_embeddings(references.rows(np.arange(len(references))), landmark_ids)
             self._voters = ExactSearch(means)
-        self._layers: list[Layer] = []
         self._voters = expand_search(self._voters, self._voter_landmarks, expand)
+        self._rerankers: list[Reranker] = []
         if self._vote.voters == "blended" and len(references):
-            self._layers.append(Blend(self._voters, landmark_ids))
+            self._rerankers.append(PrototypeReranker(self._voters, landmark_ids))
         if background:
-            self._layers.append(Correction(self._voters, background))
+            self._rerankers.append(BackgroundReranker(self._voters, background))
         self._landmark_count = len(np.unique(landmark_ids))
 
     def check(self, *, k: int, top: int) -> None:
-        """Refuse numbers of neighbours and candidates that cannot be given."""
+        """Raise the error that :meth:`classify` would raise for these values."""
         check_fits(k, len(self._references))
         if top < 1:
             raise UsageError(f"top = {top} candidates", fix="top must be at least 1")
 
-    def classify(self, queries: Embeddings, *, k: int = 3, top: int = 5) -> Votes:
-        """Recognise the query embeddings (Q, D)."""
+    def classify(self, queries: Embeddings, *, k: int = K, top: int = TOP) -> Ranking:
+        """Rank the landmarks of unit-norm query embeddings (Q, D).
+
+        Raises :class:`~obelisk.errors.GalleryError` if k exceeds N, :class:`~obelisk.errors.UsageError` for other
+        values and shapes that don't fit.
+        """
         self.check(k=k, top=top)
         queries = check_normalized(queries, dimensions=self._references.dimensions)
         ranking = self._rank(queries, k=min(k, len(self._voters)), top=min(top, self._landmark_count))
         if self._voters is self._references:
             return ranking
-        neighbours, similarities = self._references.nearest(queries, k)
-        return replace(ranking, neighbours=neighbours, similarities=similarities)
+        neighbors, similarities = self._references.nearest(queries, k)
+        return replace(ranking, neighbors=neighbors, similarities=similarities)
 
-    def _rank(self, queries: Embeddings, *, k: int, top: int) -> Votes:
-        """Let the k best voters vote; the neighbours that are returned are the nearest ones.
+    def _rank(self, queries: Embeddings, *, k: int, top: int) -> Ranking:
+        """Rank the landmarks of all queries, with longer and longer shortlists until every ranking is final.
 
-        How many rows it takes to be sure of ``top`` landmarks differs by query: look at a few, and go on with
-        more for those queries that need them.
+        How many rows it takes to be sure of ``top`` landmarks differs by query: most are done after the first, short
+        search, and only the others go on.
         """
-        votes = empty_votes(len(queries), k=k, top=top)
-        seen = min(len(self._voters), max(k, FEWEST_ROWS, ROWS_PER_CANDIDATE * top))
-        unsettled = np.arange(len(queries))
-        while unsettled.size:
-            left = []
-            for part in np.split(unsettled, range(0, len(unsettled), max(1, PAIRS_AT_ONCE // seen))[1:]):
-                listed = find_rows(self._voters, queries[part], seen)
-                votes.neighbours[part], votes.similarities[part] = listed.places[:, :k], listed.similarities[:, :k]
-                for layer in self._layers:
-                    listed = layer.reorder(queries[part], listed)
-                landmarks = self._voter_landmarks[listed.places]
-                tally = count_votes(landmarks, listed.similarities, k=k, exponent=self._exponent)
-                scores = self._vote.score(tally, k, self._exponent)
-                votes.candidates[part], votes.scores[part] = rank_landmarks(tally, scores, queries=len(part), top=top)
-                # A ranking stands when no row that was left out can be a voter, or the best of a landmark at the top.
-                surely = tally.best > listed.bound[tally.queries]
-                met = np.bincount(tally.queries[surely], minlength=len(part))
-                left.append(part[(met < top) | (listed.similarities[:, k - 1] < listed.bound)])
-            unsettled = np.concatenate(left) if seen < len(self._voters) else unsettled[:0]
-            seen = min(len(self._voters), 4 * seen)
-        return replace(votes, confidence=votes.scores[:, 0])
+        ranking = allocate_ranking(len(queries), k=k, top=top)
+        pending = np.arange(len(queries))
+        for length in shortlist_lengths(max(k, SHORTEST, ROWS_PER_CANDIDATE * top), rows=len(self._voters)):
+            if not pending.size:
+                break
+            final = np.empty(len(queries), dtype=bool)
+            for part in np.split(pending, range(0, len(pending), max(1, PAIRS_AT_ONCE // length))[1:]):
+                found, final[part] = self._rank_shortlists(queries[part], length, k=k, top=top)
+                for name, column in vars(ranking).items():
+                    column[part] = getattr(found, name)
+            pending = pending[~final[pending]]
+        return ranking
+
+    def _rank_shortlists(self, queries: Embeddings, length: int, *, k: int, top: int) -> tuple[Ranking, Booleans]:
+        """Search, rerank, vote: rank landmarks from shortlists of one length; tell which rankings (Q,) are final."""
+        nearest = shortlist = find_shortlist(self._voters, queries, length)
+        for reranker in self._rerankers:
+            shortlist = reranker.rerank(queries, shortlist)
+        landmarks = self._voter_landmarks[shortlist.indices]
+        counts = count_votes(landmarks, shortlist.similarities, k=k, exponent=self._exponent)
+        candidates, scores = rank_landmarks(counts, self._vote.score(counts), queries=len(queries), top=top)
+        ranking = Ranking(
+            candidates=candidates,
+            scores=scores,
+            confidence=scores[:, 0],
+            neighbors=nearest.indices[:, :k],
+            similarities=nearest.similarities[:, :k],
+        )
+        return ranking, find_final(shortlist, counts, top=top)
 
 
-def empty_votes(queries: int, *, k: int, top: int) -> Votes:
-    """Return the columns to be filled in."""
-    return Votes(
+def find_final(shortlist: Shortlist, counts: VoteCounts, *, top: int) -> Booleans:
+    """Return which rankings (Q,) no unlisted row could change.
+
+    ``top`` candidates must stand (the lemma of :mod:`obelisk.recognition.rerank.reranker`), and all k voters with
+    them: a voter stays one unless an unlisted row may be more similar than the last of them.
+    """
+    stands = counts.best > shortlist.bound[counts.queries]
+    standing = np.bincount(counts.queries[stands], minlength=len(shortlist.bound))
+    last_voter = shortlist.similarities[:, counts.k - 1]
+    final: Booleans = (standing >= top) & (last_voter >= shortlist.bound)
+    return final
+
+
+def shortlist_lengths(first: int, *, rows: int) -> Iterator[int]:
+    """Yield the lengths of shortlists to try, up to all rows."""
+    length = min(first, rows)
+    yield length
+    while length < rows:
+        length = min(GROWTH * length, rows)
+        yield length
+
+
+def allocate_ranking(queries: int, *, k: int, top: int) -> Ranking:
+    """Return a ranking whose columns are still to be filled in."""
+    return Ranking(
         candidates=np.empty((queries, top), dtype=np.int64),
         scores=np.empty((queries, top)),
         confidence=np.empty(queries),
-        neighbours=np.empty((queries, k), dtype=np.int64),
+        neighbors=np.empty((queries, k), dtype=np.int64),
         similarities=np.empty((queries, k), dtype=np.float32),
     )

@@ -1,9 +1,9 @@
-"""Calibrating a model by photos that a twin of it never saw.
+"""Calibrating a model with photos that a held-out model never saw.
 
-The twin is trained by the same recipes on a part of the landmarks, and on a part of their photos. What it has not
-seen plays the queries: photos held back of the gallery's landmarks ought to be named, photos of other landmarks and
-of no landmark ought not. Two calibrations come of it: one for galleries of places that no training saw, as people
-build them, and one for the gallery of the training's own landmarks.
+The held-out model is trained by the model's own recipe, on some of the landmarks and some of their photos. Photos it
+has not seen then play the queries: held-out photos of a gallery's landmarks should be named, photos of other landmarks
+and of none should not. This gives two calibrations: one for galleries of landmarks that were in no training data, as
+people build them, and one for the gallery of the training landmarks themselves.
 """
 
 from __future__ import annotations
@@ -12,77 +12,87 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from obelisk.arrays import Booleans, Embeddings
+from obelisk.arrays import Booleans, Embeddings, Integers
+from obelisk.defaults import K
 from obelisk.errors import UsageError
 from obelisk.gallery import ExactSearch
 from obelisk.recognition.calibration import Calibration, Evidence, fit_calibration
-from obelisk.recognition.classifier import NeighbourClassifier
+from obelisk.recognition.classifier import KNNClassifier
 from obelisk.recognition.rerank.background import Background
 
 UNKNOWN_SHARE = 0.4  # of the queries, whose landmark the gallery does not have: a cautious guess of what people ask
-ORDINARY_SHARE = 0.5  # of these, that show no landmark at all
-PLACES = (5, 8, 12, 16, 24, 48)  # landmarks of the galleries that are drawn
+ORDINARY_SHARE = 0.5  # of the unknown ones, which show no landmark at all
+GALLERY_SIZES = (5, 8, 12, 16, 24, 48)  # landmarks in each gallery of new landmarks
 DRAWS = 12  # galleries of each size
-NEIGHBOURS = 3
-MOST_UNKNOWN = 400
+OWN_SHARES = (0.25, 0.5, 1.0)  # of the training landmarks, in each gallery of these
+MOST_UNKNOWN = 400  # queries of other landmarks, for each gallery
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TwinPhotos:
-    """What a twin makes of N labelled photos and of M ordinary ones.
+class HeldOutPhotos:
+    """N labelled photos and M ordinary ones, as a held-out model embeds them; rows are unit-norm.
 
-    ``embeddings`` (N, D) and ``landmarks`` (N,); ``trained`` (N,) marks photos that it was trained on, ``known`` (N,)
-    those whose landmark is among the trained ones. ``ordinary`` (M, D) show no landmark, and are not in ``background``.
+    ==============  ======  =====================================================================
+    ``embeddings``  (N, D)  of the labelled photos
+    ``landmarks``   (N,)    their landmark ids
+    ``trained``     (N,)    whether the held-out model was trained on the photo
+    ``known``       (N,)    whether it was trained on the landmark
+    ``ordinary``    (M, D)  of photos that show no landmark and are not in ``background``
+    ``background``          the background of the held-out model
+    ==============  ======  =====================================================================
     """
 
     embeddings: Embeddings
-    landmarks: NDArray[np.int64]
+    landmarks: Integers
     trained: Booleans
     known: Booleans
     ordinary: Embeddings
     background: Background
 
 
-def calibrate_places(photos: TwinPhotos, queries: Booleans, seed: int = 0) -> Calibration:
-    """Calibrate for galleries of landmarks that no training saw; ``queries`` (N,) are held back from all of them.
+def calibrate_new_landmarks(photos: HeldOutPhotos, queries: Booleans, seed: int = 0) -> Calibration:
+    """Calibrate for galleries of landmarks that were in no training data.
 
-    Raises UsageError when there are fewer landmarks than the smallest gallery takes.
+    Galleries are drawn at random from the landmarks that the held-out model does not know. ``queries`` (N,) marks
+    photos to be asked, kept out of all galleries.
+
+    Raises :class:`~obelisk.errors.UsageError` if there are fewer such landmarks than the smallest gallery needs.
     """
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     unseen = np.unique(photos.landmarks[~photos.known])
-    if len(unseen) < PLACES[0]:
-        raise UsageError(f"{len(unseen)} landmarks that the twin did not see", fix=f"leave out {PLACES[0]} or more")
+    if len(unseen) < GALLERY_SIZES[0]:
+        what = f"only {len(unseen)} landmarks are unknown to the held-out model"
+        raise UsageError(what, fix=f"hold out {GALLERY_SIZES[0]} or more")
     evidence = []
-    for places in (size for size in PLACES if size <= len(unseen)):
+    for size in (size for size in GALLERY_SIZES if size <= len(unseen)):
         for _ in range(DRAWS):
-            inside = np.isin(photos.landmarks, chance.choice(unseen, places, replace=False))
+            inside = np.isin(photos.landmarks, rng.choice(unseen, size, replace=False))
             others = np.flatnonzero(~inside & queries)
-            others = chance.choice(others, min(len(others), MOST_UNKNOWN), replace=False)
-            evidence.append(ask(photos, inside & ~queries, inside & queries, photos.embeddings[others]))
-    return fit_calibration(join(evidence))
+            others = rng.choice(others, min(len(others), MOST_UNKNOWN), replace=False)
+            evidence.append(ask_gallery(photos, inside & ~queries, inside & queries, photos.embeddings[others]))
+    return fit_calibration(join_evidence(evidence))
 
 
-def calibrate_own(photos: TwinPhotos, seed: int = 0) -> Calibration:
-    """Calibrate for the gallery of the training's own landmarks, whole and in part."""
-    chance = np.random.default_rng(seed)
-    own = np.unique(photos.landmarks[photos.known])
+def calibrate_trained_landmarks(photos: HeldOutPhotos, seed: int = 0) -> Calibration:
+    """Calibrate for the gallery of the training landmarks, whole and in part."""
+    rng = np.random.default_rng(seed)
+    known = np.unique(photos.landmarks[photos.known])
     evidence = []
-    for share in (0.25, 0.5, 1.0):
-        inside = np.isin(photos.landmarks, chance.choice(own, max(2, int(share * len(own))), replace=False))
-        asked = inside & ~photos.trained
-        evidence.append(ask(photos, inside & photos.trained, asked, photos.embeddings[~photos.known]))
-    return fit_calibration(join(evidence))
+    for share in OWN_SHARES:
+        inside = np.isin(photos.landmarks, rng.choice(known, max(2, int(share * len(known))), replace=False))
+        gallery, queries = inside & photos.trained, inside & ~photos.trained
+        evidence.append(ask_gallery(photos, gallery, queries, photos.embeddings[~photos.known]))
+    return fit_calibration(join_evidence(evidence))
 
 
-def ask(photos: TwinPhotos, gallery: Booleans, asked: Booleans, others: Embeddings) -> Evidence:
-    """Name the photos ``asked`` (N,), the ``others``, and the ordinary ones from a gallery (N,)."""
+def ask_gallery(photos: HeldOutPhotos, gallery: Booleans, queries: Booleans, others: Embeddings) -> Evidence:
+    """Recognize the queries (N,), the others (O, D) and the ordinary photos from a gallery, a mask (N,) of photos."""
     references, labels = photos.embeddings[gallery], photos.landmarks[gallery]
-    classifier = NeighbourClassifier(ExactSearch(references), labels, background=photos.background)
-    k = min(NEIGHBOURS, len(references))
+    classifier = KNNClassifier(ExactSearch(references), labels, background=photos.background)
+    k = min(K, len(references))
     parts = (
-        (photos.embeddings[asked], photos.landmarks[asked], 1 - UNKNOWN_SHARE),
+        (photos.embeddings[queries], photos.landmarks[queries], 1 - UNKNOWN_SHARE),
         (others, None, UNKNOWN_SHARE * (1 - ORDINARY_SHARE)),
         (photos.ordinary, None, UNKNOWN_SHARE * ORDINARY_SHARE),
     )
@@ -90,24 +100,19 @@ def ask(photos: TwinPhotos, gallery: Booleans, asked: Booleans, others: Embeddin
     for rows, truth, share in parts:
         if not len(rows):
             continue
-        votes = classifier.classify(rows, k=k, top=1)
-        right = np.zeros(len(rows), dtype=bool) if truth is None else votes.candidates[:, 0] == truth
+        ranking = classifier.classify(rows, k=k, top=1)
+        right = np.zeros(len(rows), dtype=bool) if truth is None else ranking.candidates[:, 0] == truth
         evidence.append(
             Evidence(
-                scores=votes.scores[:, 0],
+                scores=ranking.scores[:, 0],
                 references=np.full(len(rows), float(len(references))),
                 right=right,
                 weights=np.full(len(rows), share / len(rows)),
             )
         )
-    return join(evidence)
+    return join_evidence(evidence)
 
 
-def join(parts: Sequence[Evidence]) -> Evidence:
-    """Put evidence together."""
-    return Evidence(
-        scores=np.concatenate([part.scores for part in parts]),
-        references=np.concatenate([part.references for part in parts]),
-        right=np.concatenate([part.right for part in parts]),
-        weights=np.concatenate([part.weights for part in parts]),
-    )
+def join_evidence(parts: Sequence[Evidence]) -> Evidence:
+    """Concatenate evidence."""
+    return Evidence(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})

@@ -1,41 +1,48 @@
-"""Photos in, answers out: the façade over embedder, gallery and votes."""
+"""Photos in, answers out: embed → search → rerank → vote → verify → calibrate → answer or reject."""
 
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import count, islice
+from itertools import islice, tee
 from pathlib import Path
 
 import numpy as np
 from PIL.Image import Image
 
 from obelisk.arrays import Embeddings, l2_normalize
-from obelisk.embedding import Bundle, Embedder
+from obelisk.defaults import PRECISION, TOP, VOTE, K
+from obelisk.embedding import Bundle, Embedded, Embedder
 from obelisk.errors import ObeliskError
 from obelisk.gallery import Gallery, ReferencePhoto, References, refuse_directionless
-from obelisk.recognition.calibration import PRECISION, Calibration, check_threshold, find_calibration
-from obelisk.recognition.classifier import NeighbourClassifier, Votes
+from obelisk.recognition.calibration import Calibration, check_threshold, find_calibration
+from obelisk.recognition.classifier import KNNClassifier, Ranking
 from obelisk.recognition.rerank.background import Background, read_background
-from obelisk.recognition.rerank.geometry import VERIFIED, Verifier
-from obelisk.recognition.tta import embed_views
-from obelisk.recognition.votes import DEFAULT_VOTE
-from obelisk.records import Candidate, Neighbour, Recognition
+from obelisk.recognition.rerank.geometry import VERIFIED, GeometricVerifier
+from obelisk.recognition.tta import embed_augmented
+from obelisk.records import Candidate, Neighbor, Recognition
 
-NEIGHBOURS = 3
 PHOTOS_AT_ONCE = 16  # searched together: a large gallery is then read from memory once for all of them
+
+Rank = Callable[[Embeddings, Sequence[Path]], Ranking]
+"""Ranks the landmarks of unit-norm query embeddings (Q, D), given the files of the photos."""
 
 
 class Recognizer:
     """Names the landmarks of a gallery in photos.
 
-    ::
+    A recognizer joins a ``gallery`` with the model that made its embeddings (``embedder``) and with what the model
+    brings along: a ``background``, which normalizes similarities, and a ``calibration``, which turns scores into
+    confidences and thresholds. :meth:`open` finds all of these by itself.
 
-        recognizer = Recognizer.open("mycity")
+    Example::
+
+        import obelisk
+
+        recognizer = obelisk.Recognizer.open("mycity")
         for answer in recognizer.recognize(["photo.jpg"]):
-            print(answer.landmark, answer.confidence)
+            print(answer.landmark or "not a landmark I know", answer.confidence)
     """
 
     def __init__(
@@ -50,14 +57,15 @@ class Recognizer:
         self.background = background
         self.calibration = calibration
         self._embedder = embedder
-        self._prepared: tuple[References, tuple[object, ...], NeighbourClassifier] | None = None
+        self._prepared: tuple[References, tuple[object, ...], KNNClassifier] | None = None
 
     @classmethod
     def open(cls, gallery: Gallery | Path | str, *, model: Bundle | None = None) -> Recognizer:
         """Open a gallery with its own model.
 
-        ``model`` may name the model that the caller expects: one that does not make the gallery's
-        embeddings is a :class:`GalleryError`, which says how to rebuild.
+        ``model`` may be the model that you expect the gallery to have been built with. Raises
+        :class:`~obelisk.errors.GalleryError` if it is another one, with the command that rebuilds the gallery, and if
+        there is no gallery; :class:`~obelisk.errors.ModelError` if the gallery's model is damaged.
         """
         opened = gallery if isinstance(gallery, Gallery) else Gallery.open(gallery)
         if model:
@@ -70,9 +78,9 @@ class Recognizer:
         self,
         paths: Iterable[Path | str],
         *,
-        top: int = 5,
+        top: int = TOP,
         k: int | None = None,
-        vote: str = DEFAULT_VOTE,
+        vote: str = VOTE,
         exponent: float | None = None,
         threshold: float | None = None,
         precision: float = PRECISION,
@@ -80,48 +88,116 @@ class Recognizer:
         expand: str = "none",
         augment: bool = False,
     ) -> Iterator[Recognition]:
-        """Return an iterator of one answer a photo, in input order, each as soon as it is known.
+        """Name the landmark in each photo; yield one answer per photo, in input order, as soon as it is known.
 
-        The k nearest reference photos vote (see :mod:`obelisk.recognition.votes`): three, or all of a smaller
-        gallery, where ``k`` is not given. ``top`` landmarks are listed. An answer whose confidence is below
-        ``threshold`` is rejected: it names no landmark. Without a threshold, it is the one that gives answers of this
-        ``precision`` (see :meth:`threshold`); the default vote alone is calibrated, others reject nothing by
-        themselves. A photo that cannot be used is answered by its error.
-        ``verify`` adds what the geometry of the nearest reference photos says, where their files are at hand (see
-        :mod:`obelisk.recognition.rerank.geometry`). ``expand`` lets the query or the references lean on their
-        neighbours (see :mod:`obelisk.recognition.rerank.query_expansion`), ``augment`` adds views of the photo (see
-        :mod:`obelisk.recognition.tta`). Unusable values raise :class:`UsageError` at once.
+        ``paths`` may be endless: photos are read as answers are taken. If a photo can't be read, its answer carries
+        the error instead.
+
+        ==============  ==============================================================================================
+        ``top``         candidates in an answer, at least 1
+        ``k``           nearest reference photos that vote; by default 3, or all of a smaller gallery
+        ``vote``        how they vote: a name in :data:`~obelisk.recognition.votes.VOTES`
+        ``exponent``    p of the vote (:mod:`obelisk.recognition.votes`); by default that of the vote
+        ``threshold``   confidence in [0, 1] below which an answer is rejected, that is, names no landmark
+        ``precision``   where there is no ``threshold``: the share of answers that should be right, which sets it
+                        (see :meth:`threshold`)
+        ``verify``      raise the score of candidates whose reference photos fit the query geometrically, where their
+                        files are at hand (:mod:`obelisk.recognition.rerank.geometry`)
+        ``expand``      ``none``, ``query`` or ``references``: which embeddings are averaged with their neighbours
+                        (:mod:`obelisk.recognition.rerank.query_expansion`)
+        ``augment``     embed the mirror image and the middle of each photo, too (:mod:`obelisk.recognition.tta`)
+        ==============  ==============================================================================================
+
+        Raises :class:`~obelisk.errors.UsageError` for unusable values, :class:`~obelisk.errors.GalleryError` for a
+        ``k`` above the number of reference photos, both at once; for ``verify`` without OpenCV
+        :class:`~obelisk.errors.MissingExtraError`.
         """
         check_threshold(threshold)
         if threshold is None:
             threshold = self.threshold(precision, vote=vote)
         references = self.gallery.references()
-        k = min(NEIGHBOURS, len(references)) if k is None else k
-        classifier = self._prepare(references, vote=vote, exponent=exponent, expand=expand)
-        classifier.check(k=k, top=top)
+        rank = self._make_rank(references, top=top, k=k, vote=vote, exponent=exponent, expand=expand, verify=verify)
         listed = [paths] if isinstance(paths, str | Path) else paths
-        verifier = Verifier(references) if verify else None
+        return self._answer(listed, rank, references, threshold, augment=augment)
 
-        def classify(queries: Embeddings, photos: Sequence[Path]) -> Votes:
-            votes = classifier.classify(queries, k=k, top=max(top, VERIFIED) if verifier else top)
+    def rank(
+        self,
+        queries: Embeddings,
+        *,
+        top: int = TOP,
+        k: int | None = None,
+        vote: str = VOTE,
+        exponent: float | None = None,
+        expand: str = "none",
+    ) -> Ranking:
+        """Rank the landmarks of query embeddings (Q, D), exactly as :meth:`recognize` does for photos.
+
+        The embeddings must come from the gallery's model; they need not be unit-norm. The options and errors are those
+        of :meth:`recognize`.
+        """
+        references = self.gallery.references()
+        rank = self._make_rank(references, top=top, k=k, vote=vote, exponent=exponent, expand=expand)
+        return rank(l2_normalize(queries, dimensions=references.dimensions), [])
+
+    def threshold(self, precision: float = PRECISION, *, vote: str = VOTE) -> float | None:
+        """Return the confidence below which answers are rejected, so that this share of the others is right.
+
+        None if neither the gallery nor its model is calibrated, or if they are calibrated for another vote: then
+        nothing is rejected. Raises :class:`~obelisk.errors.UsageError` for a precision outside (0, 1).
+        """
+        calibration = self._calibration_for(vote)
+        return calibration.threshold(precision) if calibration else None
+
+    def explain(self, answer: Recognition) -> Image:
+        """Draw what an answer of this recognizer rests on.
+
+        The picture shows the photo beside its nearest reference photos. If the model gives feature maps, it also shows
+        which regions of the photo match which of the best reference. References whose files are gone are drawn
+        without a photo.
+
+        Raises :class:`~obelisk.errors.PhotoError` if the photo is no longer at ``answer.photo``.
+        """
+        from obelisk.recognition.explain import explain_answer
+
+        return explain_answer(answer, self.gallery, self._embedder)
+
+    def _make_rank(
+        self,
+        references: References,
+        *,
+        top: int,
+        k: int | None,
+        vote: str,
+        exponent: float | None,
+        expand: str,
+        verify: bool = False,
+    ) -> Rank:
+        """Check the options and return the function that ranks by them."""
+        k = min(K, len(references)) if k is None else k
+        classifier = self._prepare_classifier(references, vote=vote, exponent=exponent, expand=expand)
+        classifier.check(k=k, top=top)
+        verifier = GeometricVerifier(references) if verify else None
+        calibration = self._calibration_for(vote)
+
+        def rank(queries: Embeddings, photos: Sequence[Path]) -> Ranking:
+            ranking = classifier.classify(queries, k=k, top=max(top, VERIFIED) if verifier else top)
             if verifier:
-                votes = verifier.verify(votes, queries, photos, top=top)
-            if self.calibration and vote == DEFAULT_VOTE:
-                confidence = self.calibration.confidence(votes.scores[:, 0], len(references))
-                votes = replace(votes, confidence=confidence)
-            return votes
+                ranking = verifier.verify(ranking, queries, photos, top=top)
+            if calibration:
+                confidence = calibration.confidence(ranking.scores[:, 0], len(references))
+                ranking = replace(ranking, confidence=confidence)
+            return ranking
 
-        return self._answer(listed, references, classify, threshold, augment=augment)
+        return rank
 
-    def _prepare(
+    def _prepare_classifier(
         self, references: References, *, vote: str, exponent: float | None, expand: str
-    ) -> NeighbourClassifier:
-        """Return the classifier of these references, the last one again where it will do: it keeps what it computed."""
+    ) -> KNNClassifier:
+        """Return the classifier of these references; the last one again if nothing changed, as it keeps its results."""
         options = (vote, exponent, expand)
-        kept = self._prepared
-        if kept and kept[0] is references and kept[1] == options:
-            return kept[2]
-        classifier = NeighbourClassifier(
+        if self._prepared and self._prepared[0] is references and self._prepared[1] == options:
+            return self._prepared[2]
+        classifier = KNNClassifier(
             references,
             references.landmark_ids,
             vote=vote,
@@ -132,67 +208,43 @@ class Recognizer:
         self._prepared = references, options, classifier
         return classifier
 
-    def threshold(self, precision: float = PRECISION, *, vote: str = DEFAULT_VOTE) -> float | None:
-        """Return the confidence that gives answers of this precision, a share of them that is right.
-
-        None where neither the gallery nor its model was calibrated, or another vote was: then nothing is rejected.
-        Raises UsageError for a precision outside (0, 1).
-        """
-        return self.calibration.threshold(precision) if self.calibration and vote == DEFAULT_VOTE else None
-
-    def explain(self, answer: Recognition) -> Image:
-        """Draw what an answer of this recognizer rests on.
-
-        The photo is shown beside its nearest reference photos; where the model gives feature maps, also which regions
-        of it matched which of the best reference. The photo must still lie where ``answer.photo`` says; what is
-        known of references whose files are not at hand is drawn without them. Raises :class:`PhotoError`.
-        """
-        from obelisk.recognition.explain import explain_answer
-
-        return explain_answer(answer, self.gallery, self._embedder)
+    def _calibration_for(self, vote: str) -> Calibration | None:
+        """Return the calibration if it holds for a vote: calibrations are made with the default one."""
+        return self.calibration if vote == VOTE else None
 
     def _answer(
         self,
         paths: Iterable[Path | str],
+        rank: Rank,
         references: References,
-        classify: Callable[[Embeddings, Sequence[Path]], Votes],
         threshold: float | None,
         *,
         augment: bool,
     ) -> Iterator[Recognition]:
-        names: deque[str] = deque()
+        """Embed photos, rank a few at a time, and yield their answers."""
+        given, read = tee(paths)
+        names = (os.fspath(path) for path in given)  # as given: a Path would tidy them
+        embedded = self._embed(map(Path, read), augment=augment)
+        photos = zip(names, refuse_directionless(embedded), strict=True)
+        while batch := list(islice(photos, PHOTOS_AT_ONCE)):
+            usable = [(name, photo) for name, photo in batch if photo.embedding is not None]
+            rows = np.array([photo.embedding for _, photo in usable], dtype=np.float32)
+            dimensions = self.gallery.dimensions
+            queries = l2_normalize(rows.reshape(-1, dimensions), dimensions=dimensions)
+            ranking = rank(queries, [photo.path for _, photo in usable])
+            answers = iter(compose_answers([name for name, _ in usable], ranking, references, threshold))
+            for name, photo in batch:
+                yield Recognition.failed(name, str(photo.error)) if photo.error else next(answers)
 
-        def note_names() -> Iterator[Path]:
-            """Keep the names as they were given, for the answers: a Path would tidy them."""
-            for path in paths:
-                names.append(os.fspath(path))
-                yield Path(path)
-
-        noted = note_names()
-        embedded = embed_views(self._embedder, noted) if augment else self._embedder.embed(noted, hashed=False)
-        stream = refuse_directionless(embedded)
-        while batch := list(islice(stream, PHOTOS_AT_ONCE)):
-            usable = [photo for photo in batch if photo.embedding is not None]
-            rows = np.array([photo.embedding for photo in usable], dtype=np.float32).reshape(
-                -1, self.gallery.dimensions
-            )
-            queries = l2_normalize(rows, dimensions=self.gallery.dimensions)
-            votes = classify(queries, [photo.path for photo in usable])
-            shown = references.photos(votes.neighbours.ravel())
-            k = votes.neighbours.shape[1]
-            query = count()
-            for photo in batch:
-                name = names.popleft()
-                if photo.error:
-                    yield Recognition.failed(name, str(photo.error))
-                else:
-                    place = next(query)
-                    near = shown[k * place : k * (place + 1)]
-                    yield compose_answer(name, votes, place, near, references, threshold)
+    def _embed(self, paths: Iterable[Path], *, augment: bool) -> Iterator[Embedded]:
+        return embed_augmented(self._embedder, paths) if augment else self._embedder.embed(paths, hashed=False)
 
 
 def check_recognition(path: Path | str) -> list[str]:
-    """Return what recognition refuses of a gallery whose tables and model are sound; an empty list if nothing."""
+    """Check what recognition needs of a gallery besides sound tables and a sound model.
+
+    Returns one sentence per problem, or an empty list.
+    """
     try:
         Recognizer.open(path)
     except ObeliskError as error:
@@ -200,35 +252,38 @@ def check_recognition(path: Path | str) -> list[str]:
     return []
 
 
+def compose_answers(
+    photos: Sequence[str], ranking: Ranking, references: References, threshold: float | None
+) -> list[Recognition]:
+    """Return the answers for Q photos: names instead of row indices, and rejection below a threshold."""
+    k = ranking.neighbors.shape[1]
+    near = references.photos(ranking.neighbors.ravel())
+    return [
+        compose_answer(photo, ranking, query, near[k * query : k * (query + 1)], references, threshold)
+        for query, photo in enumerate(photos)
+    ]
+
+
 def compose_answer(
     photo: str,
-    votes: Votes,
+    ranking: Ranking,
     query: int,
     near: Sequence[ReferencePhoto],
     references: References,
     threshold: float | None,
 ) -> Recognition:
-    """Put the votes for one query into words: names instead of numbers, and the rejection below a threshold.
-
-    ``near`` are the reference photos of its neighbours.
-    """
+    """Return the answer for one query of a ranking; ``near`` are its k neighbours."""
     landmarks = references.landmarks
+    shown = references.landmark_ids[ranking.neighbors[query]].tolist()
     candidates = tuple(
         Candidate(landmark=landmarks[landmark_id].name, landmark_id=landmark_id, score=score)
-        for landmark_id, score in zip(votes.candidates[query].tolist(), votes.scores[query].tolist(), strict=True)
+        for landmark_id, score in zip(ranking.candidates[query].tolist(), ranking.scores[query].tolist(), strict=True)
     )
-    neighbours = tuple(
-        Neighbour(
-            id=reference.id,
-            landmark=landmarks[int(references.landmark_ids[place])].name,
-            landmark_id=int(references.landmark_ids[place]),
-            similarity=similarity,
-        )
-        for place, reference, similarity in zip(
-            votes.neighbours[query], near, votes.similarities[query].tolist(), strict=True
-        )
+    neighbors = tuple(
+        Neighbor(id=reference.id, landmark=landmarks[landmark_id].name, landmark_id=landmark_id, similarity=similarity)
+        for reference, landmark_id, similarity in zip(near, shown, ranking.similarities[query].tolist(), strict=True)
     )
-    confidence = float(votes.confidence[query])
+    confidence = float(ranking.confidence[query])
     rejected = threshold is not None and confidence < threshold
     return Recognition(
         photo=photo,
@@ -236,5 +291,5 @@ def compose_answer(
         landmark_id=None if rejected else candidates[0].landmark_id,
         confidence=confidence,
         candidates=candidates,
-        neighbours=neighbours,
+        neighbours=neighbors,
     )

@@ -12,7 +12,7 @@ from obelisk.gallery import Gallery
 from obelisk.photos import ModelInput
 from obelisk.recognition.explain.overlay import BADGE, draw_badge, lighten, outline
 from obelisk.recognition.explain.regions import Region, Resemblance, compare_maps, show_own_weight
-from obelisk.recognition.explain.shown_photos import FAINT, PAPER, frame, load, write_lines
+from obelisk.recognition.explain.shown_photos import FAINT, PAPER, frame, load, read_original, write_lines
 from obelisk.recognition.explain.strip import (
     COLUMNS,
     GAP,
@@ -23,8 +23,7 @@ from obelisk.recognition.explain.strip import (
     name_landmark,
     stack,
 )
-from obelisk.recognition.originals import read_original
-from obelisk.records import Neighbour, Recognition
+from obelisk.records import Neighbor, Recognition
 
 TITLE, HEADING, WORDS = 28, 19, 15
 LEGEND = 130
@@ -70,7 +69,7 @@ def explain_answer(answer: Recognition, gallery: Gallery, embedder: Embedder) ->
     return stack(parts, margin=MARGIN)
 
 
-def best_neighbour(answer: Recognition, shown: Sequence[Neighbour]) -> int | None:
+def best_neighbour(answer: Recognition, shown: Sequence[Neighbor]) -> int | None:
     """Return the place of the nearest neighbour that shows the first candidate, else of the nearest; None of none."""
     first = answer.candidates[0].landmark_id if answer.candidates else None
     places = [place for place, neighbour in enumerate(shown) if neighbour.landmark_id == first]
@@ -117,7 +116,7 @@ def draw_panels(heading: str, panels: Sequence[Image.Image], captions: Sequence[
     return picture.crop((0, 0, WIDTH, max(ends)))
 
 
-def describe_reference(neighbour: Neighbour) -> list[str]:
+def describe_reference(neighbour: Neighbor) -> list[str]:
     """Return the caption of a reference photo; its id, by which it can be removed, has a line of its own."""
     name = name_landmark(neighbour.landmark, neighbour.landmark_id)
     return [name, f"similarity {neighbour.similarity:.2f}", f"reference photo {neighbour.id}"]

@@ -7,12 +7,24 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from obelisk.errors import PhotoError
-from obelisk.photos import read_photo
+from obelisk.gallery import ReferencePhoto
+from obelisk.photos import content_hash, read_bytes, read_photo
 from obelisk.recognition.explain.lettering import fit, measure, write
 
 PAPER, INK, FAINT, SHADE, LINE = "#ffffff", "#1c1917", "#6f6a65", "#f1efec", "#cfcac4"
 THINNEST = 12  # pixels: what a photo of one row or column is drawn at
 WORDS = 15
+
+
+def read_original(photo: ReferencePhoto | None) -> bytes | None:
+    """Read the file of a reference photo; return None if it is gone or holds another photo by now."""
+    if photo is None or photo.file is None:
+        return None
+    try:
+        data = read_bytes(photo.file)
+    except PhotoError:
+        return None
+    return data if photo.content_hash in ("", content_hash(data)) else None
 
 
 def load(source: Path | bytes, side: int) -> Image.Image:

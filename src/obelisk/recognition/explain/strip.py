@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from obelisk.recognition.explain.lettering import legible
 from obelisk.recognition.explain.shown_photos import FAINT, INK, LINE, PAPER, WORDS, frame, load_if_there, write_lines
-from obelisk.records import Neighbour, Recognition
+from obelisk.records import Neighbor, Recognition
 
 RIGHT, WRONG = "#0f766e", "#b91c1c"
 UNKNOWN = "not a landmark I know"
@@ -65,7 +65,7 @@ def draw_cells(cells: Sequence[Cell]) -> Image.Image:
     return strip
 
 
-def describe_neighbour(neighbour: Neighbour, photo: Path | bytes | None, truth: str | None = None) -> Cell:
+def describe_neighbour(neighbour: Neighbor, photo: Path | bytes | None, truth: str | None = None) -> Cell:
     """Return the cell of a reference photo."""
     numbers = f"similarity {neighbour.similarity:.2f}, distance {neighbour.distance:.2f}"
     name = name_landmark(neighbour.landmark, neighbour.landmark_id)

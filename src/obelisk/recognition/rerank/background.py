@@ -1,17 +1,17 @@
-"""Similarities corrected by a background: photos that show no landmark of any gallery.
+"""Score normalization by a background: photos that show no landmark of any gallery.
 
 Some photos resemble everything: a hazy skyline, a crowd, a plain wall. Their similarity to a query says little. The
-winners of the public landmark challenges take off what each photo has in common with photos of no landmark
-(Henkel & Singer, *Supporting large-scale image recognition with out-of-domain samples*, 2020). For a query q, a
-reference r and a background of B photos::
+winners of the public landmark challenges subtract what a photo has in common with photos of no landmark (Henkel &
+Singer, *Supporting large-scale image recognition with out-of-domain samples*, 2020). For a query q, a reference r and
+a background of B photos::
 
     s'(q, r) = s(q, r) − β · B(r) − γ · C(q)
 
     B(r)   mean of the 5 largest similarities of r to the background, at least 0
     C(q)   mean of the 10 largest similarities of q to the background
 
-β decides between landmarks, γ only whether there is one. Corrected similarities vote; the plain ones stay what people
-are shown.
+β helps to tell landmarks apart; γ only helps to tell whether there is one. Normalized similarities vote; people are
+shown the plain ones.
 """
 
 from __future__ import annotations
@@ -30,16 +30,18 @@ from obelisk.recognition.rerank.reranker import Shortlist
 BACKGROUND = "background.npy"  # the attachment of a bundle: (B, D) float16
 NEAREST_TO_REFERENCE = 5
 NEAREST_TO_QUERY = 10
-REFERENCE_WEIGHT = 0.25  # β: larger values cost right answers
+REFERENCE_WEIGHT = 0.25  # β; larger values cost correct answers
 QUERY_WEIGHT = 1.0  # γ
 ROWS_AT_ONCE = 1 << 12
 
 
 class Background:
-    """Embeddings (B, D) of photos of no landmark, made by the network whose similarities they correct.
+    """The background of a model: embeddings (B, D) of photos of no landmark, by the model's own network.
 
-    It takes both ordinary photos (things, animals, people) and landmarks of no gallery: a background of one kind
-    lets the other kind pass. Raises UsageError for rows that are no embeddings.
+    It needs both ordinary photos (things, animals, people) and landmarks of no gallery: a background of one kind lets
+    the other kind pass. ``rows`` need not be unit-norm; the attribute ``rows`` is.
+
+    Raises :class:`~obelisk.errors.UsageError` for another shape, no row, or a row that is zero or not finite.
     """
 
     def __init__(self, rows: NDArray[np.floating]) -> None:
@@ -52,16 +54,15 @@ class Background:
         return len(self.rows)
 
     def of_references(self, references: Embeddings) -> NDArray[np.float32]:
-        """Return B(r), (N,) from 0 to 1, for unit rows (N, D)."""
-        resemblance: NDArray[np.float32] = np.maximum(self._resemblance(references, NEAREST_TO_REFERENCE), 0.0)
-        return resemblance
+        """Return B(r), (N,) in [0, 1], of unit-norm references (N, D)."""
+        return np.maximum(self._mean_similarity(references, NEAREST_TO_REFERENCE), np.float32(0))
 
     def of_queries(self, queries: Embeddings) -> NDArray[np.float32]:
-        """Return C(q), (Q,) from -1 to 1, for unit rows (Q, D)."""
-        return self._resemblance(queries, NEAREST_TO_QUERY)
+        """Return C(q), (Q,) in [-1, 1], of unit-norm queries (Q, D)."""
+        return self._mean_similarity(queries, NEAREST_TO_QUERY)
 
-    def _resemblance(self, rows: Embeddings, nearest: int) -> NDArray[np.float32]:
-        """Return the mean (N,) of each row's largest similarities, summed in float64: batches change nothing."""
+    def _mean_similarity(self, rows: Embeddings, nearest: int) -> NDArray[np.float32]:
+        """Return the mean (N,) of each row's largest similarities, in float64 so that batching changes nothing."""
         nearest = min(nearest, len(self.rows))
         means = np.empty(len(rows), dtype=np.float32)
         for start in range(0, len(rows), ROWS_AT_ONCE):
@@ -71,47 +72,48 @@ class Background:
         return means
 
 
-class Correction:
-    """The layer of corrected similarity.
+class BackgroundReranker:
+    """Normalizes similarities by a background.
 
-    What a row has in common with the background is computed when it is first met, and kept.
+    B(r) of a reference is computed when it is first met, then kept. Raises :class:`~obelisk.errors.UsageError` for a
+    background of other dimensions.
     """
 
     def __init__(self, references: SearchEngine, background: Background) -> None:
         if background.rows.shape[1] != references.dimensions:
             shapes = f"a background of {background.rows.shape[1]} dimensions for {references.dimensions}"
-            raise UsageError(shapes, fix="give a background that was made by the same network")
+            raise UsageError(shapes, fix="give a background made by the same network")
         self._references = references
         self._background = background
-        self._common = np.full(len(references), np.nan, dtype=np.float32)
+        self._of_references = np.full(len(references), np.nan, dtype=np.float32)
 
-    def reorder(self, queries: Embeddings, listed: Shortlist) -> Shortlist:
-        """Order the rows by corrected similarity, cut to [-1, 1]."""
+    def rerank(self, queries: Embeddings, shortlist: Shortlist) -> Shortlist:
+        """Sort the rows by normalized similarity, clipped to [-1, 1]."""
         of_queries = QUERY_WEIGHT * self._background.of_queries(queries)
-        lowered = listed.similarities - REFERENCE_WEIGHT * self._find_common(listed.places)
-        best = np.argsort(-lowered, axis=1, kind="stable")
-        corrected = np.take_along_axis(lowered, best, axis=1) - of_queries[:, None]
-        # The correction only lowers rows, those that are not listed, too, but none below -1.
-        bound = np.where(np.isneginf(listed.bound), listed.bound, np.maximum(listed.bound - of_queries, -1.0))
+        lowered = shortlist.similarities - REFERENCE_WEIGHT * self._look_up(shortlist.indices)
+        order = np.argsort(-lowered, axis=1, kind="stable")
+        normalized = np.take_along_axis(lowered, order, axis=1) - of_queries[:, None]
+        # B(r) ≥ 0 only lowers an unlisted row, so its bound need only fall by C(q); clipping lifts it to -1 at least.
+        bound = np.where(np.isneginf(shortlist.bound), shortlist.bound, np.maximum(shortlist.bound - of_queries, -1.0))
         return Shortlist(
-            places=np.take_along_axis(listed.places, best, axis=1),
-            similarities=np.clip(corrected, -1.0, 1.0),
+            indices=np.take_along_axis(shortlist.indices, order, axis=1),
+            similarities=np.clip(normalized, -1.0, 1.0),
             bound=bound,
         )
 
-    def _find_common(self, places: Integers) -> NDArray[np.float32]:
-        """Return B(r) of the rows in these places, of any shape."""
-        new = np.unique(places[np.isnan(self._common[places])])
+    def _look_up(self, indices: Integers) -> NDArray[np.float32]:
+        """Return B(r) of the references at these row indices, in their shape."""
+        new = np.unique(indices[np.isnan(self._of_references[indices])])
         for start in range(0, len(new), ROWS_AT_ONCE):
             part = new[start : start + ROWS_AT_ONCE]
-            self._common[part] = self._background.of_references(self._references.rows(part))
-        return self._common[places]
+            self._of_references[part] = self._background.of_references(self._references.rows(part))
+        return self._of_references[indices]
 
 
 def read_background(bundle: Bundle) -> Background | None:
-    """Return the background that a bundle carries, None where it carries none.
+    """Read the background that a bundle carries; return None if it carries none.
 
-    Raises ModelError for one that cannot be read, or that its network did not make.
+    Raises :class:`~obelisk.errors.ModelError` if the attachment can't be read or has other dimensions.
     """
     content = bundle.read_attachment(BACKGROUND)
     if content is None:
@@ -127,7 +129,7 @@ def read_background(bundle: Bundle) -> Background | None:
 
 
 def pack_background(rows: NDArray[np.floating]) -> bytes:
-    """Return the attachment ``background.npy`` for embeddings (B, D)."""
+    """Return the bytes of the attachment ``background.npy``: the embeddings (B, D) as float16."""
     file = io.BytesIO()
     np.save(file, rows.astype(np.float16), allow_pickle=False)
     return file.getvalue()

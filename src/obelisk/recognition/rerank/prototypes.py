@@ -1,9 +1,9 @@
-"""Neighbours and prototypes together: a photo counts the more, the better its whole landmark fits.
+"""Prototype reranking: a reference photo counts for more when its whole landmark fits the query.
 
 A prototype is the mean embedding of a landmark's photos (Snell, Swersky & Zemel, *Prototypical networks for few-shot
-learning*, NeurIPS 2017). Alone it blurs a landmark that has several faces; one near photo alone may be a mislabelled
-one. For a query q and a reference r of landmark l with the prototype p(l), of length 1, the M nearest references are
-ranked again by ::
+learning*, NeurIPS 2017). Alone it blurs a landmark that has several faces; a single near photo may carry a wrong
+label. For a query q and a reference r of landmark l with unit-norm prototype p(l), the M nearest references are
+reranked by ::
 
     s'(q, r) = (s(q, r) + λ · s(q, p(l))) / (1 + λ)
 
@@ -17,16 +17,16 @@ import numpy as np
 from obelisk.arrays import Embeddings, Integers
 from obelisk.gallery import SearchEngine
 from obelisk.recognition.rerank.reranker import Shortlist
-from obelisk.recognition.votes import landmark_means
 
-PROTOTYPE_WEIGHT = 0.35  # λ, from validation photos (docs/lab_log.md)
-RANKED_AGAIN = 100  # M; a bound, so that a query costs the same in a large gallery
+PROTOTYPE_WEIGHT = 0.35  # λ, chosen on validation photos (docs/lab_log.md)
+RERANKED = 100  # M; fixed, so that a query costs the same in a large gallery
 
 
-class Blend:
-    """The layer of blended similarity. The prototype of a landmark is computed when it is first met, and kept.
+class PrototypeReranker:
+    """Blends each similarity with that of the landmark's prototype.
 
-    A shortlist must hold the M nearest rows, or all.
+    A prototype is computed when its landmark is first met, then kept. A shortlist must hold the M nearest rows, or
+    all of them.
     """
 
     def __init__(self, references: SearchEngine, landmark_ids: Integers) -> None:
@@ -35,35 +35,51 @@ class Blend:
         self._by_landmark = np.argsort(self._landmark, kind="stable")
         self._ends = np.cumsum(np.bincount(self._landmark, minlength=len(landmarks)))
         self._prototypes = np.empty((len(landmarks), references.dimensions), dtype=np.float32)
-        self._made = np.zeros(len(landmarks), dtype=bool)
+        self._computed = np.zeros(len(landmarks), dtype=bool)
 
-    def reorder(self, queries: Embeddings, listed: Shortlist) -> Shortlist:
-        """Order the M nearest rows by blended similarity."""
-        places, similarities = listed.places.copy(), listed.similarities.copy()
-        again = min(places.shape[1], RANKED_AGAIN)
-        blended = (similarities[:, :again] + PROTOTYPE_WEIGHT * self._fit(queries, places[:, :again])) / (
-            1 + PROTOTYPE_WEIGHT
-        )
-        best = np.argsort(-blended, axis=1, kind="stable")
-        places[:, :again] = np.take_along_axis(places[:, :again], best, axis=1)
-        similarities[:, :again] = np.take_along_axis(blended, best, axis=1)
-        least = similarities[:, again - 1]
-        similarities[:, again:] = np.minimum(similarities[:, again:], least[:, None])
-        return Shortlist(places=places, similarities=similarities, bound=np.minimum(listed.bound, least))
+    def rerank(self, queries: Embeddings, shortlist: Shortlist) -> Shortlist:
+        """Sort the M nearest rows by blended similarity."""
+        indices, similarities = shortlist.indices.copy(), shortlist.similarities.copy()
+        M = min(indices.shape[1], RERANKED)
+        fit = self._prototype_similarities(queries, indices[:, :M])
+        blended = (similarities[:, :M] + PROTOTYPE_WEIGHT * fit) / (1 + PROTOTYPE_WEIGHT)
+        order = np.argsort(-blended, axis=1, kind="stable")
+        indices[:, :M] = np.take_along_axis(indices[:, :M], order, axis=1)
+        similarities[:, :M] = np.take_along_axis(blended, order, axis=1)
+        # Rows beyond the M nearest keep their place behind them: none may be more similar than the last of the M.
+        least = similarities[:, M - 1]
+        similarities[:, M:] = np.minimum(similarities[:, M:], least[:, None])
+        return Shortlist(indices=indices, similarities=similarities, bound=np.minimum(shortlist.bound, least))
 
-    def _fit(self, queries: Embeddings, places: Integers) -> Embeddings:
-        """Return the similarity (Q, M) of each query to the prototypes of the landmarks in its places (Q, M)."""
-        landmarks = self._landmark[places]
-        self._make_prototypes(np.unique(landmarks))
-        fits = np.empty(places.shape, dtype=np.float32)
+    def _prototype_similarities(self, queries: Embeddings, indices: Integers) -> Embeddings:
+        """Return the similarity (Q, M) of each query to the prototypes of the landmarks at its indices (Q, M)."""
+        landmarks = self._landmark[indices]
+        self._compute_prototypes(np.unique(landmarks))
+        similarities = np.empty(indices.shape, dtype=np.float32)
         for query, row in enumerate(landmarks):
             met, inverse = np.unique(row, return_inverse=True)
-            fits[query] = (self._prototypes[met] @ queries[query])[inverse]
-        return fits
+            similarities[query] = (self._prototypes[met] @ queries[query])[inverse]
+        return similarities
 
-    def _make_prototypes(self, landmarks: Integers) -> None:
-        for landmark in landmarks[~self._made[landmarks]].tolist():
+    def _compute_prototypes(self, landmarks: Integers) -> None:
+        for landmark in landmarks[~self._computed[landmarks]].tolist():
             start = self._ends[landmark - 1] if landmark else 0
             rows = self._references.rows(self._by_landmark[start : self._ends[landmark]])
-            self._prototypes[landmark] = landmark_means(rows, np.zeros(len(rows), dtype=np.int64))[0][0]
-            self._made[landmark] = True
+            self._prototypes[landmark] = mean_embeddings(rows, np.zeros(len(rows), dtype=np.int64))[0][0]
+            self._computed[landmark] = True
+
+
+def mean_embeddings(references: Embeddings, landmark_ids: Integers) -> tuple[Embeddings, Integers]:
+    """Return the prototypes (C, D), unit-norm means of each landmark's rows, and their landmark ids (C,), ascending.
+
+    ``references`` (N, D) are unit-norm, ``landmark_ids`` (N,). A landmark whose rows cancel out has no direction; its
+    first row stands for it.
+    """
+    by_landmark = np.argsort(landmark_ids, kind="stable")
+    references = references[by_landmark]
+    landmarks, first = np.unique(landmark_ids[by_landmark], return_index=True)
+    sums = np.add.reduceat(references.astype(np.float64), first, axis=0)
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    cancelled = lengths[:, 0] < 1e-9
+    sums[cancelled], lengths[cancelled] = references[first[cancelled]], 1.0
+    return np.ascontiguousarray(sums / lengths, dtype=np.float32), landmarks

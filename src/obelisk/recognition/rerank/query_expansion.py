@@ -1,13 +1,13 @@
-"""Query expansion and its mirror image, database-side augmentation: photos lean on their nearest neighbours.
+"""Query expansion and database-side augmentation: an embedding is averaged with its nearest neighbours.
 
 α query expansion (Radenović, Tolias & Chum, *Fine-tuning CNN image retrieval with no human annotation*, TPAMI 2019)
-looks a second time with the query q and its n nearest references r₁ … r_n, of cosine similarities s₁ … s_n::
+searches a second time, with the query q and its n nearest references r₁ … r_n of cosine similarities s₁ … s_n::
 
-    q' = q + Σ_i max(s_i, 0)^α · r_i,  of length 1
+    q' = q + Σ_i max(s_i, 0)^α · r_i,  scaled to length 1
 
 Database-side augmentation (Arandjelović & Zisserman, CVPR 2012) does the same to each reference, here with the nearest
-photos of its own landmark (a prototype has none, and stays). Both are options: on validation photos they left the
-answers as good as they were.
+photos of its own landmark (a prototype has none, and stays). Both are off by default: on validation photos they made
+the answers neither better nor worse.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from obelisk.gallery import ExactSearch, SearchEngine
 
 EXPANSIONS = ("none", "query", "references")
 ALPHA = 3.0
-QUERY_NEIGHBOURS = 3
-REFERENCE_NEIGHBOURS = 10
-MOST_REFERENCES = 200_000  # their augmented rows are kept in memory
+QUERY_NEIGHBORS = 3  # n
+REFERENCE_NEIGHBORS = 10
+MOST_REFERENCES = 200_000  # whose augmented rows are held in memory
 
 
 def expand_search(references: SearchEngine, landmark_ids: Integers, expansion: str) -> SearchEngine:
-    """Return a search that expands queries, or holds augmented references, as ``expansion`` says.
+    """Return a search with the given expansion: ``none``, ``query`` or ``references``.
 
-    Raises UsageError for an unknown expansion, and for more references than can be augmented.
+    ``landmark_ids`` (N,) is the landmark of each reference. Raises :class:`~obelisk.errors.UsageError` for another
+    name, and for more references than can be augmented.
     """
     if expansion not in EXPANSIONS:
         raise UsageError(f"unknown expansion `{expansion}`", fix=f"choose one of {', '.join(EXPANSIONS)}")
@@ -43,7 +44,7 @@ def expand_search(references: SearchEngine, landmark_ids: Integers, expansion: s
 
 
 class ExpandedSearch:
-    """A search that looks a second time, with the expanded query."""
+    """Searches a second time, with the expanded query."""
 
     def __init__(self, references: SearchEngine) -> None:
         self._references = references
@@ -54,25 +55,28 @@ class ExpandedSearch:
         return len(self._references)
 
     def nearest(self, queries: Embeddings, k: int) -> tuple[Integers, Embeddings]:
-        """Return the places (Q, k) of the rows nearest to the expanded queries, and their cosines (Q, k)."""
-        places, similarities = self._references.nearest(queries, min(QUERY_NEIGHBOURS, len(self)))
-        rows = self._references.rows(places.ravel()).reshape(*places.shape, -1)
+        """Return the row indices (Q, k) nearest to the expanded queries (Q, D), and their cosines (Q, k)."""
+        indices, similarities = self._references.nearest(queries, min(QUERY_NEIGHBORS, len(self)))
+        rows = self._references.rows(indices.ravel()).reshape(*indices.shape, -1)
         weights = np.maximum(similarities, 0.0).astype(np.float64) ** ALPHA
         expanded = queries + np.einsum("qn,qnd->qd", weights, rows.astype(np.float64))
         return self._references.nearest(l2_normalize(expanded, dimensions=self.dimensions), k)
 
 
 def augment_references(rows: Embeddings, landmark_ids: Integers) -> Embeddings:
-    """Return unit rows (N, D), each drawn towards the nearest ones of its landmark; ``landmark_ids`` is (N,)."""
+    """Average each unit-norm row (N, D) with the nearest rows of its landmark; ``landmark_ids`` is (N,).
+
+    Returns unit-norm rows (N, D).
+    """
     augmented = rows.astype(np.float64)
     by_landmark = np.argsort(landmark_ids, kind="stable")
     _, starts = np.unique(landmark_ids[by_landmark], return_index=True)
-    for places in np.split(by_landmark, starts[1:]):
-        own = rows[places].astype(np.float64)
+    for indices in np.split(by_landmark, starts[1:]):
+        own = rows[indices].astype(np.float64)
         weights = np.maximum(own @ own.T, 0.0) ** ALPHA
         np.fill_diagonal(weights, 0.0)
-        if len(places) > REFERENCE_NEIGHBOURS + 1:
-            least = np.partition(weights, -REFERENCE_NEIGHBOURS, axis=1)[:, -REFERENCE_NEIGHBOURS, None]
+        if len(indices) > REFERENCE_NEIGHBORS + 1:
+            least = np.partition(weights, -REFERENCE_NEIGHBORS, axis=1)[:, -REFERENCE_NEIGHBORS, None]
             weights = np.where(weights >= least, weights, 0.0)
-        augmented[places] += weights @ own
+        augmented[indices] += weights @ own
     return l2_normalize(augmented, dimensions=rows.shape[1])

@@ -1,8 +1,13 @@
-"""Layers over a search: the rows it found, ordered anew by something that it does not know.
+"""What reranks the neighbours of a query: the protocol, and the shortlist that rerankers pass on.
 
-A search finds the M rows most similar to each query once; each layer then changes their similarities and their order,
-and says what no row that was left out could exceed. Whoever needs more than that bound vouches for searches again
-with a larger M.
+A search finds the M reference photos most similar to a query. Each reranker then replaces their similarities by
+better evidence and sorts them again. Reranking a few rows must give the same landmarks as reranking all N, so a
+shortlist carries an upper bound on the similarity of every row that it leaves out, and one lemma decides whether it
+is long enough:
+
+    A candidate stands when its best similarity exceeds every unlisted row's upper bound.
+
+Where too few candidates stand, the classifier searches again with a larger M.
 """
 
 from __future__ import annotations
@@ -18,29 +23,32 @@ from obelisk.gallery import SearchEngine
 
 @dataclass(frozen=True, kw_only=True)
 class Shortlist:
-    """The best M of N rows for each of Q queries, best first.
+    """The best M of N reference photos for each of Q queries, best first.
 
-    ================  ======  ==========================================================
-    ``places``        (Q, M)  which rows
-    ``similarities``  (Q, M)  theirs to the query, falling
-    ``bound``         (Q,)    what no other row's exceeds; −∞ where there is no other row
-    ================  ======  ==========================================================
+    ================  ======  =================================================================
+    ``indices``       (Q, M)  row indices of the photos
+    ``similarities``  (Q, M)  their similarities to the query, in descending order
+    ``bound``         (Q,)    upper bound on the similarity of every other row; −∞ if there is none
+    ================  ======  =================================================================
     """
 
-    places: Integers
+    indices: Integers
     similarities: Embeddings
     bound: Embeddings
 
 
-class Layer(Protocol):
-    """Orders shortlists anew."""
+class Reranker(Protocol):
+    """Reranks shortlists."""
 
-    def reorder(self, queries: Embeddings, listed: Shortlist) -> Shortlist:
-        """Return the rows listed for the queries (Q, D) with new similarities, best first; equal ones stay in order."""
+    def rerank(self, queries: Embeddings, shortlist: Shortlist) -> Shortlist:
+        """Return the photos listed for the unit-norm queries (Q, D) with new similarities, best first.
+
+        Equal similarities keep their order. The new bound holds for the new similarities of unlisted rows.
+        """
 
 
-def find_rows(references: SearchEngine, queries: Embeddings, count: int) -> Shortlist:
-    """Return the shortlist of the ``count`` rows nearest to each query, as a search gives it."""
-    places, similarities = references.nearest(queries, count)
-    bound = similarities[:, -1] if count < len(references) else np.full(len(queries), -np.inf, np.float32)
-    return Shortlist(places=places, similarities=similarities, bound=bound)
+def find_shortlist(references: SearchEngine, queries: Embeddings, length: int) -> Shortlist:
+    """Search for the ``length`` reference photos most similar to each of the unit-norm queries (Q, D)."""
+    indices, similarities = references.nearest(queries, length)
+    bound = similarities[:, -1] if length < len(references) else np.full(len(queries), -np.inf, np.float32)
+    return Shortlist(indices=indices, similarities=similarities, bound=bound)

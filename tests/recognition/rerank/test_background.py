@@ -1,4 +1,4 @@
-"""Corrected similarities: against a literal double loop, and what the background attachment may hold."""
+"""Normalized similarities: against a literal double loop, and what the background attachment may hold."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from obelisk.embedding import Bundle, write_bundle
 from obelisk.errors import ModelError, UsageError
 from obelisk.gallery import ExactSearch
-from obelisk.recognition import NeighbourClassifier
+from obelisk.recognition import KNNClassifier
 from obelisk.recognition.rerank.background import (
     BACKGROUND,
     QUERY_WEIGHT,
     REFERENCE_WEIGHT,
     Background,
-    Correction,
+    BackgroundReranker,
     pack_background,
     read_background,
 )
-from obelisk.recognition.rerank.reranker import find_rows
+from obelisk.recognition.rerank.reranker import find_shortlist
 
 D = 8
 
@@ -41,10 +41,10 @@ def mean_of_largest(values: list[float], count: int) -> float:
     return sum(largest) / len(largest)
 
 
-def correct_literally(
+def normalize_literally(
     query: NDArray[np.float32], references: NDArray[np.float32], background: NDArray[np.float32]
 ) -> list[float]:
-    """The equation at the top of correction.py, one pair at a time."""
+    """The equation at the top of background.py, one pair at a time."""
     of_query = mean_of_largest([float(query @ photo) for photo in background], 10)
     corrected = []
     for reference in references:
@@ -68,9 +68,9 @@ def test_corrected_similarities_are_the_equation(seed: int, size: int, photos: i
     references, background = random_rows(rng, size, common=common), random_rows(rng, photos, common=common)
     queries, k = random_rows(rng, 4), min(k, size)
     engine = ExactSearch(references)
-    listed = Correction(engine, Background(background)).reorder(queries, find_rows(engine, queries, k))
+    listed = BackgroundReranker(engine, Background(background)).rerank(queries, find_shortlist(engine, queries, k))
     for query, found, corrected, bound in zip(queries, *vars(listed).values(), strict=True):
-        expected = np.array(correct_literally(query, references, background))
+        expected = np.array(normalize_literally(query, references, background))
         np.testing.assert_allclose(corrected, expected[found], atol=1e-5)
         assert (np.diff(corrected) <= 0).all()
         assert len(set(found.tolist())) == k
@@ -84,19 +84,17 @@ def test_a_row_far_down_the_plain_order_comes_up() -> None:
     references = np.vstack([crowd, alone]).astype(np.float32)
     query = x[None].astype(np.float32)
     assert ExactSearch(references).nearest(query, 501)[0][0, -1] == 500
-    classifier = NeighbourClassifier(
-        ExactSearch(references), np.arange(501), vote="weighted", background=Background(y[None])
-    )
-    votes = classifier.classify(query, k=1, top=1)
-    assert votes.candidates.tolist() == [[500]]
-    assert votes.neighbours.tolist() == [[0]]
+    classifier = KNNClassifier(ExactSearch(references), np.arange(501), vote="weighted", background=Background(y[None]))
+    ranking = classifier.classify(query, k=1, top=1)
+    assert ranking.candidates.tolist() == [[500]]
+    assert ranking.neighbors.tolist() == [[0]]
 
 
 def test_a_query_does_not_depend_on_the_others() -> None:
     rng = np.random.default_rng(1)
     engine, background = ExactSearch(random_rows(rng, 400, common=1.0)), Background(random_rows(rng, 40, common=1.0))
     queries = random_rows(rng, 60)
-    classifier = NeighbourClassifier(engine, np.arange(400) // 8, background=background)
+    classifier = KNNClassifier(engine, np.arange(400) // 8, background=background)
     together = classifier.classify(queries)
     for part in (slice(0, 1), slice(3, 30), slice(30, 60)):
         alone = classifier.classify(queries[part])
@@ -109,10 +107,10 @@ def test_the_background_lowers_scores_and_leaves_what_is_shown(vote: str) -> Non
     rng = np.random.default_rng(2)
     engine, landmark_ids = ExactSearch(random_rows(rng, 60, common=2.0)), np.repeat(np.arange(12), 5)
     queries = random_rows(rng, 20, common=2.0)
-    plain = NeighbourClassifier(engine, landmark_ids, vote=vote).classify(queries)
+    plain = KNNClassifier(engine, landmark_ids, vote=vote).classify(queries)
     background = Background(random_rows(rng, 30, common=2.0))
-    corrected = NeighbourClassifier(engine, landmark_ids, vote=vote, background=background).classify(queries)
-    np.testing.assert_array_equal(corrected.neighbours, plain.neighbours)
+    corrected = KNNClassifier(engine, landmark_ids, vote=vote, background=background).classify(queries)
+    np.testing.assert_array_equal(corrected.neighbors, plain.neighbors)
     np.testing.assert_array_equal(corrected.similarities, plain.similarities)
     assert corrected.scores[:, 0].mean() < plain.scores[:, 0].mean()
     assert ((corrected.scores >= 0) & (corrected.scores <= 1)).all()
@@ -177,4 +175,4 @@ def test_a_damaged_background_is_one_clear_error(content: bytes, tmp_path: Path)
 def test_a_background_of_other_dimensions_is_refused() -> None:
     rng = np.random.default_rng(4)
     with pytest.raises(UsageError, match="a background of 3 dimensions for 8"):
-        Correction(ExactSearch(random_rows(rng, 5)), Background(np.eye(3)))
+        BackgroundReranker(ExactSearch(random_rows(rng, 5)), Background(np.eye(3)))

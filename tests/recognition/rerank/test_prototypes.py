@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from obelisk.gallery import ExactSearch
-from obelisk.recognition import NeighbourClassifier
-from obelisk.recognition.rerank.prototypes import PROTOTYPE_WEIGHT, RANKED_AGAIN, Blend
-from obelisk.recognition.rerank.reranker import Shortlist, find_rows
+from obelisk.recognition import KNNClassifier
+from obelisk.recognition.rerank.prototypes import PROTOTYPE_WEIGHT, RERANKED, PrototypeReranker, mean_embeddings
+from obelisk.recognition.rerank.reranker import Shortlist, find_shortlist
 
 D = 6
 
@@ -23,7 +23,7 @@ def blend(
     queries: NDArray[np.float32], references: NDArray[np.float32], landmark_ids: NDArray[np.int64], count: int
 ) -> Shortlist:
     engine = ExactSearch(references)
-    return Blend(engine, landmark_ids).reorder(queries, find_rows(engine, queries, count))
+    return PrototypeReranker(engine, landmark_ids).rerank(queries, find_shortlist(engine, queries, count))
 
 
 def blend_literally(
@@ -38,6 +38,14 @@ def blend_literally(
     return blended
 
 
+def test_prototypes_are_unit_means_in_order_of_the_ids() -> None:
+    rows = np.array([[1, 0], [0, 1], [1, 0], [-1, 0]], dtype=np.float32)
+    means, landmarks = mean_embeddings(rows, np.array([30, 10, 10, 30]))
+    assert landmarks.tolist() == [10, 30]
+    # the rows of landmark 30 cancel out: its first row stands for it
+    np.testing.assert_allclose(means, [[0.5**0.5, 0.5**0.5], [1, 0]], atol=1e-7)
+
+
 @pytest.mark.parametrize("size", [pytest.param(1, id="one"), pytest.param(30, id="few"), pytest.param(100, id="all")])
 def test_similarities_are_those_of_the_equation(size: int) -> None:
     rng = np.random.default_rng(size)
@@ -45,31 +53,31 @@ def test_similarities_are_those_of_the_equation(size: int) -> None:
     queries = random_rows(rng, 7)
     listed = blend(queries, references, landmark_ids, size)
     assert (listed.bound == -np.inf).all()
-    for query, found, shown in zip(queries, listed.places, listed.similarities, strict=True):
+    for query, found, shown in zip(queries, listed.indices, listed.similarities, strict=True):
         expected = np.array(blend_literally(query, references, landmark_ids))
         np.testing.assert_allclose(shown, expected[found], atol=1e-6)
         np.testing.assert_allclose(shown, np.sort(expected)[::-1], atol=1e-6)
 
 
-def test_beyond_the_rows_ranked_again_the_plain_order_goes_on() -> None:
+def test_beyond_the_reranked_rows_the_plain_order_goes_on() -> None:
     rng = np.random.default_rng(1)
-    references, landmark_ids = random_rows(rng, 3 * RANKED_AGAIN), rng.integers(0, 40, 3 * RANKED_AGAIN)
+    references, landmark_ids = random_rows(rng, 3 * RERANKED), rng.integers(0, 40, 3 * RERANKED)
     queries = random_rows(rng, 5)
     plain, _ = ExactSearch(references).nearest(queries, len(references))
     listed = blend(queries, references, landmark_ids, len(references))
     assert (np.diff(listed.similarities, axis=1) <= 0).all()
-    np.testing.assert_array_equal(listed.places[:, RANKED_AGAIN:], plain[:, RANKED_AGAIN:])
-    for row, others in zip(listed.places, plain, strict=True):
-        assert set(row[:RANKED_AGAIN]) == set(others[:RANKED_AGAIN])
+    np.testing.assert_array_equal(listed.indices[:, RERANKED:], plain[:, RERANKED:])
+    for row, others in zip(listed.indices, plain, strict=True):
+        assert set(row[:RERANKED]) == set(others[:RERANKED])
 
 
-@pytest.mark.parametrize("count", [RANKED_AGAIN, RANKED_AGAIN + 20])
+@pytest.mark.parametrize("count", [RERANKED, RERANKED + 20])
 def test_above_its_bound_a_shorter_list_is_the_start_of_a_longer_one(count: int) -> None:
     rng = np.random.default_rng(2)
-    references, landmark_ids = random_rows(rng, 2 * RANKED_AGAIN), rng.integers(0, 20, 2 * RANKED_AGAIN)
+    references, landmark_ids = random_rows(rng, 2 * RERANKED), rng.integers(0, 20, 2 * RERANKED)
     queries = random_rows(rng, 6)
     whole, part = (blend(queries, references, landmark_ids, rows) for rows in (len(references), count))
-    np.testing.assert_array_equal(part.places, whole.places[:, :count])
+    np.testing.assert_array_equal(part.indices, whole.indices[:, :count])
     np.testing.assert_array_equal(part.similarities, whole.similarities[:, :count])
     assert (whole.similarities[:, count:] <= part.bound[:, None]).all()
 
@@ -78,8 +86,8 @@ def test_queries_stand_alone() -> None:
     rng = np.random.default_rng(3)
     engine, landmark_ids = ExactSearch(random_rows(rng, 400)), rng.integers(0, 20, 400)
     queries = random_rows(rng, 6)
-    together = NeighbourClassifier(engine, landmark_ids, vote="blended").classify(queries)
-    alone = NeighbourClassifier(engine, landmark_ids, vote="blended").classify(queries[3:4])
+    together = KNNClassifier(engine, landmark_ids, vote="blended").classify(queries)
+    alone = KNNClassifier(engine, landmark_ids, vote="blended").classify(queries[3:4])
     np.testing.assert_array_equal(alone.candidates[0], together.candidates[3])
     np.testing.assert_array_equal(alone.scores[0], together.scores[3])
 
@@ -92,6 +100,6 @@ def test_a_mislabelled_neighbour_is_outvoted_by_the_landmark_that_fits() -> None
     landmark_ids = np.repeat([1, 2], 3)
     query = np.array([[1, 0, 0, 0]], dtype=np.float32)
     for vote, named in (("weighted", 2), ("blended", 1)):
-        votes = NeighbourClassifier(ExactSearch(references), landmark_ids, vote=vote).classify(query, k=1)
-        assert votes.candidates[0, 0] == named
-        assert votes.neighbours[0, 0] == 3  # what people are shown stays the most similar photo
+        ranking = KNNClassifier(ExactSearch(references), landmark_ids, vote=vote).classify(query, k=1)
+        assert ranking.candidates[0, 0] == named
+        assert ranking.neighbors[0, 0] == 3  # what people are shown stays the most similar photo

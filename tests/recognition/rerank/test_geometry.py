@@ -15,21 +15,21 @@ from PIL import Image, ImageDraw
 from obelisk.embedding import write_bundle
 from obelisk.errors import MissingExtraError
 from obelisk.gallery import Gallery, ReferencePhoto
-from obelisk.recognition import Votes
+from obelisk.recognition import Ranking
 from obelisk.recognition.rerank.geometry import (
-    BY_CHANCE,
+    BY_ACCIDENT,
     FULL,
     MOST_KEYPOINTS,
     RATIO,
+    GeometricVerifier,
     Keypoints,
-    Verifier,
-    add_evidence,
     count_inliers,
     find_keypoints,
-    gather_evidence,
     match_descriptors,
-    reorder,
-    root,
+    most_inliers,
+    raise_scores,
+    rank_by,
+    root_sift,
 )
 
 cv2 = pytest.importorskip("cv2", reason="the extra `verify` is not installed")
@@ -64,7 +64,7 @@ def encode(image: Image.Image, kind: str = "PNG") -> bytes:
 def test_another_view_of_a_wall_has_many_inliers(quad: tuple[int, ...]) -> None:
     view = paint(1).transform((300, 300), Image.Transform.QUAD, quad, Image.Resampling.BICUBIC)
     wall, seen = find_keypoints(encode(paint(1))), find_keypoints(encode(view, "JPEG"))
-    assert count_inliers(seen, wall) >= BY_CHANCE + FULL
+    assert count_inliers(seen, wall) >= BY_ACCIDENT + FULL
     assert count_inliers(seen, wall) == count_inliers(seen, wall), "the same each time"
 
 
@@ -87,7 +87,7 @@ def test_another_wall_has_few_inliers() -> None:
 )
 def test_featureless_photos_are_no_evidence_and_no_crash(image: Image.Image) -> None:
     keypoints = find_keypoints(encode(image))
-    assert len(keypoints.places) == len(keypoints.descriptors)
+    assert len(keypoints.positions) == len(keypoints.descriptors)
     wall = find_keypoints(encode(paint(1)))
     assert count_inliers(keypoints, wall) < 8
     assert count_inliers(wall, keypoints) < 8
@@ -98,20 +98,20 @@ def test_large_photos_are_bounded() -> None:
     rng = np.random.default_rng(0)
     noise = Image.fromarray(rng.integers(0, 255, (2000, 3000, 3), dtype=np.uint8))
     keypoints = find_keypoints(encode(noise, "JPEG"))
-    assert len(keypoints.places) <= MOST_KEYPOINTS
-    assert keypoints.places.max(initial=0) <= 320
+    assert len(keypoints.positions) <= MOST_KEYPOINTS
+    assert keypoints.positions.max(initial=0) <= 320
 
 
 def test_photos_that_cannot_be_read_have_no_keypoints(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_text("no photo")
     for path in (tmp_path / "bad.jpg", tmp_path / "gone.jpg", tmp_path):
-        assert len(find_keypoints(path).places) == 0
+        assert len(find_keypoints(path).positions) == 0
 
 
 def test_points_on_one_line_are_no_evidence() -> None:
     places = np.stack([np.arange(40), np.full(40, 7)], axis=1).astype(np.float32)
     descriptors = np.random.default_rng(0).integers(0, 255, (40, 128), dtype=np.uint8)
-    line = Keypoints(places=places, descriptors=descriptors)
+    line = Keypoints(positions=places, descriptors=descriptors)
     assert 0 <= count_inliers(line, line) <= 40
 
 
@@ -121,8 +121,10 @@ def test_matches_are_those_of_opencv() -> None:
     reference = np.concatenate([np.clip(query[:40] + rng.integers(-20, 20, (40, 128)), 0, 255), query[:5]])
     reference = reference.astype(np.uint8)
     matcher = cv2.BFMatcher(cv2.NORM_L2)
-    forth = matcher.knnMatch(root(query), root(reference), k=2)
-    back = {match[0].queryIdx: match[0].trainIdx for match in matcher.knnMatch(root(reference), root(query), k=1)}
+    forth = matcher.knnMatch(root_sift(query), root_sift(reference), k=2)
+    back = {
+        match[0].queryIdx: match[0].trainIdx for match in matcher.knnMatch(root_sift(reference), root_sift(query), k=1)
+    }
     expected = [
         [first.queryIdx, first.trainIdx]
         for first, second in forth
@@ -146,35 +148,35 @@ def test_few_descriptors_match_little(n: int, m: int) -> None:
     inliers=arrays.arrays(np.int64, (3, 4), elements=st.integers(0, 1000)),
 )
 def test_evidence_raises_scores_within_their_range(scores: np.ndarray, inliers: np.ndarray) -> None:
-    raised = add_evidence(scores, inliers)
+    raised = raise_scores(scores, inliers)
     assert (raised >= scores - 1e-12).all()
     assert (raised <= 1.0).all()
-    np.testing.assert_allclose(add_evidence(scores, np.minimum(inliers, 5)), scores, atol=1e-12)
+    np.testing.assert_allclose(raise_scores(scores, np.minimum(inliers, 5)), scores, atol=1e-12)
     order = np.argsort(inliers, axis=None)
-    same = add_evidence(np.full(12, 0.4), inliers.ravel()[order])
+    same = raise_scores(np.full(12, 0.4), inliers.ravel()[order])
     assert (np.diff(same) >= 0).all()
 
 
 def test_the_best_photo_of_a_landmark_is_its_evidence() -> None:
     candidates = np.array([[7, 8, 9]])
-    assert gather_evidence(candidates, np.array([[8, 7, 8, 5]]), np.array([[4, 6, 30, 99]])).tolist() == [[6, 30, 0]]
+    assert most_inliers(candidates, np.array([[8, 7, 8, 5]]), np.array([[4, 6, 30, 99]])).tolist() == [[6, 30, 0]]
 
 
-def votes_for(candidates: list[int], scores: list[float]) -> Votes:
-    return Votes(
+def ranking_of(candidates: list[int], scores: list[float]) -> Ranking:
+    return Ranking(
         candidates=np.array([candidates]),
         scores=np.array([scores]),
         confidence=np.array([scores[0]]),
-        neighbours=np.array([[0]]),
+        neighbors=np.array([[0]]),
         similarities=np.array([[0.5]], dtype=np.float32),
     )
 
 
 def test_candidates_are_put_in_order_and_cut() -> None:
-    votes = reorder(votes_for([7, 8, 9], [0.6, 0.5, 0.4]), np.array([[0.6, 0.95, 0.6]]), top=2)
-    assert votes.candidates.tolist() == [[8, 7]]
-    assert votes.scores.tolist() == [[0.95, 0.6]]
-    assert votes.neighbours.tolist() == [[0]]
+    ranking = rank_by(np.array([[0.6, 0.95, 0.6]]), ranking_of([7, 8, 9], [0.6, 0.5, 0.4]), top=2)
+    assert ranking.candidates.tolist() == [[8, 7]]
+    assert ranking.scores.tolist() == [[0.95, 0.6]]
+    assert ranking.neighbors.tolist() == [[0]]
 
 
 @pytest.fixture
@@ -207,25 +209,27 @@ def test_geometry_decides_where_embeddings_do_not(walls: Gallery, tmp_path: Path
     view = paint(2).transform((300, 300), Image.Transform.QUAD, QUADS["from below"], Image.Resampling.BICUBIC)
     view.save(tmp_path / "query.jpg")
     query = np.full((1, 2), 0.5**0.5, dtype=np.float32)
-    votes = Verifier(references).verify(votes_for(ids, [0.6, 0.5, 0.5]), query, [tmp_path / "query.jpg"], top=2)
-    assert votes.candidates.tolist() == [[ids[1], ids[0]]]
-    assert votes.scores[0, 0] == pytest.approx(0.95)
-    assert votes.scores[0, 1] == pytest.approx(0.6, abs=0.1)
+    ranking = GeometricVerifier(references).verify(
+        ranking_of(ids, [0.6, 0.5, 0.5]), query, [tmp_path / "query.jpg"], top=2
+    )
+    assert ranking.candidates.tolist() == [[ids[1], ids[0]]]
+    assert ranking.scores[0, 0] == pytest.approx(0.95)
+    assert ranking.scores[0, 1] == pytest.approx(0.6, abs=0.1)
 
 
 def test_no_query_is_no_work(walls: Gallery) -> None:
-    none = Votes(
+    none = Ranking(
         candidates=np.empty((0, 3), np.int64),
         scores=np.empty((0, 3)),
         confidence=np.empty(0),
-        neighbours=np.empty((0, 1), np.int64),
+        neighbors=np.empty((0, 1), np.int64),
         similarities=np.empty((0, 1), np.float32),
     )
-    votes = Verifier(walls.references()).verify(none, np.empty((0, 2), np.float32), [], top=2)
-    assert votes.candidates.shape == (0, 2)
+    ranking = GeometricVerifier(walls.references()).verify(none, np.empty((0, 2), np.float32), [], top=2)
+    assert ranking.candidates.shape == (0, 2)
 
 
 def test_without_opencv_the_extra_is_named(walls: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"obelisk-landmarks\[verify\]"):
-        Verifier(walls.references())
+        GeometricVerifier(walls.references())

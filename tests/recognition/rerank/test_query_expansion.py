@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from obelisk.errors import UsageError
 from obelisk.gallery import ExactSearch
-from obelisk.recognition import NeighbourClassifier
+from obelisk.recognition import KNNClassifier
 from obelisk.recognition.rerank.query_expansion import ALPHA, ExpandedSearch, augment_references, expand_search
 
 D = 6
@@ -20,7 +20,7 @@ def random_rows(rng: np.random.Generator, count: int) -> NDArray[np.float32]:
 
 
 def lean_literally(row: NDArray[np.float32], others: NDArray[np.float32], count: int) -> NDArray[np.float64]:
-    """The equation at the top of expansion.py."""
+    """The equation at the top of query_expansion.py."""
     nearest = sorted(others, key=lambda other: -float(row @ other))[:count]
     leaning = row.astype(np.float64) + sum(max(float(row @ other), 0.0) ** ALPHA * other for other in nearest)
     return leaning / np.linalg.norm(leaning)
@@ -30,8 +30,8 @@ def lean_literally(row: NDArray[np.float32], others: NDArray[np.float32], count:
 def test_a_query_leans_on_its_three_nearest(size: int) -> None:
     rng = np.random.default_rng(0)
     references, queries = random_rows(rng, size), random_rows(rng, 5)
-    places, similarities = ExpandedSearch(ExactSearch(references)).nearest(queries, size)
-    for query, found, cosines in zip(queries, places, similarities, strict=True):
+    indices, similarities = ExpandedSearch(ExactSearch(references)).nearest(queries, size)
+    for query, found, cosines in zip(queries, indices, similarities, strict=True):
         np.testing.assert_allclose(cosines, references[found] @ lean_literally(query, references, 3), atol=1e-6)
         assert (np.diff(cosines) <= 0).all()
 
@@ -53,9 +53,9 @@ def test_neighbours_stay_those_of_the_photo(vote: str, expand: str) -> None:
     rng = np.random.default_rng(2)
     engine, landmark_ids = ExactSearch(random_rows(rng, 50)), np.repeat(np.arange(10), 5)
     queries = random_rows(rng, 20)
-    plain = NeighbourClassifier(engine, landmark_ids, vote=vote).classify(queries)
-    expanded = NeighbourClassifier(engine, landmark_ids, vote=vote, expand=expand).classify(queries)
-    np.testing.assert_array_equal(expanded.neighbours, plain.neighbours)
+    plain = KNNClassifier(engine, landmark_ids, vote=vote).classify(queries)
+    expanded = KNNClassifier(engine, landmark_ids, vote=vote, expand=expand).classify(queries)
+    np.testing.assert_array_equal(expanded.neighbors, plain.neighbors)
     np.testing.assert_array_equal(expanded.similarities, plain.similarities)
     only_one_each = vote == "prototype" and expand == "references"  # a prototype has no neighbour of its landmark
     assert (expanded.scores != plain.scores).any() != only_one_each

@@ -21,7 +21,7 @@ from obelisk.recognition.explain.picture_folder import LONGEST, SUFFIX, make_saf
 from obelisk.recognition.explain.regions import MOST_REGIONS
 from obelisk.recognition.explain.shown_photos import THINNEST, load
 from obelisk.recognition.explain.strip import COLUMNS, WIDTH, name_landmark
-from obelisk.records import Neighbour, Recognition
+from obelisk.records import Neighbor, Recognition
 
 NAMES = (
     "Dome",
@@ -40,7 +40,7 @@ NAMES = (
 
 def answer_for(photo: Path, names: list[str], landmark: str | None = "Dome") -> Recognition:
     neighbours = tuple(
-        Neighbour(id=f"{n}", landmark=name, landmark_id=n, similarity=0.5) for n, name in enumerate(names)
+        Neighbor(id=f"{n}", landmark=name, landmark_id=n, similarity=0.5) for n, name in enumerate(names)
     )
     return Recognition(photo=str(photo), landmark=landmark, landmark_id=1, confidence=0.7, neighbours=neighbours)
 
@@ -107,7 +107,7 @@ def test_the_caption_of_the_best_reference_is_legible_to_the_end(photo: Path) ->
     panel = load(photo, 90)
 
     def drawn(name: str, end: str, similarity: float) -> bytes:
-        reference = Neighbour(id=f"{name}/{end}", landmark=name, landmark_id=1, similarity=similarity)
+        reference = Neighbor(id=f"{name}/{end}", landmark=name, landmark_id=1, similarity=similarity)
         return draw_panels("Alike", [panel, panel], [["photo"], describe_reference(reference)]).tobytes()
 
     name = "The Old Capitol Theatre of Olympia, Washington, and the Square before it"
