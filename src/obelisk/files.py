@@ -1,25 +1,26 @@
-"""Writing a file whole or not at all."""
+"""Write files whole or not at all, and keep other processes away meanwhile."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> Path:
-    """Let ``write`` fill a file beside ``path``, then put it in its place at once; return ``path``.
+    """Let ``write`` fill a temporary file, sync it, and rename it to ``path``; return ``path``.
 
-    A reader sees the old file or the new one. When writing fails, the old one stays and nothing else is left.
+    A reader sees either the old file or the new one. If writing fails, the old file stays and the temporary one goes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = beside(path)
-    with naming(path):
+    partial = partial_path(path)
+    with naming_full_disk(path):
         try:
             write(partial)
-            with partial.open("rb") as written:
+            with partial.open("rb+") as written:  # Windows syncs only what is open for writing
                 os.fsync(written.fileno())
             partial.replace(path)
         finally:
@@ -27,17 +28,57 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> Path:
     return path
 
 
-@contextmanager
-def naming(place: Path | str) -> Iterator[None]:
-    """Let the error of a full disk name the place that was to be filled, not a passing file, the source or nothing."""
+def move_folder(made: Path, target: Path) -> None:
+    """Sync a finished folder to disk and rename it; the target may be an empty folder."""
+    for part in [*made.rglob("*"), made]:
+        sync_to_disk(part)
+    made.rename(target)
+    sync_to_disk(target.parent)
+
+
+def sync_to_disk(path: Path) -> None:
+    """Make the system write a file, or the list of names in a folder, to the disk."""
+    if os.name == "nt":  # neither a folder nor a file that was opened for reading can be synced there
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def naming_full_disk(path: Path | str) -> Iterator[None]:
+    """Make a disk-full error name ``path``, the file or folder being written, rather than a temporary file."""
     try:
         yield
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise OSError(error.errno, error.strerror, str(place)) from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def beside(path: Path) -> Path:
-    """Return where this process lets a file or folder grow until it is whole."""
+def partial_path(path: Path) -> Path:
+    """Return the temporary name under which this process writes a file or folder until it is complete."""
     return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+@contextlib.contextmanager
+def exclusive_lock(path: Path, *, wait: float) -> Iterator[bool]:
+    """Hold a lock on ``path`` for the block; yield False if another process still holds it after ``wait`` seconds.
+
+    The lock goes when its process ends, however that happens. Where no lock file can be made (a read-only folder, a
+    full disk, something else of that name), nothing is locked and the block runs all the same.
+    """
+    acquired = True
+    with contextlib.ExitStack() as held:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # SQLite's locks work on every operating system.
+            database = sqlite3.connect(path, timeout=wait, isolation_level=None)
+            held.enter_context(contextlib.closing(database)).execute("BEGIN EXCLUSIVE")
+        except OSError:
+            pass
+        except sqlite3.Error as error:
+            acquired = getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_BUSY
+        yield acquired

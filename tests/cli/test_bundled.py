@@ -15,8 +15,7 @@ from obelisk import bundled
 from obelisk.cli.gallery import gallery_app
 from obelisk.cli.recognize import recognize_command
 from obelisk.errors import GalleryError, UsageError
-from obelisk.gallery import Gallery
-from obelisk.gallery import database as store
+from obelisk.gallery import Gallery, database
 
 app = typer.Typer()
 app.command("recognize")(recognize_command)
@@ -79,7 +78,7 @@ def test_the_bundled_gallery_is_not_written_to(shipped: Path) -> None:
 
 
 def test_reading_the_bundled_gallery_leaves_no_file_beside_it(shipped: Path) -> None:
-    with store.reading(shipped) as connection:
+    with database.reading(shipped) as connection:
         assert connection.execute("SELECT count(*) FROM photos").fetchone() == (9,)
         assert {path.name for path in shipped.iterdir()} == {"gallery.sqlite", "model"}
 

@@ -28,7 +28,7 @@ def gallery(*words: object) -> Result:
 def test_builds_from_a_run_and_tells_what_it_holds(tmp_path: Path, places: Path, run_folder: Path) -> None:
     city = tmp_path / "city"
     built = gallery("build", city, "--data", places, "--model", run_folder)
-    assert (built.exit_code, built.stderr) == (0, "")
+    assert (built.exit_code, built.stderr) == (0, "embedding photos: 9 of 9\n")
     assert built.stdout == f"{city}: 9 photos of 3 landmarks (9 embedded, 0 reused, 0 unchanged)\n"
 
     again = gallery("build", city, "--data", places, "--model", run_folder / "model")

@@ -7,10 +7,9 @@ import importlib
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 import pytest
 
 from obelisk.data import read_catalog
-from obelisk.embedding import Bundle, Embedded
+from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, GalleryLockedError
 from obelisk.gallery import BuildReport, Gallery, Landmark, add_photos, build_gallery, check_gallery
 from obelisk.gallery.landmarks import match_landmarks
@@ -118,12 +117,12 @@ def test_a_build_cut_short_is_no_gallery_and_goes_on_where_it_stopped(
 ) -> None:
     monkeypatch.setattr(importlib.import_module("obelisk.gallery.build_gallery"), "COMMIT_EVERY", 2)
 
-    def stop_after_five(stream: Iterator[Embedded], total: int) -> Iterator[Embedded]:
-        yield from islice(stream, 5)
-        raise KeyboardInterrupt
+    def stop_after_five(what: str, done: int, total: int) -> None:
+        if done == 6:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build(watch=stop_after_five)
+        build(progress=stop_after_five)
     with pytest.raises(GalleryError, match="no such gallery"):
         Gallery.open(tmp_path / "city")
     with pytest.raises(GalleryError, match="half-built"):
@@ -139,15 +138,14 @@ def test_what_another_model_left_unfinished_is_left_alone(
     build: Callable[..., BuildReport], tmp_path: Path, places: Path, make_bundle: Callable[[str], Bundle], embedder: Any
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        build(watch=interrupt)
+        build(progress=interrupt)
     with pytest.raises(GalleryError, match=r"unfinished build with model `colours` .* finish it with `--model"):
         build_gallery(tmp_path / "city", read_catalog(places), make_bundle("shapes"), embedder=embedder)
     assert build().embedded == 9
 
 
-def interrupt(stream: Iterator[Embedded], total: int) -> Iterator[Embedded]:
+def interrupt(what: str, done: int, total: int) -> None:
     raise KeyboardInterrupt
-    yield from stream
 
 
 def test_a_gallery_of_another_model_is_left_alone(
@@ -202,13 +200,11 @@ def test_landmarks_that_others_make_meanwhile_are_not_taken_for_ours(
     for photo in range(4):
         photograph(places / "Arch" / f"{photo}.png", (120, 120, 20), photo)
 
-    def add_between(stream: Iterator[Embedded], total: int) -> Iterator[Embedded]:
-        for number, photo in enumerate(stream):
-            if number in (0, 3):
-                Gallery.open(tmp_path / "city").add(np.eye(24)[:1], [f"Mill {number}"], [f"mill {number}"])
-            yield photo
+    def add_between(what: str, done: int, total: int) -> None:
+        if done in (0, 3):
+            Gallery.open(tmp_path / "city").add(np.eye(24)[:1], [f"Mill {done}"], [f"mill {done}"])
 
-    names = shown(build(watch=add_between).gallery)
+    names = shown(build(progress=add_between).gallery)
     assert {names[f"Arch/{photo}.png"] for photo in range(4)} == {"Arch"}
     assert (names["mill 0"], names["mill 3"]) == ("Mill 0", "Mill 3")
     assert set(names.values()) == {"Arch", "Dome", "Gate", "Tower", "Mill 0", "Mill 3"}
@@ -224,14 +220,18 @@ def test_a_full_disk_names_the_gallery(build: Callable[..., BuildReport], tmp_pa
     assert raised.value.filename == str(tmp_path / "city")
 
 
-def test_a_second_build_at_once_is_refused(build: Callable[..., BuildReport]) -> None:
-    def build_again(stream: Iterator[Embedded], total: int) -> Iterator[Embedded]:
+def test_a_second_build_at_once_is_refused(build: Callable[..., BuildReport], tmp_path: Path, places: Path) -> None:
+    def build_again(what: str, done: int, total: int) -> None:
+        refused.append(done)
         with pytest.raises(GalleryLockedError, match="another build is at work"):
             build()
-        return stream
 
-    assert build(watch=build_again).embedded == 9
-    assert build(watch=build_again).unchanged == 9
+    refused = list[int]()
+    assert build(progress=build_again).embedded == 9
+    (places / "Dome" / "0.png").write_bytes((places / "Gate" / "1.png").read_bytes() + b"changed")
+    assert build(progress=build_again).embedded == 1
+    assert refused == [*range(10), 0, 1]
+    assert [path.name for path in sorted(tmp_path.rglob("*lock*"))] == []
 
 
 def test_photos_of_a_google_landmarks_dataset_keep_their_addresses(

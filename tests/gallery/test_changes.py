@@ -20,13 +20,13 @@ from obelisk.gallery import (
     Landmark,
     add_photos,
     check_gallery,
-    choose_landmark,
-    count_photos,
+    database,
     find_landmark,
     gather_facts,
     landmark_names,
+    photos_per_landmark,
+    target_landmark,
 )
-from obelisk.gallery import database as store
 
 D = 24
 
@@ -138,7 +138,7 @@ def test_a_photo_removed_by_another_in_the_meantime(gallery: Gallery, places: Pa
     ],
 )
 def test_a_landmark_is_chosen(gallery: Gallery, name: str, landmark_id: int | None, chosen: Landmark | str) -> None:
-    assert choose_landmark(gallery, name, landmark_id) == chosen
+    assert target_landmark(gallery, name, landmark_id) == chosen
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_landmark_is_chosen(gallery: Gallery, name: str, landmark_id: int | No
 )
 def test_a_landmark_is_not_guessed_at(gallery: Gallery, name: str, landmark_id: int | None, text: str) -> None:
     with pytest.raises(GalleryError, match=text):
-        choose_landmark(gallery, name, landmark_id)
+        target_landmark(gallery, name, landmark_id)
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "a\x00", "\ud800"])
@@ -218,7 +218,7 @@ def test_a_change_is_seen_at_once_and_by_others(
     assert len(gallery) == 4
     change(gallery)
     assert shown(gallery) == shown(Gallery.open(gallery.path)) == after
-    assert {f"{landmark.name} {landmark.id}": n for landmark, n in count_photos(gallery).items()} == {
+    assert {f"{landmark.name} {landmark.id}": n for landmark, n in photos_per_landmark(gallery).items()} == {
         name: len(ids) for name, ids in after.items()
     }
     assert check_gallery(gallery.path) == []
@@ -265,14 +265,14 @@ def test_no_change_reads_a_whole_table(
 ) -> None:
     """What a change costs does not grow with the gallery: no step of SQLite's plans is a scan."""
     statements: list[str] = []
-    connect = store.connect
+    connect = database.connect
 
     def connect_listening(folder: Path, mode: str) -> sqlite3.Connection:
         connection = connect(folder, mode)
         connection.set_trace_callback(statements.append)
         return connection
 
-    monkeypatch.setattr(store, "connect", connect_listening)
+    monkeypatch.setattr(database, "connect", connect_listening)
     change(gallery)
     kinds = {statement for statement in statements if statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))}
     assert len(kinds) > 5

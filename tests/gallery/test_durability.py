@@ -17,8 +17,7 @@ import pytest
 
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, GalleryLockedError
-from obelisk.gallery import Gallery, Landmark, ReferencePhoto, check_gallery
-from obelisk.gallery import database as store
+from obelisk.gallery import Gallery, Landmark, ReferencePhoto, check_gallery, database
 
 D = 24
 BATCH = 5
@@ -46,7 +45,7 @@ def contents(gallery: Gallery) -> list[tuple[str, int]]:
 @contextmanager
 def disk_with_room(pages: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the database grow by so many pages and no more."""
-    connect = store.connect
+    connect = database.connect
 
     def connect_with_limit(folder: Path, mode: str) -> sqlite3.Connection:
         connection = connect(folder, mode)
@@ -55,7 +54,7 @@ def disk_with_room(pages: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
         return connection
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "connect", connect_with_limit)
+        patch.setattr(database, "connect", connect_with_limit)
         yield
 
 
@@ -99,7 +98,7 @@ def run(change: Callable[[Gallery], object], gallery: Gallery) -> OSError | None
 
 
 def test_no_room_for_a_lock_file_still_lets_one_read(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect = store.connect
+    connect = database.connect
 
     def connect_to_full_disk(folder: Path, mode: str) -> sqlite3.Connection:
         if mode == "mode=rw":
@@ -108,7 +107,7 @@ def test_no_room_for_a_lock_file_still_lets_one_read(gallery: Gallery, monkeypat
             raise error
         return connect(folder, mode)
 
-    monkeypatch.setattr(store, "connect", connect_to_full_disk)
+    monkeypatch.setattr(database, "connect", connect_to_full_disk)
     again = Gallery.open(gallery.path)
     assert again.search(rows(1), 1)[0].shape == (1, 1)
     with pytest.raises(OSError, match="No space left"):
@@ -118,7 +117,7 @@ def test_no_room_for_a_lock_file_still_lets_one_read(gallery: Gallery, monkeypat
 def test_a_gallery_that_is_locked_too_long_is_told_and_left_alone(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
     before = contents(gallery)
     with closing(sqlite3.connect(gallery.path / "gallery.sqlite", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -134,8 +133,8 @@ def test_a_gallery_that_is_locked_too_long_is_told_and_left_alone(
 def test_a_gallery_changed_while_it_is_read_as_a_file_is_noticed(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "may_write", lambda folder: False)
-    with pytest.raises(GalleryError, match="changed while it was read"), store.reading(gallery.path):
+    monkeypatch.setattr(database, "may_write", lambda folder: False)
+    with pytest.raises(GalleryError, match="changed while it was read"), database.reading(gallery.path):
         rename_elsewhere(gallery)
 
 
@@ -155,14 +154,14 @@ def test_what_a_killed_writer_acknowledged_is_in_the_copy(gallery: Gallery, tmp_
         shutil.copytree(gallery.path / "model", copy / "model")
         for ending in files:
             shutil.copy(gallery.path / f"gallery.sqlite{ending}", copy)
-    assert store.reading_modes(copy) == ["mode=rw"], "an unfinished log is never passed over"
+    assert database.reading_modes(copy) == ["mode=rw"], "an unfinished log is never passed over"
     assert Gallery.open(copy).landmarks[0].name == "Arch"
     assert [path.name for path in copy.glob("gallery*")] == ["gallery.sqlite"], "it was folded in"
 
 
 def test_the_gallery_of_the_installation_is_never_written_to(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "is_bundled", lambda folder: folder == gallery.path)
-    assert store.reading_modes(gallery.path) == [store.IMMUTABLE]
+    monkeypatch.setattr(database, "is_bundled", lambda folder: folder == gallery.path)
+    assert database.reading_modes(gallery.path) == [database.IMMUTABLE]
     with pytest.raises(GalleryError, match=r"cannot be written to .* copy it to a folder of your own"):
         gallery.remove(photos=["photo 0"])
 
@@ -203,7 +202,7 @@ def test_eight_processes_add_at_once_and_readers_see_whole_batches(gallery: Gall
     writers = [subprocess.Popen(command) for command in commands]
     counts: set[int] = set()
     while any(writer.poll() is None for writer in writers):
-        with store.reading(gallery.path) as connection:
+        with database.reading(gallery.path) as connection:
             found = connection.execute(
                 "SELECT count(*), count(vector) FROM photos LEFT JOIN embeddings USING (row) GROUP BY landmark_id"
             ).fetchall()

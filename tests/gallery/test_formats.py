@@ -14,7 +14,8 @@ import pytest
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError
 from obelisk.gallery import Gallery, Landmark, ReferencePhoto, check_gallery, gather_facts
-from obelisk.gallery.database import FORMAT, MIGRATIONS, read_edited, read_revision, reading
+from obelisk.gallery.database import reading
+from obelisk.gallery.schema import FORMAT, MIGRATIONS, read_edited, read_revision
 
 GOLDEN = Path(__file__).parent / "golden"
 FORMATS = range(1, FORMAT + 1)

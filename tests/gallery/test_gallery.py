@@ -17,8 +17,7 @@ import pytest
 from obelisk.arrays import l2_normalize
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, ModelError, UsageError
-from obelisk.gallery import Gallery, Landmark, ReferencePhoto, as_stored, check_gallery
-from obelisk.gallery import database as store
+from obelisk.gallery import Gallery, Landmark, ReferencePhoto, as_stored, check_gallery, database
 
 D = 24
 
@@ -213,7 +212,7 @@ def test_a_gallery_that_nobody_may_read_is_told(gallery: Gallery, monkeypatch: p
         raise error
 
     # who runs the tests may be allowed everything
-    monkeypatch.setattr(store, "connect", refuse)
+    monkeypatch.setattr(database, "connect", refuse)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(GalleryError, match=r"no permission to read .*gallery\.sqlite · .*`chmod u\+r`"):
         Gallery.open(gallery.path)

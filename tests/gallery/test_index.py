@@ -22,11 +22,10 @@ import pytest
 from obelisk.arrays import l2_normalize
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, UsageError
-from obelisk.gallery import Gallery, as_stored, check_gallery, nearest_rows
-from obelisk.gallery import database as store
-from obelisk.gallery.ann import index_file, indexed
-from obelisk.gallery.ann import ivfpq as index
+from obelisk.gallery import Gallery, as_stored, check_gallery, nearest_rows, schema
+from obelisk.gallery.ann import build_index, index_file, indexed, ivfpq
 from obelisk.gallery.ann.index_file import INDEX
+from obelisk.records import no_progress
 
 D = 24
 N = 1200
@@ -52,8 +51,8 @@ def fill(gallery: Gallery, rows: np.ndarray, prefix: str = "photo") -> np.ndarra
 @pytest.fixture(autouse=True)
 def large_from_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(indexed, "EXACT_UP_TO", 1000)
-    monkeypatch.setattr(index, "LONGEST_TAIL", 50)
-    monkeypatch.setattr(index, "LISTS_AT_ONCE", 10)
+    monkeypatch.setattr(ivfpq, "LONGEST_TAIL", 50)
+    monkeypatch.setattr(ivfpq, "LISTS_AT_ONCE", 10)
     monkeypatch.setenv("OBELISK_CACHE", str(tmp_path / "cache"))
 
 
@@ -216,10 +215,10 @@ def test_an_index_takes_in_what_was_added_and_is_learnt_anew_when_it_is_too_smal
     gallery.references()
     watch = Watch()
     fill(gallery, scatter(3, each=1), "few")
-    Gallery.open(gallery.path, watch=watch).references()
+    Gallery.open(gallery.path, progress=watch).references()
     assert watch.steps == ["indexing embeddings"]
     fill(gallery, scatter(4, each=10), "many")
-    again = Gallery.open(gallery.path, watch=watch)
+    again = Gallery.open(gallery.path, progress=watch)
     rows = np.vstack([ROWS, scatter(3, each=1), scatter(4, each=10)])
     assert recall(again.search(QUERIES, 10)[0], rows, 10) >= 0.98
     assert "learning a search index" in watch.steps
@@ -239,10 +238,10 @@ def test_the_index_is_used_again_and_is_the_same_when_made_again(gallery: Galler
     gallery.references()
     made = (gallery.path / INDEX).read_bytes()
     watch = Watch()
-    Gallery.open(gallery.path, watch=watch).references()
+    Gallery.open(gallery.path, progress=watch).references()
     assert watch.steps == []
     shutil.rmtree(gallery.path / "index")
-    Gallery.open(gallery.path, watch=watch).references()
+    Gallery.open(gallery.path, progress=watch).references()
     assert watch.steps == ["learning a search index", "indexing embeddings"]
     assert (gallery.path / INDEX).read_bytes() == made
 
@@ -263,7 +262,7 @@ def test_the_index_of_another_gallery_is_not_used(gallery: Gallery, tmp_path: Pa
     expected = gallery.search(QUERIES, 10)
     shutil.copy(other.path / INDEX, gallery.path / INDEX)
     watch = Watch()
-    found = Gallery.open(gallery.path, watch=watch).search(QUERIES, 10)
+    found = Gallery.open(gallery.path, progress=watch).search(QUERIES, 10)
     assert watch.steps
     np.testing.assert_array_equal(found[0], expected[0])
 
@@ -276,7 +275,7 @@ def test_copies_that_went_different_ways_do_not_take_each_others_index(gallery: 
         one.references()
     shutil.copy(copy.path / INDEX, gallery.path / INDEX)
     watch = Watch()
-    ids, _ = Gallery.open(gallery.path, watch=watch).search(scatter(8, each=1), 1)
+    ids, _ = Gallery.open(gallery.path, progress=watch).search(scatter(8, each=1), 1)
     assert ids[:, 0].tolist() == list(range(N + 1, N + LANDMARKS + 1))
     assert watch.steps
 
@@ -300,7 +299,7 @@ def test_a_gallery_nobody_may_write_to_keeps_its_index_in_the_users_cache(
     before = sorted(gallery.path.rglob("*"))
     for steps in (["learning a search index", "indexing embeddings"], []):
         watch = Watch()
-        read_only = Gallery.open(gallery.path, watch=watch)
+        read_only = Gallery.open(gallery.path, progress=watch)
         assert recall(read_only.search(QUERIES, 10)[0], ROWS, 10) >= 0.99
         assert watch.steps == steps
     assert sorted(gallery.path.rglob("*")) == before
@@ -313,7 +312,7 @@ def test_a_gallery_nobody_may_write_to_uses_the_index_it_came_with(
     gallery.references()
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
     watch = Watch()
-    assert recall(Gallery.open(gallery.path, watch=watch).search(QUERIES, 10)[0], ROWS, 10) >= 0.99
+    assert recall(Gallery.open(gallery.path, progress=watch).search(QUERIES, 10)[0], ROWS, 10) >= 0.99
     assert watch.steps == []
     assert not (tmp_path / "cache").exists()
 
@@ -334,7 +333,7 @@ from obelisk.gallery.ann import indexed
 indexed.EXACT_UP_TO = 1000
 def watch(what, done, total):
     print(what, flush=True)
-Gallery.open(sys.argv[1], watch=watch).references()
+Gallery.open(sys.argv[1], progress=watch).references()
 print("done", flush=True)
 """
 
@@ -386,18 +385,18 @@ def test_threads_search_while_others_add(gallery: Gallery) -> None:
 def test_any_number_of_dimensions_is_coded(dimensions: int) -> None:
     rows = l2_normalize(np.random.default_rng(0).normal(size=(400, dimensions)), dimensions=dimensions)
     ids = np.arange(1, 401)
-    made = index.make_index(ids, dimensions, lambda wanted: (wanted, rows[wanted - 1]), index.tell_nobody)
-    proposed = index.CandidateSearch(made).candidates(rows[:20], 5, widening=400)
+    made = build_index.make_index(ids, dimensions, lambda wanted: (wanted, rows[wanted - 1]), no_progress)
+    proposed = ivfpq.CandidateSearch(made).candidates(rows[:20], 5, widening=400)
     assert [sorted(row.tolist()) for row in proposed] == [ids.tolist()] * 20
     width = made.centroids.shape[1]
-    assert dimensions <= width < dimensions + 2 * index.values_per_code(dimensions)
+    assert dimensions <= width < dimensions + 2 * build_index.values_per_code(dimensions)
     assert made.codes.shape == (400, len(made.codebooks) // 2)
 
 
 def test_the_nearest_of_many_lists_are_found() -> None:
     centroids = l2_normalize(np.random.default_rng(0).normal(size=(600, 64)), dimensions=64)
     queries = l2_normalize(np.random.default_rng(1).normal(size=(200, 64)), dimensions=64)
-    similarities, found = index.search_lists(centroids).search(queries, 3)
+    similarities, found = ivfpq.centroid_search(centroids).search(queries, 3)
     expected = np.argsort(-(queries @ centroids.T), axis=1)[:, :3]
     assert np.mean(found[:, 0] == expected[:, 0]) >= 0.99
     assert np.mean([len(set(a) & set(b)) / 3 for a, b in zip(expected, found, strict=True)]) >= 0.97
@@ -408,15 +407,15 @@ def test_every_list_is_packed_and_scanned(gallery: Gallery) -> None:
     gallery.references()
     made = index_file.read_index(gallery.path / INDEX, dimensions=D, most_rows=N)
     assert made is not None
-    assert len(made.sizes) > 2 * index.LISTS_AT_ONCE
-    _, rows = index.CandidateSearch(made).ranked(QUERIES[:5], N, probes=len(made.sizes))
+    assert len(made.sizes) > 2 * ivfpq.LISTS_AT_ONCE
+    _, rows = ivfpq.CandidateSearch(made).search_codes(QUERIES[:5], N, probes=len(made.sizes))
     assert [sorted(row) for row in rows.tolist()] == [list(range(1, N + 1))] * 5
-    assert index.CandidateSearch(made)._lists.referenced_objects[0].ntotal == 0  # faiss keeps what it began with
+    assert ivfpq.CandidateSearch(made)._lists.referenced_objects[0].ntotal == 0  # faiss keeps what it began with
 
 
 def test_a_damaged_embedding_is_named(gallery: Gallery) -> None:
     gallery.references()
-    with closing(sqlite3.connect(gallery.path / store.DATABASE)) as connection, connection:
+    with closing(sqlite3.connect(gallery.path / schema.DATABASE)) as connection, connection:
         connection.execute("UPDATE embeddings SET vector = x'0000' WHERE row = 8")
     with pytest.raises(UsageError, match=r"missing or of a wrong length .*`obelisk gallery check"):
         gallery.search(ROWS[7:8], 3)

@@ -12,10 +12,8 @@ import pytest
 
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError
-from obelisk.gallery import Gallery
-from obelisk.gallery import database as store
-from obelisk.gallery.ann import indexed
-from obelisk.gallery.ann import ivfpq as index
+from obelisk.gallery import Gallery, database
+from obelisk.gallery.ann import indexed, ivfpq
 from obelisk.gallery.ann.index_file import CHECKSUM, INDEX, MAGIC, read_index
 
 D = 24
@@ -30,7 +28,7 @@ def draw(count: int, seed: int) -> np.ndarray:
 def gallery(tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Gallery:
     """A gallery that is large enough for an index."""
     monkeypatch.setattr(indexed, "EXACT_UP_TO", 1000)
-    monkeypatch.setattr(index, "LONGEST_TAIL", 50)
+    monkeypatch.setattr(ivfpq, "LONGEST_TAIL", 50)
     gallery = Gallery.create(tmp_path / "city", bundle)
     gallery.add(draw(N, seed=1), ["Dome"] * N, [f"photo {number}" for number in range(N)])
     return gallery
@@ -133,11 +131,11 @@ def test_a_file_that_is_cut_short_while_it_is_used_is_made_again(
     assert read is not None
     assert read.codes[5:9].shape == (4, D // 2)
 
-    def cut(*given: object) -> index.CandidateSearch:
+    def cut(*given: object) -> ivfpq.CandidateSearch:
         monkeypatch.undo()
         monkeypatch.setattr(indexed, "EXACT_UP_TO", 1000)
         path.write_bytes(made[: len(made) // 3])
-        return index.CandidateSearch(*given)  # type: ignore[arg-type]
+        return ivfpq.CandidateSearch(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(indexed, "CandidateSearch", cut)
     again = Gallery.open(gallery.path).search(draw(50, seed=2), 10)
@@ -157,7 +155,7 @@ def test_a_file_that_is_cut_short_while_it_is_used_is_made_again(
 )
 def test_the_state_of_the_index_can_be_told(gallery: Gallery, change: Callable[[Path], object], text: str) -> None:
     def describe() -> str | None:
-        with store.reading(gallery.path) as connection:
+        with database.reading(gallery.path) as connection:
             return indexed.describe_index(gallery.path, connection)
 
     gallery.references()

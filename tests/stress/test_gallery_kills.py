@@ -22,9 +22,8 @@ from PIL import Image
 
 from obelisk.cli.gallery import gallery_app
 from obelisk.embedding import Bundle, Embedded, write_bundle
-from obelisk.gallery import Gallery, check_gallery
+from obelisk.gallery import Gallery, check_gallery, database
 from obelisk.gallery import add as additions
-from obelisk.gallery import database as store
 from obelisk.photos import content_hash, read_bytes
 
 pytestmark = pytest.mark.stress
@@ -120,7 +119,7 @@ def acknowledged(output: Path) -> dict[str, str]:
 
 
 def shown(path: Path) -> dict[str, str]:
-    with store.reading(path) as connection:
+    with database.reading(path) as connection:
         return dict(connection.execute("SELECT p.id, l.name FROM photos p JOIN landmarks l ON l.id = p.landmark_id"))
 
 
@@ -199,7 +198,7 @@ def test_eight_processes_add_a_thousand_times_each(
         writer.start()
     readings = 0
     while any(writer.is_alive() for writer in writers):
-        with store.reading(city) as connection:
+        with database.reading(city) as connection:
             counts = connection.execute("SELECT count(*) FROM photos GROUP BY landmark_id").fetchall()
         assert all(count % 2 == 0 for (count,) in counts), "half a batch was seen"
         readings += 1

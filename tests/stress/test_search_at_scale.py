@@ -21,8 +21,7 @@ import pytest
 
 from obelisk.arrays import l2_normalize
 from obelisk.embedding import write_bundle
-from obelisk.gallery import Gallery, Landmark, as_stored
-from obelisk.gallery.references import ReferencePhoto
+from obelisk.gallery import Gallery, Landmark, ReferencePhoto, as_stored
 
 pytestmark = [
     pytest.mark.stress,

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.embedding import Bundle, Embedded, Embedder
-from obelisk.gallery import Gallery, References, SearchEngine
-from obelisk.gallery import database as store
+from obelisk.gallery import Gallery, References, SearchEngine, database
 from obelisk.photos import prepare, read_bytes, read_photo
 from obelisk.recognition.recognizer import Recognizer
 
@@ -93,7 +92,7 @@ class WatchedGallery(Gallery):
     """A gallery whose search is timed."""
 
     def __init__(self, path: Path, watch: Stopwatch) -> None:
-        super().__init__(path, store.read_about(path))
+        super().__init__(path, database.read_about(path))
         self._stopwatch = watch
         self._found: References | None = None
 

@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from obelisk.errors import MissingExtraError
-from obelisk.files import naming
+from obelisk.files import naming_full_disk
 
 if TYPE_CHECKING:
     from obelisk.training.pace import Pace
@@ -48,7 +48,7 @@ def visible(text: str) -> str:
 
 def result(text: str) -> None:
     """Write one line of result to stdout, and let a waiting reader have it at once."""
-    with naming("standard output"):
+    with naming_full_disk("standard output"):
         sys.stdout.write(visible(text) + "\n")
         sys.stdout.flush()
 
@@ -63,7 +63,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
     for row in listed:
         drawn.add_row(*(Text(f"{cell:.4f}" if isinstance(cell, float) else visible(str(cell))) for cell in row))
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    with naming("standard output"):
+    with naming_full_disk("standard output"):
         out.print(drawn)
 
 

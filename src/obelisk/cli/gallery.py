@@ -1,16 +1,15 @@
-"""``obelisk gallery``: build a gallery, change it, say what it holds, and look it over."""
+"""``obelisk gallery``: build, change, inspect and check a gallery."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from obelisk.cli.console import Meter, SkippedFolders, count_of, note, result, table, track, warn
+from obelisk.cli.console import Meter, SkippedFolders, count_of, note, result, table, warn
 from obelisk.cli.gallery_changes import (
     GalleryFolder,
     add_command,
@@ -20,7 +19,6 @@ from obelisk.cli.gallery_changes import (
 )
 
 if TYPE_CHECKING:
-    from obelisk.embedding import Embedded
     from obelisk.gallery import BuildReport, GalleryFacts
 
 NAMED_LANDMARKS = 10  # of those left without a photo; a dataset may list thousands
@@ -75,11 +73,11 @@ def build_command(
     catalog = read_catalog(data, onerror=skipped)
     for omission in catalog.notes:
         warn(omission)
-    report = build_gallery(path, catalog, bundle, watch=show_progress, keep_paths=not no_paths)
     with Meter() as meter:
-        Gallery.open(path, watch=meter).references()  # a large gallery is indexed now rather than by the first photo
-    tell_skipped(report)
-    tell_differences(report, path, data)
+        report = build_gallery(path, catalog, bundle, progress=meter, keep_paths=not no_paths)
+        Gallery.open(path, progress=meter).references()  # index a large gallery now rather than at the first search
+    report_skipped(report)
+    report_differences(report, path, data)
     done = f"{report.embedded} embedded, {report.reused} reused, {report.unchanged} unchanged"
     facts = gather_facts(report.gallery)
     result(f"{path}: {count_contents(facts)} ({done})")
@@ -88,13 +86,8 @@ def build_command(
         raise typer.Exit(1)
 
 
-def show_progress(embedded: Iterator[Embedded], total: int) -> Iterator[Embedded]:
-    """Draw a bar on stderr while photos are embedded."""
-    return track(embedded, total=total, what="embedding")
-
-
-def tell_skipped(report: BuildReport) -> None:
-    """Name the photos that could not be used, and the landmarks that are left without any."""
+def report_skipped(report: BuildReport) -> None:
+    """Name the photos that could not be used, and the landmarks left without a photo."""
     for error in report.failed:
         warn(str(error))
     if report.failed:
@@ -106,8 +99,8 @@ def tell_skipped(report: BuildReport) -> None:
         warn(f"nor of {len(report.without_photo) - NAMED_LANDMARKS} more landmarks")
 
 
-def tell_differences(report: BuildReport, path: Path, data: Path) -> None:
-    """Say in what the gallery differed from the dataset."""
+def report_differences(report: BuildReport, path: Path, data: Path) -> None:
+    """Say where the gallery differed from the dataset."""
     if report.moved:
         note(f"{report.moved} photos were of other landmarks in {path}; they follow {data}")
     if report.not_in_data:
@@ -127,7 +120,7 @@ def info_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one a landmark.")] = False,
 ) -> None:
     """Say which model a gallery belongs to, how much it holds, and below which confidence its answers are rejected."""
-    from obelisk.gallery import Gallery, count_photos, gather_facts
+    from obelisk.gallery import Gallery, gather_facts, photos_per_landmark
     from obelisk.recognition.calibration import find_calibration
 
     gallery = Gallery.open(path)
@@ -143,7 +136,7 @@ def info_command(
         else:
             table(("", ""), list(facts.items()))
         return
-    rows = [{**asdict(landmark), "photos": photos} for landmark, photos in count_photos(gallery).items()]
+    rows = [{**asdict(landmark), "photos": photos} for landmark, photos in photos_per_landmark(gallery).items()]
     if as_json:
         for row in rows:
             result(json.dumps(row, ensure_ascii=False))
@@ -153,17 +146,16 @@ def info_command(
 
 
 @gallery_app.command("check")
-def check_command(path: GalleryFolder) -> None:
+def check_gallery_command(path: GalleryFolder) -> None:
     """Check all that recognition reads: tables, embeddings, model, calibration, index; exit 1 if something is wrong."""
-    from obelisk.gallery import Gallery, check_gallery, check_index, gather_facts
-    from obelisk.gallery.database import rebuild
+    from obelisk.gallery import Gallery, check_gallery, check_index, gather_facts, rebuild_advice
     from obelisk.recognition import check_recognition
 
     problems = check_gallery(path) or check_recognition(path)
     for problem in problems:
         result(f"{path}: {problem}")
     if problems:
-        note(f"where nothing else helps, {rebuild(path)}")
+        note(f"where nothing else helps, {rebuild_advice(path)}")
         raise typer.Exit(1)
     if remark := check_index(path):
         note(remark)

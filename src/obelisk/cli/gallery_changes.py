@@ -47,12 +47,12 @@ def add_command(
 
     A photo whose bytes the gallery has is told, not added again. Exits 1 if some photos could not be added.
     """
-    from obelisk.gallery import Gallery, add_photos, choose_landmark
+    from obelisk.gallery import Gallery, add_photos, target_landmark
 
     skipped = SkippedFolders()
     paths = expand_arguments(photos, skipped)
     gallery = Gallery.open(path)
-    chosen = choose_landmark(gallery, landmark, landmark_id)
+    chosen = target_landmark(gallery, landmark, landmark_id)
     remark = remark_new_name(gallery, landmark)
     take_odd_names()
     total = failed = 0
@@ -122,12 +122,12 @@ def remove_command(
     ] = None,
 ) -> None:
     """Remove landmarks or photos, all that are named or none; a landmark goes with its last photo."""
-    from obelisk.gallery import Gallery, count_photos, find_landmark, landmark_names
+    from obelisk.gallery import Gallery, find_landmark, landmark_names, photos_per_landmark
 
     if not landmarks and not photos:
         raise UsageError("nothing to remove was named", fix="give --landmark NAME or --photo ID")
     gallery = Gallery.open(path)
-    before = count_photos(gallery)
+    before = photos_per_landmark(gallery)
     names = {landmark.id: landmark.name for landmark in before}
     chosen = [find_landmark(name, names) for name in landmarks or ()]
     gallery.remove(photos=photos or (), landmarks=chosen)

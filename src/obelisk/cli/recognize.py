@@ -103,7 +103,7 @@ def recognize_command(
     skipped = SkippedFolders()
     paths = expand_arguments(photos, skipped)
     with Meter() as meter:  # a large gallery is indexed when it is first searched
-        opened = Gallery.open(gallery, watch=meter)
+        opened = Gallery.open(gallery, progress=meter)
         recognizer = Recognizer.open(opened, model=load_model(model) if model else None)
         bound = recognizer.threshold(precision, vote=vote) if threshold is None else threshold
         answers = recognizer.recognize(

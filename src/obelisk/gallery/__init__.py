@@ -1,16 +1,21 @@
-"""The durable set of reference photos with their embeddings, and exact search over it."""
+"""Galleries: durable sets of reference photos with their embeddings, and search over them.
+
+:class:`Gallery` opens, changes and searches one; :func:`build_gallery` makes one from a dataset. The format on disk is
+described in docs/gallery-format.md.
+"""
 
 from __future__ import annotations
 
-from obelisk.gallery.add import Addition, add_photos, choose_landmark
+from obelisk.gallery.add import Addition, add_photos, target_landmark
 from obelisk.gallery.build_gallery import BuildReport, build_gallery
 from obelisk.gallery.exact import ExactSearch, SearchEngine, as_stored, nearest_rows
 from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.gallery_check import check_gallery, check_index
-from obelisk.gallery.info import GalleryFacts, count_photos, gather_facts, landmark_names
+from obelisk.gallery.info import GalleryFacts, gather_facts, landmark_names, photos_per_landmark
 from obelisk.gallery.landmarks import Landmark, find_landmark
 from obelisk.gallery.models import load_model, refuse_directionless
-from obelisk.gallery.references import ReferencePhoto, References
+from obelisk.gallery.schema import ReferencePhoto, rebuild_advice
+from obelisk.gallery.snapshot import References
 
 __all__ = [
     "Addition",
@@ -27,12 +32,13 @@ __all__ = [
     "build_gallery",
     "check_gallery",
     "check_index",
-    "choose_landmark",
-    "count_photos",
     "find_landmark",
     "gather_facts",
     "landmark_names",
     "load_model",
     "nearest_rows",
+    "photos_per_landmark",
+    "rebuild_advice",
     "refuse_directionless",
+    "target_landmark",
 ]

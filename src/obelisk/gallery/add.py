@@ -1,4 +1,4 @@
-"""Photos into a gallery that is there: each once, and each told of when it is safe."""
+"""Add photos to an existing gallery: each once, and each reported once it is on the disk."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ import numpy as np
 from obelisk.arrays import l2_normalize
 from obelisk.embedding import Embedded, Embedder
 from obelisk.errors import GalleryError, PhotoError
-from obelisk.gallery import database as store
-from obelisk.gallery.build_gallery import COMMIT_EVERY, batches, hash_of
-from obelisk.gallery.changes import insert_references, known_ids, landmarks_with_id, named_landmarks
+from obelisk.gallery import database
+from obelisk.gallery.build_gallery import COMMIT_EVERY, batches, hash_file
+from obelisk.gallery.changes import insert_references
 from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.landmarks import Landmark, check_id, check_name, one_of
+from obelisk.gallery.lookup import known_photo_ids, landmarks_with_id, landmarks_with_name, photo_with_content
 from obelisk.gallery.models import refuse_directionless
-from obelisk.gallery.references import ReferencePhoto, select_photos
+from obelisk.gallery.schema import ReferencePhoto
 from obelisk.photos import map_in_order
 
 
 @dataclass(frozen=True, kw_only=True)
 class Addition:
-    """What became of a photo that was brought to a gallery.
+    """The outcome for one photo that was to be added.
 
-    ``photo`` is the one that the gallery now has with these bytes: a ``new`` one, or one that was there.
-    There is none if ``error`` says why not.
+    ``photo`` is the gallery's photo with these bytes: a ``new`` one, or one that it had already. It is None only if
+    ``error`` says why.
     """
 
     path: Path
@@ -37,17 +38,18 @@ class Addition:
     error: PhotoError | None = None
 
 
-def choose_landmark(gallery: Gallery, name: str, landmark_id: int | None = None) -> Landmark | int | str:
-    """Return what photos show that are brought as ``name``, as :meth:`Gallery.add` takes it.
+def target_landmark(gallery: Gallery, name: str, landmark_id: int | None = None) -> Landmark | int | str:
+    """Choose the landmark that new photos show, in the form that :meth:`Gallery.add` takes.
 
-    With an id, it is the landmark with this id, a new one if the gallery has none. Raises :class:`GalleryError`
-    for the name of several landmarks, for an id that belongs to another name, and for what can be neither.
+    Without ``landmark_id`` it is the landmark called ``name``, a new one if none has the name. With it, it is the
+    landmark with this id, a new one if the gallery has none. Raises :class:`GalleryError` for a name that several
+    landmarks have, an id that belongs to another name, and a name or id that is not allowed.
     """
     check_name(name)
     check_id(landmark_id or 0)
-    with store.reading(gallery.path) as connection:
+    with database.reading(gallery.path) as connection:
         if landmark_id is None:
-            one_of(name, named_landmarks(connection, [name]))
+            one_of(name, landmarks_with_name(connection, [name]))
             return name
         known = landmarks_with_id(connection, landmark_id).get(landmark_id, name)
     if known != name:
@@ -59,24 +61,24 @@ def choose_landmark(gallery: Gallery, name: str, landmark_id: int | None = None)
 def add_photos(
     gallery: Gallery, paths: Iterable[Path], landmark: Landmark | int | str, *, embedder: Embedder | None = None
 ) -> Iterator[Addition]:
-    """Add photos of one landmark, and yield what became of each, in order, once it is on the disk.
+    """Add photos of one landmark; yield the outcome of each, in order, once it is on the disk.
 
-    A photo whose bytes the gallery has is not added again; if it has them as another landmark's, that is an error.
-    A bad photo never stops the others. Whoever stops the iteration keeps what was yielded.
+    A photo whose bytes the gallery has is not added again; if the gallery has it under another landmark, its outcome
+    is an error. A bad photo never stops the others. If the caller stops iterating, what was yielded stays.
     """
     embedder = embedder or Embedder(gallery.load_bundle())
     for batch in batches(paths, COMMIT_EVERY):
-        found = embed_unknown(gallery, batch, embedder)
+        embedded = embed_unknown(gallery, batch, embedder)
         with gallery.changing() as connection:
-            additions = [add_one(connection, photo, landmark) for photo in found]
+            additions = [add_one(connection, photo, landmark) for photo in embedded]
         yield from additions
 
 
 def embed_unknown(gallery: Gallery, paths: Sequence[Path], embedder: Embedder) -> list[Embedded]:
-    """Embed those photos whose bytes the gallery does not have; the others come back without embedding or error."""
-    digests = list(map_in_order(hash_of, paths))
-    with store.reading(gallery.path) as connection:
-        known = {digest for digest in digests if digest and photo_of_content(connection, digest)}
+    """Embed the photos whose bytes the gallery does not have; the others come back with neither embedding nor error."""
+    digests = list(map_in_order(hash_file, paths))
+    with database.reading(gallery.path) as connection:
+        known = {digest for digest in digests if digest and photo_with_content(connection, digest)}
     unknown = [path for path, digest in zip(paths, digests, strict=True) if digest not in known]
     embedded = refuse_directionless(embedder.embed(unknown))
     return [
@@ -85,53 +87,45 @@ def embed_unknown(gallery: Gallery, paths: Sequence[Path], embedder: Embedder) -
     ]
 
 
-def add_one(connection: sqlite3.Connection, found: Embedded, landmark: Landmark | int | str) -> Addition:
+def add_one(connection: sqlite3.Connection, embedded: Embedded, landmark: Landmark | int | str) -> Addition:
     """Add an embedded photo unless the gallery has its bytes."""
-    if found.error:
-        return Addition(path=found.path, error=found.error)
-    there = photo_of_content(connection, found.content_hash)
-    if there:
-        return Addition(path=found.path, photo=there, error=refuse_other(connection, found.path, there, landmark))
-    if found.embedding is None:
-        error = PhotoError("the gallery had the photo and just lost it", where=found.path, fix="add it again")
-        return Addition(path=found.path, error=error)
-    photo = ReferencePhoto(
-        id=choose_id(connection, found.path, found.content_hash),
-        content_hash=found.content_hash,
-        source=printable(os.path.realpath(found.path)),
-    )
-    rows = l2_normalize(found.embedding[np.newaxis], dimensions=len(found.embedding))
-    insert_references(connection, rows, [landmark], [photo])
-    return Addition(path=found.path, photo=photo_of_content(connection, found.content_hash), new=True)
+    path, digest = embedded.path, embedded.content_hash
+    if embedded.error:
+        return Addition(path=path, error=embedded.error)
+    known = photo_with_content(connection, digest)
+    if known:
+        return Addition(path=path, photo=known, error=refuse_other_landmark(connection, path, known, landmark))
+    if embedded.embedding is None:
+        error = PhotoError("the gallery had the photo and just lost it", where=path, fix="add it again")
+        return Addition(path=path, error=error)
+    source = printable(os.path.realpath(path))
+    photo = ReferencePhoto(id=choose_id(connection, path, digest), content_hash=digest, source=source)
+    embeddings = l2_normalize(embedded.embedding[np.newaxis], dimensions=len(embedded.embedding))
+    insert_references(connection, embeddings, [landmark], [photo])
+    return Addition(path=path, photo=photo_with_content(connection, digest), new=True)
 
 
-def refuse_other(
-    connection: sqlite3.Connection, path: Path, there: ReferencePhoto, landmark: Landmark | int | str
+def refuse_other_landmark(
+    connection: sqlite3.Connection, path: Path, known: ReferencePhoto, landmark: Landmark | int | str
 ) -> PhotoError | None:
-    """Return the error of a photo that the gallery has as one of another landmark than it is brought as."""
-    shown = landmarks_with_id(connection, there.landmark_id or 0)
+    """Return an error if the gallery has the photo under another landmark than ``landmark``."""
+    shown = landmarks_with_id(connection, known.landmark_id or 0)
     wanted = landmark.id if isinstance(landmark, Landmark) else landmark
     if wanted in shown or wanted in shown.values():
         return None
-    what = f"the gallery has this photo as `{there.id}` of {', '.join(f'`{name}`' for name in shown.values())}"
+    what = f"the gallery has this photo as `{known.id}` of {', '.join(f'`{name}`' for name in shown.values())}"
     return PhotoError(what, where=path, fix="remove it there first, or merge the two landmarks")
 
 
-def photo_of_content(connection: sqlite3.Connection, digest: str) -> ReferencePhoto | None:
-    """Return the first photo of the gallery that has these bytes."""
-    found = select_photos(connection, "content_hash = ?", [digest])
-    return next((photo for _, photo in found), None)
-
-
 def choose_id(connection: sqlite3.Connection, path: Path, digest: str) -> str:
-    """Return an id that tells the file's name, and that no photo of another content has."""
+    """Return a photo id made of the file's name and its content hash, which no other photo has."""
     for length in (8, len(digest)):
         chosen = f"{printable(path.stem)}-{digest[:length]}{printable(path.suffix)}"
-        if not known_ids(connection, [chosen]):
+        if not known_photo_ids(connection, [chosen]):
             return chosen
     raise GalleryError(f"the gallery has a photo with the id `{chosen}`", fix="give the file another name")
 
 
 def printable(path: Path | str) -> str:
-    """Return a path as text, also one whose bytes are none."""
+    """Return a path as text; bytes that are not UTF-8 become backslash escapes."""
     return os.fsencode(path).decode("utf-8", errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""The durable set of reference photos with their embeddings, and search over it."""
+"""A gallery: a durable set of reference photos with their embeddings, and search over it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from obelisk.arrays import l2_normalize
+from obelisk.arrays import Embeddings, Integers, l2_normalize
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, UsageError
-from obelisk.gallery import database as store
-from obelisk.gallery.ann.ivfpq import Progress, tell_nobody
+from obelisk.files import move_folder
+from obelisk.gallery import database, schema
 from obelisk.gallery.changes import insert_references, merge_landmarks, remove_references, rename_landmark
 from obelisk.gallery.embeddings import refuse_damaged
 from obelisk.gallery.landmarks import Landmark
-from obelisk.gallery.references import ReferencePhoto, References, select_photos
-from obelisk.gallery.snapshot import read_references
+from obelisk.gallery.lookup import photo_with_id
+from obelisk.gallery.schema import About, ReferencePhoto
+from obelisk.gallery.snapshot import References, read_references
+from obelisk.records import Progress, no_progress
 
 MODEL = "model"
 
@@ -30,24 +32,28 @@ MODEL = "model"
 class Gallery:
     """A folder: ``gallery.sqlite`` (landmarks, photos, embeddings) and ``model/`` (the bundle they were made with).
 
-    A change is on the disk when :meth:`add`, :meth:`remove`, :meth:`rename` or :meth:`merge` returns, and the
-    next search of this object sees it. One object may be used from several threads, and one folder from
-    several processes.
+    When :meth:`add`, :meth:`remove`, :meth:`rename` or :meth:`merge` returns, the change is on the disk, and the next
+    search sees it. Threads may share one object, and processes one folder.
+
+    >>> gallery = Gallery.open("city")  # doctest: +SKIP
+    >>> ids, similarities = gallery.search(embeddings, k=3)  # doctest: +SKIP
+    >>> gallery.photo(int(ids[0, 0])).landmark_id  # doctest: +SKIP
+    108502
     """
 
-    def __init__(self, path: Path, about: store.About, watch: Progress = tell_nobody) -> None:
+    def __init__(self, path: Path, about: About, progress: Progress = no_progress) -> None:
         self.path = path
         self._about = about
-        self._watch = watch
+        self._progress = progress
         self._references: References | None = None
-        self._seen: tuple[int, ...] = ()
+        self._state: tuple[int, ...] = ()
         self._lock = threading.Lock()
 
     @classmethod
     def create(cls, path: Path | str, bundle: Bundle) -> Gallery:
-        """Make an empty gallery for the embeddings of a bundle, which is copied into it.
+        """Create an empty gallery for the embeddings of a bundle, which is copied into it.
 
-        The folder appears whole or not at all. Raises :class:`GalleryError` if it is already there.
+        The folder appears complete or not at all. Raises :class:`GalleryError` if ``path`` exists.
         """
         path = Path(path)
         if path.exists():
@@ -55,27 +61,26 @@ class Gallery:
         return write_empty_gallery(path, bundle, complete=True)
 
     @classmethod
-    def open(cls, path: Path | str, *, watch: Progress = tell_nobody) -> Gallery:
-        """Open a gallery; one in a read-only folder can be read.
+    def open(cls, path: Path | str, *, progress: Progress = no_progress) -> Gallery:
+        """Open a gallery; a read-only folder will do for reading and searching.
 
-        ``watch`` is told what takes long, how much of it is done, and of how much: a large gallery is indexed
-        when it is first searched. Raises :class:`GalleryError` when there is no gallery, or a half-built,
-        damaged or newer one.
+        ``progress`` is called while a large gallery is indexed, which happens at its first search. Raises
+        :class:`GalleryError` if there is no gallery, or a half-built, damaged or newer one.
         """
         path = Path(path)
-        about = store.read_about(path)
+        about = database.read_about(path)
         if not about.complete:
             raise GalleryError("the gallery is only half-built", where=path, fix="run the same `gallery build` again")
-        return cls(path, about, watch)
+        return cls(path, about, progress)
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprint of the bundle that all embeddings were made with."""
+        """Fingerprint of the bundle that made all embeddings."""
         return self._about.fingerprint
 
     @property
     def model(self) -> str:
-        """The name of that bundle."""
+        """Name of that bundle."""
         return self._about.model
 
     @property
@@ -84,13 +89,13 @@ class Gallery:
         return self._about.dimensions
 
     def load_bundle(self) -> Bundle:
-        """Load the gallery's own copy of the bundle; raises :class:`ModelError` if it was damaged."""
+        """Load the gallery's own copy of the bundle; raises :class:`ModelError` if it is damaged."""
         bundle = Bundle.load(self.path / MODEL)
         self.check_model(bundle)
         return bundle
 
     def check_model(self, bundle: Bundle) -> None:
-        """Refuse a bundle that makes other embeddings than the gallery's."""
+        """Raise :class:`GalleryError` for a bundle whose embeddings are not those of the gallery."""
         if bundle.fingerprint != self.fingerprint:
             raise GalleryError(
                 f"the gallery was built with model `{self.model}` (fingerprint {self.fingerprint}), "
@@ -100,23 +105,24 @@ class Gallery:
             )
         if bundle.dimensions != self.dimensions:
             what = f"it states {self.dimensions} dimensions, its model gives {bundle.dimensions}"
-            raise store.damaged(what, self.path)
+            raise schema.damage_error(what, self.path)
 
     def references(self) -> References:
-        """Return everything the gallery holds now: read once, and after a change, by whomever, what was changed.
+        """Return everything the gallery holds now; after a change, whoever made it, only the changes are read.
 
-        A large gallery gets a search index when it has none, which takes minutes (see
-        :mod:`obelisk.gallery.ann.indexed`). Raises :class:`GalleryError` when a gallery of another model has taken
-        this one's place.
+        A large gallery that has no search index gets one, which takes minutes (see
+        :mod:`obelisk.gallery.ann.indexed`). Raises :class:`GalleryError` if a gallery of another model has taken the
+        place of this one.
         """
         with self._lock:
-            seen = store.look_at(self.path)
-            if self._references is None or seen != self._seen:
-                if self._seen and seen[0] != self._seen[0]:
+            state = database.stat_database(self.path)
+            if self._references is None or state != self._state:
+                if self._state and state[0] != self._state[0]:
                     self._references = None
-                    self._refuse_another(store.read_about(self.path))
-                self._references = read_references(self.path, self.dimensions, self._references, self._watch)
-                self._seen = seen if store.is_settled(seen) else (*seen[:1], 0)
+                    self._refuse_another(database.read_about(self.path))
+                self._references = read_references(self.path, self.dimensions, self._references, self._progress)
+                # A state that may hide the next change is not remembered: the next call looks again.
+                self._state = state if database.shows_later_changes(state) else (*state[:1], 0)
             return self._references
 
     def __len__(self) -> int:
@@ -124,39 +130,41 @@ class Gallery:
 
     @property
     def landmarks(self) -> tuple[Landmark, ...]:
-        """The landmarks, by id."""
+        """All landmarks, in the order of their ids."""
         return tuple(self.references().landmarks.values())
 
     @property
     def photos(self) -> tuple[ReferencePhoto, ...]:
-        """The reference photos, in row order, all of them read now."""
+        """All reference photos, in the order they were added; each access reads them from the database."""
         references = self.references()
         return tuple(references.photos(np.arange(len(references))))
 
     def photo(self, search_id: int) -> ReferencePhoto:
-        """Return the photo that :meth:`search` calls ``search_id``."""
+        """Return the photo with a search id; raises :class:`GalleryError` if there is none."""
         references = self.references()
-        place = int(np.searchsorted(references.ids, search_id))
-        if place == len(references) or references.ids[place] != search_id:
+        index = int(np.searchsorted(references.ids, search_id))
+        if index == len(references) or references.ids[index] != search_id:
             raise GalleryError(f"no reference photo has the search id {search_id}", where=self.path)
-        return references.photo(place)
+        return references.photo(index)
 
     def find_photo(self, photo_id: str) -> ReferencePhoto | None:
-        """Return the photo with the id ``photo_id``, None if the gallery has none."""
-        with store.reading(self.path) as connection:
-            return next((photo for _, photo in select_photos(connection, "id = ?", [photo_id])), None)
+        """Return the photo with an id, or None if the gallery has no such photo."""
+        with database.reading(self.path) as connection:
+            return photo_with_id(connection, photo_id)
 
-    def search(self, embeddings: NDArray[np.floating], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def search(self, embeddings: NDArray[np.floating], k: int) -> tuple[Integers, Embeddings]:
         """Find the k most similar reference photos for each of Q embeddings.
 
-        ``embeddings`` is (Q, D), of any length other than 0. Returns the search ids (Q, k), see :meth:`photo`,
-        and the cosine similarities (Q, k), best first; equal ones in the order they were added. Up to 200,000
-        photos the search is exact; above, it finds at least 0.99 of the nearest, and its similarities are exact.
-        Raises :class:`GalleryError` when k is larger than the gallery.
+        ``embeddings`` is (Q, D); it is normalized first. Returns the search ids (Q, k), which :meth:`photo` takes,
+        and the cosine similarities (Q, k) in [-1, 1], best first; equal ones in the order they were added.
+
+        Up to 200,000 photos the search is exact. Above, an index finds at least 0.99 of the nearest, and their
+        similarities are exact. Raises :class:`GalleryError` if k is larger than the gallery, and :class:`UsageError`
+        for another D and for a row that is zero or not finite.
         """
         references = self.references()
-        places, similarities = references.nearest(l2_normalize(embeddings, dimensions=self.dimensions), k)
-        return references.ids[places], similarities
+        indices, similarities = references.nearest(l2_normalize(embeddings, dimensions=self.dimensions), k)
+        return references.ids[indices], similarities
 
     def add(
         self,
@@ -165,14 +173,16 @@ class Gallery:
         photos: Sequence[ReferencePhoto | str],
         *,
         replace: bool = False,
-    ) -> NDArray[np.int64]:
-        """Add N reference photos at once, all or none, and return their search ids (N,).
+    ) -> Integers:
+        """Add N reference photos at once, all or none; return their search ids (N,).
 
-        ``embeddings`` is (N, D). ``landmarks`` says what each photo shows: the id of a landmark of the
-        gallery, a name (a new landmark if none has it), or a :class:`Landmark`, which is added or updated.
-        ``photos`` are their records, or just their ids. With ``replace``, photos take the place of those
-        with the same id. Raises :class:`GalleryError` for a photo id that is taken or given twice, an
-        unknown landmark id, and a name of several landmarks.
+        ``embeddings`` is (N, D); it is normalized first. ``landmarks`` says what each photo shows: the id of a
+        landmark of the gallery, a name (a new landmark if none has it), or a :class:`Landmark`, which is added or
+        updated. ``photos`` are their records, or just their ids. With ``replace``, photos take the place of those
+        with the same id.
+
+        Raises :class:`GalleryError` for a photo id that is taken or given twice, an unknown landmark id, and a name
+        that several landmarks have; :class:`UsageError` for arguments of different lengths.
         """
         rows = l2_normalize(embeddings, dimensions=self.dimensions)
         if not len(rows) == len(landmarks) == len(photos):
@@ -185,30 +195,30 @@ class Gallery:
             fix = "give every photo an id of its own"
             raise GalleryError(f"the photo id `{twice[0]}` was given twice", where=self.path, fix=fix)
         with self.changing() as connection:
-            new = insert_references(connection, rows, landmarks, records, replace=replace)
-        return np.array(new, dtype=np.int64)
+            ids = insert_references(connection, rows, landmarks, records, replace=replace)
+        return np.array(ids, dtype=np.int64)
 
     def remove(self, *, photos: Iterable[str] = (), landmarks: Iterable[int] = ()) -> None:
         """Remove photos by id, and landmarks by id with all their photos: all or none.
 
-        A landmark goes with its last photo. Raises :class:`GalleryError` for an id that is not there.
+        A landmark goes with its last photo. Raises :class:`GalleryError` for an unknown id.
         """
         with self.changing() as connection:
             remove_references(connection, list(photos), list(landmarks))
 
     def rename(self, landmark_id: int, name: str) -> None:
-        """Give a landmark another name.
+        """Rename a landmark.
 
-        Raises :class:`GalleryError` for an id that is not there, and a name that another landmark has.
+        Raises :class:`GalleryError` for an unknown id, and for a name that another landmark has.
         """
         with self.changing() as connection:
             rename_landmark(connection, landmark_id, name)
 
     def merge(self, landmark_ids: Iterable[int], into: int, *, name: str | None = None) -> None:
-        """Give all photos of some landmarks to the one with the id ``into``, and remove those: all or none.
+        """Move all photos of some landmarks to the one with the id ``into``, and remove the others: all or none.
 
-        It may be among them, and gets a new ``name`` if one is given. Raises :class:`GalleryError` for an id
-        that is not there, and a name that another landmark has.
+        ``into`` may be one of them, and is renamed if a ``name`` is given. Raises :class:`GalleryError` for an
+        unknown id, and for a name that another landmark has.
         """
         with self.changing() as connection:
             merge_landmarks(connection, landmark_ids, into)
@@ -217,35 +227,33 @@ class Gallery:
 
     @contextmanager
     def changing(self) -> Iterator[sqlite3.Connection]:
-        """Open the database for one change, which the next search sees.
+        """Open the database for one write transaction, which the next search sees.
 
-        Raises :class:`GalleryError` when a gallery of another model has taken this one's place, and for damage that
-        is seen without a look at every row.
+        Raises :class:`GalleryError` if a gallery of another model has taken the place of this one, and for damage in
+        the newest photos.
         """
-        with store.writing(self.path) as connection:
-            self._refuse_another(store.about_of(connection, self.path))
+        with database.writing(self.path) as connection:
+            self._refuse_another(schema.about_of(connection, self.path))
             refuse_damaged(connection, self.dimensions, self.path)
             try:
                 yield connection
             except GalleryError as error:
                 raise GalleryError(error.what, where=error.where or self.path, fix=error.fix) from error
 
-    def _refuse_another(self, about: store.About) -> None:
-        """Refuse to go on with a gallery of another model."""
+    def _refuse_another(self, about: About) -> None:
+        """Raise :class:`GalleryError` for a gallery of another model."""
         if about.fingerprint != self.fingerprint:
             what = "the gallery was replaced by one of another model"
             raise GalleryError(what, where=self.path, fix="open it again")
 
 
 def write_empty_gallery(path: Path, bundle: Bundle, *, complete: bool) -> Gallery:
-    """Write an empty gallery; its folder appears whole or not at all."""
-    about = store.About(
-        model=bundle.name, fingerprint=bundle.fingerprint, dimensions=bundle.dimensions, complete=complete
-    )
+    """Write an empty gallery; its folder appears complete or not at all."""
+    about = About(model=bundle.name, fingerprint=bundle.fingerprint, dimensions=bundle.dimensions, complete=complete)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as made:
         folder = Path(made) / path.name
         bundle.save_to(folder / MODEL)
-        store.create_database(folder, about)
-        store.settle(folder, path)
+        database.create_database(folder, about)
+        move_folder(folder, path)
     return Gallery(path, about)

@@ -1,4 +1,4 @@
-"""The inspection of a gallery: is everything there, and does it fit together."""
+"""Check that everything in a gallery is there, and that it fits together."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import numpy as np
 
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, ObeliskError
-from obelisk.gallery import database as store
+from obelisk.gallery import database, schema
 from obelisk.gallery.ann.indexed import describe_index
 from obelisk.gallery.gallery import MODEL
+from obelisk.gallery.schema import About
 
-TOLERANCE = 0.01  # of a vector's length, which rounding to float16 changes by less
+TOLERANCE = 0.01  # of a vector's norm; rounding to float16 changes it by less
 
 ORPHANS = {
     "photos without a landmark": "SELECT id FROM photos WHERE landmark_id NOT IN (SELECT id FROM landmarks)",
@@ -26,16 +27,16 @@ ORPHANS = {
 
 
 def check_gallery(path: Path | str) -> list[str]:
-    """Return what is wrong with a gallery, one sentence each; an empty list if it is sound.
+    """Check a gallery; return one sentence per problem, or an empty list.
 
-    Raises :class:`GalleryError` when there is nothing to look at: no gallery, or one of a newer format.
+    Raises :class:`GalleryError` if there is no gallery, or one of a newer format.
     """
     path = Path(path)
-    about = store.read_about(path)
+    about = database.read_about(path)
     problems = [] if about.complete else ["it is only half-built: run the same `gallery build` again"]
     problems += check_model_copy(path / MODEL, about)
     try:
-        with store.reading(path) as connection:
+        with database.reading(path) as connection:
             problems += check_database(connection, about.dimensions)
     except GalleryError as error:
         problems.append(str(error))
@@ -43,13 +44,13 @@ def check_gallery(path: Path | str) -> list[str]:
 
 
 def check_index(path: Path | str) -> str | None:
-    """Say what is wrong with a gallery's search index, None if nothing is: no fault, for the next search mends it."""
-    with store.reading(Path(path)) as connection:
+    """Check a gallery's search index; return a sentence, or None if it is sound. The next search repairs it."""
+    with database.reading(Path(path)) as connection:
         return describe_index(Path(path), connection)
 
 
-def check_model_copy(folder: Path, about: store.About) -> list[str]:
-    """Compare the gallery's copy of its bundle with the bundle that the embeddings were made with."""
+def check_model_copy(folder: Path, about: About) -> list[str]:
+    """Check that the gallery's copy of its bundle is sound, and the bundle that made the embeddings."""
     try:
         bundle = Bundle.load(folder)
         bundle.verify_attachments()
@@ -63,7 +64,7 @@ def check_model_copy(folder: Path, about: store.About) -> list[str]:
 
 
 def check_database(connection: sqlite3.Connection, dimensions: int) -> Iterator[str]:
-    """Yield what SQLite, the links between the tables, and the embeddings themselves have to complain about."""
+    """Yield the problems of the file, of the links between the tables, of the texts, and of the embeddings."""
     for (finding,) in connection.execute("PRAGMA integrity_check(10)"):
         if finding != "ok":
             yield f"the database is damaged: {finding}"
@@ -81,8 +82,8 @@ def check_database(connection: sqlite3.Connection, dimensions: int) -> Iterator[
 
 
 def check_texts(connection: sqlite3.Connection) -> Iterator[str]:
-    """Yield which columns hold a text that is none."""
-    for table, columns in (("landmarks", "name"), ("photos", store.photo_columns(connection))):
+    """Yield the tables with texts that are not valid UTF-8."""
+    for table, columns in (("landmarks", "name"), ("photos", schema.photo_columns(connection))):
         try:
             for _ in connection.execute(f"SELECT {columns} FROM {table}"):
                 pass
@@ -91,21 +92,21 @@ def check_texts(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def check_vectors(connection: sqlite3.Connection, dimensions: int) -> Iterator[tuple[str, str]]:
-    """Yield the embeddings that are none: what of them is wrong, and which one that is in which way."""
+    """Yield a pair (property, sentence) for each embedding of a wrong size or norm."""
     select = "SELECT row, CAST(coalesce(vector, '') AS BLOB) FROM embeddings ORDER BY row"
     cursor = connection.execute(select)
-    while rows := cursor.fetchmany(store.ROWS_AT_ONCE):
+    while rows := cursor.fetchmany(database.ROWS_AT_ONCE):
         yield from check_rows(rows, dimensions)
 
 
 def check_rows(rows: list[tuple[int, bytes]], dimensions: int) -> Iterator[tuple[str, str]]:
-    """Yield the same of stored embeddings that are given as (row, vector)."""
-    size = store.STORED.itemsize * dimensions
+    """Yield the same for stored embeddings given as (row, vector)."""
+    size = schema.STORED.itemsize * dimensions
     for row, vector in rows:
         if len(vector) != size:
             yield "size", f"row {row} has {len(vector)} bytes, not {size}"
     whole = [(row, vector) for row, vector in rows if len(vector) == size]
-    values = np.frombuffer(b"".join(vector for _, vector in whole), dtype=store.STORED).reshape(-1, dimensions)
+    values = np.frombuffer(b"".join(vector for _, vector in whole), dtype=schema.STORED).reshape(-1, dimensions)
     lengths = np.linalg.norm(values.astype(np.float32), axis=1)
-    for place in np.flatnonzero(~(np.abs(lengths - 1.0) < TOLERANCE)):
-        yield "length", f"row {whole[place][0]} has length {lengths[place]:.4g}, not 1"
+    for index in np.flatnonzero(~(np.abs(lengths - 1.0) < TOLERANCE)):
+        yield "length", f"row {whole[index][0]} has length {lengths[index]:.4g}, not 1"

@@ -1,4 +1,4 @@
-"""Who is who among landmarks: the names and ids of a gallery, and those that are brought to it."""
+"""Names and ids of landmarks: which are allowed, and how those of a dataset or a user map to those of a gallery."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from itertools import count
 
 from obelisk.errors import GalleryError, near_names
 
-MAX_ID = 2**53 - 1  # the largest whole number that JSON readers agree on
+MAX_ID = 2**53 - 1  # the largest integer that every JSON reader holds exactly
 
 
 @dataclass(frozen=True, kw_only=True)
 class Landmark:
-    """A landmark of a gallery; its place in degrees, where known."""
+    """A landmark of a gallery, with its coordinates in degrees, or None where they are not known."""
 
     id: int
     name: str
@@ -26,11 +26,11 @@ class Landmark:
 def resolve_landmarks(
     given: Sequence[Landmark | int | str], known: Mapping[int, str], last: int
 ) -> tuple[list[int], list[Landmark]]:
-    """Return the landmark id of each photo, and the landmarks to write.
+    """Return the landmark id of each photo, and the landmarks to insert or update.
 
-    ``given`` says for each photo what it shows: an id, a name, or a :class:`Landmark`; ``known`` are the
-    gallery's landmarks of these ids and names, id → name, and ``last`` is the largest id it has. A name that
-    nobody has becomes a new landmark.
+    ``given`` says what each photo shows: an id, a name, or a :class:`Landmark`. ``known`` maps id → name for the
+    gallery's landmarks with these ids and names, and ``last`` is the largest id of the gallery. A name that no
+    landmark has becomes a new landmark.
     """
     names = dict(known)
     by_name: dict[str, set[int]] = defaultdict(set)
@@ -56,7 +56,10 @@ def resolve_landmarks(
 
 
 def one_of(name: str, ids: Collection[int]) -> int | None:
-    """Return the id of the landmark with this name, None if there is none; refuse a name of several."""
+    """Return the only one of ``ids``, the landmarks called ``name``; None if there are none.
+
+    Raises :class:`GalleryError` if several landmarks have the name.
+    """
     if len(ids) > 1:
         what = f"`{name}` is the name of {len(ids)} landmarks"
         raise GalleryError(what, where=f"ids {sorted(ids)}", fix="give the id")
@@ -64,22 +67,23 @@ def one_of(name: str, ids: Collection[int]) -> int | None:
 
 
 def check_id(landmark_id: int) -> None:
-    """Refuse an id that other programs could not hold."""
+    """Raise :class:`GalleryError` for an id that JSON could not carry."""
     if not 0 <= landmark_id <= MAX_ID:
         raise GalleryError(f"{landmark_id} cannot be a landmark's id", fix=f"give a number from 0 to {MAX_ID}")
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that nobody could read or type."""
+    """Raise :class:`GalleryError` for a name that nobody could read or type."""
     if not name.strip() or any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
         what = f"{name!r} cannot be a landmark's name"
         raise GalleryError(what, fix="give one with letters, and without line breaks or control characters")
 
 
 def find_landmark(given: str, known: Mapping[int, str]) -> int:
-    """Return the id of the landmark that a person means by a name or, if nobody has that name, by an id.
+    """Return the id of the landmark that a user means: ``given`` is its name or, if no landmark has it, its id.
 
-    Raises :class:`GalleryError` for the name of several landmarks, and, with the nearest name, for an unknown one.
+    ``known`` maps id → name. Raises :class:`GalleryError` for a name that several landmarks have, and for an unknown
+    name, with the nearest known one.
     """
     ids = [landmark_id for landmark_id, name in known.items() if name == given]
     if not ids and given.isascii() and given.isdigit() and int(given) in known:
@@ -92,11 +96,11 @@ def find_landmark(given: str, known: Mapping[int, str]) -> int:
 
 
 def match_landmarks(brought: Iterable[Landmark], known: Mapping[int, str]) -> dict[int, Landmark]:
-    """Say as which landmark of the gallery each landmark of a dataset is kept: its own id → :class:`Landmark`.
+    """Map each landmark of a dataset to a landmark of the gallery: the dataset's id → :class:`Landmark`.
 
-    Ids of folders change when a folder is added, ids of Google Landmarks do not, and names may repeat.
-    So: a landmark keeps its id where the gallery has it under the same name; otherwise it is the one
-    landmark of the gallery with its name; otherwise it is new, under its own id if that is free.
+    The ids of folders change when a folder is added, those of Google Landmarks do not, and names may repeat. So a
+    landmark keeps its id if the gallery has it under the same name; else it is the only landmark of the gallery with
+    its name; else it is new, under its own id if that is free.
     """
     brought = list(brought)
     same = {landmark.id for landmark in brought if known.get(landmark.id) == landmark.name}

@@ -1,4 +1,4 @@
-"""The model of a gallery: where ``--model`` points to, and which of its embeddings can be searched by."""
+"""The model behind a gallery: loading it, and refusing embeddings that cannot be searched with."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ RUN_BUNDLE = "model"
 
 
 def load_model(place: Path | str) -> Bundle:
-    """Load the bundle in a folder, or the one that a training run exported into its ``model`` folder.
+    """Load the bundle in a folder, or in the ``model`` folder of a training run or gallery.
 
-    Raises :class:`ModelError` when there is none, or a damaged one.
+    Raises :class:`ModelError` if there is none, or if it is damaged.
     """
     place = Path(place)
     return Bundle.load(place / RUN_BUNDLE if (place / RUN_BUNDLE).is_dir() else place)
 
 
 def refuse_directionless(photos: Iterable[Embedded]) -> Iterator[Embedded]:
-    """Yield embedded photos; one whose embedding is zero or not finite resembles nothing, and becomes a failed one."""
+    """Yield the photos; one whose embedding is zero or not finite, and so resembles nothing, gets an error instead."""
     for photo in photos:
         if photo.embedding is not None and not 0 < float(np.linalg.norm(photo.embedding)) < np.inf:
             error = PhotoError("the model sees nothing in the photo: its embedding has no direction", where=photo.path)

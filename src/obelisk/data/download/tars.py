@@ -7,7 +7,7 @@ from collections.abc import Callable, Container
 from pathlib import Path
 
 from obelisk.errors import PhotoError
-from obelisk.files import naming
+from obelisk.files import naming_full_disk
 from obelisk.photos import shrink_photo
 from obelisk.photos.tars import Member
 
@@ -57,7 +57,7 @@ def place_photo(data: bytes, path: Path, *, sync: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with naming(path), partial.open("wb") as file:
+        with naming_full_disk(path), partial.open("wb") as file:
             file.write(data)
             if sync:
                 file.flush()

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from obelisk.data.download.http import LENGTH, PassingError, RangeError, Web, read_length
-from obelisk.files import naming
+from obelisk.files import naming_full_disk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ class Transfer:
 
     def write(self, response: http.client.HTTPResponse) -> None:
         """Append the bytes as they come, and have them on the disk at the end."""
-        with naming(self.path), self.path.open("ab") as file:
+        with naming_full_disk(self.path), self.path.open("ab") as file:
             while chunk := self.web.read_chunk(response):
                 file.write(chunk)
                 file.flush()

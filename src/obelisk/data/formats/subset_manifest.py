@@ -22,7 +22,7 @@ import polars as pl
 from obelisk.data.catalog import LANDMARKS, QUERIES, REFERENCES, Catalog
 from obelisk.data.subset import DISTRACTOR, PHOTO_COLUMNS, Subset
 from obelisk.errors import DataError
-from obelisk.files import beside
+from obelisk.files import partial_path
 from obelisk.photos.reading import is_there
 
 FORMAT: Final = "obelisk-subset"
@@ -48,7 +48,7 @@ def write_subset(subset: Subset, out: Path, *, add: Callable[[Path], object] = l
         if all((out / name).read_bytes() == data for name, data in files.items()):
             return out
         raise occupied_error(out)
-    unfinished = beside(out)
+    unfinished = partial_path(out)
     try:
         unfinished.mkdir(parents=True)
         for name, data in files.items():
@@ -70,7 +70,7 @@ def refuse_occupied(out: Path) -> None:
     if out.is_dir() and {file.name for file in out.iterdir()} not in (set(), {PHOTOS, LANDMARKS_TABLE, MANIFEST}):
         raise occupied_error(out)
     final = out.resolve()
-    trial = beside(next(folder for folder in (final, *final.parents) if folder.parent.exists()))
+    trial = partial_path(next(folder for folder in (final, *final.parents) if folder.parent.exists()))
     try:
         trial.mkdir()
         trial.rmdir()

@@ -1,1 +1,1 @@
-"""The index of large galleries: approximate candidates, ranked again exactly."""
+"""The search index of large galleries: it proposes candidates, which are then ranked exactly."""

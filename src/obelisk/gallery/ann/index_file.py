@@ -1,8 +1,8 @@
-"""``index/search.index``: a :class:`RowIndex` on disk. The layout is described in docs/gallery-format.md.
+"""``index/search.index``: an :class:`IvfPqIndex` on disk. The layout is described in docs/gallery-format.md.
 
-The file is a cache: what cannot be trusted is made again. It holds plain arrays, whose sizes follow from its
-header, and a checksum of everything before it. Nothing in it is executed, and nothing of it is answered: it can
-only choose which rows are measured.
+The file is a cache: if it cannot be trusted, it is made again. It holds plain arrays, whose sizes follow from its
+header, and ends with a checksum of everything before. Nothing in it is executed or returned to a caller; it only
+chooses the rows whose similarities are computed.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.errors import GalleryError
-from obelisk.gallery import database as store
-from obelisk.gallery.ann.ivfpq import CODES, LARGEST_DEPTH, WIDEST_MARGIN, RowIndex
+from obelisk.files import sync_to_disk
+from obelisk.gallery.ann.build_index import LARGEST_DEPTH, WIDEST_MARGIN
+from obelisk.gallery.ann.ivfpq import CODES, IvfPqIndex
 
 INDEX = Path("index", "search.index")
 MAGIC = b"obelisk search index 2\n"
@@ -36,11 +37,11 @@ NUMBERS = ("dimensions", "width", "lists", "subvectors", "rows", "witnesses", "p
 MARGIN = "margin"
 
 Header = Mapping[str, Any]
-"""Has :data:`NUMBERS`, which are int, and :data:`MARGIN`, a float."""
+"""Maps :data:`NUMBERS` to int and :data:`MARGIN` to float."""
 
 
 def layout_of(header: Header) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return type and shape of each array of an index, in the order of the file."""
+    """Return the type and shape of each array, a field of the index, in the order of the file."""
     L, P, M, N, W, D = (header[name] for name in ("lists", "width", "subvectors", "rows", "witnesses", "dimensions"))
     return {
         "centroids": ("<f4", (L, P)),
@@ -48,23 +49,23 @@ def layout_of(header: Header) -> dict[str, tuple[str, tuple[int, ...]]]:
         "sizes": ("<i8", (L,)),
         "rows": ("<i8", (N,)),
         "codes": ("|u1", (N, M // 2)),
-        "witnesses": ("<i8", (W,)),
-        "testimony": ("<f2", (W, D)),
+        "fingerprint_rows": ("<i8", (W,)),
+        "fingerprint_vectors": ("<f2", (W, D)),
     }
 
 
-def header_of(index: RowIndex) -> Header:
-    """Return the numbers that the sizes of the arrays follow from, and those of the search."""
+def header_of(index: IvfPqIndex) -> Header:
+    """Return the header of an index: the numbers that give the sizes of its arrays, and those of the search."""
     lists, width = index.centroids.shape
-    counts = (index.dimensions, width, lists, len(index.codebooks), len(index.rows), len(index.witnesses))
+    counts = (index.dimensions, width, lists, len(index.codebooks), len(index.rows), len(index.fingerprint_rows))
     numbers = zip(NUMBERS, (*counts, index.probes, index.depth, index.measured), strict=True)
     return {**dict(numbers), MARGIN: index.margin}
 
 
-def write_index(path: Path, index: RowIndex) -> None:
-    """Write an index in place of the one that is there: the file appears whole or not at all.
+def write_index(path: Path, index: IvfPqIndex) -> None:
+    """Write an index, replacing the old one; the file appears complete or not at all.
 
-    Whoever writes is alone there: what earlier builders left unfinished is removed.
+    The caller holds the lock, so what unfinished builds left can be removed.
     """
     for left in path.parent.glob(f"*{PARTIAL}"):
         left.unlink()
@@ -86,16 +87,16 @@ def write_index(path: Path, index: RowIndex) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
-    store.sync(path.parent)
+    sync_to_disk(path.parent)
 
 
-def arrays_of(index: RowIndex, header: Header) -> list[memoryview]:
+def arrays_of(index: IvfPqIndex, header: Header) -> list[memoryview]:
     """Return the arrays of an index as the file holds them."""
     return [np.ascontiguousarray(getattr(index, name)[:], dtype).data for name, (dtype, _) in layout_of(header).items()]
 
 
-def read_index(path: Path, *, dimensions: int, most_rows: int) -> RowIndex | None:
-    """Return the index in a file of embeddings (N, D) with N ≤ ``most_rows``; None if there is none to be trusted.
+def read_index(path: Path, *, dimensions: int, most_rows: int) -> IvfPqIndex | None:
+    """Return the index of embeddings (N, D), N ≤ ``most_rows``, in a file; None if there is none, or none to trust.
 
     Its codes stay in the file, see :class:`CodesInFile`.
     """
@@ -111,7 +112,7 @@ def read_index(path: Path, *, dimensions: int, most_rows: int) -> RowIndex | Non
             return None
         arrays, checksum = read_arrays(file, header, zlib.crc32(start))
         numbers = {name: header[name] for name in ("dimensions", "probes", "depth", "margin", "measured")}
-        index = RowIndex(**numbers | arrays)
+        index = IvfPqIndex(**numbers | arrays)
         if checksum == int.from_bytes(file.read(), "little") and is_sound(index):
             opened.pop_all()  # the codes keep the file open
             return index
@@ -119,9 +120,9 @@ def read_index(path: Path, *, dimensions: int, most_rows: int) -> RowIndex | Non
 
 
 def read_arrays(file: BinaryIO, header: Header, checksum: int) -> tuple[dict[str, Any], int]:
-    """Return the arrays of an index, and the checksum of what was before them and of them.
+    """Return the arrays of an index, and the ``checksum`` of what came before continued over them.
 
-    Raises ValueError or :class:`GalleryError` if the file ends too soon.
+    Raises ValueError or :class:`GalleryError` if the file ends too early.
     """
     arrays: dict[str, Any] = {}
     for name, (dtype, shape) in layout_of(header).items():
@@ -137,9 +138,9 @@ def read_arrays(file: BinaryIO, header: Header, checksum: int) -> tuple[dict[str
 
 
 class CodesInFile:
-    """The codes (N, M/2) of an index, from the present place of its file on; they are read when they are asked for.
+    """The codes (N, M/2) of an index, from the current position of its file on, read on demand.
 
-    The memory for all of them at once takes longer to get than the codes to read. One thread may use them.
+    Allocating memory for all of them at once takes longer than reading them. Not for several threads at a time.
     """
 
     def __init__(self, file: BinaryIO, shape: tuple[int, ...]) -> None:
@@ -147,7 +148,7 @@ class CodesInFile:
         weakref.finalize(self, file.close)
 
     def __getitem__(self, part: slice) -> NDArray[np.uint8]:
-        """Return the codes of some rows in succession; raises :class:`GalleryError` if the file is shorter by now."""
+        """Return the codes of consecutive rows; raises :class:`GalleryError` if the file is shorter by now."""
         rows, width = self._shape
         first, end, _ = part.indices(rows)
         self._file.seek(self._start + first * width)
@@ -159,7 +160,7 @@ class CodesInFile:
 
 
 def parse_header(start: bytes) -> Header | None:
-    """Return the numbers at the start of a file, None if it does not begin as an index does."""
+    """Parse the start of a file; None if it is not a usable header of an index."""
     if not start.startswith(MAGIC):
         return None
     try:
@@ -179,14 +180,14 @@ def parse_header(start: bytes) -> Header | None:
 
 
 def body_size(header: Header) -> int:
-    """Return how many bytes the arrays have."""
+    """Return the number of bytes of all arrays."""
     return sum(math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in layout_of(header).values())
 
 
-def is_sound(index: RowIndex) -> bool:
-    """Say whether the arrays are such that a search by them ends, and names no row twice."""
-    finite = np.isfinite(index.codebooks).all() and (np.abs(index.centroids) < 1.01).all()  # of length 1
+def is_sound(index: IvfPqIndex) -> bool:
+    """Say whether a search with these arrays terminates, and never names a row twice."""
+    finite = np.isfinite(index.codebooks).all() and (np.abs(index.centroids) < 1.01).all()  # unit norm
     N = len(index.rows)
     whole = ((index.sizes >= 0) & (index.sizes <= N)).all() and index.sizes.sum() == N
-    different = (np.diff(np.sort(index.rows)) > 0).all() and (np.diff(index.witnesses) > 0).all()
+    different = (np.diff(np.sort(index.rows)) > 0).all() and (np.diff(index.fingerprint_rows) > 0).all()
     return bool(finite and whole and different)
