@@ -131,7 +131,8 @@ def test_embeddings_are_ranked_as_their_photos_are(gallery: Gallery) -> None:
     assert ranking.neighbors.shape == (len(names), 4)
     for number, answer in enumerate(recognizer.recognize(names, top=2, k=4)):
         assert [candidate.landmark_id for candidate in answer.candidates] == ranking.candidates[number].tolist()
-        assert [neighbor.similarity for neighbor in answer.neighbours] == pytest.approx(ranking.similarities[number])
+        similarities = [neighbor.similarity for neighbor in answer.neighbours]
+        np.testing.assert_allclose(similarities, ranking.similarities[number], atol=1e-6)
         assert answer.confidence == pytest.approx(ranking.confidence[number], abs=1e-7)
 
 
