@@ -13,8 +13,8 @@ from mirror import draw_photo, name_photo, pack, place_photo
 from obelisk.data import check_dataset, read_catalog
 from obelisk.errors import DataError, PhotoMissingError
 from obelisk.photos import read_bytes
-from obelisk.photos.reading import is_there
-from obelisk.photos.tars import tabulate_members
+from obelisk.photos.reading import photo_exists
+from obelisk.photos.tars import tarred_photo_table
 
 PHOTOS = 12
 
@@ -43,7 +43,7 @@ def test_a_catalog_of_tars_has_every_photo_once(dataset: Path) -> None:
     places = {name_photo(number): number for number in range(PHOTOS)}
     for image_id, path in zip(catalog.references["image_id"], catalog.locate_photos(catalog.references), strict=True):
         assert read_bytes(path) == draw_photo(places[image_id])
-        assert is_there(path)
+        assert photo_exists(path)
 
 
 def test_the_checks_of_a_dataset_look_into_tars(dataset: Path) -> None:
@@ -58,18 +58,18 @@ def test_the_checks_of_a_dataset_look_into_tars(dataset: Path) -> None:
 
 def test_the_table_of_a_tar_is_kept_and_made_anew_for_another_tar(dataset: Path) -> None:
     tar = dataset / "train" / "images_000.tar"
-    before = tabulate_members(tar)
+    before = tarred_photo_table(tar)
     (kept,) = dataset.glob("train/.images_000.tar.*.npy")
     assert np.array_equal(np.load(kept), before)
     tar.write_bytes(pack({place_photo(name_photo(99)): draw_photo(99)}))
-    assert tabulate_members(tar)["path"].tolist() == [place_photo(name_photo(99)).encode()]
+    assert tarred_photo_table(tar)["path"].tolist() == [place_photo(name_photo(99)).encode()]
 
 
 def test_a_damaged_table_is_made_anew(dataset: Path) -> None:
     tar = dataset / "train" / "images_001.tar"
     found = tar.stat()
     (dataset / "train" / f".images_001.tar.{found.st_size}-{found.st_mtime_ns}.npy").write_bytes(b"\x93NUMPY half")
-    assert len(tabulate_members(tar)) == PHOTOS // 2
+    assert len(tarred_photo_table(tar)) == PHOTOS // 2
 
 
 def test_a_read_only_folder_serves_its_tars(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_a_read_only_folder_serves_its_tars(dataset: Path, monkeypatch: pytest.M
 def test_photos_that_are_not_in_the_tar(dataset: Path) -> None:
     tar = dataset / "train" / "images_000.tar"
     for path in (tar / place_photo(name_photo(77)), tar / "0/0/0/../../../secret.jpg", dataset / "train.csv" / "x.jpg"):
-        assert not is_there(path)
+        assert not photo_exists(path)
         with pytest.raises(PhotoMissingError, match="no such photo"):
             read_bytes(path)
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from obelisk.embedding import Bundle, Embedder, Member, OnnxModel
-from obelisk.embedding.graphs import refuse_outside_data
+from obelisk.embedding.external_data import refuse_external_data
 from obelisk.errors import ModelError
 
 WriteBundle = Callable[..., Bundle]
@@ -220,7 +220,7 @@ def test_a_network_cut_off_anywhere_is_refused(tiny_network: bytes) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     with contextlib.suppress(ModelError):
-        refuse_outside_data(data)
+        refuse_external_data(data)
 
 
 def test_a_graph_nested_without_end_is_refused() -> None:
@@ -229,7 +229,7 @@ def test_a_graph_nested_without_end_is_refused() -> None:
         for tag in (0x3A if message == b"" else 0x32, 0x2A, 0x0A):
             message = bytes([tag]) + varint(len(message)) + message
     with pytest.raises(ModelError, match="damaged"):
-        refuse_outside_data(bytes([0x3A]) + varint(len(message)) + message)
+        refuse_external_data(bytes([0x3A]) + varint(len(message)) + message)
 
 
 def varint(number: int) -> bytes:

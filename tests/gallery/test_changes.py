@@ -23,8 +23,8 @@ from obelisk.gallery import (
     database,
     find_landmark,
     gather_facts,
+    landmark_counts,
     landmark_names,
-    photos_per_landmark,
     target_landmark,
 )
 
@@ -218,7 +218,7 @@ def test_a_change_is_seen_at_once_and_by_others(
     assert len(gallery) == 4
     change(gallery)
     assert shown(gallery) == shown(Gallery.open(gallery.path)) == after
-    assert {f"{landmark.name} {landmark.id}": n for landmark, n in photos_per_landmark(gallery).items()} == {
+    assert {f"{landmark.name} {landmark.id}": n for landmark, n in landmark_counts(gallery).items()} == {
         name: len(ids) for name, ids in after.items()
     }
     assert check_gallery(gallery.path) == []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from obelisk.photos import read_photo
-from obelisk.photos.headers import find_format, read_header, read_orientation
+from obelisk.photos.headers import find_format, read_orientation, read_photo_header
 
 Encode = Callable[..., bytes]
 FORMATS = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "GIF": "GIF"}
@@ -27,14 +27,14 @@ def test_the_size_is_the_one_that_pillow_finds(
 ) -> None:
     data = encode(Image.new("RGB", size, "teal"), kind, **options)
     assert find_format(data) == FORMATS[kind]
-    assert read_header(data, find_format(data)).size == size
+    assert read_photo_header(data, find_format(data)).size == size
 
 
 def test_a_gif_frame_outside_its_screen_counts(encode: Encode) -> None:
     data = bytearray(encode(Image.new("P", (10, 10)), "GIF"))
     at = data.index(b",")
     struct.pack_into("<HH", data, at + 1, 300, 200)
-    assert read_header(bytes(data), "GIF").size == (310, 210)
+    assert read_photo_header(bytes(data), "GIF").size == (310, 210)
 
 
 def exif_block(order: str, orientation: int, *, kind: int = 3) -> bytes:
@@ -81,7 +81,7 @@ def test_orientation(name: str) -> None:
 def test_no_bytes_break_a_header_reader(data: bytes, signature: bytes) -> None:
     found = find_format(signature + data)
     assert found is not None
-    header = read_header(signature + data, found)
+    header = read_photo_header(signature + data, found)
     assert 1 <= header.orientation <= 8
     assert len(header.pixels) <= len(signature + data) + 8
 
@@ -97,10 +97,10 @@ def test_metadata_does_not_reach_the_decoder(encode: Encode, picture: Image.Imag
         picture, "JPEG", exif=exif_block("<", 1).join([b"Exif\0\0", b""]), comment="hello", icc_profile=b"x" * 999
     )
     assert len(loaded) > len(plain) + 999
-    assert read_header(loaded, "JPEG").pixels == read_header(plain, "JPEG").pixels
+    assert read_photo_header(loaded, "JPEG").pixels == read_photo_header(plain, "JPEG").pixels
 
 
 def test_scans_that_libjpeg_buffers_are_told_apart(encode: Encode, picture: Image.Image) -> None:
-    assert not read_header(encode(picture, "JPEG"), "JPEG").buffered
-    assert not read_header(encode(picture.convert("L"), "JPEG"), "JPEG").buffered
-    assert read_header(encode(picture, "JPEG", progressive=True), "JPEG").buffered
+    assert not read_photo_header(encode(picture, "JPEG"), "JPEG").buffered
+    assert not read_photo_header(encode(picture.convert("L"), "JPEG"), "JPEG").buffered
+    assert read_photo_header(encode(picture, "JPEG", progressive=True), "JPEG").buffered

@@ -120,7 +120,7 @@ def info_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one a landmark.")] = False,
 ) -> None:
     """Say which model a gallery belongs to, how much it holds, and below which confidence its answers are rejected."""
-    from obelisk.gallery import Gallery, gather_facts, photos_per_landmark
+    from obelisk.gallery import Gallery, gather_facts, landmark_counts
     from obelisk.recognition.calibration import find_calibration
 
     gallery = Gallery.open(path)
@@ -136,7 +136,7 @@ def info_command(
         else:
             table(("", ""), list(facts.items()))
         return
-    rows = [{**asdict(landmark), "photos": photos} for landmark, photos in photos_per_landmark(gallery).items()]
+    rows = [{**asdict(landmark), "photos": photos} for landmark, photos in landmark_counts(gallery).items()]
     if as_json:
         for row in rows:
             result(json.dumps(row, ensure_ascii=False))

@@ -122,12 +122,12 @@ def remove_command(
     ] = None,
 ) -> None:
     """Remove landmarks or photos, all that are named or none; a landmark goes with its last photo."""
-    from obelisk.gallery import Gallery, find_landmark, landmark_names, photos_per_landmark
+    from obelisk.gallery import Gallery, find_landmark, landmark_counts, landmark_names
 
     if not landmarks and not photos:
         raise UsageError("nothing to remove was named", fix="give --landmark NAME or --photo ID")
     gallery = Gallery.open(path)
-    before = photos_per_landmark(gallery)
+    before = landmark_counts(gallery)
     names = {landmark.id: landmark.name for landmark in before}
     chosen = [find_landmark(name, names) for name in landmarks or ()]
     gallery.remove(photos=photos or (), landmarks=chosen)

@@ -19,7 +19,7 @@ from obelisk.data.formats.subset_manifest import is_subset
 from obelisk.data.issues import Issue, IssueKind, make_issue
 from obelisk.errors import PhotoError
 from obelisk.photos import content_hash, map_in_order, read_bytes, read_photo
-from obelisk.photos.reading import is_there
+from obelisk.photos.reading import photo_exists
 from obelisk.records import Progress, no_progress
 
 # Truncated and damaged photos fail at any size, and the smallest decodes fastest.
@@ -98,7 +98,7 @@ def check_photo(root: Path, path: str) -> CheckedPhoto:
             return CheckedPhoto(path=path, issue=make_issue("empty", where=path, what="the file is empty"))
         read_photo(data, min_side=CHECKED_SIDE)
     except PhotoError as error:
-        kind: IssueKind = "unreadable" if is_there(root / path) else "missing"
+        kind: IssueKind = "unreadable" if photo_exists(root / path) else "missing"
         return CheckedPhoto(path=path, issue=make_issue(kind, where=path, what=error.what))
     return CheckedPhoto(path=path, content_hash=content_hash(data))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from obelisk.embedding.bundle import Bundle, write_bundle
 from obelisk.embedding.bundle_manifest import MANIFEST_FILE, MODEL_FILE, BundleManifest, Member, Precision
-from obelisk.embedding.caches import cache_folder
 from obelisk.embedding.descriptor_cache import PLAIN, DescriptorCache, Descriptors, View, hash_or_error
 from obelisk.embedding.onnx_model import FEATURES, OnnxModel
 from obelisk.embedding.runtime import Embedded, Embedder
 from obelisk.embedding.runtime_choice import Runtime
+from obelisk.embedding.user_cache import cache_folder
 
 __all__ = [
     "FEATURES",

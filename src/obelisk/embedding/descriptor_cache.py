@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from obelisk.embedding.bundle import Bundle
-from obelisk.embedding.caches import cache_folder
 from obelisk.embedding.runtime import Embedder
+from obelisk.embedding.user_cache import cache_folder
 from obelisk.errors import ObeliskError, PhotoError
 from obelisk.photos import content_hash, map_in_order, read_bytes, read_photo
 

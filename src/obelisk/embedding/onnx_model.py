@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from obelisk.embedding.graphs import refuse_outside_data
+from obelisk.embedding.external_data import refuse_external_data
 from obelisk.errors import ModelError
 
 FEATURES = "features"
@@ -46,7 +46,7 @@ class OnnxModel:
         self.engine = "onnxruntime"
         self._where = "" if isinstance(source, bytes) else str(source)
         network = source if isinstance(source, bytes) else source.read_bytes()
-        refuse_outside_data(network, where=self._where)
+        refuse_external_data(network, where=self._where)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the cores alone
@@ -83,9 +83,9 @@ class OnnxModel:
         return found
 
     def _explain(self, error: Exception) -> ModelError:
-        return ModelError(f"the network cannot be run: {shorten(error)}", where=self._where, fix=FIX)
+        return ModelError(f"the network cannot be run: {first_line(error)}", where=self._where, fix=FIX)
 
 
-def shorten(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """Return what a runtime says of an error, in one line."""
     return (str(error).splitlines() or [type(error).__name__])[0][:500]

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.embedding.activation_ranges import LEVELS, Ranges
-from obelisk.embedding.graphs import refuse_outside_data
-from obelisk.embedding.onnx_model import FEATURES, FIX, shorten
+from obelisk.embedding.external_data import refuse_external_data
+from obelisk.embedding.onnx_model import FEATURES, FIX, first_line
 from obelisk.errors import ModelError
 
 Arithmetic = Literal["bf16", "i8", "f32"]
@@ -44,7 +44,7 @@ class OpenVinoModel:
 
         self.engine = f"openvino-{arithmetic}"
         self._where = str(where)
-        refuse_outside_data(network, where=where)
+        refuse_external_data(network, where=where)
         cores = os.cpu_count() or 1
         hint = "bf16" if arithmetic == "bf16" else "f32"
         options = {"NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores, "INFERENCE_PRECISION_HINT": hint}
@@ -88,7 +88,7 @@ class OpenVinoModel:
         return found.astype(np.float32)  # a copy: the request's own memory is overwritten by its next photo
 
     def _explain(self, error: Exception) -> ModelError:
-        return ModelError(f"the network cannot be run by OpenVINO: {shorten(error)}", where=self._where, fix=FIX)
+        return ModelError(f"the network cannot be run by OpenVINO: {first_line(error)}", where=self._where, fix=FIX)
 
 
 def round_convolutions(model: Any, ranges: Ranges) -> None:

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from obelisk.embedding.activation_ranges import Ranges
-from obelisk.embedding.caches import cache_folder
 from obelisk.embedding.onnx_model import NetworkModel, OnnxModel
 from obelisk.embedding.openvino_model import Arithmetic, OpenVinoModel, find_arithmetics
+from obelisk.embedding.user_cache import cache_folder
 from obelisk.errors import MissingExtraError, ModelError, UsageError
 from obelisk.files import replace_file
 

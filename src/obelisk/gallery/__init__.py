@@ -11,7 +11,7 @@ from obelisk.gallery.build_gallery import BuildReport, build_gallery
 from obelisk.gallery.exact import ExactSearch, SearchEngine, as_stored, nearest_rows
 from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.gallery_check import check_gallery, check_index
-from obelisk.gallery.info import GalleryFacts, gather_facts, landmark_names, photos_per_landmark
+from obelisk.gallery.info import GalleryFacts, gather_facts, landmark_counts, landmark_names
 from obelisk.gallery.landmarks import Landmark, find_landmark
 from obelisk.gallery.models import load_model, refuse_directionless
 from obelisk.gallery.schema import ReferencePhoto, rebuild_advice
@@ -34,10 +34,10 @@ __all__ = [
     "check_index",
     "find_landmark",
     "gather_facts",
+    "landmark_counts",
     "landmark_names",
     "load_model",
     "nearest_rows",
-    "photos_per_landmark",
     "rebuild_advice",
     "refuse_directionless",
     "target_landmark",

@@ -54,7 +54,7 @@ def count_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def photos_per_landmark(gallery: Gallery) -> dict[Landmark, int]:
+def landmark_counts(gallery: Gallery) -> dict[Landmark, int]:
     """Return landmark → number of its reference photos, in the order of the landmark ids."""
     with database.reading(gallery.path) as connection:
         counts = dict(connection.execute("SELECT landmark_id, count(*) FROM photos GROUP BY landmark_id").fetchall())

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from obelisk.photos.decoding import MAX_PIXELS, read_photo
-from obelisk.photos.inputs import ModelInput, fit, prepare, source_box
+from obelisk.photos.inputs import ModelInput, prepare, resize_photo, source_box
 from obelisk.photos.parallel import map_in_order
 from obelisk.photos.reading import PHOTO_SUFFIXES, content_hash, find_photos, read_bytes
 from obelisk.photos.shrinking import shrink_photo
@@ -17,11 +17,11 @@ __all__ = [
     "ModelInput",
     "content_hash",
     "find_photos",
-    "fit",
     "map_in_order",
     "prepare",
     "read_bytes",
     "read_photo",
+    "resize_photo",
     "shrink_photo",
     "source_box",
 ]

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from obelisk.errors import PhotoError, PhotoFormatError, PhotoTooLargeError, PhotoTruncatedError
-from obelisk.photos.headers import Header, PhotoFormat, find_format, read_header
+from obelisk.photos.headers import Header, PhotoFormat, find_format, read_photo_header
 from obelisk.photos.reading import read_bytes
 
 MAX_PIXELS = 50_000_000
@@ -81,15 +81,15 @@ def decode(data: bytes, where: object, min_side: int | None) -> Image.Image:
     found = find_format(data)
     if found is None:
         raise PhotoFormatError(describe_foreign(data), where=where, fix=f"save it as {FORMATS}")
-    header = read_header(data, found)
+    header = read_photo_header(data, found)
     drafted = found == "JPEG" and min_side is not None
     if header.size is not None and (header.buffered or not drafted):
-        refuse_too_large(header.size, found, where)
+        refuse_too_many_pixels(header.size, found, where)
     try:
         image = open_image(header, where)
         if drafted:
             image.draft(None, (min_side or 1, min_side or 1))
-        refuse_too_large(image.size, found, where, told=header.size)
+        refuse_too_many_pixels(image.size, found, where, told=header.size)
         held = header.size if header.buffered and header.size else image.size
         with _large_photos if held[0] * held[1] > LARGE_PIXELS else nullcontext():
             image.load()
@@ -114,12 +114,12 @@ def open_image(header: Header, where: object) -> Image.Image:
     import pillow_heif
 
     photo = pillow_heif.open_heif(BytesIO(header.pixels), convert_hdr_to_8bit=True)
-    refuse_too_large(photo.size, header.format, where)
+    refuse_too_many_pixels(photo.size, header.format, where)
     image: Image.Image = photo.to_pillow()
     return image
 
 
-def refuse_too_large(
+def refuse_too_many_pixels(
     size: tuple[int, int],
     format: PhotoFormat,  # noqa: A002
     where: object,

@@ -59,7 +59,7 @@ def find_format(data: bytes) -> PhotoFormat | None:
     return None
 
 
-def read_header(data: bytes, format: PhotoFormat) -> Header:  # noqa: A002
+def read_photo_header(data: bytes, format: PhotoFormat) -> Header:  # noqa: A002
     """Read the header of a photo whose format is known; damaged parts are left out, never raised."""
     readers = {"JPEG": read_jpeg_header, "PNG": read_png_header, "WebP": read_webp_header, "GIF": read_gif_header}
     if format not in readers:

@@ -65,7 +65,7 @@ def read_from_tar(path: Path, error: OSError) -> bytes:
         raise PhotoMissingError(explain_os_error(unread, path), where=path) from unread
 
 
-def is_there(path: Path) -> bool:
+def photo_exists(path: Path) -> bool:
     """Say whether a photo is on disk, as a file or inside a tar."""
     try:
         return path.is_file() or find_in_tar(path) is not None
@@ -85,12 +85,12 @@ def content_hash(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def refuse_locked(error: OSError) -> None:
+def raise_unlistable(error: OSError) -> None:
     """Raise UsageError for a folder that is missing or may not be listed."""
     raise UsageError(f"the folder cannot be searched: {error.strerror}", where=error.filename) from error
 
 
-def find_photos(folder: Path, refuse: Callable[[OSError], None] = refuse_locked) -> list[Path]:
+def find_photos(folder: Path, refuse: Callable[[OSError], None] = raise_unlistable) -> list[Path]:
     """Return the photo files below a folder, at any depth, sorted by path; those names only, contents unseen.
 
     Hidden files and folders are left out; links to folders are followed, each real folder once. The path of a

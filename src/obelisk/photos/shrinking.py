@@ -7,7 +7,7 @@ from io import BytesIO
 from PIL import Image
 
 from obelisk.photos.decoding import read_photo
-from obelisk.photos.headers import find_format, read_header
+from obelisk.photos.headers import find_format, read_photo_header
 
 QUALITY = 90
 
@@ -18,7 +18,7 @@ def shrink_photo(data: bytes, max_side: int) -> bytes:
     One that is no larger comes back byte for byte. Raises the errors of ``read_photo``.
     """
     found = find_format(data)
-    size = read_header(data, found).size if found else None
+    size = read_photo_header(data, found).size if found else None
     if size is not None and max(size) <= max_side:
         return data
     photo = read_photo(data, min_side=max_side)

@@ -32,7 +32,7 @@ UNREADABLE = (tarfile.TarError, ValueError, LookupError, OverflowError, MemoryEr
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
+class TarredPhoto:
     """A photo inside a tar: its id, its path from the split's folder, and where its bytes lie."""
 
     image_id: str
@@ -41,20 +41,22 @@ class Member:
     bytes: int
 
 
-def read_members(tar: Path) -> list[Member]:
+def list_tarred_photos(tar: Path) -> list[TarredPhoto]:
     """List the photos of a tar; whatever else is in it is passed over.
 
     Raises DataError for a tar that cannot be read to its end, that holds an absolute path, one with ``..`` or a
     link, or that holds no photo.
     """
-    members: list[Member] = []
+    members: list[TarredPhoto] = []
     try:
         with tarfile.open(tar, "r:") as opened:
             for entry in opened:
                 refuse_unsafe(entry, tar)
                 found = PHOTO_PATH.fullmatch(entry.name)
                 if found and entry.isreg() and entry.size <= MAX_BYTES:
-                    members.append(Member(image_id=found[5], path=found[1], offset=entry.offset_data, bytes=entry.size))
+                    members.append(
+                        TarredPhoto(image_id=found[5], path=found[1], offset=entry.offset_data, bytes=entry.size)
+                    )
             end = opened.offset
     except UNREADABLE as error:
         reason = str(error) or type(error).__name__
@@ -92,11 +94,11 @@ def refuse_broken_off(tar: Path, end: int) -> None:
                 raise DataError(what, where=tar, fix="fetch it again")
 
 
-def tabulate_members(tar: Path) -> NDArray[np.void]:
+def tarred_photo_table(tar: Path) -> NDArray[np.void]:
     """Return where the photos of a tar lie: rows (path, offset, bytes) sorted by path, paths as ASCII bytes.
 
     What was found once is read again from a hidden file beside the tar, which is made where it can be.
-    Raises DataError for a tar that :func:`read_members` refuses.
+    Raises DataError for a tar that :func:`list_tarred_photos` refuses.
     """
     try:
         found = tar.stat()
@@ -114,7 +116,7 @@ def _read_table(tar: Path, size: int, modified: int) -> NDArray[np.void]:
             return table
     except (OSError, ValueError, EOFError):
         pass  # not made yet, or not whole
-    rows = [(member.path.encode(), member.offset, member.bytes) for member in read_members(tar)]
+    rows = [(member.path.encode(), member.offset, member.bytes) for member in list_tarred_photos(tar)]
     longest = max(len(path) for path, _, _ in rows)
     table = np.array(rows, dtype=[("path", f"S{longest}"), ("offset", np.int64), ("bytes", np.int64)])
     table.sort(order="path")
@@ -149,7 +151,7 @@ def find_in_tar(path: Path) -> tuple[Path, int, int] | None:
     if (inside := split_at_tar(path)) is None:
         return None
     tar, name = inside
-    table = tabulate_members(tar)
+    table = tarred_photo_table(tar)
     place = int(np.searchsorted(table["path"], name))
     if place == len(table) or table["path"][place] != name:
         return None

@@ -16,7 +16,7 @@ from obelisk.data.download.tars import extract_photos
 from obelisk.data.download.transfer import Transfer, Version, sum_file
 from obelisk.data.formats.csv import check_header
 from obelisk.errors import DataError, DownloadError
-from obelisk.photos.tars import read_members
+from obelisk.photos.tars import list_tarred_photos
 
 MAX_SUM_BYTES = 4096
 
@@ -159,7 +159,7 @@ class PartFetcher:
         """Refuse a tar that is unsafe or ends early; take its photos out where that is wanted."""
         place = self.place(part)
         try:
-            members = read_members(place)
+            members = list_tarred_photos(place)
         except DataError as error:
             raise DownloadError(error.what, where=error.where, fix=error.fix) from error
         if not self.order.unpacks:

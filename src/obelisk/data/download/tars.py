@@ -9,12 +9,12 @@ from pathlib import Path
 from obelisk.errors import PhotoError
 from obelisk.files import naming_full_disk
 from obelisk.photos import shrink_photo
-from obelisk.photos.tars import Member
+from obelisk.photos.tars import TarredPhoto
 
 
 def extract_photos(
     tar: Path,
-    members: list[Member],
+    members: list[TarredPhoto],
     folder: Path,
     *,
     wanted: Container[str] | None = None,

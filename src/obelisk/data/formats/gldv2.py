@@ -18,7 +18,7 @@ from obelisk.data.formats.csv import read_table
 from obelisk.data.formats.labels import build_landmark_table
 from obelisk.data.formats.scan import scan_photos
 from obelisk.errors import DataError
-from obelisk.photos.tars import TAR_NAME, tabulate_members
+from obelisk.photos.tars import TAR_NAME, tarred_photo_table
 
 METADATA_FOLDERS = ("metadata", ".")
 TRAIN = "train.csv"
@@ -250,7 +250,7 @@ def list_by_id(directory: Path, folder: str) -> pl.DataFrame:
     paths = scan_photos(directory / folder, root=directory).paths
     for tar in sorted((directory / folder).glob("*.tar")):
         if TAR_NAME.fullmatch(tar.name):
-            inside = pl.Series("path", tabulate_members(tar)["path"].astype(str))
+            inside = pl.Series("path", tarred_photo_table(tar)["path"].astype(str))
             paths.append(f"{folder}/{tar.name}/" + inside)
     stem = pl.col("path").str.extract(r"([^/]+)\.[^./]+$").alias("image_id")
     return pl.DataFrame({"path": paths}).select(stem, "path").unique("image_id", keep="first", maintain_order=True)

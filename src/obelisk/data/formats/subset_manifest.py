@@ -23,7 +23,7 @@ from obelisk.data.catalog import LANDMARKS, QUERIES, REFERENCES, Catalog
 from obelisk.data.subset import DISTRACTOR, PHOTO_COLUMNS, Subset
 from obelisk.errors import DataError
 from obelisk.files import partial_path
-from obelisk.photos.reading import is_there
+from obelisk.photos.reading import photo_exists
 
 FORMAT: Final = "obelisk-subset"
 VERSION: Final = 1
@@ -145,7 +145,9 @@ def read_subset(directory: Path, *, present_only: bool = True) -> Catalog:
     verify_subset(directory)
     photos = read_photos_csv(directory / PHOTOS)
     root = find_root(directory, photos["path"][0])
-    present = photos.filter(pl.Series([is_there(root / path) for path in photos["path"]])) if present_only else photos
+    present = photos
+    if present_only:
+        present = photos.filter(pl.Series([photo_exists(root / path) for path in photos["path"]]))
     absent = photos.height - present.height
     known = present.filter(pl.col("split").is_in(["train", "val"]))
     asked = present.filter(pl.col("split").is_in(["test", DISTRACTOR]))
@@ -185,7 +187,7 @@ def find_root(directory: Path, first: str) -> Path:
     if named := os.environ.get(PHOTOS_VARIABLE):
         folders.append(Path(named))
     for folder in folders:
-        if is_there(folder / first):
+        if photo_exists(folder / first):
             return folder
     tried = f"the subset's folder, any folder above it, or {PHOTOS_VARIABLE} ({named or 'not set'})"
     fix = f"set {PHOTOS_VARIABLE} to the folder of the dataset that the subset was taken from"

@@ -120,7 +120,7 @@ def add_rows(
         found, embeddings = read(ids[start : start + ROWS_AT_ONCE])
         if not len(found):
             continue
-        nearest, encoded = encode(index, pad_columns(embeddings, index.centroids.shape[1]))
+        nearest, encoded = encode_rows(index, pad_columns(embeddings, index.centroids.shape[1]))
         rows.append(found)
         lists.append(nearest)
         codes.append(encoded)
@@ -144,7 +144,7 @@ def sort_into_lists(index: IvfPqIndex, lists: Integers, rows: Integers, codes: N
     return replace(index, sizes=sizes, rows=rows[order], codes=codes[order])
 
 
-def encode(index: IvfPqIndex, embeddings: Embeddings) -> tuple[Integers, NDArray[np.uint8]]:
+def encode_rows(index: IvfPqIndex, embeddings: Embeddings) -> tuple[Integers, NDArray[np.uint8]]:
     """Return the nearest list (N,) of each embedding (N, P), and the codes (N, M/2) of its residual."""
     import faiss
 

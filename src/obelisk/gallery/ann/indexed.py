@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from obelisk.arrays import Embeddings, Integers
-from obelisk.embedding.caches import cache_folder
+from obelisk.embedding.user_cache import cache_folder
 from obelisk.errors import GalleryError
 from obelisk.files import exclusive_lock
 from obelisk.gallery import database, schema

@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from obelisk.errors import ObeliskError, PhotoError
-from obelisk.photos import ModelInput, content_hash, fit, read_bytes, read_photo
+from obelisk.photos import ModelInput, content_hash, read_bytes, read_photo, resize_photo
 from obelisk.training.loading.augmentation import AugmentedView
 from obelisk.training.machine import processes_here
 
@@ -117,7 +117,7 @@ class BatchReader(Dataset[LoadedBatch]):
                 continue
             if wanted.view:
                 image = wanted.view(image, content_hash(data))
-            squares.append(np.array(fit(image, rule)))
+            squares.append(np.array(resize_photo(image, rule)))
             sound.append(row)
         return LoadedBatch(
             squares=torch.from_numpy(np.stack(squares)) if squares else torch.empty(0, rule.size, rule.size, 3).byte(),

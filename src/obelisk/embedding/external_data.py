@@ -28,18 +28,18 @@ PATHS: dict[str, dict[int, str]] = {
 EXTERNAL_DATA, DATA_LOCATION = 13, 14
 
 
-def refuse_outside_data(network: bytes, *, where: object = "") -> None:
+def refuse_external_data(network: bytes, *, where: object = "") -> None:
     """Raise ModelError for bytes that are no ONNX graph, or a graph that keeps weights in other files."""
     fix = "export it whole, or copy it again"
     try:
-        outside = refers_outside(memoryview(network), "model", DEEPEST)
+        outside = has_external_data(memoryview(network), "model", DEEPEST)
     except (IndexError, ValueError) as error:
         raise ModelError("the network cannot be read: it is damaged or cut off", where=where, fix=fix) from error
     if outside:
         raise ModelError("the network keeps its weights in another file", where=where, fix=fix)
 
 
-def refers_outside(message: memoryview, kind: str, depth: int) -> bool:
+def has_external_data(message: memoryview, kind: str, depth: int) -> bool:
     """Tell whether a tensor inside a serialised message lies in another file."""
     if depth == 0:
         raise ValueError("nested too deeply")
@@ -47,7 +47,7 @@ def refers_outside(message: memoryview, kind: str, depth: int) -> bool:
         if kind == "tensor" and (number == EXTERNAL_DATA or (number == DATA_LOCATION and value != 0)):
             return True
         inner = PATHS[kind].get(number)
-        if inner and isinstance(value, memoryview) and refers_outside(value, inner, depth - 1):
+        if inner and isinstance(value, memoryview) and has_external_data(value, inner, depth - 1):
             return True
     return False
 
