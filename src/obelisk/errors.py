@@ -23,7 +23,15 @@ A message reads ``what (with the value) · where (path, row, key) · what to do`
 from __future__ import annotations
 
 import difflib
+import json
+import shlex
+import shutil
+import sys
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+DISTRIBUTION = "obelisk-landmarks"
 
 
 class ObeliskError(Exception):
@@ -74,7 +82,7 @@ class MissingExtraError(UsageError):
     """An optional part of Obelisk that is not installed."""
 
     def __init__(self, extra: str, *, needed_for: str) -> None:
-        super().__init__(f"{needed_for} needs the extra `{extra}`", fix=f"pip install 'obelisk-landmarks[{extra}]'")
+        super().__init__(f"{needed_for} needs the extra `{extra}`", fix=install_command(extra))
 
 
 class DownloadError(ObeliskError):
@@ -105,3 +113,48 @@ def near_names(name: str, known: Iterable[str]) -> str:
     """Return ``did you mean `x`?`` for the known name nearest to a mistyped one, or an empty string."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"did you mean `{found[0]}`?" if found else ""
+
+
+def install_command(extra: str) -> str:
+    """Return the shell command that adds an extra to this installation.
+
+    pip records where it installed a package from (PEP 610, ``direct_url.json``), unless that was a package index. So a
+    clone, an archive or a repository is named again. If the folder or file is gone, the command names the packages of
+    the extra themselves.
+    """
+    words = ["install", *requirements_of(extra)]
+    # A `pip` of another environment would install where this Python doesn't look.
+    found = shutil.which("pip")
+    beside = found is not None and Path(found).parent == Path(sys.executable).parent
+    return " ".join(quote(word) for word in (["pip"] if beside else [sys.executable, "-m", "pip"]) + words)
+
+
+def requirements_of(extra: str) -> list[str]:
+    """Return what to tell ``pip install``, so that it adds an extra to this installation."""
+    from importlib.metadata import PackageNotFoundError, distribution
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    by_name = f"{DISTRIBUTION}[{extra}]"
+    try:
+        installed = distribution(DISTRIBUTION)
+    except PackageNotFoundError:
+        return [by_name]
+    source: dict[str, Any] = json.loads(installed.read_text("direct_url.json") or "{}")
+    url = source.get("url", "")
+    if url.startswith("file:"):
+        path = Path(url2pathname(urlsplit(url).path))
+        if not path.exists():
+            lines = (line.replace("'", '"').partition(";") for line in installed.requires or [])
+            return [package.strip() for package, _, marker in lines if f'extra == "{extra}"' in marker]
+        return ["--editable"] * bool(source.get("dir_info", {}).get("editable")) + [f"{path}[{extra}]"]
+    if vcs := source.get("vcs_info"):
+        return [f"{by_name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}"]
+    return [f"{by_name} @ {url}" if url else by_name]
+
+
+def quote(word: str) -> str:
+    """Quote a word for the shell, if it needs that."""
+    if sys.platform == "win32":
+        return f'"{word}"' if set(word) & set(" []<>=;&^") else word
+    return shlex.quote(word)

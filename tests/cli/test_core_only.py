@@ -92,4 +92,5 @@ def test_all_but_training_works_without_the_extras(core: Any, places: Path, run_
 def test_training_says_what_to_install(core: Any, places: Path, words: tuple[str, ...]) -> None:
     done = core(*words)
     assert done.returncode == 2
-    assert "pip install 'obelisk-landmarks[train]'" in done.stderr
+    assert "pip install " in done.stderr
+    assert "[train]" in done.stderr

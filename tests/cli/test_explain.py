@@ -184,5 +184,5 @@ def test_verification_without_opencv_names_the_extra(
     monkeypatch.setattr("obelisk.recognition.rerank.geometry.importlib.util.find_spec", lambda name: None)
     failed = recognize("d.png", "--gallery", city, "--verify")
     assert isinstance(failed.exception, MissingExtraError)
-    assert "obelisk-landmarks[verify]" in str(failed.exception)
+    assert "[verify]" in str(failed.exception)
     assert failed.stdout == ""

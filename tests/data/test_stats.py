@@ -103,5 +103,5 @@ def test_figure_that_is_no_png_is_refused(tmp_path):
 
 def test_figure_without_matplotlib_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingExtraError, match=r"obelisk-landmarks\[train\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install .*\[train\]"):
         draw_long_tail({"all": np.array([1])}, tmp_path / "a.png")

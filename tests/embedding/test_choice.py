@@ -169,7 +169,7 @@ def test_without_openvino_onnx_runtime_runs_and_asking_for_it_says_how_to_get_it
     monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: None)
     assert read_runtime() == "auto"
     assert isinstance(open_network(path, 32, "auto"), OnnxModel)
-    with pytest.raises(MissingExtraError, match=r"obelisk-landmarks\[openvino\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install .*\[openvino\]"):
         open_network(path, 32, "openvino")
 
 

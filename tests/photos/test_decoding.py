@@ -226,9 +226,7 @@ def test_a_missing_photo_is_named(tmp_path: Path) -> None:
 def test_heic_without_the_extra_says_how_to_get_it(tmp_path: Path) -> None:
     path = tmp_path / "photo.heic"
     path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40))
-    with pytest.raises(
-        PhotoFormatError, match=r"extra `heic` · .*photo\.heic · pip install 'obelisk-landmarks\[heic\]'"
-    ):
+    with pytest.raises(PhotoFormatError, match=r"extra `heic` · .*photo\.heic · .*pip install .*\[heic\]'"):
         read_photo(path)
 
 

@@ -1,8 +1,10 @@
-"""A core installation, made as a user makes it: its size, its time, and its first answer."""
+"""A core installation, made as a user makes it: its size, its time, its first answer, and how an extra is added."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -22,10 +24,13 @@ pytestmark = pytest.mark.stress
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """A virtual environment with the package and no extras, and the seconds that pip took."""
-    folder = tmp_path_factory.mktemp("core") / "venv"
+    folder, clone = tmp_path_factory.mktemp("core") / "venv", tmp_path_factory.mktemp("clones") / "my clone"
+    shutil.copytree(ROOT / "src", clone / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, clone)
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     start = time.perf_counter()
-    pip = [folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", ROOT]
+    pip = [folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", clone]
     done = subprocess.run(pip, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"pip reaches no packages: {done.stderr.splitlines()[-1]}")
@@ -67,3 +72,19 @@ def test_the_first_answer_comes_without_any_configuration(installed: tuple[Path,
     assert min(seconds) <= COLD_S
     shipped = next(installed[0].glob("lib/python*/site-packages/obelisk/bundled/gallery"))
     assert not list(shipped.glob("*-wal")) + list(shipped.glob("*-shm"))
+
+
+def test_the_command_of_a_missing_extra_adds_it(installed: tuple[Path, float], tmp_path: Path) -> None:
+    (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40))
+    command = [installed[0] / "bin" / "obelisk", "recognize", tmp_path / "photo.heic", "--json"]
+    places = {"PATH": os.environ["PATH"]}, {"PATH": f"{installed[0] / 'bin'}:{os.environ['PATH']}"}
+    for place in places:  # a shell outside the environment, and one in it
+        failed = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | place)
+        error = json.loads(failed.stdout)["error"]
+        advice = error.partition("photo.heic · ")[2].removesuffix(", or save the photo as JPEG")
+        assert "pip install " in advice
+        subprocess.run(f"{advice} --dry-run --quiet", shell=True, check=True, env=os.environ | place)
+    subprocess.run(advice, shell=True, check=True, env=os.environ | place)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "needs the extra" not in done.stdout
+    assert "damaged or incomplete HEIC photo" in done.stdout

@@ -125,7 +125,7 @@ def check_format(connection: sqlite3.Connection, folder: Path) -> int:
     found = read_format(connection)
     if found > FORMAT:
         what = f"gallery format {found} is newer than {FORMAT}, the newest this version reads"
-        raise GalleryError(what, where=folder, fix="upgrade with `pip install -U obelisk-landmarks`")
+        raise GalleryError(what, where=folder, fix="install a newer version of Obelisk")
     if found < 1:
         what = f"the gallery is damaged: it states format {found}"
         raise GalleryError(what, where=folder / DATABASE, fix=rebuild_advice(folder))

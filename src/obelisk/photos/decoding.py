@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from obelisk.errors import PhotoError, PhotoFormatError, PhotoTooLargeError, PhotoTruncatedError
+from obelisk.errors import PhotoError, PhotoFormatError, PhotoTooLargeError, PhotoTruncatedError, install_command
 from obelisk.photos.headers import Header, PhotoFormat, find_format, read_photo_header
 from obelisk.photos.reading import read_bytes
 
@@ -27,7 +27,6 @@ LARGE_PIXELS = 16_000_000
 MOST_SHRUNK = 8
 ROWS_AT_ONCE = 256
 FORMATS = "JPEG, PNG, WebP, GIF or HEIC"
-HEIC_EXTRA = "pip install 'obelisk-landmarks[heic]', or save the photo as JPEG"
 
 _large_photos = threading.Lock()
 _DECODERS: dict[PhotoFormat, Callable[[BytesIO], Image.Image]] = {
@@ -110,7 +109,8 @@ def open_image(header: Header, where: object) -> Image.Image:
     if header.format != "HEIC":
         return _DECODERS[header.format](BytesIO(header.pixels))
     if importlib.util.find_spec("pillow_heif") is None:
-        raise PhotoFormatError("HEIC needs the extra `heic`", where=where, fix=HEIC_EXTRA)
+        fix = f"{install_command('heic')}, or save the photo as JPEG"
+        raise PhotoFormatError("HEIC needs the extra `heic`", where=where, fix=fix)
     import pillow_heif
 
     photo = pillow_heif.open_heif(BytesIO(header.pixels), convert_hdr_to_8bit=True)

@@ -231,5 +231,5 @@ def test_no_query_is_no_work(walls: Gallery) -> None:
 
 def test_without_opencv_the_extra_is_named(walls: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"obelisk-landmarks\[verify\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install .*\[verify\]"):
         GeometricVerifier(walls.references())
