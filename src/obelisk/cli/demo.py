@@ -66,7 +66,7 @@ def render_photos(folder: Path, meter: Meter) -> Path:
     """Render the dataset of made-up landmarks, unless it is there."""
     from obelisk.synthetic import generate_dataset
 
-    return generate_dataset(folder, progress=lambda done, total: meter("rendering photos", done, total))
+    return generate_dataset(folder, progress=meter)
 
 
 def is_begun(folder: Path) -> bool:

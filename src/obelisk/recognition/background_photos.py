@@ -17,7 +17,7 @@ from obelisk.data import Catalog
 from obelisk.embedding import Embedder
 from obelisk.gallery import refuse_directionless
 from obelisk.photos import map_in_order
-from obelisk.synthetic.distractors import render_distractor
+from obelisk.synthetic import render_distractor
 
 RENDERED = 160  # ordinary photos in a background
 SEED = 1  # of the rendered photos

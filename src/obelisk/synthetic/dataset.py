@@ -7,31 +7,30 @@ import hashlib
 import json
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from obelisk.errors import DataError
+from obelisk.records import Progress, no_progress
 from obelisk.synthetic.distractors import render_distractor
-from obelisk.synthetic.invented import invent_name, invent_place
-from obelisk.synthetic.landmark import KINDS, kind_name
+from obelisk.synthetic.place_names import invent_coordinates, invent_name
 from obelisk.synthetic.rendering import render_photo
-
-Progress = Callable[[int, int], None]
+from obelisk.synthetic.scene import KINDS, kind_of
 
 RECORD_FILE = "generated.json"
-CATEGORY_ADDRESS = "http://commons.wikimedia.org/wiki/Category:"
-FORMAT = 1
+CATEGORY_URL = "http://commons.wikimedia.org/wiki/Category:"
+FORMAT = 2  # 1 had thirteen kinds of landmarks
 JPEG_QUALITY = 88
-SEEDS_APART = 1_000_003
-FEWEST = 3
-# Zipf's law with Mandelbrot's shift: 600 references over 40 landmarks then run from 5 to about 65 each.
-TAIL, SHIFT = 1.8, 0.15
+SEED_STRIDE = 1_000_003
+FEWEST_REFERENCES = 3
+# The Zipf–Mandelbrot law: 600 references of 40 landmarks then run from 5 to about 65 each.
+EXPONENT, SHIFT = 1.8, 0.15
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a generated dataset is made from; two equal plans give the same files."""
+class DatasetPlan:
+    """What a dataset is made from; equal plans give the same files."""
 
     landmarks: int
     references: int
@@ -41,10 +40,14 @@ class Plan:
     seed: int
     format: int = FORMAT
 
+    def seed_of(self, landmark: int) -> int:
+        """Return the seed of a landmark."""
+        return self.seed * SEED_STRIDE + landmark
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedPhoto:
-    """One photo to render: of a landmark (its number), or of none, for training or as a query."""
+    """One photo to render; ``landmark`` is the landmark's index, None for a distractor."""
 
     id: str
     landmark: int | None
@@ -53,8 +56,13 @@ class PlannedPhoto:
 
     @property
     def path(self) -> str:
-        """Where the photo lies in the dataset."""
+        """The photo's path in the dataset."""
         return "/".join(("test" if self.query else "train", *self.id[:3], f"{self.id}.jpg"))
+
+    @property
+    def landmark_id(self) -> int | None:
+        """The landmark's id in the tables, which count from 1."""
+        return None if self.landmark is None else self.landmark + 1
 
 
 def generate_dataset(
@@ -66,18 +74,18 @@ def generate_dataset(
     distractors: int | None = None,
     size: int = 224,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Path:
-    """Write a dataset of made-up landmarks to a folder and return it.
+    """Write a dataset of made-up landmarks to a folder and return the folder.
 
-    ``references`` (default: 15 a landmark) are spread over the landmarks with a long tail, from 3 to 60 and more
-    each; ``queries`` (default: 4 a landmark) show one of them, ``distractors`` (default: 2 a landmark) none.
-    ``size`` is the side of the photos in pixels. ``progress`` is told how many photos are done, and of how many.
+    ``references`` (default: 15 per landmark) are spread over the landmarks with a long tail, from 3 to 60 and more
+    each; each of the ``queries`` (default: 4 per landmark) shows a landmark, the ``distractors`` (default: 2 per
+    landmark) show none. ``size`` is the side of the photos in pixels.
 
-    The folder appears whole or not at all. One that already holds the same dataset is returned as it is.
-    Raises DataError for numbers that make no dataset, and for a folder that holds anything else.
+    The folder appears whole or not at all. If it already holds the same dataset, nothing is written.
+    Raises DataError for impossible numbers, and for a folder that holds anything else.
     """
-    plan = Plan(
+    plan = DatasetPlan(
         landmarks=landmarks,
         references=landmarks * 15 if references is None else references,
         queries=landmarks * 4 if queries is None else queries,
@@ -85,32 +93,33 @@ def generate_dataset(
         size=size,
         seed=seed,
     )
-    refuse_unusable(plan)
-    if is_complete(out, plan):
+    refuse_impossible(plan)
+    if holds_dataset(out, plan):
         return out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError("the folder holds something else", where=out, fix="name a new folder, or remove this one")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as made:
-        whole = Path(made) / out.name
-        write_photos(whole, plan, progress)
-        write_tables(whole / "metadata", plan)
-        (whole / RECORD_FILE).write_text(json.dumps(asdict(plan), indent=2) + "\n")
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as parent:
+        partial = Path(parent) / out.name
+        write_photos(partial, plan, progress)
+        write_tables(partial / "metadata", plan)
+        (partial / RECORD_FILE).write_text(json.dumps(asdict(plan), indent=2) + "\n")
         if out.exists():
             out.rmdir()
-        whole.rename(out)
+        partial.rename(out)
     return out
 
 
-def refuse_unusable(plan: Plan) -> None:
+def refuse_impossible(plan: DatasetPlan) -> None:
     """Raise DataError for numbers that make no dataset."""
     if plan.landmarks < 1:
         raise DataError(f"a dataset of {plan.landmarks} landmarks", where="landmarks", fix="ask for 1 or more")
-    if plan.references < FEWEST * plan.landmarks:
+    fewest = FEWEST_REFERENCES * plan.landmarks
+    if plan.references < fewest:
         raise DataError(
             f"{plan.references} reference photos for {plan.landmarks} landmarks",
             where="references",
-            fix=f"ask for {FEWEST} a landmark or more: {FEWEST * plan.landmarks}",
+            fix=f"ask for at least {FEWEST_REFERENCES} per landmark: {fewest}",
         )
     if min(plan.queries, plan.distractors) < 0 or plan.size < 16:
         raise DataError(
@@ -120,139 +129,106 @@ def refuse_unusable(plan: Plan) -> None:
         )
 
 
-def is_complete(folder: Path, plan: Plan) -> bool:
-    """Say whether a folder holds the dataset of a plan; its record came last, so a folder that has one is whole."""
+def holds_dataset(folder: Path, plan: DatasetPlan) -> bool:
+    """Check whether a folder holds a plan's dataset. Its record is written last, so a folder with one is whole."""
     try:
         return bool(json.loads((folder / RECORD_FILE).read_text()) == asdict(plan))
     except (OSError, ValueError):
         return False
 
 
-def landmark_seed(plan: Plan, number: int) -> int:
-    """Return the seed of a plan's landmark."""
-    return plan.seed * SEEDS_APART + number
+def count_references(plan: DatasetPlan) -> list[int]:
+    """Share out the reference photos: at least 3 per landmark, the rest with a long tail.
 
-
-def count_references(plan: Plan) -> list[int]:
-    """Return how many reference photos each landmark has: 3 at least, and a long tail over them.
-
-    The rest is shared out by weights that fall as a power of the rank, in an order drawn by the seed.
+    The rest goes by weights that fall as a power of the rank; the seed shuffles the ranks.
     """
     ranks = list(range(1, plan.landmarks + 1))
     random.Random(f"ranks {plan.seed}").shuffle(ranks)
-    weights = [(rank + SHIFT * plan.landmarks) ** -TAIL for rank in ranks]
-    spare = plan.references - FEWEST * plan.landmarks
-    counts = [FEWEST + int(spare * weight / sum(weights)) for weight in weights]
-    for place in sorted(range(plan.landmarks), key=lambda i: (-(spare * weights[i] / sum(weights) % 1), i)):
-        if sum(counts) == plan.references:
-            break
-        counts[place] += 1
+    weights = [(rank + SHIFT * plan.landmarks) ** -EXPONENT for rank in ranks]
+    spare = plan.references - FEWEST_REFERENCES * plan.landmarks
+    total = sum(weights)
+    shares = [spare * weight / total for weight in weights]
+    counts = [FEWEST_REFERENCES + int(share) for share in shares]
+    largest_remainders = sorted(range(plan.landmarks), key=lambda i: (-(shares[i] % 1), i))
+    for i in largest_remainders[: plan.references - sum(counts)]:
+        counts[i] += 1
     return counts
 
 
-def list_photos(plan: Plan) -> Iterator[PlannedPhoto]:
-    """Yield the photos of a plan, landmark by landmark.
+def plan_photos(plan: DatasetPlan) -> Iterator[PlannedPhoto]:
+    """Yield the photos of a plan, landmark by landmark, then the distractors.
 
-    Queries fall on landmarks at random, the frequent ones not preferred; index numbers never repeat, so that no
-    query is also a reference.
+    Queries fall on all landmarks alike, frequent or not. Indices never repeat, so no query is also a reference.
     """
-    counts = count_references(plan)
-    chance = random.Random(f"queries {plan.seed}")
+    rng = random.Random(f"queries {plan.seed}")
     asked = [0] * plan.landmarks
-    for place in range(plan.queries):
-        asked[place if place < plan.landmarks else chance.randrange(plan.landmarks)] += 1
-    for number, (references, queries) in enumerate(zip(counts, asked, strict=True)):
+    for i in range(plan.queries):
+        asked[i if i < plan.landmarks else rng.randrange(plan.landmarks)] += 1
+
+    def photo(landmark: int | None, index: int, *, query: bool) -> PlannedPhoto:
+        # 16 hex digits, as in GLDv2.
+        digest = hashlib.blake2b(f"{plan.seed} {landmark} {index}".encode(), digest_size=8).hexdigest()
+        return PlannedPhoto(id=digest, landmark=landmark, index=index, query=query)
+
+    for landmark, (references, queries) in enumerate(zip(count_references(plan), asked, strict=True)):
         for index in range(references + queries):
-            yield PlannedPhoto(
-                id=photo_id(plan, number, index), landmark=number, index=index, query=index >= references
-            )
+            yield photo(landmark, index, query=index >= references)
     for index in range(plan.distractors):
-        yield PlannedPhoto(id=photo_id(plan, None, index), landmark=None, index=index, query=True)
+        yield photo(None, index, query=True)
 
 
-def photo_id(plan: Plan, landmark: int | None, index: int) -> str:
-    """Return the 16 hex digits of a photo, as GLDv2 names its own."""
-    return hashlib.blake2b(f"{plan.seed} {landmark} {index}".encode(), digest_size=8).hexdigest()
-
-
-def write_photos(folder: Path, plan: Plan, progress: Progress | None) -> None:
+def write_photos(folder: Path, plan: DatasetPlan, progress: Progress) -> None:
     """Render and write all photos of a plan."""
     total = plan.references + plan.queries + plan.distractors
-    for done, photo in enumerate(list_photos(plan), start=1):
+    for done, photo in enumerate(plan_photos(plan), start=1):
         if photo.landmark is None:
             image = render_distractor(plan.seed, photo.index, plan.size)
         else:
-            image = render_photo(landmark_seed(plan, photo.landmark), photo.index, plan.size)
+            image = render_photo(plan.seed_of(photo.landmark), photo.index, plan.size)
         path = folder / photo.path
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path, format="JPEG", quality=JPEG_QUALITY)
-        if progress is not None:
-            progress(done, total)
+        progress("rendering photos", done, total)
 
 
-def write_tables(folder: Path, plan: Plan) -> None:
-    """Write GLDv2's CSVs, and the names and places of the landmarks."""
-    photos = sorted(list_photos(plan), key=lambda photo: photo.id)
-    references = [photo for photo in photos if not photo.query]
+def write_tables(folder: Path, plan: DatasetPlan) -> None:
+    """Write GLDv2's tables, and one of the landmarks' names, kinds and coordinates."""
+    photos = sorted(plan_photos(plan), key=lambda photo: photo.id)
+    references = [(photo.id, photo.landmark_id) for photo in photos if not photo.query]
+    landmarks = [(i + 1, name, plan.seed_of(i)) for i, name in enumerate(invent_names(plan))]
+    clean: dict[int | None, list[str]] = {key: [] for key, *_ in landmarks}
+    for photo_id, landmark_id in references:
+        clean[landmark_id].append(photo_id)
+    tables: dict[str, tuple[str, Sequence[Sequence[object]]]] = {
+        "train.csv": ("id,url,landmark_id", [(key, f"generated:{key}", landmark) for key, landmark in references]),
+        "train_clean.csv": ("landmark_id,images", [(key, " ".join(ids)) for key, ids in clean.items()]),
+        "recognition_solution_v2.1.csv": (
+            "id,landmarks,Usage",
+            [(photo.id, photo.landmark_id, "Public") for photo in photos if photo.query],
+        ),
+        "train_label_to_category.csv": (
+            "landmark_id,category",
+            [(key, CATEGORY_URL + name.replace(" ", "_")) for key, name, _ in landmarks],
+        ),
+        "landmarks.csv": (
+            "landmark_id,name,supercategory,area_level,latitude,longitude",
+            [(key, name, KINDS[kind_of(seed)].category, 0, *invent_coordinates(seed)) for key, name, seed in landmarks],
+        ),
+    }
     folder.mkdir(parents=True)
-    write_csv(
-        folder / "train.csv", ("id", "url", "landmark_id"), [(p.id, f"generated:{p.id}", number(p)) for p in references]
-    )
-    clean: dict[int, list[str]] = {}
-    for photo in references:
-        clean.setdefault(number(photo), []).append(photo.id)
-    write_csv(
-        folder / "train_clean.csv",
-        ("landmark_id", "images"),
-        [(key, " ".join(ids)) for key, ids in sorted(clean.items())],
-    )
-    write_csv(
-        folder / "recognition_solution_v2.1.csv",
-        ("id", "landmarks", "Usage"),
-        [(p.id, "" if p.landmark is None else number(p), "Public") for p in photos if p.query],
-    )
-    write_landmarks(folder, plan)
+    for file_name, (header, rows) in tables.items():
+        with (folder / file_name).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header.split(","))
+            writer.writerows(rows)
 
 
-def write_landmarks(folder: Path, plan: Plan) -> None:
-    """Write the tables that describe landmarks: GLDv2's Commons categories, and names, kinds and places."""
-    seeds = [landmark_seed(plan, landmark) for landmark in range(plan.landmarks)]
-    names = name_landmarks(plan)
-    write_csv(
-        folder / "train_label_to_category.csv",
-        ("landmark_id", "category"),
-        [(key, f"{CATEGORY_ADDRESS}{name.replace(' ', '_')}") for key, name in enumerate(names, start=1)],
-    )
-    write_csv(
-        folder / "landmarks.csv",
-        ("landmark_id", "name", "supercategory", "area_level", "latitude", "longitude"),
-        [
-            (key, name, KINDS[kind_name(seed)].category, 0, *invent_place(seed))
-            for key, (name, seed) in enumerate(zip(names, seeds, strict=True), start=1)
-        ],
-    )
-
-
-def number(photo: PlannedPhoto) -> int:
-    """Return the landmark id that the CSVs give a photo's landmark; they count from 1."""
-    return -1 if photo.landmark is None else photo.landmark + 1
-
-
-def name_landmarks(plan: Plan) -> list[str]:
-    """Return the names of all landmarks; a name that comes up again gets a numeral."""
+def invent_names(plan: DatasetPlan) -> list[str]:
+    """Invent the names of all landmarks; a name that comes up again gets a numeral."""
     seen: dict[str, int] = {}
     names = []
-    for landmark in range(plan.landmarks):
-        seed = landmark_seed(plan, landmark)
-        name = invent_name(seed, kind_name(seed))
+    for seed in map(plan.seed_of, range(plan.landmarks)):
+        name = invent_name(seed, KINDS[kind_of(seed)].words)
         seen[name] = seen.get(name, 0) + 1
         names.append(name if seen[name] == 1 else f"{name} {seen[name]}")
     return names
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Write a table as GLDv2 writes its own."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)

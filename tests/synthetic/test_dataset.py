@@ -1,24 +1,21 @@
+"""Generated datasets: their layout, their numbers, and that they appear whole or not at all."""
+
 from __future__ import annotations
 
 import csv
 import hashlib
-import random
 import shutil
-import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from obelisk.data import read_catalog
 from obelisk.errors import DataError
-from obelisk.synthetic import generate_dataset, render_distractor, render_photo
-from obelisk.synthetic.dataset import Plan, count_references, landmark_seed, list_photos, name_landmarks
-from obelisk.synthetic.landmark import KINDS, make_landmark
+from obelisk.synthetic import generate_dataset
+from obelisk.synthetic.dataset import DatasetPlan, count_references, invent_names, plan_photos
 
 SMALL = {"landmarks": 5, "references": 24, "queries": 6, "distractors": 4, "size": 48}
 
@@ -49,56 +46,10 @@ def test_another_seed_gives_other_photos(dataset: Path, tmp_path: Path) -> None:
     assert photos.isdisjoint(digests(other).values())
 
 
-def test_a_photo_depends_on_nothing_but_its_numbers() -> None:
-    before = render_photo(3, 5, 64)
-    make_landmark.cache_clear()
-    for seed in range(4):
-        render_photo(seed, 0, 64)
-        render_distractor(seed, 0, 64)
-    assert np.array_equal(np.asarray(render_photo(3, 5, 64)), np.asarray(before))
-
-
-@pytest.mark.parametrize("size", [16, 48, 100, 224, 321])
-def test_photos_are_rgb_squares_of_the_wanted_size(size: int) -> None:
-    for photo in (render_photo(1, 0, size), render_distractor(1, 0, size)):
-        assert photo.mode == "RGB"
-        assert photo.size == (size, size)
-
-
-@pytest.mark.parametrize("kind", range(len(KINDS)), ids=list(KINDS))
-def test_every_kind_renders_a_picture_with_something_in_it(kind: int) -> None:
-    landmark = make_landmark(kind)
-    assert landmark.kind == list(KINDS)[kind]
-    assert 0.3 < landmark.mesh.height < 4
-    for index in range(8):
-        assert np.asarray(render_photo(kind, index, 64)).std() > 4
-
-
-def test_a_landmark_stays_itself_while_its_photos_differ() -> None:
-    photos = [np.asarray(render_photo(7, index, 64)).astype(int) for index in range(6)]
-    for i in range(6):
-        for j in range(i):
-            assert np.abs(photos[i] - photos[j]).mean() > 3
-    assert make_landmark(7) is make_landmark(7)
-
-
-def test_landmarks_of_one_kind_differ() -> None:
-    towers = [make_landmark(seed).mesh for seed in range(0, 40 * len(KINDS), len(KINDS))]
-    shapes = {(len(mesh.points), round(mesh.height, 4), round(mesh.radius, 4)) for mesh in towers}
-    assert len(shapes) == len(towers)
-
-
-@settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**40), index=st.integers(0, 10**6))
-def test_any_numbers_render(seed: int, index: int) -> None:
-    assert render_photo(seed, index, 32).size == (32, 32)
-    assert render_distractor(seed % 10**6, index, 32).size == (32, 32)
-
-
 @pytest.mark.parametrize(("landmarks", "references"), [(1, 3), (1, 50), (40, 600), (40, 120), (7, 100), (2000, 20_000)])
 def test_references_have_a_long_tail_and_add_up(landmarks: int, references: int) -> None:
     counts = count_references(
-        Plan(landmarks=landmarks, references=references, queries=0, distractors=0, size=32, seed=4)
+        DatasetPlan(landmarks=landmarks, references=references, queries=0, distractors=0, size=32, seed=4)
     )
     assert len(counts) == landmarks
     assert sum(counts) == references
@@ -109,7 +60,7 @@ def test_references_have_a_long_tail_and_add_up(landmarks: int, references: int)
 
 
 def test_default_counts_are_those_of_the_demo() -> None:
-    counts = count_references(Plan(landmarks=40, references=600, queries=0, distractors=0, size=224, seed=0))
+    counts = count_references(DatasetPlan(landmarks=40, references=600, queries=0, distractors=0, size=224, seed=0))
     assert (min(counts), max(counts)) == (5, 68)
 
 
@@ -140,13 +91,13 @@ def test_the_catalog_reads_it(dataset: Path) -> None:
     assert catalog.landmarks.height == 5
     for path in [*catalog.references["path"], *catalog.queries["path"]]:
         assert (dataset / path).is_file()
-    plan = Plan(landmarks=5, references=24, queries=6, distractors=4, size=48, seed=0)
-    assert catalog.landmarks["name"].to_list() == name_landmarks(plan)
+    plan = DatasetPlan(landmarks=5, references=24, queries=6, distractors=4, size=48, seed=0)
+    assert catalog.landmarks["name"].to_list() == invent_names(plan)
 
 
 def test_no_photo_is_both_reference_and_query() -> None:
-    plan = Plan(landmarks=40, references=600, queries=160, distractors=80, size=224, seed=0)
-    photos = list(list_photos(plan))
+    plan = DatasetPlan(landmarks=40, references=600, queries=160, distractors=80, size=224, seed=0)
+    photos = list(plan_photos(plan))
     assert len({photo.id for photo in photos}) == len(photos) == 840
     assert len({(photo.landmark, photo.index) for photo in photos}) == 840
     asked = Counter(photo.landmark for photo in photos if photo.query)
@@ -155,12 +106,12 @@ def test_no_photo_is_both_reference_and_query() -> None:
 
 
 def test_names_are_unique_even_among_thousands() -> None:
-    names = name_landmarks(Plan(landmarks=3000, references=9000, queries=0, distractors=0, size=32, seed=2))
+    names = invent_names(DatasetPlan(landmarks=3000, references=9000, queries=0, distractors=0, size=32, seed=2))
     assert len(set(names)) == 3000
 
 
 def test_a_finished_dataset_is_not_made_again(dataset: Path) -> None:
-    def refuse(done: int, total: int) -> None:
+    def refuse(what: str, done: int, total: int) -> None:
         raise AssertionError("rendered again")
 
     before = {path: path.stat().st_mtime_ns for path in dataset.rglob("*")}
@@ -169,7 +120,7 @@ def test_a_finished_dataset_is_not_made_again(dataset: Path) -> None:
 
 
 def test_a_stopped_generation_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:
-    def stop(done: int, total: int) -> None:
+    def stop(what: str, done: int, total: int) -> None:
         if done == 10:
             raise KeyboardInterrupt
 
@@ -179,9 +130,9 @@ def test_a_stopped_generation_leaves_nothing_that_looks_whole(tmp_path: Path) ->
 
 
 def test_progress_counts_every_photo(tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    generate_dataset(tmp_path / "new" / "places", **SMALL, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(done, 34) for done in range(1, 35)]
+    seen: list[tuple[str, int, int]] = []
+    generate_dataset(tmp_path / "new" / "places", **SMALL, progress=lambda *report: seen.append(report))
+    assert seen == [("rendering photos", done, 34) for done in range(1, 35)]
 
 
 def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
@@ -222,32 +173,9 @@ def test_numbers_that_make_no_dataset_are_refused(change: dict[str, int], words:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_landmarks_can_be_told_apart_by_their_pixels() -> None:
-    # Nearest neighbour on small colour pictures: far above chance (1 in 13), and far from perfect.
-    plan = Plan(landmarks=13, references=130, queries=39, distractors=0, size=224, seed=0)
-    chance = random.Random(0)
-    views = {number: [thumbnail(landmark_seed(plan, number), index) for index in range(12)] for number in range(13)}
-    gallery = [(number, view) for number, shown in views.items() for view in shown[:9]]
-    asked = [(number, view) for number, shown in views.items() for view in shown[9:]]
-    chance.shuffle(gallery)
-    right = sum(
-        min(gallery, key=lambda other: float(np.abs(other[1] - view).mean()))[0] == number for number, view in asked
-    )
-    assert 0.2 < right / len(asked) < 0.95
-
-
-def thumbnail(seed: int, index: int) -> np.ndarray:
-    """A tiny picture, its brightness and contrast taken out."""
-    pixels = np.asarray(render_photo(seed, index, 96).resize((12, 12), Image.Resampling.BOX), dtype=float)
-    return (pixels - pixels.mean()) / (pixels.std() + 1)
-
-
-@pytest.mark.stress
-def test_two_hundred_photos_a_second_on_one_core() -> None:
-    for seed in range(20):
-        render_photo(seed, 0)
-    start = time.process_time()
-    for seed in range(20):
-        for index in range(1, 11):
-            render_photo(seed, index)
-    assert 200 / (time.process_time() - start) >= 200
+def test_a_dataset_of_an_older_version_is_not_mistaken_for_a_new_one(dataset: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(dataset, tmp_path / "places")
+    record = out / "generated.json"
+    record.write_text(record.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(DataError, match="name a new folder"):
+        generate_dataset(out, **SMALL)
