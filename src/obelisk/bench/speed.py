@@ -1,7 +1,7 @@
-"""How long an answer takes, stage by stage, and how many photos a second are answered.
+"""The latency of an answer, by stage, and the throughput of many.
 
-The stages are watched from outside: an embedder that goes through a photo step by step, and a search that is
-timed, take the places of a recognizer's own. Nothing of this is in the way when photos are recognised.
+The stages are timed from outside: a recognizer gets an embedder that takes photos one by one, step by step, and a
+search engine with a timer around it. Recognition itself carries no timers.
 """
 
 from __future__ import annotations
@@ -14,143 +14,147 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from obelisk.arrays import Embeddings, Integers
 from obelisk.embedding import Bundle, Embedded, Embedder
 from obelisk.gallery import Gallery, References, SearchEngine, database
 from obelisk.photos import prepare, read_bytes, read_photo
 from obelisk.recognition.recognizer import Recognizer
 
-Timed = TypeVar("Timed")
+T = TypeVar("T")
 
 STAGES = ("read", "decode", "preprocess", "embed", "search", "vote")
 WARM_UP = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
-    """Milliseconds: the median, and the time that 95 of 100 stay within."""
+class LatencyPercentiles:
+    """The median and the 95th percentile of a latency, in milliseconds."""
 
     p50: float
     p95: float
 
 
-class Stopwatch:
-    """Adds up the seconds that pass in each stage of one answer."""
+class StageTimer:
+    """Adds up the seconds spent in each stage of one answer."""
 
     def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Set all stages to zero."""
         self.seconds = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager
     def timing(self, stage: str) -> Iterator[None]:
-        """Add what the block takes to a stage."""
+        """Add the time of a block to a stage."""
         start = time.perf_counter()
         yield
         self.seconds[stage] += time.perf_counter() - start
 
 
-class WatchedEmbedder(Embedder):
-    """An embedder that goes through one photo after another and times each step."""
+class TimedEmbedder(Embedder):
+    """An embedder that takes photos one by one and times each step."""
 
-    def __init__(self, bundle: Bundle, watch: Stopwatch) -> None:
+    def __init__(self, bundle: Bundle, timer: StageTimer) -> None:
         super().__init__(bundle)
-        self._watch = watch
+        self._timer = timer
 
     def embed(self, sources: Iterable[Path], *, hashed: bool = False) -> Iterator[Embedded]:
-        """Yield the photos as the plain embedder does; raises PhotoError for a bad one."""
+        """Yield the embeddings as the plain embedder does; raises PhotoError for a bad photo."""
         for path in sources:
-            with self._watch.timing("read"):
+            with self._timer.timing("read"):
                 data = read_bytes(path)
-            with self._watch.timing("decode"):
+            with self._timer.timing("decode"):
                 image = read_photo(data, min_side=max(member.size for member in self.bundle.members))
-            with self._watch.timing("preprocess"):
+            with self._timer.timing("preprocess"):
                 pixels = [prepare(image, member.input) for member in self.bundle.members]
-            with self._watch.timing("embed"):
+            with self._timer.timing("embed"):
                 row = self.embed_pixels(*pixels)
             yield Embedded(path=path, content_hash="", embedding=row)
 
 
-class WatchedSearch:
-    """A search engine that is timed."""
+class TimedSearchEngine:
+    """A search engine with a timer around it."""
 
-    def __init__(self, engine: SearchEngine, watch: Stopwatch) -> None:
+    def __init__(self, engine: SearchEngine, timer: StageTimer) -> None:
         self._engine = engine
-        self._watch = watch
+        self._timer = timer
         self.rows = engine.rows
         self.dimensions = engine.dimensions
 
     def __len__(self) -> int:
         return len(self._engine)
 
-    def nearest(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def nearest(self, queries: Embeddings, k: int) -> tuple[Integers, Embeddings]:
         """Search as the engine does."""
-        with self._watch.timing("search"):
+        with self._timer.timing("search"):
             return self._engine.nearest(queries, k)
 
 
-class WatchedGallery(Gallery):
+class TimedGallery(Gallery):
     """A gallery whose search is timed."""
 
-    def __init__(self, path: Path, watch: Stopwatch) -> None:
+    def __init__(self, path: Path, timer: StageTimer) -> None:
         super().__init__(path, database.read_about(path))
-        self._stopwatch = watch
-        self._found: References | None = None
+        self._timer = timer
+        self._plain: References | None = None
 
     def references(self) -> References:
-        """Return the references, searched through the stopwatch; the same object until the gallery changes."""
-        found = super().references()
-        if found is not self._found:
-            self._found, self._watched = found, replace(found, engine=WatchedSearch(found.engine, self._stopwatch))
-        return self._watched
+        """Return the references with a timed search engine; the same object until the gallery changes."""
+        plain = super().references()
+        if plain is not self._plain:
+            self._plain, self._timed = plain, replace(plain, engine=TimedSearchEngine(plain.engine, self._timer))
+        return self._timed
 
 
-def time_stages(gallery: Path, photos: Sequence[Path], *, answers: int) -> dict[str, Spread]:
-    """Answer the photos one by one, at least ``answers`` times in all, and return how long each stage takes.
+def measure_stages(gallery: Path, photos: Sequence[Path], *, answers: int) -> dict[str, LatencyPercentiles]:
+    """Answer photos one by one, at least ``answers`` times in all, and return the latency of each stage.
 
-    ``vote`` is all that is left of an answer: the votes, the confidence, and putting it into words.
+    ``vote`` is what the other stages leave of an answer: the votes, the confidence, and putting it into words.
     """
-    watch = Stopwatch()
-    watched = WatchedGallery(gallery, watch)
-    recognizer = Recognizer(watched, WatchedEmbedder(watched.load_bundle(), watch))
+    timer = StageTimer()
+    timed = TimedGallery(gallery, timer)
+    recognizer = Recognizer(timed, TimedEmbedder(timed.load_bundle(), timer))
 
     def answer(photo: Path) -> dict[str, float]:
-        watch.seconds = dict.fromkeys(STAGES, 0.0)
+        timer.restart()
         start = time.perf_counter()
         list(recognizer.recognize([photo]))
-        watch.seconds["vote"] = time.perf_counter() - start - sum(watch.seconds.values())
-        return watch.seconds
+        timer.seconds["vote"] = time.perf_counter() - start - sum(timer.seconds.values())
+        return timer.seconds
 
-    rounds = repeat(answer, photos, answers)
-    return {stage: spread([seconds[stage] for seconds in rounds]) for stage in STAGES}
+    rounds = repeat_over(photos, answer, answers=answers)
+    return {stage: percentiles([seconds[stage] for seconds in rounds]) for stage in STAGES}
 
 
-def time_answers(answer: Callable[[Path], object], photos: Sequence[Path], *, answers: int) -> Spread:
-    """Return how long one photo takes when it is the only one, answered at least ``answers`` times in all."""
+def measure_latency(answer: Callable[[Path], object], photos: Sequence[Path], *, answers: int) -> LatencyPercentiles:
+    """Answer photos one by one, at least ``answers`` times in all, and return the latency of an answer."""
 
     def timed(photo: Path) -> float:
         start = time.perf_counter()
         answer(photo)
         return time.perf_counter() - start
 
-    return spread(repeat(timed, photos, answers))
+    return percentiles(repeat_over(photos, timed, answers=answers))
 
 
-def count_a_second(answer: Callable[[Sequence[Path]], object], photos: Sequence[Path], *, answers: int) -> float:
-    """Return how many photos a second are answered when at least ``answers`` are given at once."""
+def measure_throughput(answer: Callable[[Sequence[Path]], object], photos: Sequence[Path], *, answers: int) -> float:
+    """Answer at least ``answers`` photos in one call, and return the photos per second."""
     many = [*photos] * -(-answers // len(photos))
     start = time.perf_counter()
     answer(many)
     return len(many) / (time.perf_counter() - start)
 
 
-def repeat(timed: Callable[[Path], Timed], photos: Sequence[Path], answers: int) -> list[Timed]:
-    """Go through the photos as often as it takes for so many answers, after some that do not count."""
-    for place in range(WARM_UP):
-        timed(photos[place % len(photos)])
-    return [timed(photo) for _ in range(-(-answers // len(photos))) for photo in photos]
+def repeat_over(photos: Sequence[Path], measure_one: Callable[[Path], T], *, answers: int) -> list[T]:
+    """Measure every photo equally often, at least ``answers`` times in all, after a few runs that don't count."""
+    for i in range(WARM_UP):
+        measure_one(photos[i % len(photos)])
+    return [measure_one(photo) for _ in range(-(-answers // len(photos))) for photo in photos]
 
 
-def spread(seconds: Sequence[float]) -> Spread:
-    """Return the spread of some times."""
+def percentiles(seconds: Sequence[float]) -> LatencyPercentiles:
+    """Return the percentiles of some times."""
     p50, p95 = np.percentile(np.asarray(seconds) * 1000, [50, 95]).tolist()
-    return Spread(p50=p50, p95=p95)
+    return LatencyPercentiles(p50=p50, p95=p95)
