@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,3 +79,8 @@ def test_feature_maps_where_the_network_gives_them(write: WriteBundle, photo: Pa
     assert np.array_equal(
         embedder.embed_bytes(photo.read_bytes()), Embedder(write("plain")).embed_bytes(photo.read_bytes())
     )
+
+
+def test_the_example_runs() -> None:
+    results = doctest.testmod(sys.modules["obelisk.embedding.runtime"])
+    assert (results.failed, results.attempted > 0) == (0, True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
 import os
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -330,3 +332,8 @@ def test_another_model_is_refused_with_the_way_out(gallery: Gallery, make_bundle
     with pytest.raises(GalleryError, match=r"built with model `colours` .* not with `shapes`") as caught:
         gallery.check_model(other)
     assert f"obelisk gallery build NEW-GALLERY --data DIR --model {other.folder}" in str(caught.value)
+
+
+def test_the_example_runs() -> None:
+    results = doctest.testmod(sys.modules["obelisk.gallery.gallery"])
+    assert (results.failed, results.attempted > 0) == (0, True)

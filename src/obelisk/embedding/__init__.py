@@ -1,4 +1,8 @@
-"""Photos to embeddings: model bundles, the runtime that needs no torch, and the cache of what was computed."""
+"""Photos to embeddings: model bundles, the runtime that runs them without torch, and the cache of its results.
+
+:class:`Bundle` loads a model, :class:`Embedder` runs it, :func:`write_bundle` makes one, :class:`DescriptorCache`
+remembers what it computed.
+"""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""Which activations of a bundle's networks may be computed in int8, and from which range: ``ranges.json``.
+"""``ranges.json``: which activations of a bundle's networks may be computed in int8, and their value ranges.
 
-The attachment maps the file of each network to its tensors, and each tensor to the least and the largest value that
-its 256 levels stand for::
+This attachment maps the file of each network to tensors, and each tensor to the smallest and largest value that its
+256 levels represent::
 
     {"model.onnx": {"hardtanh_1": [0.0, 6.0], "add_208": [-31.2, 28.7]}}
 
-A convolution whose input is named here may be computed from rounded values, as Jacob et al. describe it
-(*Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference*, CVPR 2018), its weights
-being rounded to 255 levels a channel; the others are not. Nobody has to: the network itself holds float weights.
+A convolution whose input is named here may be computed from rounded values, with its weights rounded to 255 levels a
+channel (Jacob et al., *Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference*,
+CVPR 2018); other convolutions may not. A runtime is free to ignore this, because the network holds float weights.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Ranges = Mapping[str, Range]
 
 
 def check_range(values: Range) -> Range:
-    """Refuse a range that holds nothing, or not the zero that convolutions pad with."""
+    """Raise ValueError for an empty range, and for one without the zero that convolutions pad with."""
     low, high = values
     if not low <= 0.0 <= high or low == high:
         raise ValueError(f"from {low} to {high} is no range around 0")
@@ -42,7 +42,7 @@ FILE: TypeAdapter[dict[str, dict[str, Range]]] = TypeAdapter(
 
 
 def read_ranges(content: bytes, where: Path) -> dict[str, dict[str, Range]]:
-    """Return the ranges in an attachment, by network and tensor; raises ModelError when they cannot be used."""
+    """Parse the attachment: network → tensor → range; raises ModelError if it cannot be used."""
     try:
         return FILE.validate_json(content)
     except ValidationError as error:
@@ -52,5 +52,5 @@ def read_ranges(content: bytes, where: Path) -> dict[str, dict[str, Range]]:
 
 
 def pack_ranges(ranges: Mapping[str, Ranges]) -> bytes:
-    """Return the attachment for the ranges of the tensors of each network."""
+    """Serialize network → tensor → range as the attachment."""
     return (json.dumps({file: dict(tensors) for file, tensors in ranges.items()}, indent=1) + "\n").encode()

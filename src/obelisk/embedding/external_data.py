@@ -1,7 +1,7 @@
-"""What a serialised ONNX graph refers to, read from its bytes alone, before any runtime sees it.
+"""Refuse ONNX graphs with external data, by their bytes alone and before any runtime sees them.
 
-A graph may keep its weights in other files, named by any path. A bundle's fingerprint would not cover them, and a
-path could lead out of the bundle; so a graph that names one is refused, whichever runtime would read it.
+A graph may keep its weights in other files, named by any path. A bundle's fingerprint would not cover them, and the
+path could lead out of the bundle, so such a graph is refused, whichever runtime would read it.
 Field numbers are those of onnx.proto3 (ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto); the
 encoding is that of https://protobuf.dev/programming-guides/encoding.
 """
@@ -15,7 +15,7 @@ from obelisk.errors import ModelError
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 DEEPEST = 32
 
-# Message → the fields that lead to tensors: field number → message. A tensor's own fields end the walk.
+# Message type → the fields that lead to tensors: field number → message type. A tensor's own fields end the walk.
 PATHS: dict[str, dict[int, str]] = {
     "model": {7: "graph", 25: "function"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
@@ -29,7 +29,7 @@ EXTERNAL_DATA, DATA_LOCATION = 13, 14
 
 
 def refuse_external_data(network: bytes, *, where: object = "") -> None:
-    """Raise ModelError for bytes that are no ONNX graph, or a graph that keeps weights in other files."""
+    """Raise ModelError for bytes that are not an ONNX graph, and for a graph that keeps weights in other files."""
     fix = "export it whole, or copy it again"
     try:
         outside = has_external_data(memoryview(network), "model", DEEPEST)
@@ -40,7 +40,7 @@ def refuse_external_data(network: bytes, *, where: object = "") -> None:
 
 
 def has_external_data(message: memoryview, kind: str, depth: int) -> bool:
-    """Tell whether a tensor inside a serialised message lies in another file."""
+    """Say whether a tensor inside a serialized message lies in another file."""
     if depth == 0:
         raise ValueError("nested too deeply")
     for number, value in read_fields(message):
@@ -53,7 +53,7 @@ def has_external_data(message: memoryview, kind: str, depth: int) -> bool:
 
 
 def read_fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield the fields of a serialised message, number and value; raises IndexError or ValueError on damage."""
+    """Yield the fields (number, value) of a serialized message; raises IndexError or ValueError if it is damaged."""
     position, end = 0, len(message)
     while position < end:
         tag, position = read_varint(message, position)
@@ -75,7 +75,7 @@ def read_fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def read_varint(message: memoryview, position: int) -> tuple[int, int]:
-    """Return the variable-length number at a position, and the position after it."""
+    """Return the variable-length integer at a position, and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         byte = message[position]

@@ -1,4 +1,4 @@
-"""Serialised networks, ready to run by ONNX Runtime."""
+"""Run serialized networks with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIX = "export or copy it again"
 
 
 class NetworkModel(Protocol):
-    """A network that is ready to run, by whichever runtime; safe to call from many threads."""
+    """A network ready to run, whichever runtime runs it; safe to call from many threads."""
 
     input_shape: list[int | str | None]
     engine: str
@@ -27,19 +27,19 @@ class NetworkModel(Protocol):
         """Return the first output, (N, …), for an input of N rows."""
 
     def features(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        """Return the feature maps, (N, C, H, W), for an input of N rows; None where the network gives none."""
+        """Return the feature maps, (N, C, H, W), for an input of N rows; None if the network has no such output."""
 
 
 class OnnxModel:
     """An ONNX graph with one input, run by ONNX Runtime; safe to call from many threads.
 
-    Its first output is what :meth:`run` returns; one named ``features`` is there on request. ``threads`` share in the
-    work of one call, which changes no digit of it.
-    Raises ModelError for bytes that are no network, or one that cannot be run here.
+    :meth:`run` returns its first output, :meth:`features` the one named ``features``. ``threads`` share the work of
+    one call; their number does not change any digit. Raises ModelError for bytes that are not a network, and for a
+    network that cannot be run here.
     """
 
     def __init__(self, source: Path | bytes, *, threads: int = 1) -> None:
-        # Else it writes an identity of the machine into the user's home, and reports what is computed to its makers.
+        # Without this it writes an id of the machine into the user's home, and reports usage to its makers.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
@@ -50,7 +50,7 @@ class OnnxModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the cores alone
-        options.log_severity_level = 4  # what goes wrong is raised
+        options.log_severity_level = 4  # errors are raised, so they need not be printed
         try:
             self._session = onnxruntime.InferenceSession(
                 network, sess_options=options, providers=["CPUExecutionProvider"]
@@ -71,11 +71,11 @@ class OnnxModel:
         return self.compute([self._output], rows)[0]
 
     def features(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        """Return the feature maps, (N, C, H, W), for an input of N rows; None where the network gives none."""
+        """Return the feature maps, (N, C, H, W), for an input of N rows; None if the network has no such output."""
         return self.compute([FEATURES], rows)[0] if self.has_features else None
 
     def compute(self, outputs: Sequence[str], rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Return some of the outputs for an input of N rows, by their names."""
+        """Return the named outputs for an input of N rows."""
         try:
             found: list[NDArray[np.float32]] = self._session.run(outputs, {self._input: rows})
         except Exception as error:
@@ -87,5 +87,5 @@ class OnnxModel:
 
 
 def first_line(error: Exception) -> str:
-    """Return what a runtime says of an error, in one line."""
+    """Return the first line of a runtime's error message."""
     return (str(error).splitlines() or [type(error).__name__])[0][:500]

@@ -1,8 +1,8 @@
-"""OpenVINO as the runtime of a network: the extra ``openvino``.
+"""Run networks with OpenVINO: the extra ``openvino``.
 
-On CPUs that multiply in bfloat16 it is several times as fast as ONNX Runtime; on those that multiply bytes quickly it
-takes two thirds of the time, where a bundle says which activations bear it; on others it is about as fast. Which of
-both runs a network is chosen in :mod:`obelisk.embedding.runtime_choice`.
+On CPUs with bfloat16 arithmetic it is several times as fast as ONNX Runtime. On CPUs with fast int8 arithmetic it
+takes two thirds of the time, for bundles that say which activations may be rounded. On others the two are about
+equal. :mod:`obelisk.embedding.runtime_choice` decides which one runs a network.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Arithmetic = Literal["bf16", "i8", "f32"]
 class OpenVinoModel:
     """An ONNX graph of one photo input, run by OpenVINO one photo at a time; safe to call from many threads.
 
-    The interface is that of :class:`~obelisk.embedding.onnx_model.OnnxModel`. Each core is a stream of its own, so that
-    a row depends neither on the other photos nor on the number of cores. ``ranges`` are those of the activations that
-    are bytes where the arithmetic is ``i8``.
+    The interface is that of :class:`~obelisk.embedding.onnx_model.OnnxModel`. Each core is a stream of its own, so a
+    row depends neither on the other photos nor on the number of cores. With the arithmetic ``i8``, the activations
+    that ``ranges`` names are rounded to int8.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class OpenVinoModel:
         options = {"NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores, "INFERENCE_PRECISION_HINT": hint}
         try:
             model = openvino.Core().read_model(network, b"")
-            # Smaller weights are brought back to float32 here: left in the graph, those of int8 were taken for the
+            # Expand int8 and float16 weights to float32 now: left in the graph, int8 weights were taken for the
             # scales of an int8 computation, and the embeddings were wrong (OpenVINO 2026.4, 2026-11-24).
             folding = passes.Manager()
             folding.register_pass(passes.ConstantFolding())
@@ -60,7 +60,7 @@ class OpenVinoModel:
             model.reshape([1, 3, size, size])
             self._compiled = openvino.Core().compile_model(model, "CPU", options)
         except Exception as error:
-            # OpenVINO raises RuntimeError and others of no common class.
+            # OpenVINO's exceptions share no base class.
             raise self._explain(error) from error
         names = [name for output in self._compiled.outputs for name in output.names]
         self.input_shape: list[int | str | None] = ["N", 3, size, size]
@@ -72,7 +72,7 @@ class OpenVinoModel:
         return np.concatenate([self._compute(0, row[np.newaxis]) for row in rows])
 
     def features(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        """Return the feature maps, (N, C, H, W), for an input of N rows; None where the network gives none."""
+        """Return the feature maps, (N, C, H, W), for an input of N rows; None if the network has no such output."""
         if not self.has_features:
             return None
         return np.concatenate([self._compute(FEATURES, row[np.newaxis]) for row in rows])
@@ -92,7 +92,7 @@ class OpenVinoModel:
 
 
 def round_convolutions(model: Any, ranges: Ranges) -> None:
-    """Have the convolutions whose inputs have ranges computed in int8: OpenVINO does so where both sides are rounded.
+    """Make OpenVINO compute in int8 those convolutions whose inputs have a range: it does so if both sides are rounded.
 
     Weights are rounded to 255 levels a channel, from −max|w| to max|w|.
     """
@@ -109,7 +109,7 @@ def round_convolutions(model: Any, ranges: Ranges) -> None:
         rounded = opset13.fake_quantize(source, low, high, low, high, LEVELS)
         node.input(0).replace_source_output(rounded.output(0))
         values = weights.data
-        # Of grouped convolutions the weights are (groups, C / groups, …), of others (C, …).
+        # Weights are (groups, C / groups, …) in grouped convolutions, else (C, …).
         channels = 1 if node.get_type_name() == "Convolution" else 2
         most = np.abs(values).max(axis=tuple(range(channels, values.ndim)), keepdims=True)
         most[most == 0] = 1
@@ -119,7 +119,7 @@ def round_convolutions(model: Any, ranges: Ranges) -> None:
 
 
 def find_arithmetics() -> list[Arithmetic]:
-    """Return what this CPU multiplies in under OpenVINO, the one to try first at first."""
+    """Return the arithmetics that OpenVINO offers on this CPU, in the order in which to try them."""
     import openvino
 
     able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

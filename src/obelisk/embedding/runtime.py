@@ -1,11 +1,10 @@
-"""The runtime: photos in, embeddings out, in order, on all cores, without torch.
+"""Photos in, embeddings out: in order, on all cores, without torch.
 
-One photo is one task: a worker thread reads it, prepares it and runs the network on it alone, so that
-reading and computing overlap and a row never depends on which photos happened to share its batch or on how
-many cores there are. Measured on 2 cores (2026-11-24, EfficientNet-Lite0 at 224 px): one photo at a time is
-as fast as batches of 8 or 32 (170, 174 and 161 photos/s), so nothing is paid for it. A photo that comes alone leaves
-the other cores idle: there, all cores share in its network, which gives the same row sooner (9 ms instead of 15 on 2
-cores, EfficientNet-Lite1; many photos at once would lose a twentieth by it).
+One photo is one task: a worker thread reads it, prepares it and runs the network on it alone. So reading and computing
+overlap, and an embedding never depends on the other photos or on the number of cores. This costs nothing: on 2 cores
+(2026-11-24, EfficientNet-Lite0 at 224 px), one photo at a time is as fast as batches of 8 or 32 (170, 174 and 161
+photos/s). A single photo would leave the other cores idle, so there all cores share its network, which gives the same
+embedding sooner (9 ms instead of 15 on 2 cores, EfficientNet-Lite1; for many photos it would be a twentieth slower).
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ from obelisk.photos import content_hash, map_in_order, prepare, read_bytes, read
 
 @dataclass(frozen=True, kw_only=True)
 class Embedded:
-    """What became of one photo: an embedding (D,), or the error that says why there is none.
+    """The outcome for one photo: its embedding (D,), or the error that explains why there is none.
 
-    ``content_hash`` is empty for a file that could not be read, and where it was not asked for.
+    ``content_hash`` is empty if the file could not be read, or if no hash was asked for.
     """
 
     path: Path
@@ -44,13 +43,20 @@ class Embedded:
 
 
 class Embedder:
-    """Turns photos into the embeddings of one bundle.
+    """Computes the embeddings of photos with one bundle.
 
-    ``runtime`` is what computes them; by default what ``OBELISK_RUNTIME`` says, or else the faster one. A row never
-    depends on the other photos or on the number of cores, and comes out alike each time; those of two runtimes differ
-    by rounding (cosine 0.999999 in float32, at least 0.999 in bfloat16, about 0.997 in int8, which bundles of that
-    precision allow). ``threads`` is the number of cores that share in the network of one photo.
-    Raises ModelError for a network that cannot be run, or that does not take what the manifest says.
+    ``runtime`` computes them; the default is that of ``OBELISK_RUNTIME``, else the faster one. An embedding never
+    depends on the other photos or on the number of cores, and is the same each time. Those of two runtimes differ by
+    rounding: cosine 0.999999 in float32, at least 0.999 in bfloat16, about 0.997 in int8, which some bundles allow.
+    ``threads`` is the number of cores that share the network of one photo.
+
+    Raises ModelError for a network that cannot be run, or whose input is not what the manifest says.
+
+    >>> from PIL import Image
+    >>> from obelisk.bundled import bundled_gallery
+    >>> embedder = Embedder(Bundle.load(bundled_gallery() / "model"))
+    >>> embedder.embed_image(Image.new("RGB", (640, 480))).shape
+    (512,)
     """
 
     def __init__(self, bundle: Bundle, *, runtime: Runtime | None = None, threads: int = 1) -> None:
@@ -61,15 +67,18 @@ class Embedder:
         weights = np.asarray([member.weight for member in self._members], np.float64)
         self._scales = np.sqrt(weights / weights.sum()).astype(np.float32)
         self._decoded_side = max(member.size for member in self._members)
-        self._came_alone = 0
+        self._single_photos = 0
 
     @property
     def engine(self) -> str:
-        """What computes the embeddings here: onnxruntime, or openvino-bf16, openvino-i8 or openvino-f32."""
+        """The runtime in use: onnxruntime, openvino-bf16, openvino-i8 or openvino-f32."""
         return self._models[0].engine
 
     def embed(self, sources: Iterable[Path], *, hashed: bool = True) -> Iterator[Embedded]:
-        """Yield one :class:`Embedded` a photo, in input order; a bad photo never stops the others."""
+        """Yield one :class:`Embedded` per photo, in input order; a bad photo never stops the others.
+
+        Without ``hashed``, the photos' content is not hashed, which saves a little time.
+        """
         stream = iter(sources)
         first = list(islice(stream, 2))
         if len(first) == 1:
@@ -78,9 +87,9 @@ class Embedder:
             yield from map_in_order(partial(self.embed_one, hashed=hashed), chain(first, stream))
 
     def _embed_alone(self, path: Path, *, hashed: bool) -> Embedded:
-        """Embed a photo that nothing else waits for; the networks for such photos are worth loading from the second."""
-        self._came_alone += 1
-        embedder = self._on_all_cores if self._came_alone > 1 else self
+        """Embed a single photo; from the second one on it is worth loading the networks that use all cores."""
+        self._single_photos += 1
+        embedder = self._on_all_cores if self._single_photos > 1 else self
         return embedder.embed_one(path, hashed=hashed)
 
     @cached_property
@@ -91,7 +100,7 @@ class Embedder:
         return Embedder(self.bundle, runtime=self._runtime, threads=cores)
 
     def embed_one(self, path: Path, *, hashed: bool = True) -> Embedded:
-        """Embed one photo in the calling thread."""
+        """Embed one photo in the calling thread; errors are returned, not raised."""
         try:
             data = read_bytes(path)
         except PhotoError as error:
@@ -113,15 +122,15 @@ class Embedder:
         return self.embed_pixels(*(prepare(image, member.input) for member in self._members))
 
     def embed_pixels(self, *pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the embedding (D,) of a photo prepared for each network of the bundle: arrays (3, H, W)."""
-        rows = [self._run(place, one[np.newaxis]) for place, one in zip(range(len(self._members)), pixels, strict=True)]
+        """Return the embedding (D,) of a photo that :func:`prepare` made ready for each network: arrays (3, H, W)."""
+        rows = [self._run(n, one[np.newaxis]) for n, one in zip(range(len(self._members)), pixels, strict=True)]
         if len(rows) == 1:
             return rows[0]
         return np.concatenate([scale * row for scale, row in zip(self._scales, rows, strict=True)])
 
-    def _run(self, place: int, photo: NDArray[np.float32]) -> NDArray[np.float32]:
-        member = self._members[place]
-        found = self._models[place].run(photo)
+    def _run(self, number: int, photo: NDArray[np.float32]) -> NDArray[np.float32]:
+        member = self._members[number]
+        found = self._models[number].run(photo)
         if found.shape != (1, member.dimensions):
             raise ModelError(
                 f"the network gives {found.shape}, not an embedding of {member.dimensions} dimensions",
@@ -132,7 +141,7 @@ class Embedder:
         return row
 
     def features(self, source: Path | bytes) -> NDArray[np.float32] | None:
-        """Return the first network's last feature map, (C, H, W), of a photo; None where the bundle gives none.
+        """Return the first network's last feature map, (C, H, W), of a photo; None if it has no such output.
 
         Raises PhotoError.
         """
@@ -142,7 +151,7 @@ class Embedder:
 
 
 def open_member(bundle: Bundle, member: Member, runtime: Runtime, threads: int) -> NetworkModel:
-    """Make one of a bundle's networks ready to run, and check that it takes what the manifest says."""
+    """Load one of a bundle's networks, and check that its input is what the manifest says."""
     where = bundle.folder / member.file
     attached = bundle.read_attachment(RANGES)
     ranges = read_ranges(attached, bundle.folder).get(member.file) if attached else None

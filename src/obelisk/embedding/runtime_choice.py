@@ -1,9 +1,9 @@
-"""Which runtime runs a network: ONNX Runtime, or OpenVINO where it is installed, right and faster.
+"""Choose the runtime of a network: ONNX Runtime, or OpenVINO if it is installed, accurate and faster.
 
-Both are tried once on a few made-up photos: OpenVINO is taken when its embeddings have a mean cosine of at least
-0.999 to ONNX Runtime's (0.99 where it computes in int8, which bundles can allow) and its best time is under nine
-tenths. The decision is kept in the cache folder, by network, processor and versions. ``OBELISK_RUNTIME`` (auto,
-onnxruntime, openvino) overrides it.
+Both are tried once on a few synthetic photos. OpenVINO is chosen if its embeddings have a mean cosine of at least
+0.999 to ONNX Runtime's (0.99 in int8, which a bundle may allow), and if it takes less than nine tenths of the time.
+The decision is saved in the cache folder, by network, processor and versions. ``OBELISK_RUNTIME`` (auto, onnxruntime,
+openvino) overrides it.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ Engine = Literal["onnxruntime", "openvino-bf16", "openvino-i8", "openvino-f32"]
 
 VARIABLE = "OBELISK_RUNTIME"
 SMALLEST_COSINE: dict[Arithmetic, float] = {"bf16": 0.999, "i8": 0.99, "f32": 0.999}
-FASTER = 0.9
-PROBES = 8
+FASTER = 0.9  # of ONNX Runtime's time
+PROBES = 8  # synthetic photos
 
 
 def read_runtime() -> Runtime:
-    """Return the runtime that the environment asks for."""
+    """Return the runtime that ``OBELISK_RUNTIME`` asks for; raises UsageError for an unknown one."""
     asked = os.environ.get(VARIABLE) or "auto"
     for known in get_args(Runtime):
         if asked == known:
@@ -52,11 +52,11 @@ def read_runtime() -> Runtime:
 def open_network(
     path: Path, size: int, runtime: Runtime, threads: int = 1, ranges: Ranges | None = None
 ) -> NetworkModel:
-    """Make the network in a file, of photos of ``size`` pixels, ready to run.
+    """Load the network in a file, whose input is ``size`` pixels square, with the chosen runtime.
 
-    ``threads`` share in one photo, where ONNX Runtime runs it. ``ranges`` are those of the activations that may be
-    rounded to int8.
-    Raises ModelError for a network that cannot be run, MissingExtraError for OpenVINO where it is not installed.
+    ``threads`` share the work on one photo under ONNX Runtime. ``ranges`` are those of the activations that may be
+    rounded to int8. Raises ModelError for a network that cannot be run, and MissingExtraError if OpenVINO is asked for
+    but not installed.
     """
     installed = importlib.util.find_spec("openvino") is not None
     if runtime == "openvino" and not installed:
@@ -64,11 +64,11 @@ def open_network(
     if runtime == "onnxruntime" or not installed:
         return OnnxModel(path, threads=threads)
     network = path.read_bytes()
-    known = decision_file(network, runtime, ranges)
-    engine = read_decision(known)
+    saved = decision_file(network, runtime, ranges)
+    engine = read_decision(saved)
     if engine is None:
         engine = decide(network, size, ranges, must_be_faster=runtime == "auto")
-        keep_decision(known, engine)
+        save_decision(saved, engine)
     if engine == "onnxruntime":
         return OnnxModel(path, threads=threads)
     arithmetic = next(each for each in get_args(Arithmetic) if name_engine(each) == engine)
@@ -76,9 +76,9 @@ def open_network(
 
 
 def decide(network: bytes, size: int, ranges: Ranges | None = None, *, must_be_faster: bool) -> Engine:
-    """Try the runtimes on made-up photos, and return the one to take.
+    """Try the runtimes on synthetic photos and return the better one; OpenVINO need not be faster if it was asked for.
 
-    Raises ModelError when OpenVINO must be taken, and its embeddings differ in every arithmetic.
+    Raises ModelError if OpenVINO was asked for, but its embeddings are wrong in every arithmetic.
     """
     photos = make_probes(size)
     plain = OnnxModel(network)
@@ -88,10 +88,10 @@ def decide(network: bytes, size: int, ranges: Ranges | None = None, *, must_be_f
             continue
         try:
             model = OpenVinoModel(network, size, arithmetic=arithmetic, ranges=ranges)
-            right = mean_cosine(model.run(photos), expected) >= SMALLEST_COSINE[arithmetic]
+            accurate = mean_cosine(model.run(photos), expected) >= SMALLEST_COSINE[arithmetic]
         except ModelError:
             continue
-        if right and (not must_be_faster or best_time(model.run, photos) < FASTER * best_time(plain.run, photos)):
+        if accurate and (not must_be_faster or best_time(model.run, photos) < FASTER * best_time(plain.run, photos)):
             return name_engine(arithmetic)
     if must_be_faster:
         return "onnxruntime"
@@ -100,32 +100,32 @@ def decide(network: bytes, size: int, ranges: Ranges | None = None, *, must_be_f
 
 
 def name_engine(arithmetic: Arithmetic) -> Engine:
-    """Return the name of OpenVINO in one arithmetic."""
+    """Return the name of OpenVINO with one arithmetic."""
     engines: dict[Arithmetic, Engine] = {"bf16": "openvino-bf16", "i8": "openvino-i8", "f32": "openvino-f32"}
     return engines[arithmetic]
 
 
 def make_probes(size: int) -> NDArray[np.float32]:
-    """Return made-up photos (8, 3, size, size) in [−1, 1]: soft patches of colour under fine grain."""
-    chance = np.random.default_rng(0)
+    """Return synthetic photos (8, 3, size, size) in [−1, 1]: soft patches of color with fine grain."""
+    rng = np.random.default_rng(0)
     probes = []
     for cells in range(3, 3 + PROBES):
-        patches = Image.fromarray(chance.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+        patches = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
         soft = np.asarray(patches.resize((size, size), Image.Resampling.BICUBIC), np.float32)
-        grain = chance.normal(0, 8, soft.shape).astype(np.float32)
+        grain = rng.normal(0, 8, soft.shape).astype(np.float32)
         probes.append(((soft + grain) / 127.5 - 1).clip(-1, 1).transpose(2, 0, 1))
     return np.ascontiguousarray(probes, dtype=np.float32)
 
 
 def mean_cosine(rows: NDArray[np.float32], others: NDArray[np.float32]) -> float:
-    """Return the mean cosine between rows (N, D) and their counterparts; nan where one has no direction."""
+    """Return the mean cosine between embeddings (N, D) and their counterparts (N, D); nan if one of them is zero."""
     lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(others, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return float(((rows * others).sum(axis=1) / lengths).mean())
 
 
 def best_time(run: Callable[[NDArray[np.float32]], object], photos: NDArray[np.float32]) -> float:
-    """Return the shortest time that a photo took, in seconds: what other work on the machine cannot lengthen."""
+    """Return the shortest time of a photo, in seconds, which other work on the machine affects least."""
     times = []
     for photo in photos:
         start = time.perf_counter()
@@ -135,16 +135,16 @@ def best_time(run: Callable[[NDArray[np.float32]], object], photos: NDArray[np.f
 
 
 def decision_file(network: bytes, runtime: Runtime, ranges: Ranges | None = None) -> Path:
-    """Return where the decision for a network on this machine is kept."""
+    """Return the path of the saved decision for a network on this machine."""
     versions = [importlib.metadata.version(name) for name in ("openvino", "onnxruntime")]
     digest = hashlib.blake2b(network, digest_size=12)
-    allowed = sorted((ranges or {}).items())
-    digest.update(repr((runtime, versions, describe_processor(), os.cpu_count(), allowed)).encode())
+    rounded = sorted((ranges or {}).items())
+    digest.update(repr((runtime, versions, describe_processor(), os.cpu_count(), rounded)).encode())
     return cache_folder() / "runtimes" / f"{digest.hexdigest()}.json"
 
 
 def describe_processor() -> str:
-    """Return what tells this processor from others, its instructions among it where the system lists them."""
+    """Return the processor's model and, if the system lists them, its instruction sets."""
     try:
         listed = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -153,16 +153,16 @@ def describe_processor() -> str:
 
 
 def read_decision(path: Path) -> Engine | None:
-    """Return a kept decision, None where there is none that can be read."""
+    """Return a saved decision, or None if there is none that can be read."""
     try:
-        kept = json.loads(path.read_bytes())["engine"]
+        saved = json.loads(path.read_bytes())["engine"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return next((engine for engine in get_args(Engine) if engine == kept), None)
+    return next((engine for engine in get_args(Engine) if engine == saved), None)
 
 
-def keep_decision(path: Path, engine: Engine) -> None:
-    """Keep a decision for the next time; where nothing can be written, it is made again then."""
+def save_decision(path: Path, engine: Engine) -> None:
+    """Save a decision for the next time; if nothing can be written, it is made again then."""
     text = json.dumps({"engine": engine}) + "\n"
     with contextlib.suppress(OSError):
         replace_file(path, lambda partial: partial.write_text(text))

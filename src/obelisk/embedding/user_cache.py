@@ -1,4 +1,4 @@
-"""Where what can be computed again is kept."""
+"""The user's cache folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be computed again: ``OBELISK_CACHE``, or the user's cache folder."""
+    """Return the folder for what can be computed again: ``OBELISK_CACHE``, or that of the operating system."""
     named = os.environ.get("OBELISK_CACHE")
     if named:
         return Path(named)

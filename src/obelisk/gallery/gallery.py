@@ -35,10 +35,15 @@ class Gallery:
     When :meth:`add`, :meth:`remove`, :meth:`rename` or :meth:`merge` returns, the change is on the disk, and the next
     search sees it. Threads may share one object, and processes one folder.
 
-    >>> gallery = Gallery.open("city")  # doctest: +SKIP
-    >>> ids, similarities = gallery.search(embeddings, k=3)  # doctest: +SKIP
-    >>> gallery.photo(int(ids[0, 0])).landmark_id  # doctest: +SKIP
-    108502
+    >>> import obelisk
+    >>> from obelisk.bundled import bundled_gallery
+    >>> gallery = obelisk.Gallery.open(bundled_gallery())
+    >>> queries = gallery.references().rows([0, 1])  # embeddings of two of its own photos, for want of others
+    >>> ids, similarities = gallery.search(queries, k=3)
+    >>> ids.shape, similarities.round(4)[:, 0].tolist()
+    ((2, 3), [1.0, 1.0])
+    >>> gallery.photo(ids[0, 0]) == gallery.photos[0]
+    True
     """
 
     def __init__(self, path: Path, about: About, progress: Progress = no_progress) -> None:

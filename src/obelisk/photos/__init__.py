@@ -1,6 +1,6 @@
-"""Photos: the one safe way from bytes to model input; no other room opens an image.
+"""Photos: the one safe way from bytes to model input. No other room opens an image.
 
-``read_bytes`` → ``read_photo`` (upright RGB) → ``prepare`` (what the network takes).
+``read_bytes`` → ``read_photo`` (upright RGB) → ``prepare`` (the network's input).
 """
 
 from __future__ import annotations

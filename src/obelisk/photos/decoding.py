@@ -1,8 +1,8 @@
-"""From bytes to an upright RGB photo.
+"""Decode bytes to an upright RGB photo.
 
-Pillow is given one decoder, chosen by content, and a file stripped of metadata, after the pixels have been
-counted from the header. Its process-wide switches (the pixel limit, the tolerance of truncated files, the
-warning filters) are neither needed nor touched, so that photos decode alike in any thread of any program.
+The header is read first: it gives the format and the number of pixels. Then Pillow gets one decoder, chosen by
+content, and the file without its metadata. Pillow's process-wide switches (pixel limit, tolerance of truncated files,
+warning filters) are neither needed nor changed, so photos decode alike in any thread of any program.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from obelisk.photos.headers import Header, PhotoFormat, find_format, read_photo_
 from obelisk.photos.reading import read_bytes
 
 MAX_PIXELS = 50_000_000
-# Decoding such a photo holds up to 400 MB; those above this size take turns, however many threads there are.
+# Decoding a photo at the pixel limit takes up to 400 MB, so photos above this size take turns, whatever the threads.
 LARGE_PIXELS = 16_000_000
-MOST_SHRUNK = 8
+LARGEST_FACTOR = 8  # by which a photo is shrunk while it is decoded, as far as libjpeg goes
 ROWS_AT_ONCE = 256
 FORMATS = "JPEG, PNG, WebP, GIF or HEIC"
 
@@ -46,7 +46,7 @@ _FOREIGN = (
     (b"\0\0\1\0", "an icon"),
     (b"<", "HTML or SVG"),
 )
-# What turns a photo upright, by Exif orientation.
+# Exif orientation → the transposition that turns the photo upright.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -59,16 +59,16 @@ _TURNS = {
 
 
 def read_photo(source: Path | bytes, *, min_side: int | None = None) -> Image.Image:
-    """Return a photo as upright RGB pixels.
+    """Decode a photo, given as a path or as encoded bytes, to upright RGB.
 
-    JPEG, PNG, WebP and GIF are read, HEIC with the extra ``heic``; of an animation the first frame. The content
-    decides, not the suffix. Transparency is laid over white, 16-bit values keep their upper 8 bits.
+    The content decides the format, not the suffix: JPEG, PNG, WebP or GIF, or HEIC with the extra ``heic``. An
+    animation gives its first frame. Transparent pixels are blended with white; 16-bit values keep their upper 8 bits.
 
-    With ``min_side`` the photo comes at 1/2, 1/4 or 1/8 of its size, as small as leaves the shorter side at least
-    that many pixels; a JPEG is not even decoded any larger. More than ``MAX_PIXELS`` pixels to decode (of a WebP,
-    half as many) are refused from the header.
+    With ``min_side``, the photo is shrunk to 1/2, 1/4 or 1/8 of its size, as far as its shorter side keeps at least
+    that many pixels; a JPEG is decoded at that size right away. A photo that needs more than ``MAX_PIXELS`` pixels
+    decoded (a WebP: half as many) is refused before decoding, by its header.
 
-    Raises PhotoMissingError, PhotoFormatError, PhotoTooLargeError or PhotoTruncatedError, which names the path.
+    Raises PhotoMissingError, PhotoFormatError, PhotoTooLargeError or PhotoTruncatedError; each names the path.
     """
     if isinstance(source, bytes):
         return decode(source, "a photo given as bytes", min_side)
@@ -76,7 +76,7 @@ def read_photo(source: Path | bytes, *, min_side: int | None = None) -> Image.Im
 
 
 def decode(data: bytes, where: object, min_side: int | None) -> Image.Image:
-    """Decode an encoded photo; ``where`` is what errors call it."""
+    """Decode an encoded photo; errors call it ``where``."""
     found = find_format(data)
     if found is None:
         raise PhotoFormatError(describe_foreign(data), where=where, fix=f"save it as {FORMATS}")
@@ -88,11 +88,11 @@ def decode(data: bytes, where: object, min_side: int | None) -> Image.Image:
         image = open_image(header, where)
         if drafted:
             image.draft(None, (min_side or 1, min_side or 1))
-        refuse_too_many_pixels(image.size, found, where, told=header.size)
+        refuse_too_many_pixels(image.size, found, where, full_size=header.size)
         held = header.size if header.buffered and header.size else image.size
         with _large_photos if held[0] * held[1] > LARGE_PIXELS else nullcontext():
             image.load()
-            # One name for every stage: what a stage was made from is let go.
+            # Rebinding one name frees the pixels of each stage once the next is made.
             image = convert_to_rgb(image)
             if not drafted and min_side is not None:
                 image = shrink(image, min_side)
@@ -100,12 +100,12 @@ def decode(data: bytes, where: object, min_side: int | None) -> Image.Image:
     except (PhotoError, MemoryError):
         raise
     except Exception as error:
-        # The decoders raise nearly anything on damaged bytes, and share no exception of their own.
+        # On damaged bytes the decoders raise nearly anything; they share no exception class.
         raise PhotoTruncatedError(f"a damaged or incomplete {found} photo: {error}", where=where) from error
 
 
 def open_image(header: Header, where: object) -> Image.Image:
-    """Open the photo with the decoder of its format, which reads its header and no pixel yet."""
+    """Open the photo with the decoder of its format, which does not read any pixel yet."""
     if header.format != "HEIC":
         return _DECODERS[header.format](BytesIO(header.pixels))
     if importlib.util.find_spec("pillow_heif") is None:
@@ -124,21 +124,21 @@ def refuse_too_many_pixels(
     format: PhotoFormat,  # noqa: A002
     where: object,
     *,
-    told: tuple[int, int] | None = None,
+    full_size: tuple[int, int] | None = None,
 ) -> None:
-    """Raise PhotoTooLargeError for more pixels to decode than the cap of the format; ``told`` is the photo's size."""
+    """Raise PhotoTooLargeError if ``size``, the pixels to decode, exceeds the limit; it reports ``full_size``."""
     width, height = size
-    # libwebp holds two canvases and Pillow two copies: 20 bytes a pixel, where other formats need 8.
+    # libwebp keeps two canvases and Pillow two copies: 20 bytes a pixel, where other formats need 8.
     cap = MAX_PIXELS // 2 if format == "WebP" else MAX_PIXELS
     if width * height > cap:
-        width, height = told or size
+        width, height = full_size or size
         raise PhotoTooLargeError(
             f"{width:,} × {height:,} pixels, more than {cap:,} in all", where=where, fix="scale the photo down"
         )
 
 
 def convert_to_rgb(image: Image.Image) -> Image.Image:
-    """Return a decoded photo of any mode as RGB, transparency laid over white."""
+    """Convert a decoded photo of any mode to RGB, blending transparent pixels with white."""
     if image.mode.startswith("I;16"):
         # Pillow's own conversion clips 16-bit grey at 255 instead of scaling it.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
@@ -152,19 +152,19 @@ def convert_to_rgb(image: Image.Image) -> Image.Image:
 
 
 def shrink(image: Image.Image, min_side: int) -> Image.Image:
-    """Return the photo at the size at which a JPEG would have been decoded for this ``min_side``; by averaging."""
+    """Shrink a photo, by averaging, to the size at which a JPEG would have been decoded for this ``min_side``."""
     spare = max(1, min(image.size) // max(1, min_side))
-    factor = min(MOST_SHRUNK, 1 << (spare.bit_length() - 1))
+    factor = min(LARGEST_FACTOR, 1 << (spare.bit_length() - 1))
     return image.reduce(factor) if factor > 1 else image
 
 
 def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Return the photo as the photographer saw it; ``orientation`` is Exif's, 1 to 8."""
+    """Turn a photo upright; ``orientation`` is Exif's, 1 to 8."""
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def describe_foreign(data: bytes) -> str:
-    """Say what a file is that is not a photo of the accepted formats."""
+    """Say what a file is, given that it is not a photo of an accepted format."""
     if not data:
         return "an empty file"
     name = next((name for signature, name in _FOREIGN if data.startswith(signature)), None)

@@ -1,8 +1,8 @@
-"""What a photo's header says, read before any decoder sees the file.
+"""Read a photo's header before any decoder sees the file.
 
-The decoders of Pillow read metadata that Obelisk has no use for, and may warn, allocate or fail on it. Here the
-few facts that matter are read by hand, bounded and without trust, and JPEG and PNG files are stripped to what
-holds pixels. Layouts: JPEG ISO/IEC 10918-1 annex B, PNG (W3C) §5 and §11, GIF89a, RIFF WebP, TIFF 6 for Exif.
+Pillow's decoders parse metadata that Obelisk has no use for, and may warn, allocate or fail on it. So the few facts
+that matter are parsed here, within bounds and without trust, and JPEG and PNG files are stripped down to what holds
+pixels. Layouts: JPEG ISO/IEC 10918-1 annex B, PNG (W3C) §5 and §11, GIF89a, RIFF WebP, TIFF 6 for Exif.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a header says.
+    """What a header says about a photo.
 
-    ``pixels`` is the file without the metadata that no decoder needs. ``size`` is (width, height) before
-    the ``orientation`` (Exif, 1 to 8) is applied, None where the header is too damaged to tell. ``buffered``
-    marks a JPEG of which libjpeg holds all coefficients at full size, however small it decodes.
+    ``pixels`` is the file without the metadata that no decoder needs. ``size`` is (width, height) before the
+    ``orientation`` (Exif, 1 to 8) is applied, or None if the header is damaged. ``buffered`` marks a JPEG whose
+    coefficients libjpeg keeps in memory at full size, however small it decodes the photo.
     """
 
     format: PhotoFormat
@@ -45,7 +45,7 @@ class Header:
 
 
 def find_format(data: bytes) -> PhotoFormat | None:
-    """Return the photo format that the first bytes announce, or None: the content decides, not the suffix."""
+    """Return the photo format that the first bytes announce, or None."""
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if data.startswith(PNG_SIGNATURE):
@@ -60,7 +60,7 @@ def find_format(data: bytes) -> PhotoFormat | None:
 
 
 def read_photo_header(data: bytes, format: PhotoFormat) -> Header:  # noqa: A002
-    """Read the header of a photo whose format is known; damaged parts are left out, never raised."""
+    """Read the header of a photo of a known format; damaged parts are left out, and nothing is raised."""
     readers = {"JPEG": read_jpeg_header, "PNG": read_png_header, "WebP": read_webp_header, "GIF": read_gif_header}
     if format not in readers:
         return Header(format=format, pixels=data)
@@ -71,7 +71,7 @@ def read_photo_header(data: bytes, format: PhotoFormat) -> Header:  # noqa: A002
 
 
 def read_jpeg_header(data: bytes) -> Header:
-    """Read a JPEG's segments up to its first scan, and leave out comments and application data."""
+    """Read a JPEG's segments up to the first scan; drop comments and application data."""
     kept: list[bytes | memoryview] = [data[:2]]
     size: tuple[int, int] | None = None
     orientation, components, progressive, buffered = 1, 0, False, False
@@ -104,7 +104,7 @@ def read_jpeg_header(data: bytes) -> Header:
 
 
 def read_png_header(data: bytes) -> Header:
-    """Read a PNG's chunks and keep those that hold pixels; of an animated PNG that is its first picture."""
+    """Read a PNG's chunks and keep those with pixels: of an animated PNG, those of the first picture."""
     size = struct.unpack_from(">II", data, 16) if data[12:16] == b"IHDR" else None
     view = memoryview(data)
     kept: list[bytes | memoryview] = [PNG_SIGNATURE]
@@ -146,7 +146,7 @@ def read_webp_header(data: bytes) -> Header:
 
 
 def read_gif_header(data: bytes) -> Header:
-    """Read the size of a GIF's screen, grown to hold its first frame as decoders grow it."""
+    """Read the size of a GIF's screen, enlarged to hold the first frame, as decoders do."""
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     position = 13 + (3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0)
     while data[position : position + 1] == b"!":
@@ -161,7 +161,7 @@ def read_gif_header(data: bytes) -> Header:
 
 
 def read_orientation(exif: bytes) -> int:
-    """Return the orientation, 1 to 8, that an Exif block asks for; 1 where it asks for none or is damaged."""
+    """Return the orientation, 1 to 8, of an Exif block; 1 if it has none or is damaged."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
     if order is None:
         return 1

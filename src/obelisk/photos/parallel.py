@@ -1,4 +1,4 @@
-"""One task a photo, on all cores, in order."""
+"""Process photos on all cores, in order."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
-def map_in_order(function: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
-    """Yield ``function(item)`` for each item, in their order, computed by a thread per core.
+def map_in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield ``function(item)`` for each item, in order, computed by one thread per core.
 
-    Decoding a photo leaves the interpreter's lock, so threads are enough. Only a few items are under way at a time,
-    whatever their number.
+    Decoding releases the interpreter's lock, so threads are enough. Only a few items are in flight at a time, however
+    many there are.
     """
     workers = os.cpu_count() or 1
-    waiting: deque[Future[Made]] = deque()
+    waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         for item in items:
             waiting.append(pool.submit(function, item))

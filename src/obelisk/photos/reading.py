@@ -1,4 +1,4 @@
-"""Files that may be photos: finding them, and reading their bytes without ever hanging on one."""
+"""Find files that may be photos, and read their bytes without ever hanging on one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from obelisk.errors import DataError, PhotoMissingError, PhotoTooLargeError, Usa
 from obelisk.photos.tars import MAX_BYTES, find_in_tar
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".heic", ".heif"})
-MACOS_DEBRIS = "__MACOSX"
+MACOS_METADATA = "__MACOSX"
 
 _REASONS = {
     errno.ENOENT: "no such photo",
@@ -25,11 +25,11 @@ _REASONS = {
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a photo's file whole, or a photo inside a tar (see :mod:`obelisk.photos.tars`).
+    """Read the bytes of a photo: of a file, or of a photo inside a tar (see :mod:`obelisk.photos.tars`).
 
-    Only regular files are read: a named pipe or a device could keep the reader waiting for ever.
-    Raises PhotoMissingError for anything that is not a readable file, PhotoTooLargeError for one of more
-    than 128 MiB, which no photo under the pixel cap needs.
+    Only regular files are read, because a named pipe or a device could block the reader for ever. Raises
+    PhotoMissingError for anything that is not a readable file, and PhotoTooLargeError for a file of more than 128 MiB,
+    which no photo below the pixel limit needs.
     """
     path = Path(path)
     try:
@@ -46,12 +46,12 @@ def read_bytes(path: Path) -> bytes:
     except OSError as error:
         raise PhotoMissingError(explain_os_error(error, path), where=path) from error
     except ValueError as error:
-        # Python refuses a path that holds a null byte before it asks the system.
+        # Python itself refuses a path with a null byte.
         raise PhotoMissingError(f"not a path: {error}", where=repr(str(path))) from error
 
 
 def read_from_tar(path: Path, error: OSError) -> bytes:
-    """Read a photo inside a tar; raises PhotoMissingError, for ``error`` where the path goes through no tar."""
+    """Read a photo inside a tar; raises PhotoMissingError, with the reason ``error`` if the path leads into no tar."""
     try:
         if (found := find_in_tar(path)) is None:
             raise PhotoMissingError(explain_os_error(error, path), where=path) from error
@@ -66,7 +66,7 @@ def read_from_tar(path: Path, error: OSError) -> bytes:
 
 
 def photo_exists(path: Path) -> bool:
-    """Say whether a photo is on disk, as a file or inside a tar."""
+    """Say whether a photo exists, as a file or inside a tar."""
     try:
         return path.is_file() or find_in_tar(path) is not None
     except DataError:
@@ -74,56 +74,56 @@ def photo_exists(path: Path) -> bool:
 
 
 def explain_os_error(error: OSError, path: Path) -> str:
-    """Say in words why a file cannot be read."""
+    """Say why a file can't be read."""
     if error.errno == errno.ENOENT and path.is_symlink():
         return "a broken link"
     return _REASONS.get(error.errno or 0, f"the photo cannot be read: {error.strerror}")
 
 
 def content_hash(data: bytes) -> str:
-    """Return the 32 hex digits that stand for these bytes (BLAKE2b, 128 bits)."""
+    """Return the hash of a photo's bytes: BLAKE2b with 128 bits, as 32 hex digits."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def raise_unlistable(error: OSError) -> None:
-    """Raise UsageError for a folder that is missing or may not be listed."""
+    """Raise UsageError for a folder that is missing or can't be listed."""
     raise UsageError(f"the folder cannot be searched: {error.strerror}", where=error.filename) from error
 
 
 def find_photos(folder: Path, refuse: Callable[[OSError], None] = raise_unlistable) -> list[Path]:
-    """Return the photo files below a folder, at any depth, sorted by path; those names only, contents unseen.
+    """Find the photo files below a folder, at any depth, by their suffix; return their paths, sorted.
 
-    Hidden files and folders are left out; links to folders are followed, each real folder once. The path of a
-    single file is returned as it is. ``refuse`` is called for a folder that is missing or may not be listed; without
-    it, UsageError is raised.
+    Hidden files and folders are left out. Links to folders are followed, each real folder once. If ``folder`` is a
+    file, it is returned whatever its suffix. ``refuse`` is called for a folder that is missing or can't be listed; by
+    default that raises UsageError.
     """
     if folder.is_file():
         return [folder]
-    return sorted((place / name for place, names in walk_photos(folder, refuse) for name in names), key=str)
+    return sorted((parent / name for parent, names in walk_photos(folder, refuse) for name in names), key=str)
 
 
 def walk_photos(folder: Path, refuse: Callable[[OSError], None]) -> Iterator[tuple[Path, list[str]]]:
-    """Yield each folder from ``folder`` down, in sorted order, with the names of its photo files.
+    """Yield every folder from ``folder`` down, in sorted order, with the names of its photo files.
 
-    Hidden files and folders are left out; links to folders are followed, each real folder once. ``refuse`` is
-    called for a folder that cannot be listed.
+    Hidden files and folders are left out. Links to folders are followed, each real folder once. ``refuse`` is called
+    for a folder that can't be listed.
     """
     seen: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
-        real = os.path.realpath(place)
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        real = os.path.realpath(parent)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not is_hidden(name))
-        yield Path(place), [name for name in files if is_photo_name(name)]
+        yield Path(parent), [name for name in files if is_photo_name(name)]
 
 
 def is_hidden(name: str) -> bool:
-    """Say whether a file or folder name is one that people do not see or did not make."""
-    return name.startswith(".") or name == MACOS_DEBRIS
+    """Say whether a file or folder is hidden, or one that macOS adds to archives."""
+    return name.startswith(".") or name == MACOS_METADATA
 
 
 def is_photo_name(name: str) -> bool:
-    """Say whether a file name ends like a photo's and is not hidden."""
+    """Say whether a file has the suffix of a photo and is not hidden."""
     return not name.startswith(".") and Path(name).suffix.lower() in PHOTO_SUFFIXES

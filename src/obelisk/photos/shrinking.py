@@ -1,4 +1,4 @@
-"""Photos made smaller to be kept: what a large download shrinks to."""
+"""Shrink photos for storage, as large downloads do."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ QUALITY = 90
 
 
 def shrink_photo(data: bytes, max_side: int) -> bytes:
-    """Return a photo whose longer side has at most ``max_side`` pixels, as an upright JPEG.
+    """Shrink an encoded photo to at most ``max_side`` pixels on its longer side; return an upright JPEG.
 
-    One that is no larger comes back byte for byte. Raises the errors of ``read_photo``.
+    A photo that is small enough comes back byte for byte. Raises the errors of ``read_photo``.
     """
     found = find_format(data)
     size = read_photo_header(data, found).size if found else None
