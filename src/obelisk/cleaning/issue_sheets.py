@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from obelisk.cleaning.drop import Cleaning
-from obelisk.recognition.explain.strip import GAP, Cell, draw_cells, name_landmark, stack
+from obelisk.recognition.explain import StripCell, draw_cells, name_landmark, stack_pictures
 
 FOLDER = "pictures"
 STRIPS_PER_SHEET = 8
@@ -29,17 +29,17 @@ def draw_issue_sheets(cleaning: Cleaning, folder: Path, *, most: int) -> list[Pa
         strips = [draw_cells(cells_of_suspect(cleaning, row)) for row in page.iter_rows(named=True)]
         (folder / FOLDER).mkdir(exist_ok=True)
         sheets.append(folder / FOLDER / f"{number:03}.png")
-        stack(strips, margin=GAP).save(sheets[-1], "PNG")
+        stack_pictures(strips).save(sheets[-1], "PNG")
     return sheets
 
 
-def cells_of_suspect(cleaning: Cleaning, suspect: dict[str, Any]) -> list[Cell]:
+def cells_of_suspect(cleaning: Cleaning, suspect: dict[str, Any]) -> list[StripCell]:
     """Return the cells of one strip."""
     own = name_landmark(suspect["landmark"], suspect["landmark_id"])
     rival = name_landmark(suspect["named"], suspect["named_id"])
     decision = "dropped" if suspect["dropped"] == "yes" else "stays"
     details = [f"label: {own}", f"{decision}, margin {suspect['margin']:.2f}"]
-    first = Cell(photo=cleaning.catalog.root / suspect["path"], name=suspect["image_id"], details=details)
+    first = StripCell(photo=cleaning.catalog.root / suspect["path"], name=suspect["image_id"], details=details)
     return [
         first,
         *nearest_cells(cleaning, suspect, suspect["landmark_id"], f"label: {own}"),
@@ -47,7 +47,7 @@ def cells_of_suspect(cleaning: Cleaning, suspect: dict[str, Any]) -> list[Cell]:
     ]
 
 
-def nearest_cells(cleaning: Cleaning, suspect: dict[str, Any], landmark: int, name: str) -> list[Cell]:
+def nearest_cells(cleaning: Cleaning, suspect: dict[str, Any], landmark: int, name: str) -> list[StripCell]:
     """Return the cells of a landmark's photos in other folds that are nearest to a suspect."""
     suspect_row = cleaning.photos["image_id"].search_sorted(suspect["image_id"])
     others = (pl.col("landmark_id") == landmark) & (pl.col("fold") != cleaning.photos["fold"][suspect_row])
@@ -56,8 +56,8 @@ def nearest_cells(cleaning: Cleaning, suspect: dict[str, Any], landmark: int, na
     best = np.argsort(-similarities, kind="stable")[:PHOTOS_PER_LANDMARK]
     paths = [cleaning.catalog.root / cleaning.photos["path"][row] for row in rows[best].tolist()]
     cells = [
-        Cell(photo=path, name=name, details=[f"similarity {similarity:.2f}"])
+        StripCell(photo=path, name=name, details=[f"similarity {similarity:.2f}"])
         for path, similarity in zip(paths, similarities[best].tolist(), strict=True)
     ]
     # Empty cells keep the columns of a sheet aligned.
-    return cells + [Cell(photo=None, name="no other photo", details=[])] * (PHOTOS_PER_LANDMARK - len(cells))
+    return cells + [StripCell(photo=None, name="no other photo", details=[])] * (PHOTOS_PER_LANDMARK - len(cells))

@@ -12,7 +12,7 @@ from obelisk.defaults import TOP, VOTE, K
 from obelisk.errors import UsageError
 from obelisk.gallery.exact import ExactSearch, SearchEngine, check_fits, check_normalized
 from obelisk.recognition.rerank.background import Background, BackgroundReranker
-from obelisk.recognition.rerank.prototypes import RERANKED, PrototypeReranker, mean_embeddings
+from obelisk.recognition.rerank.prototypes import RERANKED, PrototypeReranker, compute_prototypes
 from obelisk.recognition.rerank.query_expansion import expand_search
 from obelisk.recognition.rerank.reranker import Reranker, Shortlist, find_shortlist
 from obelisk.recognition.votes import LARGEST_EXPONENT, VoteCounts, count_votes, find_vote, rank_landmarks
@@ -100,7 +100,7 @@ class KNNClassifier:
         self._references = self._voters = references
         self._voter_landmarks = landmark_ids
         if self._vote.voters == "prototypes" and len(references):
-            means, self._voter_landmarks = mean_embeddings(references.rows(np.arange(len(references))), landmark_ids)
+            means, self._voter_landmarks = compute_prototypes(references.rows(np.arange(len(references))), landmark_ids)
             self._voters = ExactSearch(means)
         self._voters = expand_search(self._voters, self._voter_landmarks, expand)
         self._rerankers: list[Reranker] = []

@@ -15,11 +15,11 @@ from obelisk.errors import UsageError
 from obelisk.photos import ModelInput
 from obelisk.recognition.explain import PictureFolder, draw_recognitions, draw_strip
 from obelisk.recognition.explain.explanation import describe_reference, draw_panels
-from obelisk.recognition.explain.lettering import fit, legible, measure
-from obelisk.recognition.explain.overlay import COLOURS, lighten, outline, place_in_photo
+from obelisk.recognition.explain.lettering import make_legible, text_width, wrap_text
+from obelisk.recognition.explain.overlay import REGION_COLORS, light_up, locate_in_photo, outline_regions
 from obelisk.recognition.explain.picture_folder import LONGEST, SUFFIX, make_safe
 from obelisk.recognition.explain.regions import MOST_REGIONS
-from obelisk.recognition.explain.shown_photos import THINNEST, load
+from obelisk.recognition.explain.shown_photos import THINNEST, load_photo
 from obelisk.recognition.explain.strip import COLUMNS, WIDTH, name_landmark
 from obelisk.records import Neighbor, Recognition
 
@@ -55,27 +55,27 @@ def photo(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_any_name_fits(name: str, photo: Path) -> None:
     for lines in (1, 2, 3):
-        broken = fit(name, 16, 120, lines=lines)
+        broken = wrap_text(name, 16, 120, lines=lines)
         assert len(broken) <= lines
-        assert all(measure(line, 16) <= 120 for line in broken)
-    assert not re.search(r"[\n\t\u202e\udce9]", legible(name))
+        assert all(text_width(line, 16) <= 120 for line in broken)
+    assert not re.search(r"[\n\t\u202e\udce9]", make_legible(name))
     draw_strip(answer_for(photo, [name], name), name, [photo])
 
 
 def test_text_that_fits_stays_as_it_is() -> None:
-    assert fit("Space Needle", 16, 400) == ["Space Needle"]
-    assert "".join(fit("a" * 60, 16, 200, lines=9)) == "a" * 60
-    assert " ".join(fit("one two three four five six", 16, 90, lines=9)) == "one two three four five six"
+    assert wrap_text("Space Needle", 16, 400) == ["Space Needle"]
+    assert "".join(wrap_text("a" * 60, 16, 200, lines=9)) == "a" * 60
+    assert " ".join(wrap_text("one two three four five six", 16, 90, lines=9)) == "one two three four five six"
 
 
 @given(text=st.text(max_size=40), width=st.integers(40, 200))
 def test_lines_never_overflow(text: str, width: int) -> None:
-    assert all(measure(line, 14) <= width for line in fit(text, 14, width, lines=2))
+    assert all(text_width(line, 14) <= width for line in wrap_text(text, 14, width, lines=2))
 
 
 def test_a_name_that_no_font_can_write_becomes_a_number() -> None:
     unwritable = "\U000130c0\U000130c1"
-    assert legible(unwritable) == "??"
+    assert make_legible(unwritable) == "??"
     assert name_landmark(unwritable, 42) == "landmark 42"
     assert name_landmark("", 42) == "landmark 42"
     assert name_landmark("Dome", 42) == "Dome"
@@ -84,7 +84,7 @@ def test_a_name_that_no_font_can_write_becomes_a_number() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (7, 5), (4000, 3000)], ids=str)
 def test_photos_of_any_shape_are_drawn_inside_their_box(size: tuple[int, int], tmp_path: Path) -> None:
     Image.new("RGB", size, "teal").save(tmp_path / "odd.png")
-    drawn = load(tmp_path / "odd.png", 200)
+    drawn = load_photo(tmp_path / "odd.png", 200)
     assert max(drawn.size) == 200
     assert min(drawn.size) >= THINNEST
     draw_strip(answer_for(tmp_path / "odd.png", ["Dome"]), None, [tmp_path / "odd.png"])
@@ -104,7 +104,7 @@ def test_a_long_list_of_neighbours_is_cut(photo: Path) -> None:
 
 
 def test_the_caption_of_the_best_reference_is_legible_to_the_end(photo: Path) -> None:
-    panel = load(photo, 90)
+    panel = load_photo(photo, 90)
 
     def drawn(name: str, end: str, similarity: float) -> bytes:
         reference = Neighbor(id=f"{name}/{end}", landmark=name, landmark_id=1, similarity=similarity)
@@ -141,8 +141,8 @@ def test_cells_lie_where_the_network_saw_them(
 ) -> None:
     photo = Image.new("RGB", size, "white")
     left, top, right, bottom = expected
-    assert place_in_photo((0, 0, 4, 4), (4, 4), photo, RULES[rule]) == (left, top, right - 1, bottom - 1)
-    lit = np.asarray(lighten(photo, np.ones((4, 4)), RULES[rule])).min(axis=2)
+    assert locate_in_photo((0, 0, 4, 4), (4, 4), photo, RULES[rule]) == (left, top, right - 1, bottom - 1)
+    lit = np.asarray(light_up(photo, np.ones((4, 4)), RULES[rule])).min(axis=2)
     assert (lit[top:bottom, left:right] == 255).all()
     lit = lit.copy()
     lit[top:bottom, left:right] = 0
@@ -152,7 +152,7 @@ def test_cells_lie_where_the_network_saw_them(
 def test_light_is_where_the_heat_is() -> None:
     heat = np.zeros((4, 4))
     heat[0, 3] = 1.0
-    lit = np.asarray(lighten(Image.new("RGB", (80, 80), (200, 40, 40)), heat, RULES["squash"])).astype(int)
+    lit = np.asarray(light_up(Image.new("RGB", (80, 80), (200, 40, 40)), heat, RULES["squash"])).astype(int)
     assert lit[5, 75].tolist() == [200, 40, 40]
     assert np.ptp(lit[75, 5]) == 0, "grey"
     assert lit[75, 5].max() < 60
@@ -161,9 +161,9 @@ def test_light_is_where_the_heat_is() -> None:
 @pytest.mark.parametrize("size", [(300, 200), (12, 560), (560, 12), (1, 1)], ids=str)
 def test_outlines_are_drawn_on_photos_of_any_size(size: tuple[int, int]) -> None:
     photo = Image.new("RGB", size, "grey")
-    outline(photo, [(0, 0, 1, 1), (6, 6, 7, 7), (0, 0, 7, 7)], (7, 7), RULES["crop"])
+    outline_regions(photo, [(0, 0, 1, 1), (6, 6, 7, 7), (0, 0, 7, 7)], (7, 7), RULES["crop"])
     assert (np.asarray(photo) != np.asarray(Image.new("RGB", size, "grey"))).any()
-    assert len(COLOURS) >= MOST_REGIONS
+    assert len(REGION_COLORS) >= MOST_REGIONS
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from obelisk.recognition.explain.regions import (
     MOST_REGIONS,
     compare_maps,
     match_locations,
-    show_own_weight,
+    weigh_locations,
 )
 
 C = 8
@@ -95,6 +95,6 @@ def test_odd_maps_do_no_harm(features: np.ndarray) -> None:
     for query, reference in ((features, make_map(4, 5, 0)), (make_map(4, 5, 0), features), (features, features)):
         alike = compare_maps(query, reference)
         assert len(alike.regions) <= MOST_REGIONS
-        for heat in (alike.query, alike.reference, show_own_weight(features)):
+        for heat in (alike.query, alike.reference, weigh_locations(features)):
             assert np.isfinite(heat).all()
             assert 0.0 <= heat.min() <= heat.max() <= 1.0

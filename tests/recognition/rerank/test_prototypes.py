@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from obelisk.gallery import ExactSearch
 from obelisk.recognition import KNNClassifier
-from obelisk.recognition.rerank.prototypes import PROTOTYPE_WEIGHT, RERANKED, PrototypeReranker, mean_embeddings
+from obelisk.recognition.rerank.prototypes import PROTOTYPE_WEIGHT, RERANKED, PrototypeReranker, compute_prototypes
 from obelisk.recognition.rerank.reranker import Shortlist, find_shortlist
 
 D = 6
@@ -40,7 +40,7 @@ def blend_literally(
 
 def test_prototypes_are_unit_means_in_order_of_the_ids() -> None:
     rows = np.array([[1, 0], [0, 1], [1, 0], [-1, 0]], dtype=np.float32)
-    means, landmarks = mean_embeddings(rows, np.array([30, 10, 10, 30]))
+    means, landmarks = compute_prototypes(rows, np.array([30, 10, 10, 30]))
     assert landmarks.tolist() == [10, 30]
     # the rows of landmark 30 cancel out: its first row stands for it
     np.testing.assert_allclose(means, [[0.5**0.5, 0.5**0.5], [1, 0]], atol=1e-7)

@@ -1,9 +1,25 @@
-"""Pictures that show what an answer rests on; drawn with Pillow alone."""
+"""Pictures that show what an answer rests on, drawn with Pillow alone."""
 
 from __future__ import annotations
 
 from obelisk.recognition.explain.explanation import explain_answer
 from obelisk.recognition.explain.picture_folder import PictureFolder
-from obelisk.recognition.explain.strip import draw_recognitions, draw_strip
+from obelisk.recognition.explain.strip import (
+    StripCell,
+    draw_cells,
+    draw_recognitions,
+    draw_strip,
+    name_landmark,
+    stack_pictures,
+)
 
-__all__ = ["PictureFolder", "draw_recognitions", "draw_strip", "explain_answer"]
+__all__ = [
+    "PictureFolder",
+    "StripCell",
+    "draw_cells",
+    "draw_recognitions",
+    "draw_strip",
+    "explain_answer",
+    "name_landmark",
+    "stack_pictures",
+]

@@ -1,4 +1,4 @@
-"""Words on pictures: names of any script, fitted into a width, with the fonts that the machine has."""
+"""Text on pictures: names in any script, wrapped to a width, in the fonts that the machine has."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from PIL import ImageDraw, ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-# Tried in this order, letter by letter, wherever the system keeps its fonts. Pillow's own font, which is always
-# there, has no accents and comes last.
+# Tried in this order, letter by letter, wherever the system keeps its fonts. Pillow's own font is always there, but
+# has no accents, and comes last.
 FONTS = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
@@ -27,36 +27,36 @@ FONTS = (
     "NotoSansDevanagari-Regular.ttf",
     "NotoSansThai-Regular.ttf",
 )
-NOT_A_LETTER = "\uffff"  # what a font draws for it, it draws for every letter that it lacks
+NOT_A_LETTER = "\uffff"  # a font draws it as it draws every letter that it lacks
 ELLIPSIS = "..."
 
 
-def write(canvas: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, colour: str) -> None:
-    """Write one line of text, ``size`` pixels high, with its upper left corner at ``place``."""
-    left, top = place
+def draw_line(canvas: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, size: int, color: str) -> None:
+    """Draw one line of text, ``size`` pixels high, with its upper left corner at ``corner``."""
+    left, top = corner
     for font, part in split_by_font(text, size):
-        # Lines up letters of different fonts: they stand on one base line.
-        canvas.text((left, top + size), part, font=font, fill=colour, anchor="ls")
+        # Anchored at the base line, letters of different fonts line up.
+        canvas.text((left, top + size), part, font=font, fill=color, anchor="ls")
         left += font.getlength(part)
 
 
-def measure(text: str, size: int) -> float:
-    """Return how wide a line of text is, pixels."""
+def text_width(text: str, size: int) -> float:
+    """Return the width of a line of text in pixels."""
     return sum(font.getlength(part) for font, part in split_by_font(text, size))
 
 
-def fit(text: str, size: int, width: float, *, lines: int = 1) -> list[str]:
-    """Break text into at most so many lines of this width; what is too long ends in an ellipsis.
+def wrap_text(text: str, size: int, width: float, *, lines: int = 1) -> list[str]:
+    """Wrap text into at most ``lines`` lines of this width; text that is too long ends in an ellipsis.
 
-    Lines break at spaces, or inside a word that is longer than a line, as names in scripts without spaces are.
+    Lines break at spaces. A word longer than a line breaks anywhere, as names in scripts without spaces must.
     """
-    rest = legible(text)
+    rest = make_legible(text)
     broken: list[str] = []
     while rest:
-        if measure(rest, size) <= width:
+        if text_width(rest, size) <= width:
             return [*broken, rest]
         if len(broken) == lines - 1:
-            return [*broken, shorten(rest, size, width)]
+            return [*broken, ellipsize(rest, size, width)]
         head = rest[: longest_prefix(rest, size, width)]
         if " " in head and rest[len(head)] != " ":
             head = head[: head.rindex(" ")]
@@ -65,31 +65,31 @@ def fit(text: str, size: int, width: float, *, lines: int = 1) -> list[str]:
     return broken
 
 
-def shorten(text: str, size: int, width: float) -> str:
-    """Cut a line of text so that it fits with an ellipsis."""
-    return text[: longest_prefix(text, size, width - measure(ELLIPSIS, size))].rstrip() + ELLIPSIS
+def ellipsize(text: str, size: int, width: float) -> str:
+    """Cut a line of text so that it fits the width with an ellipsis."""
+    return text[: longest_prefix(text, size, width - text_width(ELLIPSIS, size))].rstrip() + ELLIPSIS
 
 
 def longest_prefix(text: str, size: int, width: float) -> int:
-    """Return how many letters, at least one, fit into the width."""
+    """Return how many letters fit into the width; at least one."""
     low, high = 1, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if measure(text[:middle], size) <= width else (low, middle - 1)
+        low, high = (middle, high) if text_width(text[:middle], size) <= width else (low, middle - 1)
     return low
 
 
-def legible(text: str) -> str:
-    """Return the text in one line, in letters that can be drawn here: é as e, where no font has it, else ``?``."""
+def make_legible(text: str) -> str:
+    """Return the text in one line of letters that can be drawn here; one no font has becomes e for é, or ``?``."""
     plain = (
         " " if unicodedata.category(letter)[0] in "CZ" else letter for letter in unicodedata.normalize("NFC", text)
     )
-    return " ".join("".join(substitute(letter) for letter in plain).split())
+    return " ".join("".join(substitute_letter(letter) for letter in plain).split())
 
 
 @lru_cache(maxsize=4096)
-def substitute(letter: str) -> str:
-    """Return a letter as it is if a font has it, else the letters it is made of that some font has."""
+def substitute_letter(letter: str) -> str:
+    """Return a letter if a font has it, else those of its parts that some font has, else ``?``."""
     if letter == " " or any(has_letter(font, letter) for font in load_fonts(16)):
         return letter
     parts = [part for part in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(part)]
@@ -98,20 +98,20 @@ def substitute(letter: str) -> str:
 
 
 def split_by_font(text: str, size: int) -> list[tuple[Font, str]]:
-    """Return the text in parts, each with the first font that has its letters."""
+    """Split text into parts, each with the first font that has its letters."""
     fonts = load_fonts(size)
-    return [(fonts[place], "".join(part)) for place, part in groupby(text, choose_font)]
+    return [(fonts[index], "".join(part)) for index, part in groupby(text, choose_font)]
 
 
 @lru_cache(maxsize=4096)
 def choose_font(letter: str) -> int:
-    """Return the place, in :func:`load_fonts`, of the first font that has a letter; 0 if none has."""
-    return next((place for place, font in enumerate(load_fonts(16)) if has_letter(font, letter)), 0)
+    """Return the index in :func:`load_fonts` of the first font that has a letter; 0 if none has."""
+    return next((index for index, font in enumerate(load_fonts(16)) if has_letter(font, letter)), 0)
 
 
 @lru_cache(maxsize=16)
 def load_fonts(size: int) -> tuple[Font, ...]:
-    """Return the fonts that this machine has, Pillow's own last."""
+    """Load the fonts that this machine has; Pillow's own comes last."""
     found: list[Font] = []
     for name in FONTS:
         try:
@@ -122,6 +122,6 @@ def load_fonts(size: int) -> tuple[Font, ...]:
 
 
 def has_letter(font: Font, letter: str) -> bool:
-    """Tell whether a font has a drawing of its own for a letter."""
+    """Return whether a font has a glyph of its own for a letter."""
     drawn, missing = font.getmask(letter), font.getmask(NOT_A_LETTER)
     return letter == " " or (drawn.size, bytes(drawn)) != (missing.size, bytes(missing))

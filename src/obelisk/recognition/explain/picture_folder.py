@@ -1,4 +1,4 @@
-"""A folder of pictures, one a photo, under names that are safe everywhere."""
+"""A folder of pictures, one per photo, under names that every system accepts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from PIL import Image
 from obelisk.errors import UsageError
 from obelisk.files import replace_file
 
-SUFFIX = ".explained.png"  # so that no photo is ever overwritten, not even in a folder of photos
-LONGEST = 120  # bytes of a name; file systems take 255
+SUFFIX = ".explained.png"  # so that no photo is ever overwritten, even in a folder of photos
+LONGEST = 120  # bytes of a name before the suffix; file systems take 255 in all
 
 
 class PictureFolder:
-    """Takes one picture a photo; it is named after the photo, and numbered where several photos have one name.
+    """Saves one picture per photo, named after the photo, and numbered if several photos share a name.
 
-    The folder is made if it is not there. Raises :class:`UsageError` when it cannot be.
+    The folder is made if it does not exist. Raises :class:`~obelisk.errors.UsageError` if it can't be.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,14 +33,14 @@ class PictureFolder:
         return len(self._taken)
 
     def save(self, photo: str, picture: Image.Image) -> Path:
-        """Write the picture of a photo, whole or not at all, and return where it is."""
+        """Save the picture of a photo, whole or not at all, and return its path."""
         path = self.path / self._choose_name(photo)
         return replace_file(path, lambda partial: picture.save(partial, "PNG"))
 
     def _choose_name(self, photo: str) -> str:
         stem = make_safe(Path(photo).stem)
         name, number = stem, 1
-        # Some file systems hold a and A for one name.
+        # Some file systems take a and A for the same name.
         while name.casefold() in self._taken:
             number += 1
             name = f"{stem}-{number}"
@@ -49,7 +49,7 @@ class PictureFolder:
 
 
 def make_safe(stem: str) -> str:
-    """Return a file name's letters and digits of any script, other characters as ``_``, neither hidden nor too long."""
+    """Keep letters and digits of any script, replace the rest by ``_``; the name is neither hidden nor too long."""
     plain = unicodedata.normalize("NFC", stem)
     safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in plain).lstrip(".")
     return safe.encode()[:LONGEST].decode(errors="ignore") or "photo"

@@ -1,4 +1,4 @@
-"""Photos made ready for a picture: read small, fitted into a box, framed."""
+"""Photos and captions in a picture: photos read small, fitted into a box and framed; text in lines."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from PIL import Image, ImageDraw
 from obelisk.errors import PhotoError
 from obelisk.gallery import ReferencePhoto
 from obelisk.photos import content_hash, read_bytes, read_photo
-from obelisk.recognition.explain.lettering import fit, measure, write
+from obelisk.recognition.explain.lettering import draw_line, text_width, wrap_text
 
 PAPER, INK, FAINT, SHADE, LINE = "#ffffff", "#1c1917", "#6f6a65", "#f1efec", "#cfcac4"
-THINNEST = 12  # pixels: what a photo of one row or column is drawn at
+THINNEST = 12  # pixels: a photo of a single row or column is drawn this wide
 WORDS = 15
 
 
@@ -27,10 +27,10 @@ def read_original(photo: ReferencePhoto | None) -> bytes | None:
     return data if photo.content_hash in ("", content_hash(data)) else None
 
 
-def load(source: Path | bytes, side: int) -> Image.Image:
-    """Return a photo scaled to fill a square of ``side`` pixels in one direction; raises PhotoError.
+def load_photo(source: Path | bytes, side: int) -> Image.Image:
+    """Read a photo and scale its longer side to ``side`` pixels; raises PhotoError.
 
-    The aspect is kept, save that no side becomes thinner than can be seen.
+    The aspect ratio is kept, except that no side becomes too thin to see.
     """
     photo = read_photo(source, min_side=side)
     scale = side / max(photo.size)
@@ -38,43 +38,43 @@ def load(source: Path | bytes, side: int) -> Image.Image:
     return photo.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def load_if_there(source: Path | bytes | None, side: int) -> Image.Image | None:
-    """Return :func:`load` of a photo, None when it is not at hand or cannot be read."""
+def load_if_readable(source: Path | bytes | None, side: int) -> Image.Image | None:
+    """Return :func:`load_photo` of a photo, or None if it is not at hand or can't be read."""
     if source is None:
         return None
     try:
-        return load(source, side)
+        return load_photo(source, side)
     except PhotoError:
         return None
 
 
-def frame(photo: Image.Image | None, size: tuple[int, int], colour: str = LINE, thickness: int = 2) -> Image.Image:
-    """Return a photo in the middle of a framed box of this size, or a box that says there is no photo."""
+def frame_photo(photo: Image.Image | None, size: tuple[int, int], color: str = LINE, thickness: int = 2) -> Image.Image:
+    """Return a framed box of this size with the photo in its middle, or with the words that there is none."""
     box = Image.new("RGB", size, SHADE)
     canvas = ImageDraw.Draw(box)
     if photo is None:
         text = "photo not at hand"
-        place = (size[0] - measure(text, WORDS)) / 2, size[1] / 2 - WORDS
-        write(canvas, place, text, WORDS, FAINT)
+        corner = (size[0] - text_width(text, WORDS)) / 2, size[1] / 2 - WORDS
+        draw_line(canvas, corner, text, WORDS, FAINT)
     else:
         box.paste(photo, ((size[0] - photo.width) // 2, (size[1] - photo.height) // 2))
-    canvas.rectangle((0, 0, size[0] - 1, size[1] - 1), outline=colour, width=thickness)
+    canvas.rectangle((0, 0, size[0] - 1, size[1] - 1), outline=color, width=thickness)
     return box
 
 
-def write_lines(
+def draw_lines(
     canvas: ImageDraw.ImageDraw,
-    place: tuple[float, float],
+    corner: tuple[float, float],
     text: str,
     size: int,
     width: float,
     *,
-    colour: str = INK,
+    color: str = INK,
     lines: int = 1,
 ) -> float:
-    """Write text, broken into lines of this width, and return where the next line would begin."""
-    left, top = place
-    for line in fit(text, size, width, lines=lines):
-        write(canvas, (left, top), line, size, colour)
+    """Draw text, wrapped to this width, and return the top of the line that would follow."""
+    left, top = corner
+    for line in wrap_text(text, size, width, lines=lines):
+        draw_line(canvas, (left, top), line, size, color)
         top += round(1.3 * size)
     return top

@@ -54,22 +54,22 @@ class PrototypeReranker:
     def _prototype_similarities(self, queries: Embeddings, indices: Integers) -> Embeddings:
         """Return the similarity (Q, M) of each query to the prototypes of the landmarks at its indices (Q, M)."""
         landmarks = self._landmark[indices]
-        self._compute_prototypes(np.unique(landmarks))
+        self._ensure_prototypes(np.unique(landmarks))
         similarities = np.empty(indices.shape, dtype=np.float32)
         for query, row in enumerate(landmarks):
             met, inverse = np.unique(row, return_inverse=True)
             similarities[query] = (self._prototypes[met] @ queries[query])[inverse]
         return similarities
 
-    def _compute_prototypes(self, landmarks: Integers) -> None:
+    def _ensure_prototypes(self, landmarks: Integers) -> None:
         for landmark in landmarks[~self._computed[landmarks]].tolist():
             start = self._ends[landmark - 1] if landmark else 0
             rows = self._references.rows(self._by_landmark[start : self._ends[landmark]])
-            self._prototypes[landmark] = mean_embeddings(rows, np.zeros(len(rows), dtype=np.int64))[0][0]
+            self._prototypes[landmark] = compute_prototypes(rows, np.zeros(len(rows), dtype=np.int64))[0][0]
             self._computed[landmark] = True
 
 
-def mean_embeddings(references: Embeddings, landmark_ids: Integers) -> tuple[Embeddings, Integers]:
+def compute_prototypes(references: Embeddings, landmark_ids: Integers) -> tuple[Embeddings, Integers]:
     """Return the prototypes (C, D), unit-norm means of each landmark's rows, and their landmark ids (C,), ascending.
 
     ``references`` (N, D) are unit-norm, ``landmark_ids`` (N,). A landmark whose rows cancel out has no direction; its
