@@ -1,15 +1,21 @@
-"""What the command line says when the system refuses something."""
+"""The command line as a whole: its help, its exit codes, and what it says when the system refuses something."""
 
 from __future__ import annotations
 
 import errno
 import io
 import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 
 import pytest
+import typer
 
 from obelisk.cli import console, main
 from obelisk.cli.main import explain_system_error, run
+from obelisk.errors import DownloadError, GalleryLockedError, PhotoError, RecipeError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -67,3 +73,94 @@ def test_a_full_standard_output_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 class NothingFits(io.BytesIO):
     def write(self, content: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+Obelisk = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.parametrize("columns", ["80", "100"])
+@pytest.mark.parametrize("group", [[], ["gallery"], ["data"]])
+def test_the_help_gives_the_first_sentence_of_each_command_in_full(
+    obelisk: Obelisk, monkeypatch: pytest.MonkeyPatch, columns: str, group: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    code, out, _ = obelisk(*group, "-h")
+    listed = out.partition("Commands:\n")[2]
+    assert code == 0
+    assert listed
+    assert "…" not in listed
+    assert "..." not in listed
+
+
+def test_the_help_lists_the_commands_in_the_order_of_use(obelisk: Obelisk) -> None:
+    lines = obelisk("--help")[1].partition("Commands:\n")[2].splitlines()
+    names = [line.split()[0] for line in lines if line[2] != " "]
+    assert names == list(main.COMMANDS)
+    assert names[:2] == ["recognize", "gallery"]
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        pytest.param(None, 0, id="done"),
+        pytest.param(typer.Exit(1), 1, id="some inputs failed"),
+        pytest.param(PhotoError("x"), 1, id="a photo failed"),
+        pytest.param(DownloadError("x"), 1, id="a download failed"),
+        pytest.param(GalleryLockedError("x"), 1, id="others hold the gallery"),
+        pytest.param(OSError(errno.ENOSPC, "No space left on device"), 1, id="the disk is full"),
+        pytest.param(MemoryError(), 1, id="the memory is full"),
+        pytest.param(KeyError("x"), 1, id="a mistake of ours"),
+        pytest.param(UsageError("x"), 2, id="the user's mistake"),
+        pytest.param(RecipeError("x"), 2, id="an unusable recipe"),
+        pytest.param(OSError(errno.EACCES, "Permission denied"), 2, id="a forbidden place"),
+        pytest.param(KeyboardInterrupt(), 130, id="Ctrl-C"),
+        pytest.param(BrokenPipeError(errno.EPIPE, "Broken pipe"), 141, id="the reader of a pipe went away"),
+        pytest.param(signal.SIGTERM, 143, id="SIGTERM"),
+    ],
+)
+def test_exit_codes(
+    obelisk: Obelisk, monkeypatch: pytest.MonkeyPatch, raised: BaseException | signal.Signals | None, code: int
+) -> None:
+    """Whatever ends a command, the handler of SIGTERM is the one that was there before."""
+
+    def command() -> None:
+        if isinstance(raised, signal.Signals):
+            os.kill(os.getpid(), raised)
+        elif raised:
+            raise raised
+
+    monkeypatch.setitem(main.COMMANDS, "bench", command)
+    # What leaving by a broken pipe puts in their place is undone, too.
+    monkeypatch.setattr("sys.stdout", sys.stdout)
+    monkeypatch.setattr("sys.stderr", sys.stderr)
+    before = signal.getsignal(signal.SIGTERM)
+    assert obelisk("bench")[0] == code
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("words", [["recognise"], ["recognize", "--no-such-option"], ["train"], []])
+def test_words_that_are_no_command_are_a_mistake(obelisk: Obelisk, words: list[str]) -> None:
+    assert obelisk(*words)[0] == 2
+
+
+def test_a_reader_that_went_away_leaves_no_trace() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "obelisk", "recognize", "--help"], stdout=writer, stderr=subprocess.PIPE, check=False
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_traceback_is_for_debugging(obelisk: Obelisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def command() -> None:
+        raise KeyError("x")
+
+    monkeypatch.setitem(main.COMMANDS, "bench", command)
+    code, _, err = obelisk("bench")
+    assert (code, err) == (1, "error: unexpected KeyError: 'x' · run again with --debug to see where\n")
+    with pytest.raises(KeyError):
+        obelisk("bench", "--debug")

@@ -7,7 +7,7 @@ import importlib.util
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -22,6 +22,7 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperGroup
 
 from obelisk.errors import MissingExtraError
 from obelisk.files import naming_full_disk
@@ -80,6 +81,17 @@ def warn(text: str) -> None:
 def count_of(count: int, what: str) -> str:
     """Return ``1 photo`` or ``3 photos``."""
     return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+class WholeHelp(TyperGroup):
+    """A group of commands whose help gives the first sentence of each command in full."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands; by itself Typer would cut a sentence to one line."""
+        for command in self.commands.values():
+            paragraph = " ".join((command.help or "").partition("\n\n")[0].split())
+            command.short_help = command.short_help or paragraph.partition(". ")[0].removesuffix(".")
+        super().format_commands(ctx, formatter)
 
 
 class SkippedFolders:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from obelisk.cli.clean import clean_command
-from obelisk.cli.console import Meter, note, result, table, warn
+from obelisk.cli.console import Meter, WholeHelp, note, result, table, warn
 from obelisk.cli.download import download_command
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SHOWN_OF_A_KIND = 100
 
 data_app = typer.Typer(
+    cls=WholeHelp,
     name="data",
     help="Check, count, clean, sample and download a dataset.",
     no_args_is_help=True,

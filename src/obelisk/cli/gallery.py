@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from obelisk.cli.console import Meter, SkippedFolders, count_of, note, result, table, warn
+from obelisk.cli.console import Meter, SkippedFolders, WholeHelp, count_of, note, result, table, warn
 from obelisk.cli.gallery_changes import (
     GalleryFolder,
     add_command,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NAMED_LANDMARKS = 10  # of those left without a photo; a dataset may list thousands
 
 gallery_app = typer.Typer(
+    cls=WholeHelp,
     name="gallery",
     help="Build, change and inspect the reference photos that recognition rests on.",
     no_args_is_help=True,

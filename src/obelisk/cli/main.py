@@ -1,12 +1,13 @@
-"""The command ``obelisk``: its commands, and the one place where errors become exit codes."""
+"""The command ``obelisk``: all its commands, and the one place where errors become exit codes."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Annotated
 
@@ -15,7 +16,7 @@ import typer
 import obelisk
 from obelisk.cli.ablate import ablate
 from obelisk.cli.bench import bench
-from obelisk.cli.console import errors, visible
+from obelisk.cli.console import WholeHelp, errors, visible
 from obelisk.cli.data import data_app
 from obelisk.cli.demo import demo
 from obelisk.cli.evaluate import compare, evaluate
@@ -26,19 +27,29 @@ from obelisk.cli.train import train
 from obelisk.errors import ObeliskError
 
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)  # a place that the caller may not use
+READER_LEFT = 128 + 13  # as a shell reports a process that SIGPIPE ended; Windows has no such signal
 
+# In the order of use, which is that of the help: photos first, then models of one's own.
 COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
-    "demo": demo,
+    "recognize": recognize_command,
+    "gallery": gallery_app,
     "data": data_app,
     "train": train,
     "evaluate": evaluate,
     "compare": compare,
     "ablate": ablate,
     "export": export,
-    "gallery": gallery_app,
-    "recognize": recognize_command,
     "bench": bench,
+    "demo": demo,
 }
+
+
+class MainHelp(WholeHelp):
+    """Lists the commands in the order of use."""
+
+    def list_commands(self, ctx: object) -> list[str]:
+        """Return the names of the commands that this command line has."""
+        return [name for name in COMMANDS if name in self.commands]
 
 
 def show_version(wanted: bool) -> None:
@@ -58,9 +69,11 @@ def obelisk_command(
 
 
 def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
-    """Return the command line with some of the commands, or all."""
+    """Build the command line with some of the commands, or all."""
     app = typer.Typer(
         name="obelisk",
+        cls=MainHelp,
+        context_settings={"help_option_names": ["-h", "--help"]},
         help="Name the landmark in a photo.",
         no_args_is_help=True,
         add_completion=False,
@@ -82,19 +95,40 @@ def stop_on_sigterm(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
+@contextlib.contextmanager
+def stopping_on_sigterm() -> Iterator[None]:
+    """Unwind the block on SIGTERM; then bring back the handler that was there before."""
+    before = signal.signal(signal.SIGTERM, stop_on_sigterm)
+    try:
+        yield
+    finally:
+        # None stands for a handler that Python didn't set, and can't set again.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
 def run() -> None:
     """Run the command line: never a traceback, unless ``--debug`` asks for it."""
-    debug = "--debug" in sys.argv[1:]
-    arguments = [word for word in sys.argv[1:] if word != "--debug"]
-    signal.signal(signal.SIGTERM, stop_on_sigterm)
-    # More threads of linear algebra would wait in a loop for the next small product, and take the cores from those
-    # that embed photos: 60 against 78 photos a second on two cores (2026-11-24). Read when NumPy is first imported.
+    with stopping_on_sigterm():
+        run_arguments(sys.argv[1:])
+
+
+def run_arguments(words: list[str]) -> None:
+    """Run the command that some words ask for, and leave with its exit code."""
+    debug = "--debug" in words
+    arguments = [word for word in words if word != "--debug"]
+    # More OpenBLAS threads would spin while they wait for the next small product, and take the cores from the threads
+    # that embed photos: 60 instead of 78 photos a second on two cores (2026-11-24). Read when NumPy is first imported.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # pydantic would look for plugins of its own in all packages that are installed: time that no command needs.
+    # pydantic would search all installed packages for plugins: time that no command needs.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
-    named = COMMANDS.keys() & arguments[:1]  # all the others would be read for nothing, which takes long
+    named = COMMANDS.keys() & arguments[:1]  # building the others as well takes long
     try:
         make_app(named or COMMANDS)(arguments)
+    except SystemExit as leaving:
+        # Typer exits 1 when the reader of a pipe has gone.
+        if isinstance(leaving.__context__, BrokenPipeError):
+            leaving.code = READER_LEFT
+        raise
     except ObeliskError as error:
         leave(str(error), error.exit_code, debug=debug)
     except OSError as error:
