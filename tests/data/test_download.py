@@ -12,23 +12,23 @@ import pytest
 from mirror import Fault, Mirror, draw_photo, name_photo, pack, place_photo, put_tar
 
 from obelisk.data import read_catalog
-from obelisk.data.download import Download, DownloadState, Order, Patience, Report
+from obelisk.data.download import Downloader, DownloadReport, DownloadRequest, DownloadState, RetryPolicy
 from obelisk.errors import DownloadError, UsageError
 
 TAR, SUM = "train/images_000.tar", "md5sum/train/md5.images_000.txt"
-QUICK = Patience(retries=3, first_wait=0.01, longest_wait=0.02, timeout=0.5)
-Fetch = Callable[..., Report]
+QUICK = RetryPolicy(retries=3, first_wait=0.01, longest_wait=0.02, timeout=0.5)
+Fetch = Callable[..., DownloadReport]
 
 
 @pytest.fixture
 def fetch(mirror: Mirror, folder: Path) -> Fetch:
     """Download three tars of train, unless told otherwise."""
 
-    def run(*, jobs: int = 2, **wanted: object) -> Report:
+    def run(*, jobs: int = 2, **wanted: object) -> DownloadReport:
         given = {"splits": ("train",), "tars": (0, 1, 2), "base_url": mirror.url} | wanted
-        order = Order(directory=folder, **given)  # type: ignore[arg-type]
+        request = DownloadRequest(directory=folder, **given)  # type: ignore[arg-type]
         with DownloadState(folder) as state:
-            return Download(order, state, jobs=jobs, rate=1000.0, patience=QUICK).run()
+            return Downloader(request, state, jobs=jobs, rate=1000.0, policy=QUICK).run()
 
     return run
 
@@ -336,7 +336,7 @@ def test_a_hostile_or_truncated_tar_is_refused_whole(mirror, fetch, folder, tar,
 
 
 def test_too_little_room_is_told_before_anything_is_written(mirror, fetch, folder, monkeypatch):
-    monkeypatch.setattr("obelisk.data.download.outlook.measure_free", lambda directory: 1000)
+    monkeypatch.setattr("obelisk.data.download.plan.measure_free", lambda directory: 1000)
     with pytest.raises(DownloadError, match=r"about \d+\.\d\d kB are needed, 1\.00 kB are free"):
         fetch()
     assert mirror.count("metadata/train.csv") == 0

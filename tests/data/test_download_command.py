@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from mirror import Fault, Mirror
 
-from obelisk.cli.download import describe_tally
-from obelisk.data.download import Tally
+from obelisk.cli.download import describe_progress
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -43,17 +42,17 @@ def test_dry_run_lists_what_is_missing_and_writes_nothing(mirror, download, tmp_
         "metadata/retrieval_solution_v2.1.csv",
         "test/images_000.tar",
     ]
-    assert "4 parts missing, 0 there" in done.stderr
+    assert "4 files missing, 0 there" in done.stderr
     assert list(tmp_path.iterdir()) == []
     assert {asked.method for asked in mirror.asked} == {"HEAD"}
 
 
 def test_dry_run_counts_single_photos_once_the_tables_are_here(download):
     done = download("--landmarks", 2, "--dry-run")
-    assert "the photos of 2 landmarks come after the tables" in done.stderr
+    assert "they list the photos of the 2 landmarks" in done.stderr
     assert download("--landmarks", 1, "--rate", 50).returncode == 0
     done = download("--landmarks", 2, "--dry-run")
-    assert "2 photos are to come one by one" in done.stderr
+    assert "2 photos are missing, to be fetched one by one" in done.stderr
 
 
 def test_some_parts_that_failed_are_named_and_exit_1(mirror, download, tmp_path):
@@ -121,13 +120,16 @@ def test_sigterm_exits_143_and_the_next_run_goes_on(mirror, download, tmp_path):
 
 SHOWN = {
     "kB": ((12_340, 56_700), "tars: 12.34 kB of 56.70 kB, "),
-    "MB": ((0, 98_000_000), "tars: 0.00 kB of 98.00 MB, "),
+    "MB": ((0, 98_000_000), "tars: 0 bytes of 98.00 MB, "),
     "GB": ((12_310_000_000, 498_200_000_000), "tars: 12.31 GB of 498.20 GB, "),
 }
 
 
 @pytest.mark.parametrize(("counts", "told"), SHOWN.values(), ids=SHOWN)
 def test_what_has_come_is_shown_in_a_fitting_unit(counts, told):
-    tally = Tally("tars", "bytes", done=counts[0])
-    tally.expect("all", counts[1])
-    assert describe_tally(tally) == f"{told}0.00 kB/s"
+    assert describe_progress("tars", *counts, rate=0.0) == f"{told}0 bytes/s"
+
+
+def test_photos_are_counted_with_their_rate_and_the_time_left():
+    shown = describe_progress("photos", 1200, 4000, rate=2.0)
+    assert shown == "photos: 1,200 of 4,000, 2.0/s, 0:23:20 left"

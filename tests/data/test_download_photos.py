@@ -10,28 +10,35 @@ from mirror import Fault, Mirror, draw_photo, name_photo, place_photo
 from PIL import Image
 
 from obelisk.data import read_catalog
-from obelisk.data.download import Download, DownloadState, Order, Patience, Report, parse_splits, parse_tars
-from obelisk.data.download.downloader import SINGLE_PHOTOS
-from obelisk.data.download.http import PassingError, Web
-from obelisk.data.download.http import Patience as Waits
-from obelisk.data.download.state import PartState
+from obelisk.data.download import (
+    Downloader,
+    DownloadReport,
+    DownloadRequest,
+    DownloadState,
+    RetryPolicy,
+    parse_splits,
+    parse_tars,
+)
+from obelisk.data.download.extract import SINGLE_PHOTOS
+from obelisk.data.download.http import HttpClient, TransientError
+from obelisk.data.download.state import FileState
 from obelisk.data.subset import choose_landmarks
 from obelisk.errors import DownloadError, UsageError
 
 TABLE = "metadata/train.csv"
-QUICK = Patience(retries=2, first_wait=0.01, longest_wait=0.02, timeout=0.5)
-Fetch = Callable[..., Report]
+QUICK = RetryPolicy(retries=2, first_wait=0.01, longest_wait=0.02, timeout=0.5)
+Fetch = Callable[..., DownloadReport]
 
 
 @pytest.fixture
 def fetch(mirror: Mirror, folder: Path) -> Fetch:
     """Download the photos of three landmarks, unless told otherwise."""
 
-    def run(*, rate: float = 1000.0, **wanted: object) -> Report:
+    def run(*, rate: float = 1000.0, **wanted: object) -> DownloadReport:
         given = {"splits": ("train",), "landmarks": 3, "base_url": mirror.url} | wanted
-        order = Order(directory=folder, **given)  # type: ignore[arg-type]
+        request = DownloadRequest(directory=folder, **given)  # type: ignore[arg-type]
         with DownloadState(folder) as state:
-            return Download(order, state, jobs=2, rate=rate, patience=QUICK).run()
+            return Downloader(request, state, jobs=2, rate=rate, policy=QUICK).run()
 
     return run
 
@@ -126,7 +133,7 @@ def test_photos_are_shrunk(mirror, fetch, folder):
 
 def test_photos_of_another_size_are_not_mixed(mirror, fetch, folder):
     with DownloadState(folder) as state:  # a run that brought no photo binds nobody
-        state.write(PartState(path=SINGLE_PHOTOS, progress="extracted", max_side=30))
+        state.write(FileState(path=SINGLE_PHOTOS, progress="extracted", max_side=30))
     fetch(max_side=40)
     tars = {"from_tars": True, "tars": (0, 1, 2)}
     for wanted in {}, {"max_side": 50, "landmarks": 4}, tars:
@@ -208,21 +215,21 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
-def test_an_order_that_contradicts_itself_is_refused(tmp_path, wrong):
+def test_a_request_that_contradicts_itself_is_refused(tmp_path, wrong):
     with pytest.raises(UsageError):
-        Order(directory=tmp_path, **{"splits": ("train",)} | wrong)
+        DownloadRequest(directory=tmp_path, **{"splits": ("train",)} | wrong)
 
 
 def test_which_tars_are_meant():
     assert parse_tars("0-2, 7,1") == (0, 1, 2, 7)
-    order = Order(directory=Path(), splits=("test", "index"), tars=parse_tars("10%"))
-    assert [len(order.choose_tars(folder)) for folder in order.folders] == [2, 10]
-    assert len(Order(directory=Path(), splits=("train",), tars=parse_tars("0.001%")).list_tars()) == 1
+    request = DownloadRequest(directory=Path(), splits=("test", "index"), tars=parse_tars("10%"))
+    assert [len(request.select_tars(folder)) for folder in request.folders] == [2, 10]
+    assert len(DownloadRequest(directory=Path(), splits=("train",), tars=parse_tars("0.001%")).list_tars()) == 1
     for text in ("", "x", "3-1", "-1", "0%", "101%", "1;2", "1000"):
         with pytest.raises(UsageError, match="names no tars"):
             parse_tars(text)
     with pytest.raises(UsageError, match="no tar 20 of test"):
-        Order(directory=Path(), splits=("test",), tars=(20,)).list_tars()
+        DownloadRequest(directory=Path(), splits=("test",), tars=(20,)).list_tars()
 
 
 def test_which_splits_are_meant():
@@ -232,31 +239,31 @@ def test_which_splits_are_meant():
 
 
 def test_waits_double_up_to_a_limit_and_half_of_each_is_drawn():
-    waits = Waits(first_wait=1.0, longest_wait=10.0)
+    policy = RetryPolicy(first_wait=1.0, longest_wait=10.0)
     for failures, whole in ((1, 1.0), (2, 2.0), (4, 8.0), (5, 10.0), (50, 10.0)):
-        drawn = [waits.draw_wait(failures) for _ in range(100)]
+        drawn = [policy.draw_wait(failures) for _ in range(100)]
         assert 0.5 * whole <= min(drawn) < max(drawn) <= whole
 
 
 def test_progress_starts_the_count_of_failures_anew():
-    web, reached = Web(patience=QUICK), iter([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+    client, reached = HttpClient(policy=QUICK), iter([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     done = []
 
     def attempt() -> int:
         done.append(1)
         if len(done) < 8:
-            raise PassingError("reset")
+            raise TransientError("reset")
         return len(done)
 
-    assert web.insist(attempt, url="", progress=lambda: next(reached)) == 8
+    assert client.retry(attempt, url="", reached=lambda: next(reached)) == 8
 
 
 def test_without_retries_a_failure_that_brought_bytes_is_still_gone_on_from():
-    web, reached = Web(patience=Patience(retries=0, first_wait=0.01)), iter([0, 1, 2, 2])
+    client, reached = HttpClient(policy=RetryPolicy(retries=0, first_wait=0.01)), iter([0, 1, 2, 2])
 
     def attempt() -> None:
-        raise PassingError("reset")
+        raise TransientError("reset")
 
     with pytest.raises(DownloadError, match="tried 1 times"):
-        web.insist(attempt, url="", progress=lambda: next(reached))
+        client.retry(attempt, url="", reached=lambda: next(reached))
     assert next(reached, None) is None

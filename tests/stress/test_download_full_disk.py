@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mirror import Mirror, open_mirror
 
-from obelisk.data.download import Download, DownloadState, Order, Patience
+from obelisk.data.download import Downloader, DownloadRequest, DownloadState, RetryPolicy
 from obelisk.errors import DownloadError
 
 pytestmark = pytest.mark.stress
@@ -42,14 +42,16 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_grows_step_by_step_ends_with_every_byte(
     mirror: Mirror, disk: Path, extract: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("obelisk.data.download.outlook.measure_free", lambda directory: 2**40)
-    order = Order(directory=disk / "gldv2", splits=("train",), tars=TARS, base_url=mirror.url, extract=extract)
+    monkeypatch.setattr("obelisk.data.download.plan.measure_free", lambda directory: 2**40)
+    request = DownloadRequest(
+        directory=disk / "gldv2", splits=("train",), tars=TARS, base_url=mirror.url, extract=extract
+    )
     told: list[str] = []
     for size in range(128, 4096, 64):
         subprocess.run(["mount", "-o", f"remount,size={size}k", str(disk)], check=True)
         try:
-            with DownloadState(order.directory) as state:
-                report = Download(order, state, jobs=1, patience=Patience(retries=1, first_wait=0.01)).run()
+            with DownloadState(request.directory) as state:
+                report = Downloader(request, state, jobs=1, policy=RetryPolicy(retries=1, first_wait=0.01)).run()
         except (OSError, DownloadError) as error:
             told.append(str(error))
             continue
@@ -60,8 +62,8 @@ def test_a_disk_that_grows_step_by_step_ends_with_every_byte(
     tars = [f"train/images_{number:03}.tar" for number in TARS]
     if extract:
         served = {Path(path).stem: data for path, data in mirror.files.items() if path.startswith("commons/")}
-        assert {path.stem: path.read_bytes() for path in order.directory.rglob("*.jpg")} == served
+        assert {path.stem: path.read_bytes() for path in request.directory.rglob("*.jpg")} == served
     else:
-        assert all((order.directory / tar).read_bytes() == mirror.files[tar] for tar in tars)
+        assert all((request.directory / tar).read_bytes() == mirror.files[tar] for tar in tars)
     whole, sent = (sum(count) for count in ((len(mirror.files[t]) for t in tars), (mirror.sent[t] for t in tars)))
     assert sent - whole <= len(told) * 2**18, "one piece that did not fit is lost each time"

@@ -1,4 +1,4 @@
-"""``obelisk data download``: Google Landmarks v2, or a part of it, onto the disk."""
+"""``obelisk data download``: download Google Landmarks v2, or a part of it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from obelisk.cli.console import SECONDS_BETWEEN_LINES, errors, note, result, table, warn
 
 if TYPE_CHECKING:
-    from obelisk.data.download import Outlook, Report, Tally
+    from obelisk.data.download import DownloadPlan, DownloadReport
 
 
 def download_command(
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The dataset's folder, made here or gone on with.", show_default=False)
+        Path, typer.Argument(metavar="DIR", help="The dataset's folder, new or begun.", show_default=False)
     ],
     split: Annotated[
         list[str] | None,
@@ -35,25 +36,25 @@ def download_command(
     ] = None,
     landmarks: Annotated[
         int | None,
-        typer.Option("--landmarks", min=1, help="Only the photos of so many landmarks, one by one from Wikimedia."),
+        typer.Option("--landmarks", min=1, help="Only the photos of this many landmarks, one by one from Wikimedia."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Which landmarks: the same seed, the same landmarks.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the landmarks; the same seed draws the same ones.")] = 0,
     from_tars: Annotated[
-        bool, typer.Option("--from-tars", help="With --landmarks: take the photos out of the tars.")
+        bool, typer.Option("--from-tars", help="With --landmarks: take the photos from the tars.")
     ] = False,
-    extract: Annotated[bool, typer.Option("--extract", help="Unpack the photos and delete the tars.")] = False,
+    extract: Annotated[bool, typer.Option("--extract", help="Extract the photos and delete the tars.")] = False,
     max_side: Annotated[
         int | None, typer.Option("--max-side", metavar="PIXELS", min=16, help="Shrink larger photos to this side.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what is missing and how large it is, and fetch nothing.")
+        bool, typer.Option("--dry-run", help="List what is missing and its size, and fetch nothing.")
     ] = False,
     accept_md5_mismatch: Annotated[
         bool, typer.Option("--accept-md5-mismatch", help="Keep a tar whose MD5 sum differs twice from the listed one.")
     ] = False,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, max=32, help="How many files come side by side.")] = 4,
-    rate: Annotated[float, typer.Option("--rate", min=0.01, max=50, help="Single photos asked for a second.")] = 2.0,
-    retries: Annotated[int, typer.Option("--retries", min=0, help="Tries after a failure that brought no byte.")] = 6,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, max=32, help="Files to fetch at a time.")] = 4,
+    rate: Annotated[float, typer.Option("--rate", min=0.01, max=50, help="Single photos per second.")] = 2.0,
+    retries: Annotated[int, typer.Option("--retries", min=0, help="Tries after failures without a new byte.")] = 6,
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Silence that counts as a failure.")
     ] = 60.0,
@@ -62,14 +63,22 @@ def download_command(
         typer.Option("--base-url", metavar="URL", help="Another mirror.", show_default="that of the dataset's makers"),
     ] = None,
 ) -> None:
-    """Fetch Google Landmarks v2, or a part of it: its tables first, then tars or single photos.
+    """Download Google Landmarks v2, or a part of it: first its tables, then tars or single photos.
 
-    The same command again goes on where the last one ended, however it ended; only what is missing or failed is
-    fetched. Exits 1 when some parts failed, each named.
+    The same command resumes a download, however it ended: it fetches only what is missing or failed. Exits 1 if some
+    files failed; each is named.
     """
-    from obelisk.data.download import BASE_URL, Download, DownloadState, Order, Patience, parse_splits, parse_tars
+    from obelisk.data.download import (
+        BASE_URL,
+        Downloader,
+        DownloadRequest,
+        DownloadState,
+        RetryPolicy,
+        parse_splits,
+        parse_tars,
+    )
 
-    order = Order(
+    request = DownloadRequest(
         directory=directory,
         splits=parse_splits(split or ([] if landmarks is None else ["train"])),
         base_url=base_url or BASE_URL,
@@ -81,83 +90,82 @@ def download_command(
         max_side=max_side,
         accept_md5_mismatch=accept_md5_mismatch,
     )
-    patience = Patience(retries=retries, timeout=timeout)
-    with DownloadState(directory, keep=not dry_run) as state, Gauge() as gauge:
-        download = Download(order, state, jobs=jobs, rate=rate, patience=patience, watch=gauge)
+    policy = RetryPolicy(retries=retries, timeout=timeout)
+    with DownloadState(directory, keep=not dry_run) as state, DownloadMeter() as meter:
+        downloader = Downloader(request, state, jobs=jobs, rate=rate, policy=policy, progress=meter)
         if dry_run:
-            show_outlook(download.look_ahead(), directory, landmarks=landmarks)
+            show_plan(downloader.plan(), directory, landmarks=landmarks)
             return
-        report = download.run()
+        report = downloader.run()
     show_report(report, directory)
 
 
-class Gauge:
-    """Shows on stderr how much has come, how fast, and how long the rest takes.
+class DownloadMeter:
+    """Shows on stderr how much of a stage is done, how fast, and the time left; call it with what, done, total.
 
-    On a terminal one line is redrawn; a log file gets a line every half minute.
+    On a terminal one line per stage is redrawn; a log file gets a line every half minute.
     """
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
         self._progress = Progress(*columns, console=errors, disable=not errors.is_terminal)
         self._tasks: dict[str, TaskID] = {}
-        self._said = time.monotonic()
+        self._starts: dict[str, tuple[float, int]] = {}
+        self._written = time.monotonic()
 
-    def __enter__(self) -> Gauge:
+    def __enter__(self) -> DownloadMeter:
         self._progress.start()
         return self
 
     def __exit__(self, *reason: object) -> None:
         self._progress.stop()
 
-    def __call__(self, tally: Tally) -> None:
-        """Show a count."""
-        line = describe_tally(tally)
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Show the progress of a stage."""
+        now = time.monotonic()
+        began, done_then = self._starts.setdefault(what, (now, done))
+        line = describe_progress(what, done, total, rate=max(0, done - done_then) / max(1e-3, now - began))
         if errors.is_terminal:
-            if tally.what not in self._tasks:
-                self._tasks[tally.what] = self._progress.add_task(line, total=None)
-            self._progress.update(
-                self._tasks[tally.what], description=line, completed=tally.done, total=tally.total or None
-            )
-        elif time.monotonic() - self._said > SECONDS_BETWEEN_LINES:
-            self._said = time.monotonic()
+            if what not in self._tasks:
+                self._tasks[what] = self._progress.add_task(line, total=None)
+            self._progress.update(self._tasks[what], description=line, completed=done, total=total or None)
+        elif now - self._written > SECONDS_BETWEEN_LINES:
+            self._written = now
             note(line)
 
 
-def describe_tally(tally: Tally) -> str:
-    """Say how far a download is: ``tars: 12.31 GB of 498.20 GB, 45.10 MB/s, 2:59:10 left``."""
-    from obelisk.data.download import describe_bytes
-
-    left = tally.seconds_left
-    rest = "" if left is None else f", {timedelta(seconds=round(left))} left"
-    if tally.unit == "photos":
-        return f"{tally.what}: {tally.done:,} of {tally.total:,}, {tally.rate:.1f}/s{rest}"
-    done, total, rate = map(describe_bytes, (tally.done, tally.total, tally.rate))
-    return f"{tally.what}: {done} of {total}, {rate}/s{rest}"
+def describe_progress(what: str, done: int, total: int, *, rate: float) -> str:
+    """Return a line such as ``tars: 12.31 GB of 498.20 GB, 45.10 MB/s, 2:59:10 left``; ``rate`` is per second."""
+    rest = f", {timedelta(seconds=round(max(0, total - done) / rate))} left" if rate else ""
+    if what == "photos":
+        return f"{what}: {done:,} of {total:,}, {rate:.1f}/s{rest}"
+    return f"{what}: {describe_bytes(done)} of {describe_bytes(total)}, {describe_bytes(rate)}/s{rest}"
 
 
-def show_outlook(outlook: Outlook, directory: Path, *, landmarks: int | None) -> None:
-    """Print what is missing, and say what room it needs."""
-    from obelisk.data.download import describe_bytes
+def describe_bytes(count: float | None) -> str:
+    """Return a number of bytes in a fitting unit."""
+    return "unknown" if count is None else decimal(round(count), precision=2)
 
-    rows = [(part.path, describe_bytes(outlook.sizes.get(part.path))) for part in outlook.missing]
-    table(("missing", "size"), rows)
-    unknown = sum(part.path not in outlook.sizes for part in outlook.missing)
+
+def show_plan(plan: DownloadPlan, directory: Path, *, landmarks: int | None) -> None:
+    """Print what is missing, and the room it needs."""
+    table(("missing", "size"), [(file.path, describe_bytes(plan.sizes.get(file.path))) for file in plan.missing])
+    unknown = sum(file.path not in plan.sizes for file in plan.missing)
     if unknown:
-        warn(f"the server does not say how large {unknown} of the parts are")
-    if outlook.photos is not None:
-        note(f"{outlook.photos:,} photos are to come one by one")
+        warn(f"the server does not say how large {unknown} of the files are")
+    if plan.photos is not None:
+        note(f"{plan.photos:,} photos are missing, to be fetched one by one")
     elif landmarks is not None:
-        note(f"the photos of {landmarks} landmarks come after the tables, which tell how many they are")
+        note(f"the tables come first: they list the photos of the {landmarks} landmarks")
     note(
-        f"{directory}: {len(outlook.missing)} parts missing, {outlook.there} there; "
-        f"{describe_bytes(outlook.to_fetch)} to fetch, about {describe_bytes(outlook.needed)} needed, "
-        f"{describe_bytes(outlook.free)} free"
+        f"{directory}: {len(plan.missing)} files missing, {plan.there} there; "
+        f"{describe_bytes(plan.to_fetch)} to fetch, about {describe_bytes(plan.needed)} needed, "
+        f"{describe_bytes(plan.free)} free"
     )
 
 
-def show_report(report: Report, directory: Path) -> None:
-    """Say what came and what did not; exit 1 when something failed."""
+def show_report(report: DownloadReport, directory: Path) -> None:
+    """Report what was fetched and what failed; exit 1 if something did."""
     for remark in report.remarks:
         warn(remark)
     for failure in report.failed:
@@ -165,5 +173,5 @@ def show_report(report: Report, directory: Path) -> None:
     note(f"{report.fetched:,} fetched, {report.there:,} there before, {len(report.failed):,} failed")
     result(str(directory))
     if report.failed:
-        note("the same command again fetches what failed")
+        note("run the same command again to fetch what failed")
         raise typer.Exit(1)

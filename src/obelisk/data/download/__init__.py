@@ -1,29 +1,32 @@
-"""Getting Google Landmarks v2: its tables, then its tars or single photos, resumed wherever the last try ended.
+"""Downloading Google Landmarks v2: its tables, then its tars or single photos, resumed after any interruption.
 
-``Order`` says what is wanted, ``Download`` finds out what is missing and fetches it.
+A ``DownloadRequest`` names the part that is wanted; a ``Downloader`` plans what is missing and fetches it.
 """
 
 from __future__ import annotations
 
-from obelisk.data.download.downloader import Download, Failure, Report
-from obelisk.data.download.http import Patience
-from obelisk.data.download.order import BASE_URL, Order, SplitName, parse_splits, parse_tars
-from obelisk.data.download.outlook import Outlook, describe_bytes
+from obelisk.data.download.downloader import Downloader, DownloadReport, FailedFile
+from obelisk.data.download.http import RetryPolicy
+from obelisk.data.download.plan import (
+    BASE_URL,
+    DownloadPlan,
+    DownloadRequest,
+    SplitName,
+    parse_splits,
+    parse_tars,
+)
 from obelisk.data.download.state import DownloadState
-from obelisk.data.download.tally import Tally
 
 __all__ = [
     "BASE_URL",
-    "Download",
+    "DownloadPlan",
+    "DownloadReport",
+    "DownloadRequest",
     "DownloadState",
-    "Failure",
-    "Order",
-    "Outlook",
-    "Patience",
-    "Report",
+    "Downloader",
+    "FailedFile",
+    "RetryPolicy",
     "SplitName",
-    "Tally",
-    "describe_bytes",
     "parse_splits",
     "parse_tars",
 ]

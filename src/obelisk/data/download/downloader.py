@@ -1,240 +1,262 @@
-"""Finding out what is missing, and fetching it: tables first, then tars or single photos, side by side."""
+"""The downloader: it plans what is missing and fetches it on several threads, tables first, then tars or photos."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from obelisk.data.download.crew import do_all
-from obelisk.data.download.extract import PartFetcher
-from obelisk.data.download.http import Patience, Web
-from obelisk.data.download.order import Order, Part
-from obelisk.data.download.outlook import COMMONS_BYTES, Outlook, estimate_photo, look_ahead, refuse_too_little_room
-from obelisk.data.download.plan import WantedPhoto, choose_photos, list_addresses
-from obelisk.data.download.state import DownloadState, PartState
-from obelisk.data.download.tally import Tally
-from obelisk.data.download.tars import fit_photo, place_photo
-from obelisk.data.formats.gldv2 import TRAIN, TRAIN_CLEAN, find_tables
-from obelisk.errors import DownloadError, ObeliskError, PhotoError, UsageError
-from obelisk.photos import read_photo
-from obelisk.photos.tars import MAX_BYTES
+from obelisk.data.download.extract import FileFetcher
+from obelisk.data.download.http import HttpClient, RetryPolicy, StoppedError, TransientError
+from obelisk.data.download.plan import (
+    DownloadPlan,
+    DownloadRequest,
+    RemoteFile,
+    estimate_photos,
+    make_plan,
+    refuse_too_little_room,
+)
+from obelisk.data.download.state import DownloadState
+from obelisk.data.formats.gldv2 import find_tables
+from obelisk.errors import DownloadError, ObeliskError, UsageError
+from obelisk.records import Progress, no_progress
 
-Watch = Callable[[Tally], None]
-
-CHECKED_SIDE = 64
-SINGLE_PHOTOS = "train/single photos"  # stands in the state for all that come from their own addresses
+PHOTO_JOBS = 2
+SECONDS_BETWEEN_REPORTS = 0.2
+SECONDS_TO_STOP = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failure:
-    """Something that could not be fetched, by its path in the dataset's folder, and why."""
+class FailedFile:
+    """A file that could not be fetched, by its path in the dataset's folder, and the reason."""
 
     path: str
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """What a download did: how many files came, how many were there before, what failed, and what was odd."""
+class DownloadReport:
+    """The result of a download: how many files came, how many were there before, the failures, and remarks."""
 
     fetched: int
     there: int
-    failed: tuple[Failure, ...]
+    failed: tuple[FailedFile, ...]
     remarks: tuple[str, ...]
 
 
-class Download:
-    """One order being carried out.
+class Downloader:
+    """Carries out one request.
 
-    ``jobs`` files come side by side; photos from their own addresses come two at a time, ``rate`` a second.
-    ``watch`` is called on the calling thread, several times a second.
+    ``jobs`` files are fetched at a time; of single photos two, and ``rate`` per second. ``progress`` is called several
+    times a second, on the calling thread: it counts bytes of "tables" and "tars", and "photos".
     """
 
     def __init__(
         self,
-        order: Order,
+        request: DownloadRequest,
         state: DownloadState,
         *,
         jobs: int = 4,
         rate: float = 2.0,
-        patience: Patience | None = None,
-        watch: Watch = lambda tally: None,
+        policy: RetryPolicy | None = None,
+        progress: Progress = no_progress,
     ) -> None:
-        self.order = order
+        self.request = request
         self.state = state
         self.jobs = jobs
-        self.stopping = threading.Event()
-        self.web = Web(patience=patience, stopping=self.stopping)
-        self.photo_web = Web(patience=patience, stopping=self.stopping, rate=rate)
-        self.watch = watch
+        self.progress = progress
+        self._stopping = threading.Event()
+        self._fetcher = FileFetcher(
+            request=request,
+            state=state,
+            client=HttpClient(policy=policy, stopping=self._stopping),
+            photo_client=HttpClient(policy=policy, stopping=self._stopping, rate=rate),
+        )
+        self._lock = threading.Lock()
         self._fetched = self._there = 0
-        self._failed: list[Failure] = []
+        self._failed: list[FailedFile] = []
         self._remarks: list[str] = []
-        self._size_noted = False
-        self._counting = threading.Lock()
 
-    def look_ahead(self) -> Outlook:
-        """Return what is missing, how large it is, and what room there is; nothing is written.
+    def plan(self) -> DownloadPlan:
+        """Return what is missing, its size, and the room there is; nothing is written.
 
-        Raises UsageError where what is there is kept at another size.
+        Raises UsageError if the photos that are there have another size than the requested one.
         """
         self._refuse_other_size()
-        parts = [*self.order.list_tables(), *self.order.list_tars()]
-        missing = [part for part in parts if not self.fetcher().is_done(part)]
-        sizes = self._ask_sizes(missing)
-        outlook = look_ahead(self.order, missing, sizes, there=len(parts) - len(missing), jobs=self.jobs)
-        tables_missing = any(part.sum_url is None for part in missing)
-        if not self.order.by_photo or tables_missing:
-            return outlook
-        photos = sum(not self._is_there(photo) for photo in self._list_photos())
-        room = photos * estimate_photo(self.order.max_side, whole=COMMONS_BYTES)
-        return replace(outlook, photos=photos, needed=round(room))
+        files = [*self.request.list_tables(), *self.request.list_tars()]
+        missing = [file for file in files if not self._fetcher.is_done(file)]
+        photos = None
+        if self.request.by_photo and not missing:  # the tables, which list the photos, are there
+            photos = sum(not self._fetcher.is_done(photo) for photo in self.request.list_photos())
+        there = len(files) - len(missing)
+        return make_plan(self.request, missing, self._ask_sizes(missing), there=there, jobs=self.jobs, photos=photos)
 
-    def run(self) -> Report:
-        """Fetch what is missing, and say what came of it.
+    def run(self) -> DownloadReport:
+        """Fetch what is missing.
 
-        Raises DownloadError when there is not enough room, or a table that is needed does not come; UsageError or
-        DataError for an order that the tables do not allow.
+        Raises DownloadError if there is not enough room, or if a table that is needed can't be fetched; UsageError or
+        DataError for a request that the tables don't allow.
         """
-        outlook = self.look_ahead()
-        self._there = outlook.there
-        refuse_too_little_room(outlook.needed, self.order.directory)
-        self._fetch_parts("tables", [part for part in outlook.missing if not part.sum_url], outlook)
-        if self.order.by_photo:
-            self._refuse_without_tables()
-            self._fetch_photos(self._list_photos())
-        elif tars := [part for part in outlook.missing if part.sum_url]:
-            wanted = None
-            if self.order.choosing_tables and any(part.split == "train" for part in tars):
-                self._refuse_without_tables()
-                wanted = frozenset(choose_photos(self.order)["image_id"])
-            self._fetch_parts("tars", tars, outlook, wanted=wanted)
-        return Report(
+        plan = self.plan()
+        self._there = plan.there
+        refuse_too_little_room(plan.needed, self.request.directory)
+        tables, tars = plan.missing_of("table"), plan.missing_of("tar")
+        self._fetch("tables", tables, plan.count_bytes(tables), jobs=self.jobs)
+        if self.request.by_photo:
+            self._fetch_photos()
+        elif tars:
+            if self.request.selecting_tables and any(tar.folder == "train" for tar in tars):
+                self._require_tables()
+                self._fetcher.wanted = frozenset(self.request.select_photos()["image_id"])
+            self._fetch("tars", tars, plan.count_bytes(tars), jobs=self.jobs)
+        return DownloadReport(
             fetched=self._fetched, there=self._there, failed=tuple(self._failed), remarks=tuple(self._remarks)
         )
 
-    def fetcher(self, tally: Tally | None = None, wanted: frozenset[str] | None = None) -> PartFetcher:
-        """Return what fetches one part, counting into ``tally``."""
-        tally = tally or Tally("nothing", "bytes")
-        return PartFetcher(
-            order=self.order,
-            state=self.state,
-            web=self.web,
-            received=tally.add,
-            expect=tally.expect,
-            remark=self._remarks.append,
-            wanted=wanted,
-        )
-
-    def _ask_sizes(self, parts: Sequence[Part]) -> dict[str, int]:
-        """Ask the server how large the parts are, until it stops answering."""
-        sizes = {part.path: size for part in parts if (size := self.state.read(part.path).bytes) is not None}
-        silence = 0
-
-        def ask(part: Part) -> None:
-            nonlocal silence
-            if silence > self.jobs:
-                return
-            answered, size = self.web.ask_size(part.url)
-            silence = 0 if answered else silence + 1
-            if size is not None:
-                sizes[part.path] = size
-
-        self._do([partial(ask, part) for part in parts if part.path not in sizes], lambda: None)
-        return sizes
-
-    def _fetch_parts(
-        self, what: str, parts: Sequence[Part], outlook: Outlook, *, wanted: frozenset[str] | None = None
-    ) -> None:
-        """Fetch tables or tars side by side."""
-        if not parts:
-            return
-        tally = Tally(what, "bytes", done=sum(outlook.present[part.path] for part in parts))
-        for part in parts:
-            tally.expect(part.path, outlook.sizes.get(part.path))
-        fetcher = self.fetcher(tally, wanted)
-        tasks = (partial(self._try, part.path, partial(fetcher.fetch, part)) for part in parts)
-        self._do(tasks, lambda: self.watch(tally))
-
     def _refuse_other_size(self) -> None:
-        """Raise UsageError where photos lie that are kept at another size than is wanted now."""
-        wanted = self.order.max_side or 0
-        for kept in self.state.list_extracted() if self.order.unpacks else ():
+        """Raise UsageError if there are photos of another size than the requested one."""
+        requested = self.request.max_side or 0
+        for kept in self.state.list_extracted() if self.request.extracts else ():
             folder = kept.path.partition("/")[0]
-            if kept.max_side == wanted or folder not in self.order.folders:
+            if kept.max_side == requested or folder not in self.request.folders:
                 continue
-            if not any((self.order.directory / folder).rglob("*.jpg")):
+            if not any((self.request.directory / folder).rglob("*.jpg")):
                 continue
             size = f"with --max-side {kept.max_side}" if kept.max_side else "at full size"
             fix = "ask for the same size, or name another folder"
             raise UsageError(f"the photos in {folder} are kept {size}", where="--max-side", fix=fix)
 
-    def _refuse_without_tables(self) -> None:
-        """Raise DownloadError for a table that photos are chosen by, and that neither came nor is there."""
-        found = find_tables(self.order.directory)
-        there = {TRAIN: found.train, TRAIN_CLEAN: found.train_clean}
-        for name in self.order.choosing_tables:
-            for failure in self._failed:
-                if failure.path == f"metadata/{name}" and there[name] is None:
-                    raise DownloadError(f"no photos without this table: {failure.reason}")
+    def _ask_sizes(self, files: Sequence[RemoteFile]) -> dict[str, int]:
+        """Return the sizes of the files that are known or that the server tells, until it stops answering."""
+        sizes = {file.path: size for file in files if (size := self.state.read(file.path).bytes) is not None}
+        silent = 0
 
-    def _list_photos(self) -> list[WantedPhoto]:
-        """Return the photos that are wanted one by one."""
-        return list(list_addresses(self.order.directory, choose_photos(self.order)))
+        def ask(file: RemoteFile) -> None:
+            nonlocal silent
+            if silent > self.jobs:
+                return
+            try:
+                size, silent = self._fetcher.client.ask_size(file.url), 0
+            except TransientError:
+                size, silent = None, silent + 1
+            if size is not None:
+                sizes[file.path] = size
 
-    def _is_there(self, photo: WantedPhoto) -> bool:
-        """Say whether a photo is on the disk."""
-        return (self.order.directory / photo.path).exists()
+        run_workers((partial(ask, file) for file in files if file.path not in sizes), self.jobs, self._stopping)
+        return sizes
 
-    def _fetch_photos(self, photos: Sequence[WantedPhoto]) -> None:
-        """Fetch photos from their own addresses."""
-        missing = [photo for photo in photos if not self._is_there(photo)]
-        self._there += len(photos) - len(missing)
-        room = len(missing) * estimate_photo(self.order.max_side, whole=COMMONS_BYTES)
-        refuse_too_little_room(round(room), self.order.directory)
-        tally = Tally("photos", "photos", done=len(photos) - len(missing))
-        tally.expect("all", len(photos))
+    def _require_tables(self) -> None:
+        """Raise DownloadError if a table that decides which photos are wanted is not there."""
+        found = find_tables(self.request.directory)
+        there = {path.name for path in (found.train, found.train_clean) if path is not None}
+        for failure in self._failed:
+            name = failure.path.removeprefix("metadata/")
+            if name in self.request.selecting_tables and name not in there:
+                raise DownloadError(f"no photos without this table: {failure.reason}")
 
-        def fetch(photo: WantedPhoto) -> None:
-            self._try(photo.path, partial(self._fetch_photo, photo))
-            tally.add(1)
+    def _fetch_photos(self) -> None:
+        """Fetch single photos."""
+        self._require_tables()
+        photos = list(self.request.list_photos())
+        missing = [photo for photo in photos if not self._fetcher.is_done(photo)]
+        there = len(photos) - len(missing)
+        self._there += there
+        refuse_too_little_room(estimate_photos(self.request, len(missing)), self.request.directory)
+        self._fetch("photos", missing, {"": (there, len(photos))}, jobs=PHOTO_JOBS)
 
-        self._do((partial(fetch, photo) for photo in missing), lambda: self.watch(tally), workers=2)
+    def _fetch(
+        self, what: str, files: Sequence[RemoteFile], counts: Mapping[str, tuple[int, int]], *, jobs: int
+    ) -> None:
+        """Fetch files on several threads and note what fails; ``counts`` maps paths to (done, total) at the start."""
+        total = TotalProgress(counts)
 
-    def _fetch_photo(self, photo: WantedPhoto) -> None:
-        """Fetch one photo; what is no photo is refused."""
-        if not photo.url:
-            raise DownloadError("train.csv gives no address for it", where=photo.image_id)
-        data = self.photo_web.fetch_bytes(photo.url, limit=MAX_BYTES)
+        def fetch(file: RemoteFile) -> None:
+            try:
+                remarks = self._fetcher.fetch(file, total)
+            except ObeliskError as error:
+                self.state.write(replace(self.state.read(file.path), progress="failed", error=str(error)))
+                with self._lock:
+                    self._failed.append(FailedFile(path=file.path, reason=str(error)))
+            else:
+                with self._lock:
+                    self._fetched += 1
+                    self._remarks += remarks
+            if file.kind == "photo":
+                total(file.path, 1, 0)
+
+        if files:
+            tasks = (partial(fetch, file) for file in files)
+            run_workers(tasks, jobs, self._stopping, lambda: self.progress(what, total.done, total.total))
+
+
+class TotalProgress:
+    """Adds up the progress of single files; threads may share it."""
+
+    def __init__(self, counts: Mapping[str, tuple[int, int]]) -> None:
+        self._counts = dict(counts)
+        self._lock = threading.Lock()
+        self.done = sum(done for done, _ in counts.values())
+        self.total = sum(total for _, total in counts.values())
+
+    def __call__(self, path: str, done: int, total: int) -> None:
+        """Set the progress of one file; a total of 0 is not known."""
+        with self._lock:
+            done_before, total_before = self._counts.get(path, (0, 0))
+            total = total or total_before
+            self._counts[path] = (done, total)
+            self.done += done - done_before
+            self.total += total - total_before
+
+
+def run_workers(
+    tasks: Iterable[Callable[[], None]],
+    workers: int,
+    stopping: threading.Event,
+    report: Callable[[], None] = lambda: None,
+) -> None:
+    """Run the tasks on several threads, and call ``report`` on this one now and then.
+
+    The first error of a task stops the others and is raised here. Any end of the wait, an interrupt included, sets
+    ``stopping`` and gives the tasks a few seconds. A thread that hangs on a dead connection is abandoned; nothing is
+    lost, because the files on the disk are sound at any moment.
+    """
+    remaining = iter(tasks)
+    taking = threading.Lock()
+    errors: list[BaseException] = []
+
+    def work() -> None:
         try:
-            read_photo(data, min_side=CHECKED_SIDE)
-        except PhotoError as error:
-            raise DownloadError(error.what, where=photo.url) from error
-        self._note_size()
-        place_photo(fit_photo(data, self.order.max_side)[0], self.order.directory / photo.path, sync=True)
+            while not stopping.is_set():
+                with taking:
+                    task = next(remaining, None)
+                if task is None:
+                    return
+                task()
+        except StoppedError:
+            return
+        except BaseException as error:
+            errors.append(error)
+            stopping.set()
 
-    def _note_size(self) -> None:
-        """Keep in the state how large single photos are, before the first of them is there."""
-        with self._counting:
-            if not self._size_noted:
-                size = self.order.max_side or 0
-                self.state.write(PartState(path=SINGLE_PHOTOS, progress="extracted", max_side=size))
-                self._size_noted = True
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    try:
+        while any(thread.is_alive() for thread in threads):
+            join_threads(threads, SECONDS_BETWEEN_REPORTS)
+            report()
+    except BaseException:
+        stopping.set()
+        join_threads(threads, SECONDS_TO_STOP)
+        raise
+    if errors:
+        raise errors[0]
 
-    def _try(self, path: str, fetch: Callable[[], None]) -> None:
-        """Do one task, and note what came of it."""
-        try:
-            fetch()
-        except ObeliskError as error:
-            self.state.write(replace(self.state.read(path), progress="failed", error=str(error)))
-            with self._counting:
-                self._failed.append(Failure(path=path, reason=str(error)))
-        else:
-            with self._counting:
-                self._fetched += 1
 
-    def _do(self, tasks: Iterable[Callable[[], None]], look: Callable[[], None], *, workers: int | None = None) -> None:
-        """Do tasks on several threads."""
-        do_all(tasks, workers=workers or self.jobs, stopping=self.stopping, look=look)
+def join_threads(threads: Sequence[threading.Thread], seconds: float) -> None:
+    """Wait for the threads to end, at most that long."""
+    until = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))

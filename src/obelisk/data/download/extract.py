@@ -1,202 +1,232 @@
-"""Fetching one part: its bytes, its sum, its photos."""
+"""From remote files to files on the disk: tables are checked, tars verified and extracted, photos decoded."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from obelisk.data.download.http import StoppedError, Web
-from obelisk.data.download.order import Order, Part
-from obelisk.data.download.outlook import unfinished_name
-from obelisk.data.download.state import DownloadState
-from obelisk.data.download.tars import extract_photos
-from obelisk.data.download.transfer import Transfer, Version, sum_file
+from obelisk.data.download.http import HttpClient, StoppedError, Transfer
+from obelisk.data.download.plan import DownloadRequest, RemoteFile, unfinished_path
+from obelisk.data.download.state import DownloadState, FileState
 from obelisk.data.formats.csv import check_header
-from obelisk.errors import DataError, DownloadError
-from obelisk.photos.tars import list_tarred_photos
+from obelisk.errors import DataError, DownloadError, PhotoError
+from obelisk.files import naming_full_disk, sync_to_disk
+from obelisk.photos import read_photo, shrink_photo
+from obelisk.photos.tars import MAX_BYTES, TarredPhoto, list_tarred_photos
+from obelisk.records import Progress
 
-MAX_SUM_BYTES = 4096
+MAX_MD5_BYTES = 4096
+CHECKED_SIDE = 64
+SINGLE_PHOTOS = "train/single photos"  # stands in the state for all photos from their own addresses
 
 
-@dataclass(frozen=True, kw_only=True)
-class PartFetcher:
-    """What it takes to fetch parts: any of its methods may run on several threads, each with another part.
+@dataclass(kw_only=True)
+class FileFetcher:
+    """Fetches single files; threads may share it, each with another file.
 
-    ``wanted`` are the ids of the photos to be taken out of training tars, None for all. ``received`` hears of
-    bytes, ``expect`` of the size of a part, ``remark`` of what is odd.
+    ``photo_client`` is for single photos, whose servers get fewer requests. ``wanted`` holds the ids of the photos to
+    extract from training tars; None means all.
     """
 
-    order: Order
+    request: DownloadRequest
     state: DownloadState
-    web: Web
-    received: Callable[[int], None]
-    expect: Callable[[str, int | None], None]
-    remark: Callable[[str], None]
-    wanted: frozenset[str] | None = None
+    client: HttpClient
+    photo_client: HttpClient
+    wanted: Container[str] | None = None
 
-    def is_done(self, part: Part) -> bool:
-        """Say whether a part need not be fetched."""
-        there = self.place(part).exists()
-        if part.sum_url is None:
-            return there and describe_flaw(self.place(part), part) is None
-        state = self.state.read(part.path)
+    def is_done(self, file: RemoteFile) -> bool:
+        """Return whether a file need not be fetched."""
+        there = self.path_of(file).exists()
+        if file.kind == "photo":
+            return there
+        if file.kind == "table":
+            return there and find_flaw(self.path_of(file), file) is None
+        state = self.state.read(file.path)
         if state.progress != "extracted":
-            return there and state.progress == "whole" and not self.order.unpacks
-        return state.choice in ("all", self.order.describe_choice(part.split))
+            return there and state.progress == "whole" and not self.request.extracts
+        return state.choice in ("all", self.request.describe_selection(file.folder))
 
-    def fetch(self, part: Part) -> None:
-        """Fetch a part, from wherever the last try ended. Raises DownloadError when that fails."""
-        place = self.place(part)
-        state = self.state.read(part.path)
-        if part.sum_url is None:
-            self.fetch_table(part)
-            return
-        if place.exists() and state.progress != "whole":
-            self.take_over(part)
-        if not place.exists():
-            self.fetch_verified(part, part.sum_url)
-            self.settle(part)
-        self.look_inside(part)
+    def path_of(self, file: RemoteFile) -> Path:
+        """Return the path of a complete file."""
+        return self.request.directory / file.path
 
-    def place(self, part: Part) -> Path:
-        """Return where a part lies when it is whole."""
-        return self.order.directory / part.path
+    def fetch(self, file: RemoteFile, progress: Progress) -> list[str]:
+        """Fetch a file, resuming an earlier attempt, and return remarks; raises DownloadError if it fails.
 
-    def unfinished(self, part: Part) -> Path:
-        """Return where a part lies until then."""
-        return unfinished_name(self.place(part))
-
-    def transfer(self, part: Part, *, checked: bool) -> None:
-        """Bring what is missing of a part's bytes."""
-        state = self.state.read(part.path)
-        known = None
-        if state.bytes is not None or state.validator is not None:
-            known = Version(bytes=state.bytes, validator=state.validator)
-
-        def remember(version: Version) -> None:
-            self.expect(part.path, version.bytes)
-            fresh = replace(self.state.read(part.path), progress="fetching", error=None)
-            self.state.write(replace(fresh, bytes=version.bytes, validator=version.validator))
-
-        Transfer(
-            web=self.web,
-            url=part.url,
-            path=self.unfinished(part),
-            known=known,
-            remember=remember,
-            received=self.received,
-            checked=checked,
-        ).run()
-
-    def fetch_table(self, part: Part) -> None:
-        """Fetch a table; raises DownloadError when something else comes, which is thrown away."""
-        self.transfer(part, checked=False)
-        if flaw := describe_flaw(self.unfinished(part), part):
-            self.discard(part)
-            self.state.forget(part.path)
-            raise DownloadError(flaw, where=part.url, fix="see what is at this address, and try again")
-        self.settle(part)
-
-    def take_over(self, part: Part) -> None:
-        """Treat a tar of unknown state as bytes that are yet to be verified."""
-        place = self.place(part)
-        state = replace(self.state.read(part.path), progress="fetching", bytes=place.stat().st_size)
-        self.state.write(state)
-        place.replace(self.unfinished(part))
-
-    def fetch_verified(self, part: Part, sum_url: str) -> None:
-        """Fetch a tar and compare its MD5 sum, twice at most.
-
-        Raises DownloadError with both sums when they differ, unless that is accepted.
+        ``progress`` is called as progress(path, bytes there, bytes in all) for tables and tars.
         """
-        listed = self.read_sum(sum_url)
+        if file.kind == "tar":
+            return [*self.fetch_tar(file, progress), *self.open_tar(file)]
+        if file.kind == "table":
+            self.fetch_table(file, progress)
+        else:
+            self.fetch_photo(file)
+        return []
+
+    def transfer(self, file: RemoteFile, progress: Progress) -> Path:
+        """Fetch the missing bytes of a file; return where they are until the file is complete."""
+        partial = unfinished_path(self.path_of(file))
+        Transfer(
+            client=self.client,
+            state=self.state,
+            path=file.path,
+            url=file.url,
+            partial=partial,
+            progress=progress,
+            verified=file.kind == "tar",
+        ).run()
+        return partial
+
+    def fetch_table(self, file: RemoteFile, progress: Progress) -> None:
+        """Fetch a table; delete anything else that comes, and raise DownloadError."""
+        partial = self.transfer(file, progress)
+        if flaw := find_flaw(partial, file):
+            partial.unlink()
+            self.state.forget(file.path)
+            raise DownloadError(flaw, where=file.url, fix="see what is at this address, and try again")
+        self.complete(file)
+
+    def fetch_tar(self, file: RemoteFile, progress: Progress) -> list[str]:
+        """Fetch a tar, unless it is there, and verify it; return remarks."""
+        path = self.path_of(file)
+        if path.exists() and self.state.read(file.path).progress != "whole":
+            # A tar from elsewhere: its bytes are there, but yet to be verified.
+            self.state.write(replace(self.state.read(file.path), progress="fetching", bytes=path.stat().st_size))
+            path.replace(unfinished_path(path))
+        if path.exists():
+            return []
+        remarks = self.fetch_verified(file, progress)
+        self.complete(file)
+        return remarks
+
+    def fetch_verified(self, file: RemoteFile, progress: Progress) -> list[str]:
+        """Fetch a tar and compare its MD5, twice at most; return a remark on an accepted mismatch.
+
+        Raises DownloadError with both checksums if they differ and that is not accepted.
+        """
+        listed = self.read_md5(file.md5_url)
+        what = ""
         for last in (False, True):
-            self.transfer(part, checked=True)
-            found = sum_file(self.unfinished(part))
-            known = self.state.read(part.path)
-            state = replace(known, md5=found, mismatch=found != listed)
-            self.state.write(state)
+            partial = self.transfer(file, progress)
+            with partial.open("rb") as whole:
+                found = hashlib.file_digest(whole, "md5").hexdigest()
+            known = self.state.read(file.path)
+            self.state.write(replace(known, md5=found, mismatch=found != listed))
             if found == listed:
-                return
-            said = f"its MD5 sum is {found}, the list says {listed or 'nothing'}"
-            if self.order.accept_md5_mismatch and (last or known.md5 == found or listed is None):
-                self.remark(f"{part.path}: {said}; accepted")
-                return
+                return []
+            what = f"its MD5 sum is {found}, the list says {listed or 'nothing'}"
+            if self.request.accept_md5_mismatch and (last or known.md5 == found or listed is None):
+                return [f"{file.path}: {what}; accepted"]
             if not last:
-                self.discard(part)
+                partial.unlink()
         fix = "try later, or go on with --accept-md5-mismatch"
-        raise DownloadError(f"fetched twice, {said}", where=part.url, fix=fix)
+        raise DownloadError(f"fetched twice, {what}", where=file.url, fix=fix)
 
-    def discard(self, part: Part) -> None:
-        """Throw away the bytes of a part."""
-        unfinished = self.unfinished(part)
-        self.received(-unfinished.stat().st_size)
-        unfinished.unlink()
-
-    def read_sum(self, url: str) -> str | None:
-        """Return the MD5 sum that the server lists; None where it lists none and that is accepted."""
+    def read_md5(self, url: str) -> str | None:
+        """Return the MD5 that the server lists; None if it lists none and that is accepted."""
         try:
-            text = self.web.fetch_bytes(url, limit=MAX_SUM_BYTES).decode("ascii", errors="replace")
+            text = self.client.fetch_bytes(url, limit=MAX_MD5_BYTES).decode("ascii", errors="replace")
         except DownloadError:
-            if self.order.accept_md5_mismatch:
+            if self.request.accept_md5_mismatch:
                 return None
             raise
         if (found := re.search(r"\b[0-9a-fA-F]{32}\b", text)) is None:
             raise DownloadError(f"no MD5 sum in {text[:80]!r}", where=url)
         return found[0].lower()
 
-    def settle(self, part: Part) -> None:
-        """Give a part that is whole its name."""
-        place = self.place(part)
-        self.unfinished(part).replace(place)
-        sync_names(place.parent)
-        self.state.write(replace(self.state.read(part.path), progress="whole", error=None))
+    def complete(self, file: RemoteFile) -> None:
+        """Give a complete file its name."""
+        path = self.path_of(file)
+        unfinished_path(path).replace(path)
+        sync_to_disk(path.parent)
+        self.state.write(replace(self.state.read(file.path), progress="whole", error=None))
 
-    def look_inside(self, part: Part) -> None:
-        """Refuse a tar that is unsafe or ends early; take its photos out where that is wanted."""
-        place = self.place(part)
+    def open_tar(self, file: RemoteFile) -> list[str]:
+        """Refuse a tar that is unsafe or truncated, and extract its photos if requested; return remarks."""
+        path = self.path_of(file)
         try:
-            members = list_tarred_photos(place)
+            members = list_tarred_photos(path)
         except DataError as error:
             raise DownloadError(error.what, where=error.where, fix=error.fix) from error
-        if not self.order.unpacks:
-            return
-        for remark in extract_photos(
-            place,
-            members,
-            place.parent,
-            wanted=self.wanted if part.split == "train" else None,
-            max_side=self.order.max_side,
-            pause=self.stop_if_asked,
-        ):
-            self.remark(remark)
-        choice = self.order.describe_choice(part.split)
-        state = replace(self.state.read(part.path), progress="extracted", choice=choice, error=None)
-        self.state.write(replace(state, max_side=self.order.max_side or 0))
-        place.unlink()
+        if not self.request.extracts:
+            return []
+        if self.wanted is not None and file.folder == "train":
+            members = [member for member in members if member.image_id in self.wanted]
+        remarks = self.extract_photos(path, members)
+        extracted = replace(self.state.read(file.path), progress="extracted", error=None)
+        choice, max_side = self.request.describe_selection(file.folder), self.request.max_side or 0
+        self.state.write(replace(extracted, choice=choice, max_side=max_side))
+        path.unlink()
+        return remarks
 
-    def stop_if_asked(self) -> None:
-        """Raise StoppedError when the download is being stopped."""
-        if self.web.stopping.is_set():
-            raise StoppedError
+    def extract_photos(self, tar: Path, members: Sequence[TarredPhoto]) -> list[str]:
+        """Write photos of a tar beside it; return a remark on each that can't be shrunk and is kept as it is."""
+        remarks: list[str] = []
+        with tar.open("rb") as opened:
+            for member in members:
+                if self.client.stopping.is_set():
+                    raise StoppedError
+                opened.seek(member.offset)
+                data, flaw = fit_photo(opened.read(member.bytes), self.request.max_side)
+                if flaw:
+                    remarks.append(f"{tar.parent.name}/{member.path}: {flaw}; kept as it is")
+                write_photo(data, tar.parent / member.path)
+        if os.name != "nt":  # one sync of everything costs less than one for each of 8,000 photos
+            os.sync()
+        return remarks
+
+    def fetch_photo(self, file: RemoteFile) -> None:
+        """Fetch a single photo; raises DownloadError for anything that is no photo."""
+        if not file.url:
+            raise DownloadError("train.csv gives no address for it", where=Path(file.path).stem)
+        data = self.photo_client.fetch_bytes(file.url, limit=MAX_BYTES)
+        try:
+            read_photo(data, min_side=CHECKED_SIDE)
+        except PhotoError as error:
+            raise DownloadError(error.what, where=file.url) from error
+        self.save_photo_size()
+        write_photo(fit_photo(data, self.request.max_side)[0], self.path_of(file), sync=True)
+
+    def save_photo_size(self) -> None:
+        """Save the size of single photos in the state, before the first of them is there."""
+        saved = FileState(path=SINGLE_PHOTOS, progress="extracted", max_side=self.request.max_side or 0)
+        if self.state.read(SINGLE_PHOTOS) != saved:
+            self.state.write(saved)
 
 
-def describe_flaw(place: Path, part: Part) -> str | None:
-    """Say why a file cannot be the table that it should be; None where its columns are right."""
+def find_flaw(path: Path, file: RemoteFile) -> str | None:
+    """Return why a file can't be the table that it should be; None if it has the right columns."""
     try:
-        check_header(place, part.columns)
+        check_header(path, file.columns)
     except DataError as error:
-        return f"this is not the table {part.path}: {error.what}"
+        return f"this is not the table {file.path}: {error.what}"
     return None
 
 
-def sync_names(folder: Path) -> None:
-    """Have the system write the list of names in a folder to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def fit_photo(data: bytes, max_side: int | None) -> tuple[bytes, str | None]:
+    """Return a photo shrunk to ``max_side``, and the reason if it can't be shrunk."""
+    if max_side is None:
+        return data, None
     try:
-        os.fsync(descriptor)
+        return shrink_photo(data, max_side), None
+    except PhotoError as error:
+        return data, error.what
+
+
+def write_photo(data: bytes, path: Path, *, sync: bool = False) -> None:
+    """Write a photo complete or not at all; with ``sync`` it is on the disk afterwards."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with naming_full_disk(path), partial.open("wb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        partial.replace(path)
     finally:
-        os.close(descriptor)
+        partial.unlink(missing_ok=True)

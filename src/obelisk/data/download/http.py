@@ -1,8 +1,9 @@
-"""Asking a server, patiently: again after a failure that may pass, later each time, and not faster than allowed."""
+"""HTTP for downloads: retries with backoff, a request rate, and large files resumed by ETag and Range."""
 
 from __future__ import annotations
 
 import http.client
+import os
 import random
 import re
 import ssl
@@ -11,35 +12,39 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
 
+from obelisk.data.download.state import DownloadState, FileState
 from obelisk.errors import DownloadError
+from obelisk.files import naming_full_disk
+from obelisk.records import Progress
 
-Made = TypeVar("Made")
+T = TypeVar("T")
 
 HOME: Final = "https://github.com/obelisk-landmarks/obelisk"
 USER_AGENT: Final = f"obelisk/{version('obelisk-landmarks')} ({HOME}) python-urllib"
-PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
-LENGTH: Final = "[0-9]{1,18}"  # of a file in bytes, as an SQLite integer holds it
+TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+LENGTH: Final = "[0-9]{1,18}"  # a length in bytes that fits an SQLite integer
 
 
-class PassingError(Exception):
-    """A failure that may pass; ``retry_after`` is how many seconds the server asked to wait."""
+class TransientError(Exception):
+    """A failure worth another try; ``retry_after`` is the wait in seconds that the server asked for."""
 
     def __init__(self, reason: str, *, retry_after: float = 0.0) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
 
 
-class RangeError(PassingError):
-    """The server has not the bytes that were asked for: the file has changed."""
+class FileChangedError(TransientError):
+    """The server does not have the rest of the file that we began: it has changed."""
 
 
 class StoppedError(Exception):
@@ -47,166 +52,243 @@ class StoppedError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How long to go on.
+class RetryPolicy:
+    """How often and how patiently to try again; all times are in seconds.
 
-    After the n-th failure in a row without a new byte, w·2ⁿ⁻¹ seconds pass, half of them certain and half drawn at
-    random so that many clients do not return at once; never less than the server asked for.
+    ``retries`` bounds the failures in a row without a new byte. A server that asks for a longer wait than
+    ``longest_retry_after`` is given up at once. ``timeout`` is the silence that counts as a failure.
     """
 
     retries: int = 6
     first_wait: float = 1.0
     longest_wait: float = 60.0
-    longest_asked: float = 3600.0
+    longest_retry_after: float = 3600.0
     timeout: float = 60.0
 
     def draw_wait(self, failures: int) -> float:
-        """Return the seconds to wait after so many failures in a row."""
-        whole = min(self.longest_wait, self.first_wait * 2.0 ** (failures - 1))
-        return whole * random.uniform(0.5, 1.0)
+        """Return the wait after the n-th failure: w · 2ⁿ⁻¹, of which a random half keeps clients apart (jitter)."""
+        longest = min(self.longest_wait, self.first_wait * 2.0 ** (failures - 1))
+        return longest * random.uniform(0.5, 1.0)
 
 
-class Web:
-    """The way to a server; threads may share it.
+class HttpClient:
+    """An HTTP client that threads may share.
 
-    ``rate`` is how many requests may begin a second, evenly spread; None leaves them free. Setting ``stopping``
-    ends every wait and every transfer with StoppedError.
+    ``rate`` limits the requests per second, evenly spaced; None does not. Setting ``stopping`` ends every wait and
+    every transfer with StoppedError.
     """
 
     def __init__(
         self,
         *,
-        patience: Patience | None = None,
+        policy: RetryPolicy | None = None,
         rate: float | None = None,
         stopping: threading.Event | None = None,
     ) -> None:
-        self.patience = patience or Patience()
+        self.policy = policy or RetryPolicy()
         self.stopping = stopping or threading.Event()
-        self._rest = 1.0 / rate if rate else 0.0
-        self._free = 0.0
+        self._interval = 1.0 / rate if rate else 0.0
+        self._next_start = 0.0
         self._lock = threading.Lock()
         self._opener = urllib.request.build_opener()
 
     def open(
         self, url: str, headers: Mapping[str, str] | None = None, *, method: str = "GET"
     ) -> http.client.HTTPResponse:
-        """Ask once, and return the answer, unread.
+        """Send one request and return the response, unread.
 
-        Raises PassingError for a failure that may pass, RangeError when the server has not the range asked for, and
-        DownloadError for any other.
+        Raises TransientError for a failure worth another try, FileChangedError if the server lacks the range asked for,
+        and DownloadError for any other failure.
         """
-        if not is_address(url):
+        if not is_web_address(url):
             raise DownloadError("this is no address of the web", where=url)
-        self.take_turn()
+        self._await_turn()
         try:
             address = quote(url, safe=string.punctuation)
             request = urllib.request.Request(
                 address, headers={"User-Agent": USER_AGENT, **(headers or {})}, method=method
             )
-            response: http.client.HTTPResponse = self._opener.open(request, timeout=self.patience.timeout)
+            response: http.client.HTTPResponse = self._opener.open(request, timeout=self.policy.timeout)
         except HTTPError as error:
             with error:
-                raise self.judge(error, url) from None
+                raise self._explain_status(error, url) from None
         except URLError as error:
             if isinstance(error.reason, ssl.SSLCertVerificationError):
                 raise DownloadError(f"the certificate cannot be trusted: {error.reason}", where=url) from error
-            raise PassingError(str(error.reason)) from error
-        except (http.client.InvalidURL, ValueError, OverflowError) as error:  # this one, or one it redirects to
+            raise TransientError(str(error.reason)) from error
+        except (http.client.InvalidURL, ValueError, OverflowError) as error:  # of this URL, or of a redirect
             raise DownloadError(f"this is no address: {error}", where=url) from error
         except (OSError, http.client.HTTPException) as error:
-            raise PassingError(describe(error)) from error
+            raise TransientError(explain_failure(error)) from error
         return response
 
-    def judge(self, error: HTTPError, url: str) -> Exception:
-        """Return what an answer other than success means."""
-        said = " ".join(f"the server says {error.code} {error.reason}".split())
+    def _explain_status(self, error: HTTPError, url: str) -> Exception:
+        """Return the error of a status other than success, and hold further requests if the server asks for it."""
+        what = " ".join(f"the server says {error.code} {error.reason}".split())
         if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return RangeError(said)
-        if error.code not in PASSING:
-            return DownloadError(said, where=url)
-        asked = read_retry_after(error.headers.get("Retry-After"))
-        if asked > self.patience.longest_asked:
-            return DownloadError(f"{said}, and to come back in {asked:.0f} s", where=url, fix="try again then")
-        self.hold(asked)
-        return PassingError(said, retry_after=asked)
-
-    def take_turn(self) -> None:
-        """Wait until the next request may begin."""
-        with self._lock:
-            begin = max(self._free, time.monotonic())
-            self._free = begin + self._rest
-        self.sleep(begin - time.monotonic())
-
-    def hold(self, seconds: float) -> None:
-        """Let no request begin for so long, where they are rated."""
-        if self._rest:
+            return FileChangedError(what)
+        if error.code not in TRANSIENT:
+            return DownloadError(what, where=url)
+        retry_after = read_retry_after(error.headers.get("Retry-After"))
+        if retry_after > self.policy.longest_retry_after:
+            what = f"{what}, and to come back in {retry_after:.0f} s"
+            return DownloadError(what, where=url, fix="try again then")
+        if self._interval:
             with self._lock:
-                self._free = max(self._free, time.monotonic() + seconds)
+                self._next_start = max(self._next_start, time.monotonic() + retry_after)
+        return TransientError(what, retry_after=retry_after)
 
-    def sleep(self, seconds: float) -> None:
-        """Wait; raises StoppedError at once when the download is stopped."""
+    def _await_turn(self) -> None:
+        """Wait until the rate allows the next request."""
+        with self._lock:
+            start = max(self._next_start, time.monotonic())
+            self._next_start = start + self._interval
+        self._sleep(start - time.monotonic())
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait; raises StoppedError as soon as the download is stopped."""
         if self.stopping.wait(max(0.0, seconds)):
             raise StoppedError
 
-    def insist(self, attempt: Callable[[], Made], *, url: str, progress: Callable[[], int] = lambda: 0) -> Made:
-        """Return what ``attempt`` makes, trying again after failures that may pass.
+    def retry(self, attempt: Callable[[], T], *, url: str, reached: Callable[[], int] = lambda: 0) -> T:
+        """Return the result of ``attempt``, trying again after transient failures.
 
-        An attempt that gets further than any before, as ``progress`` tells, starts the count of failures anew.
-        Raises DownloadError when there are too many, or one will not pass.
+        An attempt that gets further than all before, measured by ``reached``, resets the count of failures. Raises
+        DownloadError after too many failures, or a lasting one.
         """
-        failures, furthest = 0, progress()
+        failures, furthest = 0, reached()
         while True:
             try:
                 return attempt()
-            except PassingError as error:
-                reached = progress()
-                failures = 0 if reached > furthest else failures + 1
-                furthest = max(furthest, reached)
-                if failures > self.patience.retries:
-                    tries = f"{error} (tried {failures} times)"
-                    raise DownloadError(tries, where=url, fix="run the same command again to go on") from error
-                self.sleep(max(error.retry_after, self.patience.draw_wait(max(1, failures))))
+            except TransientError as error:
+                now = reached()
+                failures = 0 if now > furthest else failures + 1
+                furthest = max(furthest, now)
+                if failures > self.policy.retries:
+                    what = f"{error} (tried {failures} times)"
+                    raise DownloadError(what, where=url, fix="run the same command again to go on") from error
+                self._sleep(max(error.retry_after, self.policy.draw_wait(max(1, failures))))
 
     def fetch_bytes(self, url: str, *, limit: int) -> bytes:
-        """Return a small file whole, trying again as needed; more than ``limit`` bytes are an error."""
+        """Return a small file, with retries; raises DownloadError for one of more than ``limit`` bytes."""
 
         def attempt() -> bytes:
             with self.open(url) as response:
-                parts: list[bytes] = []
+                data = bytearray()
                 while chunk := self.read_chunk(response):
-                    parts.append(chunk)
-                    if sum(map(len, parts)) > limit:
+                    data += chunk
+                    if len(data) > limit:
                         raise DownloadError(f"more than {limit:,} bytes", where=url)
-                data = b"".join(parts)
-                expected = read_length(response)
-                if expected is not None and len(data) != expected:
-                    raise PassingError(f"the connection ended after {len(data):,} of {expected:,} bytes")
-                return data
+                refuse_short(len(data), read_length(response))
+                return bytes(data)
 
-        return self.insist(attempt, url=url)
+        return self.retry(attempt, url=url)
 
     def read_chunk(self, response: http.client.HTTPResponse) -> bytes:
-        """Return the next bytes of an answer as soon as there are any; none at its end."""
+        """Return the next bytes of a response as soon as there are any; no bytes at its end."""
         if self.stopping.is_set():
             raise StoppedError
         try:
             return response.read1(2**18)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise PassingError(describe(error)) from error
+            raise TransientError(explain_failure(error)) from error
 
-    def ask_size(self, url: str) -> tuple[bool, int | None]:
-        """Ask once how many bytes a file has: whether the server answered at all, and what it told."""
+    def ask_size(self, url: str) -> int | None:
+        """Ask once for the size of a file in bytes; None if the server won't tell. Raises TransientError."""
         try:
             with self.open(url, method="HEAD") as response:
-                return True, read_length(response)
+                return read_length(response)
         except DownloadError:
-            return True, None
-        except PassingError:
-            return False, None
+            return None
 
 
-def is_address(text: str) -> bool:
-    """Say whether a text may be an address of the web."""
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """The transfer of one large file in as many requests as it takes, without ever joining two versions of it.
+
+    ``partial`` grows as bytes arrive; after any interruption, kill -9 included, the next transfer resumes at its end.
+    ``state`` keeps the version that these bytes belong to; it is saved before the first of them is written. Without an
+    ETag or a date, only a file that is ``verified`` by a checksum afterwards is resumed. ``progress`` is called as
+    progress(path, bytes there, bytes in all).
+    """
+
+    client: HttpClient
+    state: DownloadState
+    path: str
+    url: str
+    partial: Path
+    progress: Progress
+    verified: bool
+
+    def run(self) -> None:
+        """Fetch the missing bytes; raises DownloadError if that fails for good."""
+        self.partial.parent.mkdir(parents=True, exist_ok=True)
+        self.client.retry(self.attempt, url=self.url, reached=self.count_bytes)
+
+    def count_bytes(self) -> int:
+        """Return the number of bytes there."""
+        return self.partial.stat().st_size if self.partial.exists() else 0
+
+    def attempt(self) -> None:
+        """Send one request for the rest."""
+        known = self.state.read(self.path)
+        if known.validator is None and not (self.verified and known.bytes is not None):
+            self.discard()
+        there = self.count_bytes()
+        if known.bytes == there and (there or self.partial.exists()):
+            return
+        headers = {"Range": f"bytes={there}-"} if there else {}
+        if there and known.validator:
+            headers["If-Range"] = known.validator
+        try:
+            with self.client.open(self.url, headers) as response:
+                if response.status == HTTPStatus.PARTIAL_CONTENT:
+                    refuse_other_version(response, known, there)
+                else:
+                    self.discard()
+                    known = replace(self.state.read(self.path), progress="fetching", error=None)
+                    known = replace(known, bytes=read_length(response), validator=read_validator(response))
+                    self.state.write(known)
+                self.append(response, known.bytes)
+        except FileChangedError:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Delete the bytes there."""
+        self.partial.unlink(missing_ok=True)
+        self.progress(self.path, 0, self.state.read(self.path).bytes or 0)
+
+    def append(self, response: http.client.HTTPResponse, total: int | None) -> None:
+        """Append the bytes as they arrive, and sync them to disk at the end."""
+        there = self.count_bytes()
+        with naming_full_disk(self.partial), self.partial.open("ab") as file:
+            while chunk := self.client.read_chunk(response):
+                file.write(chunk)
+                file.flush()
+                there += len(chunk)
+                self.progress(self.path, there, total or there)
+            os.fsync(file.fileno())
+        refuse_short(there, total)
+
+
+def refuse_other_version(response: http.client.HTTPResponse, known: FileState, there: int) -> None:
+    """Raise FileChangedError if the bytes of a response don't continue the file that is there."""
+    told = re.fullmatch(f"bytes ({LENGTH})-({LENGTH})/({LENGTH})", response.headers.get("Content-Range", "").strip())
+    validator = read_validator(response)
+    continues = told is not None and (int(told[1]), int(told[3])) == (there, known.bytes)
+    if not continues or (validator is not None and validator != known.validator):
+        raise FileChangedError("the file on the server has changed")
+
+
+def refuse_short(there: int, expected: int | None) -> None:
+    """Raise TransientError if bytes are missing at the end of a response."""
+    if expected is not None and there != expected:
+        raise TransientError(f"the connection ended after {there:,} of {expected:,} bytes")
+
+
+def is_web_address(text: str) -> bool:
+    """Return whether a text may be an http or https URL."""
     try:
         parts = urlsplit(text)
     except ValueError:
@@ -214,21 +296,30 @@ def is_address(text: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.netloc)
 
 
-def describe(error: Exception) -> str:
-    """Say what went wrong with a connection."""
+def explain_failure(error: Exception) -> str:
+    """Return the reason why a connection failed."""
     if isinstance(error, TimeoutError):
         return "the server did not answer in time"
     return str(error) or type(error).__name__
 
 
+def read_validator(response: http.client.HTTPResponse) -> str | None:
+    """Return what identifies the version of a file: a strong ETag, else the date of its last change."""
+    etag: str | None = response.headers.get("ETag")
+    if etag and not etag.startswith("W/"):
+        return etag
+    changed: str | None = response.headers.get("Last-Modified")
+    return changed
+
+
 def read_length(response: http.client.HTTPResponse) -> int | None:
-    """Return the Content-Length, None if there is no sound one."""
+    """Return the Content-Length, or None if there is no valid one."""
     text = response.headers.get("Content-Length", "")
     return int(text) if re.fullmatch(LENGTH, text) else None
 
 
 def read_retry_after(text: str | None) -> float:
-    """Return the seconds that a Retry-After header asks for, as a number or as a date; 0 where it says nothing."""
+    """Return the seconds that a Retry-After header asks for, as a number or a date; 0 if it can't be read."""
     if not text:
         return 0.0
     if text.isascii() and text.strip().isdecimal():

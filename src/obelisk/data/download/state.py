@@ -1,4 +1,4 @@
-"""What is known of each part, in an SQLite file: a kill, a full disk or a power cut leave the last whole state."""
+"""The state of every file of a download, in SQLite: it survives a kill, a full disk and a power cut."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from typing import Any, Final, Literal
 from obelisk.errors import DataError, DownloadError, ObeliskError
 
 STATE_FILE: Final = ".download.sqlite"
-FORMAT: Final = 1
-Progress = Literal["fetching", "whole", "extracted", "failed"]
+STATE_FORMAT: Final = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartState:
-    """How far a part is.
+class FileState:
+    """The state of one file; the fields are the columns of the table ``parts``.
 
-    ``bytes`` and ``validator`` are of the version on the server; ``md5`` is the sum that was found, ``mismatch``
-    whether it is not the one in the list. ``choice`` says which photos were extracted, ``max_side`` (0: no limit)
-    how large.
+    ``bytes`` and ``validator`` (ETag or date) identify the version on the server. ``md5`` is the checksum that was
+    found, ``mismatch`` whether it differs from the listed one. ``choice`` names the photos that were extracted,
+    ``max_side`` their size (0: full size).
     """
 
     path: str
-    progress: Progress = "fetching"
+    progress: Literal["fetching", "whole", "extracted", "failed"] = "fetching"
     bytes: int | None = None
     validator: str | None = None
     md5: str | None = None
@@ -38,16 +37,16 @@ class PartState:
     error: str | None = None
 
 
-COLUMNS = tuple(field.name for field in dataclasses.fields(PartState))
+COLUMNS: Final = tuple(field.name for field in dataclasses.fields(FileState))
 
 
 class DownloadState:
-    """The states of all parts of one folder; while it is open, no other process downloads into that folder."""
+    """The states of all files of one folder; while it is open, no other process downloads into the folder."""
 
     def __init__(self, directory: Path, *, keep: bool = True) -> None:
-        """Open the state of a folder, or begin one; without ``keep`` nothing is written where there is none.
+        """Open the state of a folder, or create it; without ``keep``, nothing is created.
 
-        Raises DownloadError when another download is at work there, DataError when the file is damaged.
+        Raises DownloadError if another download is at work in the folder, DataError if the file is damaged.
         """
         self._path = directory / STATE_FILE
         self._lock = threading.Lock()
@@ -71,63 +70,59 @@ class DownloadState:
             self._database.close()
 
     def _prepare(self) -> None:
-        """Take the lock for as long as the file is open, and make the table."""
+        """Lock the file for as long as it is open, and create the table."""
         self._database.execute("PRAGMA locking_mode=EXCLUSIVE")
         self._database.execute("PRAGMA synchronous=FULL")
         self._database.execute("BEGIN EXCLUSIVE")
         (version,) = self._database.execute("PRAGMA user_version").fetchone()
-        if version > FORMAT:
+        if version > STATE_FORMAT:
             self._database.execute("ROLLBACK")
-            raise DataError(f"the format has version {version}, this is {FORMAT}", where=self._path)
+            raise DataError(f"the format has version {version}, this is {STATE_FORMAT}", where=self._path)
         listed = ", ".join(f"{name} PRIMARY KEY" if name == "path" else name for name in COLUMNS)
         self._database.execute(f"CREATE TABLE IF NOT EXISTS parts ({listed})")
-        self._database.execute(f"PRAGMA user_version={FORMAT}")
+        self._database.execute(f"PRAGMA user_version={STATE_FORMAT}")
         self._database.execute("COMMIT")
 
     def _explain(self, error: sqlite3.DatabaseError) -> ObeliskError:
-        """Say in words why the state cannot be read or written."""
-        code = getattr(error, "sqlite_errorcode", None)  # none where a text is no UTF-8
+        """Return the error of a state that can't be read or written."""
+        code = getattr(error, "sqlite_errorcode", None)  # None if a text is not UTF-8
         if code is None or not isinstance(error, sqlite3.OperationalError):
-            fix = "delete it: what is there is looked over again"
+            fix = "delete it: the next run checks the files that are there"
             return DataError(f"the state of the download is damaged: {error}", where=self._path, fix=fix)
         if code == sqlite3.SQLITE_BUSY:
             fix = "wait until it is done, or stop it"
             return DownloadError("another download is at work in this folder", where=self._path.parent, fix=fix)
-        return DownloadError(f"the state cannot be kept: {error}", where=self._path, fix="free some space there")
+        return DownloadError(f"the state cannot be saved: {error}", where=self._path, fix="free some space there")
 
-    def read(self, path: str) -> PartState:
-        """Return the state of a part; a new one for a part that is not known.
-
-        Raises DataError when the file is damaged.
-        """
+    def read(self, path: str) -> FileState:
+        """Return the state of a file; a new state if it is not known. Raises DataError if the database is damaged."""
         found = self._execute(f"SELECT {', '.join(COLUMNS)} FROM parts WHERE path = ?", path)
         if found is None:
-            return PartState(path=path)
+            return FileState(path=path)
         fields = dict(zip(COLUMNS, found, strict=True))
-        return PartState(**fields | {"mismatch": bool(fields["mismatch"])})
+        return FileState(**fields | {"mismatch": bool(fields["mismatch"])})
 
-    def write(self, state: PartState) -> PartState:
-        """Keep the state of a part; it is on the disk when this returns.
+    def write(self, state: FileState) -> None:
+        """Save the state of a file; it is on disk when this returns.
 
-        Raises DownloadError when the disk is full, the last state is then still there; DataError as above.
+        Raises DownloadError if the disk is full, and keeps the former state; DataError if the database is damaged.
         """
         values = dataclasses.astuple(state)
         marks = ", ".join("?" * len(values))
         self._execute(f"INSERT OR REPLACE INTO parts VALUES ({marks})", *values)
-        return state
 
-    def list_extracted(self) -> list[PartState]:
-        """Return the states of what was made photos of. Raises DataError when the file is damaged."""
+    def list_extracted(self) -> list[FileState]:
+        """Return the states of the files from which photos were extracted."""
         statement = "SELECT json_group_array(path) FROM parts WHERE progress = 'extracted'"
         (paths,) = self._execute(statement) or ("[]",)
         return [self.read(path) for path in json.loads(paths)]
 
     def forget(self, path: str) -> None:
-        """Forget a part."""
+        """Delete the state of a file."""
         self._execute("DELETE FROM parts WHERE path = ?", path)
 
     def _execute(self, statement: str, *values: object) -> tuple[Any, ...] | None:
-        """Do what a statement says, and return the first row that it finds."""
+        """Execute a statement and return the first row that it finds."""
         try:
             with self._lock:
                 found: tuple[Any, ...] | None = self._database.execute(statement, values).fetchone()

@@ -8,7 +8,7 @@ from pathlib import Path
 from obelisk.data.catalog import Catalog
 from obelisk.data.formats.folders import read_folders
 from obelisk.data.formats.gldv2 import looks_like_gldv2, read_gldv2
-from obelisk.data.formats.scan import raise_unlistable
+from obelisk.data.formats.scan import refuse_unlistable
 from obelisk.data.formats.subset_manifest import is_subset, read_subset
 from obelisk.errors import DataError
 
@@ -23,7 +23,7 @@ def read_catalog(
     *,
     clean: bool = False,
     present_only: bool = True,
-    onerror: Callable[[OSError], None] = raise_unlistable,
+    onerror: Callable[[OSError], None] = refuse_unlistable,
 ) -> Catalog:
     """Read a dataset: GLDv2 in whole or in part, the manifests of a subset, or a folder per landmark.
 

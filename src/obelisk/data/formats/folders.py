@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from obelisk.data.catalog import LANDMARKS, QUERIES, Catalog
-from obelisk.data.formats.scan import raise_unlistable, scan_photos
+from obelisk.data.formats.scan import refuse_unlistable, scan_photos
 from obelisk.photos.reading import is_hidden
 
 
@@ -18,7 +18,7 @@ def list_landmark_folders(directory: Path) -> list[Path]:
     return sorted(folder for folder in directory.iterdir() if folder.is_dir() and not is_hidden(folder.name))
 
 
-def read_folders(directory: Path, onerror: Callable[[OSError], None] = raise_unlistable) -> Catalog:
+def read_folders(directory: Path, onerror: Callable[[OSError], None] = refuse_unlistable) -> Catalog:
     """Read a folder per landmark; photos may be at any depth inside it.
 
     The name of a landmark is that of its folder, verbatim; ids are 1 to C in the order of the names. A photo's id is

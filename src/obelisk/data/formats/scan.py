@@ -22,12 +22,12 @@ class PhotoScan:
     skipped: tuple[str, ...] = ()
 
 
-def raise_unlistable(error: OSError) -> None:
+def refuse_unlistable(error: OSError) -> None:
     """Raise DataError for a folder that can't be listed."""
     raise DataError(f"the folder cannot be listed: {error.strerror}", where=error.filename)
 
 
-def scan_photos(folder: Path, *, root: Path, onerror: Callable[[OSError], None] = raise_unlistable) -> PhotoScan:
+def scan_photos(folder: Path, *, root: Path, onerror: Callable[[OSError], None] = refuse_unlistable) -> PhotoScan:
     """List the files below a folder that are named like photos, as paths relative to ``root``.
 
     Hidden files and folders are skipped; links to folders are followed, each real folder once. No file is opened or
