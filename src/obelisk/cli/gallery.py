@@ -21,7 +21,7 @@ from obelisk.cli.gallery_changes import (
 if TYPE_CHECKING:
     from obelisk.gallery import BuildReport, GalleryFacts
 
-NAMED_LANDMARKS = 10  # of those left without a photo; a dataset may list thousands
+NAMED_LANDMARKS = 10  # of those without a photo; a dataset may list thousands
 
 gallery_app = typer.Typer(
     cls=WholeHelp,
@@ -56,12 +56,12 @@ def build_command(
         ),
     ] = None,
     no_paths: Annotated[
-        bool, typer.Option("--no-paths", help="Do not note where the photos lie on this machine.")
+        bool, typer.Option("--no-paths", help="Do not record where the photos lie on this machine.")
     ] = False,
 ) -> None:
-    """Embed the reference photos of a dataset; into a gallery that is there, only those that are new.
+    """Build a gallery from a dataset, or add what is new to an existing one.
 
-    A build that was cut short goes on where it stopped. A gallery that is there keeps photos that DIR does not have.
+    An interrupted build continues where it stopped. An existing gallery keeps the photos that DIR does not have.
     Exits 1 if some photos could not be used; the gallery then holds the others.
     """
     from obelisk.bundled import bundled_gallery
@@ -120,7 +120,7 @@ def info_command(
     landmarks: Annotated[bool, typer.Option("--landmarks", help="List the landmarks with their ids.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one a landmark.")] = False,
 ) -> None:
-    """Say which model a gallery belongs to, how much it holds, and below which confidence its answers are rejected."""
+    """Show a gallery's model, its contents and its rejection threshold."""
     from obelisk.gallery import Gallery, gather_facts, landmark_counts
     from obelisk.recognition.calibration import find_calibration
 
@@ -129,7 +129,7 @@ def info_command(
         calibration = find_calibration(gallery, gallery.load_bundle())
         facts = {
             **asdict(gather_facts(gallery)),
-            # None: nothing tells a confidence from a score, and only --threshold rejects.
+            # Without a calibration, confidence is the score, and only --threshold rejects.
             "threshold": calibration.threshold() if calibration else None,
         }
         if as_json:
@@ -148,7 +148,10 @@ def info_command(
 
 @gallery_app.command("check")
 def check_gallery_command(path: GalleryFolder) -> None:
-    """Check all that recognition reads: tables, embeddings, model, calibration, index; exit 1 if something is wrong."""
+    """Check all that recognition reads; exit 1 if there is a problem.
+
+    These are the tables, the embeddings, the model with its calibration, and the search index.
+    """
     from obelisk.gallery import Gallery, check_gallery, check_index, gather_facts, rebuild_advice
     from obelisk.recognition import check_recognition
 

@@ -1,4 +1,4 @@
-"""``obelisk gallery add``, ``remove``, ``rename``, ``merge``: each tells what it did once that is on the disk."""
+"""``obelisk gallery add``, ``remove``, ``rename``, ``merge``: each prints what it did once that is on the disk."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from obelisk.errors import UsageError, near_names
 if TYPE_CHECKING:
     from obelisk.gallery import Addition, Gallery
 
-# What may not be read is told by whoever opens it, in one line: Typer would add its usage.
+# readable=False: a file that can't be read is reported where it is opened, in one line; Typer would add its usage.
 GalleryFolder = Annotated[
     Path, typer.Argument(metavar="GALLERY", help="The gallery's folder.", show_default=False, readable=False)
 ]
 LandmarkNames = Annotated[
     list[str],
-    typer.Argument(metavar="NAME", help="Landmarks, by name; by id where a name is not enough.", show_default=False),
+    typer.Argument(metavar="NAME", help="Landmarks by name, or by id if several have the name.", show_default=False),
 ]
 
 
@@ -37,15 +37,16 @@ def add_command(
         typer.Option(
             "--id",
             metavar="N",
-            help="The landmark's id: to tell landmarks of one name apart, or to choose that of a new one.",
+            help="The landmark's id: to choose among landmarks of one name, or to set that of a new one.",
             show_default=False,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a photo.")] = False,
 ) -> None:
-    """Add photos of one landmark; prints a line for each once it is on the disk.
+    """Add photos of one landmark.
 
-    A photo whose bytes the gallery has is told, not added again. Exits 1 if some photos could not be added.
+    Prints a line for each photo once it is on the disk. A photo whose bytes the gallery already has is reported, but
+    not added again. Exits 1 if some photos could not be added.
     """
     from obelisk.gallery import Gallery, add_photos, target_landmark
 
@@ -77,7 +78,7 @@ def add_command(
 
 
 def remark_new_name(gallery: Gallery, name: str) -> str:
-    """Return what to say of a name that no landmark has yet, in case it was mistyped; nothing of a known one."""
+    """Return a note on a name that no landmark has yet, in case it is a typo; empty for a known name."""
     from obelisk.gallery import landmark_names
 
     known = landmark_names(gallery).values()
@@ -87,7 +88,7 @@ def remark_new_name(gallery: Gallery, name: str) -> str:
 
 
 def addition_to_json(addition: Addition, landmark: str) -> str:
-    """Return what became of a photo as one line of JSON."""
+    """Return the outcome for a photo as one line of JSON."""
     photo = addition.photo
     fields = {
         "photo": str(addition.path),
@@ -107,7 +108,7 @@ def remove_command(
         typer.Option(
             "--landmark",
             metavar="NAME",
-            help="A landmark, with all its photos: its name, or its id where a name is not enough; may be repeated.",
+            help="A landmark, with all its photos: its name, or its id if several have the name; may be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -121,7 +122,10 @@ def remove_command(
         ),
     ] = None,
 ) -> None:
-    """Remove landmarks or photos, all that are named or none; a landmark goes with its last photo."""
+    """Remove landmarks or photos, all of them or none.
+
+    A landmark goes with its last photo.
+    """
     from obelisk.gallery import Gallery, find_landmark, landmark_counts, landmark_names
 
     if not landmarks and not photos:
@@ -143,11 +147,11 @@ def rename_command(
     path: GalleryFolder,
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="The landmark: its name, or its id where a name is not enough."),
+        typer.Argument(metavar="NAME", help="The landmark: its name, or its id if several have the name."),
     ],
     into: Annotated[str, typer.Option("--into", metavar="NAME", help="Its new name.")],
 ) -> None:
-    """Give a landmark another name."""
+    """Rename a landmark."""
     from obelisk.gallery import Gallery, find_landmark, landmark_names
 
     gallery = Gallery.open(path)
@@ -169,7 +173,7 @@ def merge_command(
         ),
     ],
 ) -> None:
-    """Make one landmark of several."""
+    """Merge several landmarks into one."""
     from obelisk.gallery import Gallery, find_landmark, landmark_names
 
     gallery = Gallery.open(path)
@@ -179,5 +183,5 @@ def merge_command(
     target = find_landmark(into, names) if known else min(merged)
     gallery.merge(merged, target, name=None if known else into)
     called = names[target] if known else into
-    told = ", ".join(f"`{names[landmark_id]}` (id {landmark_id})" for landmark_id in merged)
-    result(f"{path}: {told} merged into `{called}` (id {target})")
+    listed = ", ".join(f"`{names[landmark_id]}` (id {landmark_id})" for landmark_id in merged)
+    result(f"{path}: {listed} merged into `{called}` (id {target})")

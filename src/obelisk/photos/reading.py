@@ -90,26 +90,26 @@ def raise_unlistable(error: OSError) -> None:
     raise UsageError(f"the folder cannot be searched: {error.strerror}", where=error.filename) from error
 
 
-def find_photos(folder: Path, refuse: Callable[[OSError], None] = raise_unlistable) -> list[Path]:
+def find_photos(folder: Path, onerror: Callable[[OSError], None] = raise_unlistable) -> list[Path]:
     """Find the photo files below a folder, at any depth, by their suffix; return their paths, sorted.
 
     Hidden files and folders are left out. Links to folders are followed, each real folder once. If ``folder`` is a
-    file, it is returned whatever its suffix. ``refuse`` is called for a folder that is missing or can't be listed; by
+    file, it is returned whatever its suffix. ``onerror`` is called for a folder that is missing or can't be listed; by
     default that raises UsageError.
     """
     if folder.is_file():
         return [folder]
-    return sorted((parent / name for parent, names in walk_photos(folder, refuse) for name in names), key=str)
+    return sorted((parent / name for parent, names in walk_photos(folder, onerror) for name in names), key=str)
 
 
-def walk_photos(folder: Path, refuse: Callable[[OSError], None]) -> Iterator[tuple[Path, list[str]]]:
+def walk_photos(folder: Path, onerror: Callable[[OSError], None]) -> Iterator[tuple[Path, list[str]]]:
     """Yield every folder from ``folder`` down, in sorted order, with the names of its photo files.
 
-    Hidden files and folders are left out. Links to folders are followed, each real folder once. ``refuse`` is called
+    Hidden files and folders are left out. Links to folders are followed, each real folder once. ``onerror`` is called
     for a folder that can't be listed.
     """
     seen: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=onerror):
         real = os.path.realpath(parent)
         if real in seen:
             folders.clear()
