@@ -11,7 +11,6 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-from obelisk import bench as room
 from obelisk.bench import STAGES, benchmark
 from obelisk.cli.bench import bench
 from obelisk.cli.gallery import gallery_app
@@ -75,7 +74,7 @@ def test_without_photos_small_and_large_ones_are_made(city: Path, monkeypatch: p
 
     monkeypatch.setattr(benchmark, "RENDERED_PHOTOS", {"224 px": 2, "12 megapixels": 1})
     monkeypatch.setattr(benchmark, "NAIVE_REQUIREMENTS", {"timm": "no_such_module"})
-    monkeypatch.setattr(room, "benchmark_photos", look)
+    monkeypatch.setattr(benchmark, "benchmark_photos", look)
     run("--json")
     assert seen == {"224 px": [(224, 224)] * 2, "12 megapixels": [(4000, 3000)]}
 

@@ -15,7 +15,7 @@ from PIL import Image
 from obelisk.data import read_catalog
 from obelisk.errors import DataError
 from obelisk.synthetic import generate_dataset
-from obelisk.synthetic.dataset import DatasetPlan, count_references, invent_names, plan_photos
+from obelisk.synthetic.dataset import DatasetPlan, count_references, expand_plan, invent_names
 
 SMALL = {"landmarks": 5, "references": 24, "queries": 6, "distractors": 4, "size": 48}
 
@@ -97,7 +97,7 @@ def test_the_catalog_reads_it(dataset: Path) -> None:
 
 def test_no_photo_is_both_reference_and_query() -> None:
     plan = DatasetPlan(landmarks=40, references=600, queries=160, distractors=80, size=224, seed=0)
-    photos = list(plan_photos(plan))
+    photos = list(expand_plan(plan))
     assert len({photo.id for photo in photos}) == len(photos) == 840
     assert len({(photo.landmark, photo.index) for photo in photos}) == 840
     asked = Counter(photo.landmark for photo in photos if photo.query)

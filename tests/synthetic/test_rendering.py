@@ -13,7 +13,7 @@ from PIL import Image
 from obelisk.synthetic import render_camera_photo, render_distractor, render_photo
 from obelisk.synthetic.scene import KINDS, TURNS, build_scene, kind_of
 
-# Photos of seed 1, from which the background of the bundled model was made: the mean colors of 4 × 4 fields.
+# Photos of seed 1, which the background of the bundled model was made from: the mean colors of 4 × 4 fields.
 BACKGROUND_PHOTOS = {
     0: "919e9f9aa8a99aa8a9919e9f9ca8a799a49fa7b3b2a1aead7275717f88817a7b788b8c886869626f726c6e6f6a5d605e",  # street
     2: "8d6a8b926e8c86638988658abb7a77a96d6b925451c5867666545f7454596d3735805d5e5a4b5a61474456353f614e5f",  # people

@@ -4,7 +4,7 @@
 
     benchmark   sets of photos: latency, throughput, cold start, memory
     speed       timing one recognizer, stage by stage
-    naive       the same work by hand; it needs torch, so nothing here imports it until it is asked for
+    naive       the same work by hand; it needs torch, and is imported only when it runs
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from __future__ import annotations
 from obelisk.bench.benchmark import (
     AnswerSpeed,
     BenchmarkResult,
-    benchmark_naive,
-    benchmark_photos,
     describe_machine,
     missing_for_naive,
     render_photo_sets,
+    run_benchmarks,
 )
 from obelisk.bench.speed import (
     STAGES,
@@ -31,12 +30,11 @@ __all__ = [
     "AnswerSpeed",
     "BenchmarkResult",
     "LatencyPercentiles",
-    "benchmark_naive",
-    "benchmark_photos",
     "describe_machine",
     "measure_latency",
     "measure_stages",
     "measure_throughput",
     "missing_for_naive",
     "render_photo_sets",
+    "run_benchmarks",
 ]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -78,6 +78,18 @@ def describe_machine() -> dict[str, str | int]:
         "python": platform.python_version(),
         "onnxruntime": version("onnxruntime"),
     }
+
+
+def run_benchmarks(
+    recognizer: Recognizer, photo_sets: Mapping[str, list[Path]], *, answers: int, backbone: str | None
+) -> list[BenchmarkResult]:
+    """Measure each set of photos, and the same work by hand unless ``backbone`` (a name in timm) is None."""
+    # Obelisk goes first: once torch is loaded, its threads keep cores busy.
+    results = [benchmark_photos(name, photos, recognizer, answers=answers) for name, photos in photo_sets.items()]
+    if backbone is None:
+        return results
+    by_hand = benchmark_naive(photo_sets.values(), recognizer, answers=answers, backbone=backbone)
+    return [replace(ours, by_hand=naive) for ours, naive in zip(results, by_hand, strict=True)]
 
 
 def benchmark_photos(name: str, photos: list[Path], recognizer: Recognizer, *, answers: int) -> BenchmarkResult:

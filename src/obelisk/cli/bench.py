@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,13 +43,7 @@ def bench(
     By hand means timm in eager float32 on the whole photo and scikit-learn's neighbours, where both are installed.
     Exits 1 if some of the photos given could not be used.
     """
-    from obelisk.bench import (
-        benchmark_naive,
-        benchmark_photos,
-        describe_machine,
-        missing_for_naive,
-        render_photo_sets,
-    )
+    from obelisk.bench import describe_machine, missing_for_naive, render_photo_sets, run_benchmarks
     from obelisk.bundled import bundled_gallery
     from obelisk.embedding import Embedder
     from obelisk.gallery import Gallery
@@ -71,11 +65,7 @@ def bench(
     usable, all_used = keep_usable(photos, recognizer) if photos else ([], True)
     with tempfile.TemporaryDirectory() as folder:
         photo_sets = {"given": usable} if photos else render_photo_sets(Path(folder))
-        # Obelisk goes first: once torch is loaded, its threads keep cores busy.
-        results = [benchmark_photos(name, paths, recognizer, answers=answers) for name, paths in photo_sets.items()]
-        if not missing:
-            by_hand = benchmark_naive(photo_sets.values(), recognizer, answers=answers, backbone=backbone)
-            results = [replace(ours, by_hand=naive) for ours, naive in zip(results, by_hand, strict=True)]
+        results = run_benchmarks(recognizer, photo_sets, answers=answers, backbone=None if missing else backbone)
     if as_json:
         result(json.dumps({**facts, "missing": missing, "measured": [asdict(one) for one in results]}))
     else:

@@ -155,7 +155,7 @@ def count_references(plan: DatasetPlan) -> list[int]:
     return counts
 
 
-def plan_photos(plan: DatasetPlan) -> Iterator[PlannedPhoto]:
+def expand_plan(plan: DatasetPlan) -> Iterator[PlannedPhoto]:
     """Yield the photos of a plan, landmark by landmark, then the distractors.
 
     Queries fall on all landmarks alike, frequent or not. Indices never repeat, so no query is also a reference.
@@ -180,7 +180,7 @@ def plan_photos(plan: DatasetPlan) -> Iterator[PlannedPhoto]:
 def write_photos(folder: Path, plan: DatasetPlan, progress: Progress) -> None:
     """Render and write all photos of a plan."""
     total = plan.references + plan.queries + plan.distractors
-    for done, photo in enumerate(plan_photos(plan), start=1):
+    for done, photo in enumerate(expand_plan(plan), start=1):
         if photo.landmark is None:
             image = render_distractor(plan.seed, photo.index, plan.size)
         else:
@@ -193,7 +193,7 @@ def write_photos(folder: Path, plan: DatasetPlan, progress: Progress) -> None:
 
 def write_tables(folder: Path, plan: DatasetPlan) -> None:
     """Write GLDv2's tables, and one of the landmarks' names, kinds and coordinates."""
-    photos = sorted(plan_photos(plan), key=lambda photo: photo.id)
+    photos = sorted(expand_plan(plan), key=lambda photo: photo.id)
     references = [(photo.id, photo.landmark_id) for photo in photos if not photo.query]
     landmarks = [(i + 1, name, plan.seed_of(i)) for i, name in enumerate(invent_names(plan))]
     clean: dict[int | None, list[str]] = {key: [] for key, *_ in landmarks}

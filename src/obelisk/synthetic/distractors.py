@@ -21,7 +21,8 @@ from obelisk.synthetic.scene import Backdrop, Ground, Scene, Tree, TreeKind
 from obelisk.synthetic.scenery import paint_backdrop, paint_reflection
 from obelisk.synthetic.trees import draw_tree, paint_tree
 
-# A quarter shows landmarks that are in no dataset: their seeds are out of reach of any.
+# A quarter shows landmarks that are in no dataset: their seeds are out of reach of any. (The background of the bundled
+# model dates from when there were thirteen kinds of landmarks: 24 of its 160 photos would show another kind today.)
 LANDMARK_SHARE, FIRST_SEED, SEED_STEP = 0.25, 1 << 40, 100_003
 TREE_KINDS: tuple[TreeKind, ...] = ("round", "conifer", "cypress")
 WALLPAPERS = tuple(map(rgb, (0xE8DECC, 0xBCCCCE, 0xD6BAA6, 0xB0BEA6, 0xE2E2E4)))
