@@ -36,8 +36,8 @@ SECONDS_BETWEEN_LINES = 30.0
 
 # Controls, line separators, and what overrides the direction of text; as JSON writes them, so that a line of it still
 # says the same.
-COMMANDS = (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
-ESCAPES = {code: f"\\u{code:04x}" for code in COMMANDS}
+CONTROLS = (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+ESCAPES = {code: f"\\u{code:04x}" for code in CONTROLS}
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 

@@ -30,7 +30,7 @@ def join(parts: Iterable[Markup], between: str = "") -> Markup:
     return Markup(html.escape(between).join(parts))
 
 
-def table(head: Iterable[Markup], rows: Iterable[Iterable[Markup]]) -> Markup:
+def html_table(head: Iterable[Markup], rows: Iterable[Iterable[Markup]]) -> Markup:
     """Return a table whose first column names the rows; it scrolls by itself on a narrow screen."""
     header = element("tr", *(element("th", cell, scope="col") for cell in head))
     body = []

@@ -10,7 +10,7 @@ import polars as pl
 from obelisk.data import MID_PHOTOS, TAIL_PHOTOS, Catalog
 from obelisk.evaluation.comparison import LOWER_IS_BETTER, Arm, Comparison, points_between
 from obelisk.evaluation.intervals import Difference
-from obelisk.evaluation.markup import Markup, element, join, swatch, table, text
+from obelisk.evaluation.markup import Markup, element, html_table, join, swatch, text
 from obelisk.evaluation.thumbnails import Thumbnails
 
 CONFUSIONS = 12
@@ -51,7 +51,7 @@ def tabulate_metrics(comparison: Comparison) -> Markup:
         f"Below each value its 95 % interval, from {comparison.resamples:,} bootstrap resamples of landmarks with all "
         "their queries. The best value of a row is bold; whether it is more than chance stands under Differences."
     )
-    return join([table(head, rows), element("p", text(note), class_="note")])
+    return join([html_table(head, rows), element("p", text(note), class_="note")])
 
 
 def label(name: str) -> Markup:
@@ -82,7 +82,7 @@ def tabulate_differences(comparison: Comparison, against: Arm) -> Markup:
     ]
     place = "the best run" if against is comparison.best else "the first run"
     head = [text("points"), *(swatch(number, arm.name) for number, arm in columns)]
-    return join([element("h3", text(f"Against {against.name}, {place}")), table(head, rows)])
+    return join([element("h3", text(f"Against {against.name}, {place}")), html_table(head, rows)])
 
 
 def show_difference(difference: Difference) -> Markup:
@@ -123,7 +123,7 @@ def tabulate_confusions(comparison: Comparison, catalog: Catalog, thumbnails: Th
     note = (
         "One reference photo of each; the queries that show the first, and how many of them a run named as the second."
     )
-    return join([element("p", text(note), class_="note"), table(head, rows)])
+    return join([element("p", text(note), class_="note"), html_table(head, rows)])
 
 
 class LandmarkDrawer:
