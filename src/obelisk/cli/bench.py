@@ -78,7 +78,7 @@ def bench(
 
 def keep_usable(arguments: Sequence[str], recognizer: Recognizer) -> tuple[list[Path], bool]:
     """Return the photos that can be answered, and whether that is all of them; name the others."""
-    from obelisk.cli.recognize import expand_arguments
+    from obelisk.cli.photo_arguments import expand_arguments
 
     usable = []
     skipped = SkippedFolders()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from obelisk.cli.console import SkippedFolders, count_of, note, result, warn
-from obelisk.cli.recognize import Photos, expand_arguments, take_odd_names
+from obelisk.cli.photo_arguments import Photos, expand_arguments, pass_odd_names
 from obelisk.errors import UsageError, near_names
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def add_command(
     gallery = Gallery.open(path)
     chosen = target_landmark(gallery, landmark, landmark_id)
     remark = remark_new_name(gallery, landmark)
-    take_odd_names()
+    pass_odd_names()
     total = failed = 0
     for addition in add_photos(gallery, map(Path, paths), chosen):
         total += 1

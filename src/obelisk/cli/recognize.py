@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import io
-import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from obelisk.cli.console import Meter, SkippedFolders, count_of, note, result, warn
-from obelisk.defaults import VOTE
-from obelisk.errors import PhotoError, UsageError
+from obelisk.cli.photo_arguments import Photos, expand_arguments, pass_odd_names
+from obelisk.defaults import PRECISION, TOP, VOTE, K
+from obelisk.errors import PhotoError
 from obelisk.records import Recognition
 
 if TYPE_CHECKING:
     from obelisk.recognition import Recognizer
-
-
-Photos = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="PHOTO|FOLDER|-",
-        help="Photos, folders (searched at any depth, in sorted order), or - for paths from stdin, one a line.",
-        show_default=False,
-    ),
-]
 
 
 def recognize_command(
@@ -37,7 +25,7 @@ def recognize_command(
         typer.Option(
             "--gallery",
             metavar="G",
-            help="The gallery to recognise from.",
+            help="Gallery to recognise from.",
             show_default="the bundled one",
             readable=False,
         ),
@@ -47,37 +35,42 @@ def recognize_command(
         typer.Option(
             "--model",
             metavar="M",
-            help="The model you expect the gallery to be of.",
+            help="Model that you expect the gallery to have been built with.",
             show_default=False,
             readable=False,
         ),
     ] = None,
-    top: Annotated[int, typer.Option("--top", help="Candidates to list.")] = 5,
-    k: Annotated[int | None, typer.Option("--k", help="Nearest reference photos that vote.", show_default="3")] = None,
+    top: Annotated[int, typer.Option("--top", help="Candidates to list.")] = TOP,
+    k: Annotated[
+        int | None, typer.Option("--k", help="Nearest reference photos that vote.", show_default=str(K))
+    ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(
             "--threshold",
-            help="Reject answers of less confidence, 0 to 1; 0 rejects nothing.",
+            help="Reject answers below this confidence, 0 to 1; 0 rejects nothing.",
             show_default="what --precision needs",
         ),
     ] = None,
     precision: Annotated[
-        float, typer.Option("--precision", help="Share of the answers given that should be right; sets the threshold.")
-    ] = 0.95,
-    vote: Annotated[str, typer.Option("--vote", help="blended, weighted, majority or prototype.")] = "blended",
+        float, typer.Option("--precision", help="Share of the given answers that should be right; sets the threshold.")
+    ] = PRECISION,
+    vote: Annotated[
+        str, typer.Option("--vote", help="How they vote: blended, weighted, majority or prototype.")
+    ] = VOTE,
     expand: Annotated[
-        str, typer.Option("--expand", help="What leans on its neighbours: none, query or references.")
+        str,
+        typer.Option("--expand", help="Which embeddings to average with their neighbours: none, query or references."),
     ] = "none",
     augment: Annotated[
-        bool, typer.Option("--augment", help="Look at each photo mirrored and closer, too: three times the work.")
+        bool, typer.Option("--augment", help="Also embed each photo mirrored and closer: three times the work.")
     ] = False,
     verify: Annotated[
         bool,
         typer.Option(
             "--verify",
             help="Also compare the geometry with the nearest reference photos, if their files are at hand "
-            "(extra `verify`; up to half a second a photo, about 1 point more right answers).",
+            "(extra `verify`; up to half a second per photo, about 1 point more right answers).",
         ),
     ] = False,
     explain: Annotated[
@@ -85,15 +78,15 @@ def recognize_command(
         typer.Option(
             "--explain",
             metavar="DIR",
-            help="Draw a picture a photo into DIR: its neighbours, and the regions that match the best of them.",
+            help="Draw one picture per photo into DIR: its neighbours, and the regions that match the best of them.",
             show_default=False,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a photo.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per photo.")] = False,
 ) -> None:
-    """Name the landmark in each photo, with the candidates and the reference photos it rests on.
+    """Name the landmark in each photo, with the candidates and the reference photos that the answer rests on.
 
-    Exits 0 also when photos are rejected, 1 if some could not be used.
+    Exits 0 even if photos are rejected, 1 if some could not be used.
     """
     from obelisk.bundled import bundled_gallery
     from obelisk.gallery import Gallery, load_model
@@ -105,38 +98,47 @@ def recognize_command(
     with Meter() as meter:  # a large gallery is indexed when it is first searched
         opened = Gallery.open(gallery, progress=meter)
         recognizer = Recognizer.open(opened, model=load_model(model) if model else None)
-        bound = recognizer.threshold(precision, vote=vote) if threshold is None else threshold
+        if threshold is None:
+            threshold = recognizer.threshold(precision, vote=vote)
         answers = recognizer.recognize(
-            paths, top=top, k=k, threshold=bound, vote=vote, verify=verify, expand=expand, augment=augment
+            paths, top=top, k=k, threshold=threshold, vote=vote, verify=verify, expand=expand, augment=augment
         )
-    if recognizer.calibration and bound is None:
+    if recognizer.calibration and threshold is None:
         warn(f"only `{VOTE}` is calibrated: `{vote}` rejects nothing unless you give --threshold")
-    take_odd_names()
-    draw = Explainer(recognizer, explain) if explain else None
+    pass_odd_names()
+    pictures = Explainer(recognizer, explain) if explain else None
+    failed = print_answers(answers, threshold, as_json=as_json, pictures=pictures)
+    skipped.tell()
+    if failed or skipped or (pictures and pictures.failed):
+        raise typer.Exit(1)
+
+
+def print_answers(
+    answers: Iterator[Recognition], threshold: float | None, *, as_json: bool, pictures: Explainer | None
+) -> int:
+    """Print answers as they come, explain them if asked to, and return how many photos failed."""
     total = failed = 0
     for answer in answers:
         total += 1
         if answer.error:
             failed += 1
             warn(answer.error)
-        elif draw:
-            draw(answer)
+        elif pictures:
+            pictures.draw(answer)
         if as_json:
             result(answer.to_json())
         elif not answer.error:
-            for line in describe_answer(answer, bound):
+            for line in describe_answer(answer, threshold):
                 result(line)
-    if draw:
-        draw.tell()
+    if pictures:
+        pictures.report()
     if failed:
         warn(f"{failed} of {total} photos could not be used")
-    skipped.tell()
-    if failed or skipped or (draw and draw.failed):
-        raise typer.Exit(1)
+    return failed
 
 
 class Explainer:
-    """Draws what each answer rests on into a folder."""
+    """Draws what each answer rests on into a folder; ``failed`` counts the answers that could not be drawn."""
 
     def __init__(self, recognizer: Recognizer, folder: Path) -> None:
         from obelisk.recognition.explain import PictureFolder
@@ -145,8 +147,8 @@ class Explainer:
         self._folder = PictureFolder(folder)
         self.failed = 0
 
-    def __call__(self, answer: Recognition) -> None:
-        """Draw an answer; a photo that is gone by now is named."""
+    def draw(self, answer: Recognition) -> None:
+        """Draw an answer; warn if its photo is gone by now."""
         try:
             picture = self._recognizer.explain(answer)
         except PhotoError as error:
@@ -155,73 +157,18 @@ class Explainer:
         else:
             self._folder.save(answer.photo, picture)
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Say where the pictures are."""
         note(f"{count_of(len(self._folder), 'picture')} in {self._folder.path}")
 
 
-def expand_arguments(arguments: Sequence[str], skipped: SkippedFolders) -> Iterator[str]:
-    """Return the paths that the arguments stand for; those of stdin are read when they are needed.
-
-    ``skipped`` is told of folders without a photo, and of those that may not be searched. Raises :class:`UsageError`
-    for a path that is not there, before anything is recognised.
-    """
-    missing = [argument for argument in arguments if argument != "-" and is_missing(argument)]
-    if missing:
-        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise UsageError(f"no such photo or folder: `{missing[0]}`{more}", fix="check the path")
-    found = [None if argument == "-" else list_argument(argument, skipped) for argument in arguments]
-    if not skipped.locked and not any(paths is None or paths for paths in found):
-        raise UsageError("no photo found", where=", ".join(arguments), fix="give photos, or folders that hold some")
-    return (path for paths in found for path in (read_lines() if paths is None else paths))
-
-
-def is_missing(path: str) -> bool:
-    """Say whether there is nothing; of what may not be looked at, reading it will say why."""
-    try:
-        os.lstat(path)
-    except PermissionError:
-        return False
-    except (OSError, ValueError):
-        return True
-    return False
-
-
-def list_argument(argument: str, skipped: SkippedFolders) -> list[str]:
-    """Return a photo as it is, and the photos of a folder."""
-    from obelisk.photos import find_photos
-
-    if not os.path.isdir(argument):  # noqa: PTH112 - Path.is_dir raises where nothing may be looked at
-        return [argument]
-    locked = skipped.locked
-    paths = [str(path) for path in find_photos(Path(argument), skipped)]
-    if not paths and skipped.locked == locked:
-        skipped.note_empty(argument)
-    return paths
-
-
-def read_lines() -> Iterator[str]:
-    """Yield the lines of stdin that are not empty."""
-    for line in sys.stdin:
-        if path := line.rstrip("\r\n"):
-            yield path
-
-
 def describe_answer(answer: Recognition, threshold: float | None) -> list[str]:
-    """Put an answer into a few lines for people."""
+    """Return the lines that tell people an answer."""
     verdict = answer.landmark or "not a landmark I know"
     bound = "" if answer.landmark else f", below the threshold {threshold:.4f}"
     lines = [f"{answer.photo}: {verdict} (confidence {answer.confidence:.4f}{bound})"]
-    lines += [f"    {place}. {c.landmark}  score {c.score:.4f}" for place, c in enumerate(answer.candidates, start=1)]
+    lines += [f"    {rank}. {c.landmark}  score {c.score:.4f}" for rank, c in enumerate(answer.candidates, start=1)]
     return lines + [
         f"    near {n.id}  {n.landmark}  similarity {n.similarity:.4f}  distance {n.distance:.4f}"
         for n in answer.neighbours
     ]
-
-
-def take_odd_names() -> None:
-    """Let file names through that are not UTF-8; in JSON they become escapes that read back as the same name."""
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
