@@ -38,7 +38,7 @@ WIDTH = 100
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 TYPES = {int: "whole number", float: "number", str: "text", bool: "`true` or `false`"}
 
-# One example of each combination of keys that the schema refuses, set on a recipe that is sound.
+# One example of each combination of keys that the schema refuses, set on a sound recipe.
 REFUSED = (
     ("loss.kind=none",),
     ("neck.kind=whitening",),
@@ -68,17 +68,19 @@ REFUSED = (
 
 RECIPES_HEAD = """# Recipes
 
-A recipe is a TOML file that names every choice of a run. Each key has a default; only `name` must be given.
-An unknown key is an error that names the nearest known one, and all mistakes of a file are reported together.
-`obelisk train RECIPE --set section.key=value` changes a key; the value is TOML, and a bare word is a string.
-The resolved recipe, every key with its value, is written to `RUN/recipe.toml`.
+A recipe is a TOML file that holds every choice of a training run. Each key has a default; only `name` is required. An
+unknown key is an error that names the nearest known one, and a renamed key is an error that names its successor. All
+mistakes of a file are reported together.
+
+`obelisk train RECIPE --set section.key=value` changes a key; the value is TOML, and a bare word is a string. The
+resolved recipe, with the value of every key, is written to `RUN/recipe.toml`. This page is made from the schema.
 """
 
 CLI_HEAD = """# The command line
 
-Results go to stdout; progress, notes and warnings to stderr. There is no colour when piped. `--json` prints one JSON
-object a line. `--debug`, anywhere on the line, shows the traceback of an error. Exit codes are explained in
-[How to](how-to.md#read-the-exit-code).
+Results go to stdout; progress, notes and warnings go to stderr. There is no colour when piped. `--json` prints one JSON
+object per line. `--debug`, anywhere on the line, shows the traceback of an error.
+[How to](how-to.md#read-the-exit-code) explains the exit codes. This page is made from `--help`.
 """
 
 
@@ -144,39 +146,44 @@ def section_of(field: FieldInfo) -> type[Section] | None:
 
 
 def list_shipped() -> str:
-    """Return the shipped recipes: what each is, and what its file says of cost and outcome."""
-    told = [tell_file(name, load_recipe(name).title, find_recipe(name)[0]) for name in shipped_recipes()]
-    return "\n".join(told) + "\n"
+    """Return the shipped recipes: what each is, its command, its cost and its expected scores."""
+    items = [describe_file(name, load_recipe(name).title, find_recipe(name)[0]) for name in shipped_recipes()]
+    return "\n".join(items) + "\n"
 
 
 def list_ablations() -> str:
-    """Return the shipped ablations, with what their files say of cost and outcome."""
-    told = [
-        tell_file(name, load_ablation(name).title, find_recipe(name, "ablations", "ablation")[0])
+    """Return the shipped ablations, likewise."""
+    items = [
+        describe_file(name, load_ablation(name).title, find_recipe(name, "ablations", "ablation")[0])
         for name in shipped_ablations()
     ]
-    return "\n".join(told) + "\n"
+    return "\n".join(items) + "\n"
 
 
-def tell_file(name: str, title: str, text: str) -> str:
-    """Return what a shipped file is, and the facts in its header."""
-    return "\n".join([f"- `{name}`: {title}", *(f"  - {fact}: {told}" for fact, told in read_header(text).items())])
+def describe_file(name: str, title: str, text: str) -> str:
+    """Return a list item for a shipped file, with the facts in its header below it."""
+    return "\n".join([f"- `{name}`: {title}", *(f"  - {fact}: {value}" for fact, value in read_header(text).items())])
 
 
 def read_header(text: str) -> dict[str, str]:
-    """Return what the comment at the top of a recipe tells: command, hardware, expected; a fact may take more lines."""
+    """Return the facts in the comment at the top of a recipe: command, hardware, expected.
+
+    A fact may continue on further lines; of a command, the first line is the command and the rest a remark.
+    """
     facts: dict[str, str] = {}
     fact = ""
     for line in text.splitlines():
         if not line.startswith("#"):
             break
         if found := re.match(r"# (command|hardware|expected)\s+(.*)", line):
-            fact, facts[found[1]] = found[1], found[2].strip()
+            fact, value = found[1], found[2].strip()
+            facts[fact] = f"`{value}`" if fact == "command" else value
         elif fact and line.startswith("#  "):
-            facts[fact] += f" {line.removeprefix('#').strip()}"
+            separator = "; " if facts[fact].endswith("`") and fact == "command" else " "
+            facts[fact] += separator + line.removeprefix("#").strip()
         else:
             fact = ""
-    return {name: f"`{told}`" if name == "command" else told for name, told in facts.items()}
+    return facts
 
 
 def tabulate_keys(fields: dict[str, FieldInfo]) -> str:
@@ -210,27 +217,27 @@ def describe_values(field: FieldInfo) -> str:
 
 
 def list_refusals() -> str:
-    """Return the combinations that no run can use, in the words of the error."""
-    told = []
+    """Return the combinations of keys that are refused, in the words of the error."""
+    items = []
     for overrides in REFUSED:
         try:
             load_recipe("arcface", overrides)
         except RecipeError as error:
-            told.append(f"- {error.what}")
-    return "\n".join(told) + "\n"
+            items.append(f"- {error.what}")
+    return "\n".join(items) + "\n"
 
 
 def render_cli() -> str:
-    """Return the page of commands: the help of every one."""
+    """Return the page of commands: the help of each one."""
     parts = [CLI_HEAD]
     for words in list_commands(typer.main.get_command(make_app())):
-        shown = CliRunner().invoke(make_app(), [*words, "--help"], prog_name="obelisk", terminal_width=WIDTH)
-        parts += [f"## `{' '.join(['obelisk', *words])}`\n", f"```text\n{shown.output.strip()}\n```\n"]
+        result = CliRunner().invoke(make_app(), [*words, "--help"], prog_name="obelisk", terminal_width=WIDTH)
+        parts += [f"## `{' '.join(['obelisk', *words])}`\n", f"```text\n{result.output.strip()}\n```\n"]
     return join(parts)
 
 
 def list_commands(command: typing.Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield the words of a command and of all commands below it."""
+    """Yield the words of a command, and of all its subcommands."""
     yield words
     for name, below in getattr(command, "commands", {}).items():
         yield from list_commands(below, (*words, name))
@@ -256,7 +263,7 @@ def render_landmarks() -> str:
 
 
 def join(parts: list[str]) -> str:
-    """Return the parts of a page, lines without spaces at their ends."""
+    """Join the parts of a page, without trailing spaces."""
     text = "\n".join(parts)
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
