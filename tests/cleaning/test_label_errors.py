@@ -13,19 +13,19 @@ from obelisk.errors import UsageError
 
 def make_photos(seed: int, *, count: int = 40, landmarks: int = 5, folds: int = 3):
     """Unit rows around a centre for each landmark, an eighth of them with a label drawn anew."""
-    chance = np.random.default_rng(seed)
-    labels = chance.integers(0, landmarks, count) * 7
-    centres = chance.normal(size=(7 * landmarks, 6))
-    rows = centres[labels] + 0.8 * chance.normal(size=(count, 6))
-    swapped = chance.random(count) < 1 / 8
-    labels = np.where(swapped, chance.integers(0, landmarks, count) * 7, labels)
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, landmarks, count) * 7
+    centers = rng.normal(size=(7 * landmarks, 6))
+    rows = centers[labels] + 0.8 * rng.normal(size=(count, 6))
+    swapped = rng.random(count) < 1 / 8
+    labels = np.where(swapped, rng.integers(0, landmarks, count) * 7, labels)
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    return rows, labels.astype(np.int64), chance.integers(0, folds, count).astype(np.int64)
+    return rows, labels.astype(np.int64), rng.integers(0, folds, count).astype(np.int64)
 
 
 def judge_literally(rows, labels, folds, k):
     """The equations of the module, one photo and one landmark at a time: (named, margin, own fit, agreement)."""
-    told = []
+    judged = []
     for x in range(len(rows)):
         others = [r for r in range(len(rows)) if folds[r] != folds[x]]
         similarity = {r: float(np.dot(rows[x].astype(float), rows[r].astype(float))) for r in others}
@@ -38,8 +38,8 @@ def judge_literally(rows, labels, folds, k):
             m = min(3, len(own), len(rival))
             if m and (best[2] is None or np.mean(rival[:m]) > best[2]):
                 best = (landmark, np.mean(rival[:m]) - np.mean(own[:m]), np.mean(rival[:m]))
-        told.append((best[0], best[1], agreement))
-    return told
+        judged.append((best[0], best[1], agreement))
+    return judged
 
 
 @pytest.mark.parametrize("k", [1, 4, 20, 100])
@@ -54,7 +54,7 @@ def test_the_judgement_is_that_of_the_equations(k):
 
 
 def test_a_copy_in_the_same_fold_does_not_vouch():
-    # Photos 0 and 1 are copies with a wrong label; 2 to 4 show what they show, 5 and 6 their label's place.
+    # Photos 0 and 1 are copies with a wrong label; 2 to 4 show what they show, 5 and 6 show the landmark of that label.
     rows = np.array([[1, 0], [1, 0], [1, 0.1], [1, -0.1], [1, 0.05], [0, 1], [0.1, 1]], np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     labels = np.array([9, 9, 4, 4, 4, 9, 9])
@@ -87,16 +87,16 @@ def test_who_cannot_be_judged_or_is_not_contradicted_is_no_suspect(labels, folds
 @settings(max_examples=25, deadline=None)
 def test_the_order_of_the_photos_decides_nothing(seed, order):
     rows, labels, folds = make_photos(seed)
-    places = list(range(len(labels)))
-    order.shuffle(places)
+    moved = list(range(len(labels)))
+    order.shuffle(moved)
     straight, shuffled = (
         find_label_issues(rows, labels, folds),
-        find_label_issues(rows[places], labels[places], folds[places]),
+        find_label_issues(rows[moved], labels[moved], folds[moved]),
     )
-    np.testing.assert_array_equal(shuffled.margins, straight.margins[places])
-    np.testing.assert_array_equal(shuffled.rivals, straight.rivals[places])
-    known = straight.label_best[places] >= 0
-    np.testing.assert_array_equal(np.array(places)[shuffled.label_best[known]], straight.label_best[places][known])
+    np.testing.assert_array_equal(shuffled.margins, straight.margins[moved])
+    np.testing.assert_array_equal(shuffled.rivals, straight.rivals[moved])
+    known = straight.label_best[moved] >= 0
+    np.testing.assert_array_equal(np.array(moved)[shuffled.label_best[known]], straight.label_best[moved][known])
 
 
 @given(

@@ -78,7 +78,7 @@ def make_gldv2() -> MakeGldv2:
 
 @pytest.fixture
 def mirror() -> Iterator[Mirror]:
-    """A server of Google Landmarks v2's layout, that misbehaves as it is told."""
+    """A server with a tiny Google Landmarks v2 that misbehaves on request."""
     opened = open_mirror()
     yield opened
     opened.close()

@@ -16,7 +16,7 @@ from obelisk.data.download import Downloader, DownloadReport, DownloadRequest, D
 from obelisk.errors import DownloadError, UsageError
 
 TAR, SUM = "train/images_000.tar", "md5sum/train/md5.images_000.txt"
-QUICK = RetryPolicy(retries=3, first_wait=0.01, longest_wait=0.02, timeout=0.5)
+QUICK = RetryPolicy(retries=3, first_wait=0.01, longest_wait=0.02, timeout=2.0)
 Fetch = Callable[..., DownloadReport]
 
 
@@ -125,7 +125,7 @@ PASSING = {
     "a Retry-After that looks like a number": [Fault(status=503, headers={"Retry-After": "²"})],
     "a date too far away": [Fault(status=503, headers={"Retry-After": "Wed, 21 Oct 2015 07:28:00 +99999999999999999"})],
     "a length of too many digits": [Fault(headers={"Content-Length": "9" * 5000})],
-    "silence longer than the timeout": [Fault(silence=0.8)],
+    "silence longer than the timeout": [Fault(silence=2.5)],
 }
 
 

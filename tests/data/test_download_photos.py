@@ -26,7 +26,7 @@ from obelisk.data.subset import choose_landmarks
 from obelisk.errors import DownloadError, UsageError
 
 TABLE = "metadata/train.csv"
-QUICK = RetryPolicy(retries=2, first_wait=0.01, longest_wait=0.02, timeout=0.5)
+QUICK = RetryPolicy(retries=2, first_wait=0.01, longest_wait=0.02, timeout=2.0)
 Fetch = Callable[..., DownloadReport]
 
 
@@ -115,7 +115,7 @@ def test_what_passes_is_tried_again(mirror, fetch, folder):
             Fault(status=503),
             Fault(reset_after=500),
             Fault(end_after=500),
-            Fault(silence=0.7),
+            Fault(silence=2.5),
         )
         mirror.faults[f"commons/{photo}.jpg"] = [faults[number % len(faults)]]
     assert fetch().failed == ()

@@ -1,4 +1,4 @@
-"""A web server that holds a tiny Google Landmarks v2 and misbehaves as told."""
+"""A web server with a tiny Google Landmarks v2 that misbehaves on request."""
 
 from __future__ import annotations
 

@@ -51,17 +51,17 @@ def wait_for_start(mirror: Mirror, process: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.parametrize("extract", [False, True], ids=["kept", "extracted"])
 def test_fifty_kills_lose_a_tail_each_and_no_byte(mirror: Mirror, tmp_path: Path, extract: bool) -> None:
-    chance = random.Random(0)
+    rng = random.Random(0)
     folder, words = tmp_path / "gldv2", ("--extract", "--max-side", "4000") if extract else ()
     tars = [f"train/images_{number:03}.tar" for number in range(TARS)]
     for _ in range(RESETS):
-        fault = chance.choice((Fault(reset_after=chance.randrange(2**21)), Fault(status=503), Fault(silence=0.1)))
-        mirror.faults.setdefault(chance.choice(tars), []).append(fault)
+        fault = rng.choice((Fault(reset_after=rng.randrange(2**21)), Fault(status=503), Fault(silence=0.1)))
+        mirror.faults.setdefault(rng.choice(tars), []).append(fault)
     kills = 0
     while kills < KILLS:
         process = start(mirror, folder, *words)
         wait_for_start(mirror, process)
-        time.sleep(chance.uniform(0.0, 0.4))
+        time.sleep(rng.uniform(0.0, 0.4))
         process.kill()
         assert process.wait() == -9, "the download was over before it was killed often enough"
         kills += 1

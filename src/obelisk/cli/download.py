@@ -152,7 +152,7 @@ def show_plan(plan: DownloadPlan, directory: Path, *, landmarks: int | None) -> 
     table(("missing", "size"), [(file.path, describe_bytes(plan.sizes.get(file.path))) for file in plan.missing])
     unknown = sum(file.path not in plan.sizes for file in plan.missing)
     if unknown:
-        warn(f"the server does not say how large {unknown} of the files are")
+        warn(f"the size of {unknown} files is unknown")
     if plan.photos is not None:
         note(f"{plan.photos:,} photos are missing, to be fetched one by one")
     elif landmarks is not None:

@@ -129,7 +129,7 @@ class Downloader:
             raise UsageError(f"the photos in {folder} are kept {size}", where="--max-side", fix=fix)
 
     def _ask_sizes(self, files: Sequence[RemoteFile]) -> dict[str, int]:
-        """Return the sizes of the files that are known or that the server tells, until it stops answering."""
+        """Return the sizes of the files, as far as the state or the server knows; stop if the server is silent."""
         sizes = {file.path: size for file in files if (size := self.state.read(file.path).bytes) is not None}
         silent = 0
 

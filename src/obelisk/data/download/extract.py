@@ -123,7 +123,7 @@ class FileFetcher:
                 return [f"{file.path}: {what}; accepted"]
             if not last:
                 partial.unlink()
-        fix = "try later, or go on with --accept-md5-mismatch"
+        fix = "try later, or accept it with --accept-md5-mismatch"
         raise DownloadError(f"fetched twice, {what}", where=file.url, fix=fix)
 
     def read_md5(self, url: str) -> str | None:

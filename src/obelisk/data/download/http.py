@@ -166,7 +166,7 @@ class HttpClient:
                 furthest = max(furthest, now)
                 if failures > self.policy.retries:
                     what = f"{error} (tried {failures} times)"
-                    raise DownloadError(what, where=url, fix="run the same command again to go on") from error
+                    raise DownloadError(what, where=url, fix="run the same command again to resume") from error
                 self._sleep(max(error.retry_after, self.policy.draw_wait(max(1, failures))))
 
     def fetch_bytes(self, url: str, *, limit: int) -> bytes:
@@ -274,9 +274,9 @@ class Transfer:
 
 def refuse_other_version(response: http.client.HTTPResponse, known: FileState, there: int) -> None:
     """Raise FileChangedError if the bytes of a response don't continue the file that is there."""
-    told = re.fullmatch(f"bytes ({LENGTH})-({LENGTH})/({LENGTH})", response.headers.get("Content-Range", "").strip())
+    found = re.fullmatch(f"bytes ({LENGTH})-({LENGTH})/({LENGTH})", response.headers.get("Content-Range", "").strip())
     validator = read_validator(response)
-    continues = told is not None and (int(told[1]), int(told[3])) == (there, known.bytes)
+    continues = found is not None and (int(found[1]), int(found[3])) == (there, known.bytes)
     if not continues or (validator is not None and validator != known.validator):
         raise FileChangedError("the file on the server has changed")
 

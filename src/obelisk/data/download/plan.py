@@ -237,8 +237,8 @@ def parse_tars(text: str) -> tuple[int, ...] | float:
 class DownloadPlan:
     """The tables and tars that are missing, and the room for everything.
 
-    ``there`` counts the files that need not be fetched. ``sizes`` are the bytes of missing files as far as the server
-    tells, ``present`` those already here. ``needed`` estimates the bytes that must be free on the disk at the worst
+    ``there`` counts the files that need not be fetched. ``sizes`` are the bytes of missing files, if known, ``present``
+    those already here. ``needed`` estimates the bytes that must be free on the disk at the worst
     moment. ``photos`` counts the missing single photos; None before the tables are here, and when photos come in tars.
     """
 
@@ -294,7 +294,7 @@ def make_plan(
 
 
 def count_present(directory: Path, file: RemoteFile) -> int:
-    """Return the bytes of a missing file that are on the disk; 0 for a table in place, which is a wrong one."""
+    """Return the bytes of a missing file that are on the disk; 0 for a table in place, which is invalid."""
     path = directory / file.path
     paths = (path, unfinished_path(path)) if file.kind == "tar" else (unfinished_path(path),)
     return next((found.stat().st_size for found in paths if found.exists()), 0)

@@ -46,14 +46,14 @@ class DownloadState:
     def __init__(self, directory: Path, *, keep: bool = True) -> None:
         """Open the state of a folder, or create it; without ``keep``, nothing is created.
 
-        Raises DownloadError if another download is at work in the folder, DataError if the file is damaged.
+        Raises DownloadError if another download is running in the folder, DataError if the file is damaged.
         """
         self._path = directory / STATE_FILE
         self._lock = threading.Lock()
         if keep:
             directory.mkdir(parents=True, exist_ok=True)
-        place = self._path if keep or self._path.exists() else ":memory:"
-        self._database = sqlite3.connect(place, timeout=0.5, isolation_level=None, check_same_thread=False)
+        database = self._path if keep or self._path.exists() else ":memory:"
+        self._database = sqlite3.connect(database, timeout=0.5, isolation_level=None, check_same_thread=False)
         try:
             self._prepare()
         except sqlite3.DatabaseError as error:

@@ -24,7 +24,7 @@ METADATA_FOLDERS = ("metadata", ".")
 TRAIN = "train.csv"
 TRAIN_CLEAN = "train_clean.csv"
 SOLUTION = "recognition_solution_v2.1.csv"
-PLACES = "landmarks.csv"
+DETAILS = "landmarks.csv"
 CATEGORIES = "train_label_to_category.csv"
 HIERARCHY = "train_label_to_hierarchical.csv"
 IGNORED = "Ignored"
@@ -38,7 +38,7 @@ class Gldv2Tables:
     train: Path | None
     train_clean: Path | None
     solution: Path | None
-    places: Path | None
+    details: Path | None
     categories: Path | None
     hierarchy: Path | None
 
@@ -54,7 +54,7 @@ def find_tables(directory: Path) -> Gldv2Tables:
         train=find(TRAIN),
         train_clean=find(TRAIN_CLEAN),
         solution=find(SOLUTION),
-        places=find(PLACES),
+        details=find(DETAILS),
         categories=find(CATEGORIES),
         hierarchy=find(HIERARCHY),
     )
@@ -100,7 +100,7 @@ def read_gldv2(directory: Path, *, clean: bool = False, present_only: bool = Tru
         queries=queries.select(list(QUERIES)),
         landmarks=build_landmark_table(
             references["landmark_id"],
-            places=tables.places,
+            details=tables.details,
             categories=tables.categories,
             hierarchy=tables.hierarchy,
         ),

@@ -25,7 +25,7 @@ from obelisk.data.issues import Issue, make_issue
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledRows:
+class LabeledRows:
     """The rows of one table that lists photos, and the folder of these photos."""
 
     table: Path
@@ -37,9 +37,9 @@ def check_gldv2(directory: Path) -> Iterator[Issue]:
     """Yield the issues of the tables; no photo is opened."""
     tables = find_tables(directory)
     labels = read_labels(directory, tables)
-    listed = [LabelledRows(table=tables.train or tables.train_clean or directory, folder="train", rows=labels)]
+    listed = [LabeledRows(table=tables.train or tables.train_clean or directory, folder="train", rows=labels)]
     if tables.solution is not None:
-        listed.append(LabelledRows(table=tables.solution, folder="test", rows=read_solution(tables.solution)))
+        listed.append(LabeledRows(table=tables.solution, folder="test", rows=read_solution(tables.solution)))
     for table in listed:
         yield from find_malformed_rows(table)
         yield from find_repeated_rows(table)
@@ -53,11 +53,11 @@ def check_gldv2(directory: Path) -> Iterator[Issue]:
 
 
 def at_row(table: Path, row: int) -> str:
-    """Return the place of a row, for a message."""
+    """Return the location of a row, for a message."""
     return f"{table.name}, row {row}"
 
 
-def find_malformed_rows(listed: LabelledRows) -> Iterator[Issue]:
+def find_malformed_rows(listed: LabeledRows) -> Iterator[Issue]:
     """Yield the rows without a photo id, and those whose landmark is missing or no number."""
     landmark = "landmarks" if "landmarks" in listed.rows.columns else "landmark"
     faulty = listed.rows.filter(find_malformed(listed.rows)).select("row", "image_id", landmark)
@@ -68,7 +68,7 @@ def find_malformed_rows(listed: LabelledRows) -> Iterator[Issue]:
         yield make_issue("malformed", where=at_row(listed.table, row), what=what)
 
 
-def find_repeated_rows(listed: LabelledRows) -> Iterator[Issue]:
+def find_repeated_rows(listed: LabeledRows) -> Iterator[Issue]:
     """Yield the rows that repeat a photo, with the same landmark or another one."""
     truth = "landmark_ids" if "landmark_ids" in listed.rows.columns else "landmark_id"
     sound = listed.rows.filter(~find_malformed(listed.rows)).select("row", "image_id", truth)
@@ -87,7 +87,7 @@ def find_repeated_rows(listed: LabelledRows) -> Iterator[Issue]:
             yield make_issue("mislabelled", where=where, what=what)
 
 
-def find_missing_and_orphans(directory: Path, listed: LabelledRows) -> Iterator[Issue]:
+def find_missing_and_orphans(directory: Path, listed: LabeledRows) -> Iterator[Issue]:
     """Yield the listed photos that are not on disk, and the photos on disk that are not listed."""
     present = list_by_id(directory, listed.folder)
     rows = listed.rows.filter(pl.col("image_id").is_not_null()).unique("image_id", keep="first", maintain_order=True)
@@ -118,12 +118,12 @@ def compare_clean(labels: pl.DataFrame, train_clean: Path) -> Iterator[Issue]:
 
 def find_unnamed(known: pl.Series, tables: Gldv2Tables, directory: Path) -> Iterator[Issue]:
     """Yield the landmarks without a name; one issue for all of them if there is no table of names."""
-    sources = [path for path in (tables.places, tables.categories, tables.hierarchy) if path is not None]
+    sources = [path for path in (tables.details, tables.categories, tables.hierarchy) if path is not None]
     if not sources:
         what = "no table of names: neither landmarks.csv nor train_label_to_category.csv is there"
         yield make_issue("unnamed", where=str(directory), what=what)
         return
-    names = read_names(places=tables.places, categories=tables.categories, hierarchy=tables.hierarchy)
+    names = read_names(details=tables.details, categories=tables.categories, hierarchy=tables.hierarchy)
     named = names.filter(pl.col("name").is_not_null())["landmark_id"]
     for landmark in known.filter(~known.is_in(named.to_list())).to_list():
         names_tables = ", ".join(path.name for path in sources)

@@ -20,15 +20,15 @@ def name_category(category: str) -> str:
 
 
 def build_landmark_table(
-    landmark_ids: pl.Series, *, places: Path | None, categories: Path | None, hierarchy: Path | None
+    landmark_ids: pl.Series, *, details: Path | None, categories: Path | None, hierarchy: Path | None
 ) -> pl.DataFrame:
     """Return a row per landmark id, sorted by id, with all that the tables know.
 
-    ``places`` is a landmarks.csv, ``categories`` a train_label_to_category.csv, ``hierarchy`` a
+    ``details`` is a landmarks.csv, ``categories`` a train_label_to_category.csv, ``hierarchy`` a
     train_label_to_hierarchical.csv; each may be None. The name is that of the first table, in this order, that has
     one; a landmark without a name is called ``landmark 123``.
     """
-    known = read_names(places=places, categories=categories, hierarchy=hierarchy)
+    known = read_names(details=details, categories=categories, hierarchy=hierarchy)
     landmarks = pl.DataFrame({"landmark_id": landmark_ids.unique().sort()}).join(known, on="landmark_id", how="left")
     unnamed = pl.format("landmark {}", "landmark_id")
     return (
@@ -36,11 +36,11 @@ def build_landmark_table(
     )
 
 
-def read_names(*, places: Path | None, categories: Path | None, hierarchy: Path | None) -> pl.DataFrame:
+def read_names(*, details: Path | None, categories: Path | None, hierarchy: Path | None) -> pl.DataFrame:
     """Return a row for each landmark in the tables; the name is null if none of them has one."""
     tables = [
         read(path)
-        for read, path in ((read_places, places), (read_categories, categories), (read_hierarchy, hierarchy))
+        for read, path in ((read_details, details), (read_categories, categories), (read_hierarchy, hierarchy))
         if path is not None
     ]
     rows = pl.concat([pl.DataFrame(schema=LANDMARKS), *tables], how="diagonal")
@@ -49,7 +49,7 @@ def read_names(*, places: Path | None, categories: Path | None, hierarchy: Path 
     return rows.filter(pl.col("landmark_id").is_not_null()).group_by("landmark_id", maintain_order=True).agg(facts)
 
 
-def read_places(path: Path) -> pl.DataFrame:
+def read_details(path: Path) -> pl.DataFrame:
     """Read a landmarks.csv."""
     facts = ("supercategory", "area_level", "latitude", "longitude")
     table = read_table(path, required=("landmark_id", "name"), optional=facts)

@@ -44,8 +44,8 @@ def scan_photos(folder: Path, *, root: Path, onerror: Callable[[OSError], None] 
     chunks: list[pl.Series] = []
     names: list[str] = []
     skipped: list[str] = []
-    for place, files in walk_photos(folder, ignore_missing):
-        prefix = place.relative_to(root).as_posix()
+    for parent, files in walk_photos(folder, ignore_missing):
+        prefix = parent.relative_to(root).as_posix()
         for name in files:
             path = name if prefix == "." else f"{prefix}/{name}"
             if is_encodable(path):
