@@ -1,14 +1,16 @@
-"""The model and the gallery that come with the package, made anew from the data: ``make bundled DATA=DIR OUT=OUT``.
+"""Make the bundled model and gallery again from the data: ``make bundled DATA=DIR OUT=OUT``.
 
 ::
 
-    OUT/bundled                  the recipe, trained on all landmarks
-    OUT/twin                     the same on a part of the landmarks and photos, to calibrate by
-    OUT/model, OUT/twin_model    the bundles of both
-    OUT/gallery                  what src/obelisk/bundled/gallery holds
+    OUT/bundled           the run of the recipe, trained on all landmarks
+    OUT/held_out          the run of the held-out model, trained on some landmarks and photos, for the calibration
+    OUT/held_out_photos   the manifests of these landmarks and photos
+    OUT/model             the bundle of the first run
+    OUT/held_out_model    the bundle of the second run
+    OUT/gallery           what src/obelisk/bundled/gallery holds
 
-Every step keeps what is there already. As background serve queries without a landmark whose id ends in an even digit,
-and rendered photos; the queries with an odd one are left for reports.
+Every step skips what is already there. The background is made of the distractors whose id ends in an even digit and of
+rendered photos; the other distractors are left for evaluation.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from obelisk.arrays import Booleans, l2_normalize
 from obelisk.config import load_recipe
 from obelisk.data import Catalog, read_catalog
 from obelisk.data.formats.subset_manifest import PHOTOS_VARIABLE, write_subset
@@ -39,21 +41,21 @@ from obelisk.training.train import train_run
 from obelisk.training.validation import split_for_validation
 
 RECIPE = "bundled"
-TWIN_SHARE = 0.79  # of the landmarks that the twin is trained on
-TWIN_SEED = 5
-OTHER_SEED = 2  # of the rendered photos that ask the twin: not those of its background
+KNOWN_SHARE = 0.79  # of the landmarks, which the held-out model is trained on
+KNOWN_SEED = 5
+OTHER_SEED = 2  # of the rendered photos that play queries: not those of the background
 CARD = Path(__file__).with_name("bundled_card.md")
 
 
 def build_bundled(data: Path, out: Path) -> Path:
-    """Train, calibrate and build what the package carries; return the gallery's folder."""
+    """Train, calibrate and build what the package carries; return the folder of the gallery."""
     catalog = read_catalog(data)
-    os.environ[PHOTOS_VARIABLE] = str(data.resolve())  # the twin's photos are named by a manifest in OUT
-    os.environ[VARIABLE] = "onnxruntime"  # what is shipped depends on no processor
-    twin_catalog = sample_twin(catalog, out / "twin_photos")
-    model = train_model(catalog, out, twin=False)
-    twin = train_model(twin_catalog, out, twin=True)
-    photos, queries = embed_for_twin(twin, catalog, twin_catalog)
+    os.environ[PHOTOS_VARIABLE] = str(data.resolve())  # where the manifests in OUT look for photos
+    os.environ[VARIABLE] = "onnxruntime"  # so that what is shipped does not depend on the processor
+    known = sample_known(catalog, out / "held_out_photos")
+    model = train_model(catalog, out, held_out=False)
+    held_out_model = train_model(known, out, held_out=True)
+    photos, queries = embed_held_out(held_out_model, catalog, known)
     attachments = {
         BACKGROUND: pack_background(embed_background(Embedder(model), choose_background(catalog))),
         CALIBRATION: calibrate_new_landmarks(photos, queries).to_json().encode(),
@@ -67,7 +69,7 @@ def build_bundled(data: Path, out: Path) -> Path:
 
 
 def pack(database: Path) -> None:
-    """Lay the database out anew in large pages: of those of 4 KiB, an embedding of 2 KiB leaves a half empty."""
+    """Rewrite the database in large pages: an embedding of 2 KiB leaves half of a 4 KiB page empty."""
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute("PRAGMA page_size = 32768")
@@ -75,48 +77,48 @@ def pack(database: Path) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
 
 
-def sample_twin(catalog: Catalog, folder: Path) -> Catalog:
-    """Leave out whole landmarks, and photos of the others."""
-    landmarks = round(TWIN_SHARE * catalog.landmarks.height)
+def sample_known(catalog: Catalog, folder: Path) -> Catalog:
+    """Return the catalog of the landmarks that the held-out model is trained on."""
+    landmarks = round(KNOWN_SHARE * catalog.landmarks.height)
     if not (folder / "manifest.json").is_file():
-        write_subset(sample_subset(catalog, landmarks=landmarks, seed=TWIN_SEED), folder)
+        write_subset(sample_subset(catalog, landmarks=landmarks, seed=KNOWN_SEED), folder)
     return read_catalog(folder)
 
 
-def train_model(catalog: Catalog, out: Path, *, twin: bool) -> Bundle:
-    """Train the recipe, and export it."""
-    folder = out / ("twin_model" if twin else "model")
+def train_model(catalog: Catalog, out: Path, *, held_out: bool) -> Bundle:
+    """Train the recipe and export the run; the held-out model leaves validation photos out of its training, too."""
+    folder = out / ("held_out_model" if held_out else "model")
     if (folder / "bundle.json").is_file():
         return Bundle.load(folder)
-    place = out / ("twin" if twin else "bundled")
-    resume = (place / "recipe.toml").is_file() and not (place / "run.json").is_file()
-    recipe = load_recipe(RECIPE, ["data.refit=false", "name=twin"] if twin else [])
-    run = train_run(recipe, catalog, place, resume=resume, progress=tell)
+    run_folder = out / ("held_out" if held_out else "bundled")
+    resume = (run_folder / "recipe.toml").is_file() and not (run_folder / "run.json").is_file()
+    recipe = load_recipe(RECIPE, ["data.refit=false", "name=held_out"] if held_out else [])
+    run = train_run(recipe, catalog, run_folder, resume=resume, progress=report_stage)
     photos = catalog.locate_photos(catalog.references)
     return export_run(run, folder, photos=photos, precision="int8").bundle
 
 
-def tell(what: str, done: int, total: int) -> None:
-    """Say on stderr that a stage is done."""
+def report_stage(what: str, done: int, total: int) -> None:
+    """Report on stderr that a stage is done."""
     if done == total:
         sys.stderr.write(f"{what}: {total}\n")
 
 
-def embed_for_twin(twin: Bundle, catalog: Catalog, trained: Catalog) -> tuple[HeldOutPhotos, NDArray[np.bool_]]:
-    """Embed all reference photos with the twin; return them, and those that are held back from every gallery.
+def embed_held_out(model: Bundle, catalog: Catalog, known: Catalog) -> tuple[HeldOutPhotos, Booleans]:
+    """Embed all N reference photos with the held-out model, which was trained on ``known``.
 
-    ``trained`` is what the twin was trained on.
+    Returns them, and a mask (N,) of those that are kept out of every gallery to play queries.
     """
-    embedder = Embedder(twin)
+    embedder = Embedder(model)
     whole = split_for_validation(load_recipe(RECIPE), catalog).references
-    embeddings = DescriptorCache(twin).get(catalog.locate_photos(whole)).rows
-    chosen = split_for_validation(load_recipe(RECIPE), trained).select_references("train")
+    embeddings = DescriptorCache(model).get(catalog.locate_photos(whole)).rows
+    chosen = split_for_validation(load_recipe(RECIPE), known).select_references("train")
     images, landmarks = whole["image_id"].to_numpy(), whole["landmark_id"].to_numpy()
     photos = HeldOutPhotos(
-        embeddings=embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True),
+        embeddings=l2_normalize(embeddings, dimensions=model.dimensions),
         landmarks=landmarks,
         trained=np.isin(images, chosen["image_id"].to_numpy()),
-        known=np.isin(landmarks, trained.landmarks["landmark_id"].to_numpy()),
+        known=np.isin(landmarks, known.landmarks["landmark_id"].to_numpy()),
         ordinary=embed_background(embedder, [], seed=OTHER_SEED),
         background=Background(embed_background(embedder, choose_background(catalog))),
     )
@@ -124,7 +126,7 @@ def embed_for_twin(twin: Bundle, catalog: Catalog, trained: Catalog) -> tuple[He
 
 
 def attach(bundle: Bundle, attachments: dict[str, bytes]) -> None:
-    """Write a bundle of one network anew, with more attachments and its card."""
+    """Rewrite a bundle of one network with more attachments and with its card."""
     (member,) = bundle.members
     manifest = bundle.manifest.model_dump(exclude={"format", "files", "fingerprint", "members"})
     network, card = bundle.read_network(member), CARD.read_text()

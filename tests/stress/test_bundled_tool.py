@@ -1,4 +1,4 @@
-"""The model and gallery of the package, made anew from a small dataset, whole."""
+"""The tool that makes the bundled model and gallery, run whole on a small dataset."""
 
 import importlib.util
 from pathlib import Path
@@ -24,13 +24,13 @@ def tool(tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     recipe = tmp_path / "tiny.toml"
-    # A backbone that sees: by random weights, a better score would be no better answer, and nothing to calibrate by.
+    # Pretrained weights: with random ones, better scores are no better answers, and nothing can be calibrated.
     backbone = tiny_recipe.backbone.model_copy(update={"names": ("tf_efficientnet_lite0",), "weights": "auto"})
     section = tiny_recipe.finetuning.model_copy(update={"epochs": 1, "batch_size": 32, "frozen_groups": 6})
     recipe.write_text(tiny_recipe.model_copy(update={"backbone": backbone, "finetuning": section}).to_toml())
     monkeypatch.setattr(module, "RECIPE", str(recipe))
     monkeypatch.setenv("OBELISK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("OBELISK_PHOTOS", "")  # set by the tool, taken back after the test
+    monkeypatch.setenv("OBELISK_PHOTOS", "")  # set by the tool, restored after the test
     return module
 
 
@@ -52,7 +52,7 @@ def test_the_tool_trains_calibrates_and_builds(tool: ModuleType, tmp_path: Path)
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("model.onnx")}
     tool.build_bundled(data, tmp_path / "out")
     trained = [
-        path for path in written if "gallery" not in path.parts and path.parent.parent.name in ("bundled", "twin")
+        path for path in written if "gallery" not in path.parts and path.parent.parent.name in ("bundled", "held_out")
     ]
     assert len(trained) == 2
     assert all(path.stat().st_mtime_ns == written[path] for path in trained)
