@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from obelisk.cleaning.bias import count_learned_landmarks, trained_landmarks
 from obelisk.cleaning.drop import Cleaning, CleaningRule, clean_labels, write_cleaning
 from obelisk.cleaning.issue_sheets import draw_issue_sheets
 from obelisk.cleaning.label_errors import LabelIssues, choose_dropped, find_label_issues
@@ -17,7 +18,9 @@ __all__ = [
     "LabelIssues",
     "choose_dropped",
     "clean_labels",
+    "count_learned_landmarks",
     "draw_issue_sheets",
     "find_label_issues",
+    "trained_landmarks",
     "write_cleaning",
 ]

@@ -12,7 +12,6 @@ from obelisk.cli.console import Meter, note, result, table, warn
 
 if TYPE_CHECKING:
     from obelisk.cleaning import Cleaning
-    from obelisk.data import Catalog
 
 SHOWN = 20  # suspects in the printed table; suspects.csv has all of them
 
@@ -49,7 +48,7 @@ def clean_command(
     judge. Unreadable photos are left out; if there are any, the command exits 1.
     """
     from obelisk.bundled import bundled_gallery
-    from obelisk.cleaning import CleaningRule, clean_labels, draw_issue_sheets, write_cleaning
+    from obelisk.cleaning import CleaningRule, clean_labels, count_learned_landmarks, draw_issue_sheets, write_cleaning
     from obelisk.data import read_catalog, refuse_filled
     from obelisk.gallery import load_model
 
@@ -60,7 +59,11 @@ def clean_command(
         warn(remark)
     judge = model or bundled_gallery()
     bundle = load_model(judge)
-    warn_of_bias(judge, catalog)
+    if learned := count_learned_landmarks(judge, catalog):
+        warn(
+            f"the judge was trained on labels of {learned} of these landmarks and may have learned their errors; "
+            "a frozen one is not biased: obelisk train arcface --set neck.kind=whitening --set loss.kind=none"
+        )
     with Meter() as meter:
         cleaning = clean_labels(catalog, bundle, rule, progress=meter)
     for reason in cleaning.unreadable.values():
@@ -70,8 +73,7 @@ def clean_command(
     written = write_cleaning(cleaning, out, draw=lambda folder: draw_issue_sheets(cleaning, folder, most=pictures))
     show_cleaning(cleaning, as_json=as_json)
     note(f"manifests, suspects and pictures: {written}")
-    if not written.is_relative_to(catalog.root.resolve()):
-        note(f"the photos stay where they are: set OBELISK_PHOTOS={catalog.root.resolve()} when you use {out}")
+    note_photos(written, catalog.root, out)
     if cleaning.unreadable:
         warn(f"{len(cleaning.unreadable)} photos could not be used")
         raise typer.Exit(1)
@@ -90,29 +92,7 @@ def show_cleaning(cleaning: Cleaning, *, as_json: bool) -> None:
         table(columns, cleaning.suspects.head(SHOWN).select(columns).rows(), title="the worst suspects")
 
 
-def warn_of_bias(model: Path, catalog: Catalog) -> None:
-    """Warn if the model was trained on labels of these landmarks: it may have memorized their errors."""
-    from obelisk.bundled import is_bundled
-    from obelisk.gallery import Gallery
-
-    landmarks = catalog.landmark_names()
-    if is_bundled(model):
-        known = {(landmark.id, landmark.name) for landmark in Gallery.open(model).landmarks}
-        learned = len(known & set(landmarks.items()))
-    else:
-        learned = len(landmarks.keys() & trained_landmarks(model))
-    if learned:
-        warn(
-            f"the judge was trained on labels of {learned} of these landmarks and may have learned their errors; "
-            "a frozen one is not biased: obelisk train arcface --set neck.kind=whitening --set loss.kind=none"
-        )
-
-
-def trained_landmarks(run: Path) -> set[int]:
-    """Return the landmarks whose labels a run was trained on; empty for a bundle or an untrained run."""
-    from obelisk.config import load_recorded_recipe
-
-    facts = run / "run.json"
-    if not facts.is_file() or load_recorded_recipe(run).loss.kind == "none":
-        return set()
-    return set(json.loads(facts.read_bytes())["landmarks"])
+def note_photos(written: Path, photos: Path, out: Path) -> None:
+    """Say how to find the photos again if the manifests are not inside the dataset's folder."""
+    if not written.is_relative_to(photos.resolve()):
+        note(f"the photos stay where they are: set OBELISK_PHOTOS={photos.resolve()} when you use {out}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from obelisk.cli.clean import clean_command
+from obelisk.cli.clean import clean_command, note_photos
 from obelisk.cli.console import Meter, WholeHelp, note, result, table, warn
 from obelisk.cli.download import download_command
 
@@ -167,8 +167,7 @@ def subset_command(
         drawn = draw_long_tail(counts | {f"subset ({subset.landmarks.height})": photos_per_landmark(members)}, figure)
         note(f"figure: {drawn}")
     note(f"manifests: {written}")
-    if not written.is_relative_to(catalog.root.resolve()):
-        note(f"the photos stay where they are: set OBELISK_PHOTOS={catalog.root.resolve()} when you use {out}")
+    note_photos(written, catalog.root, out)
 
 
 data_app.command("clean")(clean_command)

@@ -74,8 +74,8 @@ class Downloader:
             client=HttpClient(policy=policy, stopping=self._stopping),
             photo_client=HttpClient(policy=policy, stopping=self._stopping, rate=rate),
         )
-        self._lock = threading.Lock()
-        self._fetched = self._there = 0
+        self._there = 0
+        self._fetched: list[str] = []  # the threads append to these, which needs no lock
         self._failed: list[FailedFile] = []
         self._remarks: list[str] = []
 
@@ -112,7 +112,7 @@ class Downloader:
                 self._fetcher.wanted = frozenset(self.request.select_photos()["image_id"])
             self._fetch("tars", tars, plan.count_bytes(tars), jobs=self.jobs)
         return DownloadReport(
-            fetched=self._fetched, there=self._there, failed=tuple(self._failed), remarks=tuple(self._remarks)
+            fetched=len(self._fetched), there=self._there, failed=tuple(self._failed), remarks=tuple(self._remarks)
         )
 
     def _refuse_other_size(self) -> None:
@@ -174,15 +174,13 @@ class Downloader:
 
         def fetch(file: RemoteFile) -> None:
             try:
-                remarks = self._fetcher.fetch(file, total)
+                for remark in self._fetcher.fetch(file, total):
+                    self._remarks.append(remark)
             except ObeliskError as error:
                 self.state.write(replace(self.state.read(file.path), progress="failed", error=str(error)))
-                with self._lock:
-                    self._failed.append(FailedFile(path=file.path, reason=str(error)))
+                self._failed.append(FailedFile(path=file.path, reason=str(error)))
             else:
-                with self._lock:
-                    self._fetched += 1
-                    self._remarks += remarks
+                self._fetched.append(file.path)
             if file.kind == "photo":
                 total(file.path, 1, 0)
 

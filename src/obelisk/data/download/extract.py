@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,18 +54,18 @@ class FileFetcher:
         """Return the path of a complete file."""
         return self.request.directory / file.path
 
-    def fetch(self, file: RemoteFile, progress: Progress) -> list[str]:
-        """Fetch a file, resuming an earlier attempt, and return remarks; raises DownloadError if it fails.
+    def fetch(self, file: RemoteFile, progress: Progress) -> Iterator[str]:
+        """Fetch a file, resuming an earlier attempt, and yield remarks meanwhile; raises DownloadError if it fails.
 
         ``progress`` is called as progress(path, bytes there, bytes in all) for tables and tars.
         """
-        if file.kind == "tar":
-            return [*self.fetch_tar(file, progress), *self.open_tar(file)]
         if file.kind == "table":
             self.fetch_table(file, progress)
-        else:
+        elif file.kind == "photo":
             self.fetch_photo(file)
-        return []
+        else:
+            yield from self.fetch_tar(file, progress)
+            yield from self.open_tar(file)
 
     def transfer(self, file: RemoteFile, progress: Progress) -> Path:
         """Fetch the missing bytes of a file; return where they are until the file is complete."""
@@ -90,21 +90,19 @@ class FileFetcher:
             raise DownloadError(flaw, where=file.url, fix="see what is at this address, and try again")
         self.complete(file)
 
-    def fetch_tar(self, file: RemoteFile, progress: Progress) -> list[str]:
-        """Fetch a tar, unless it is there, and verify it; return remarks."""
+    def fetch_tar(self, file: RemoteFile, progress: Progress) -> Iterator[str]:
+        """Fetch a tar, unless it is there, and verify it; yield remarks."""
         path = self.path_of(file)
         if path.exists() and self.state.read(file.path).progress != "whole":
             # A tar from elsewhere: its bytes are there, but yet to be verified.
             self.state.write(replace(self.state.read(file.path), progress="fetching", bytes=path.stat().st_size))
             path.replace(unfinished_path(path))
-        if path.exists():
-            return []
-        remarks = self.fetch_verified(file, progress)
-        self.complete(file)
-        return remarks
+        if not path.exists():
+            yield from self.fetch_verified(file, progress)
+            self.complete(file)
 
-    def fetch_verified(self, file: RemoteFile, progress: Progress) -> list[str]:
-        """Fetch a tar and compare its MD5, twice at most; return a remark on an accepted mismatch.
+    def fetch_verified(self, file: RemoteFile, progress: Progress) -> Iterator[str]:
+        """Fetch a tar and compare its MD5, twice at most; yield a remark on an accepted mismatch.
 
         Raises DownloadError with both checksums if they differ and that is not accepted.
         """
@@ -117,10 +115,11 @@ class FileFetcher:
             known = self.state.read(file.path)
             self.state.write(replace(known, md5=found, mismatch=found != listed))
             if found == listed:
-                return []
+                return
             what = f"its MD5 sum is {found}, the list says {listed or 'nothing'}"
             if self.request.accept_md5_mismatch and (last or known.md5 == found or listed is None):
-                return [f"{file.path}: {what}; accepted"]
+                yield f"{file.path}: {what}; accepted"
+                return
             if not last:
                 partial.unlink()
         fix = "try later, or accept it with --accept-md5-mismatch"
@@ -145,27 +144,25 @@ class FileFetcher:
         sync_to_disk(path.parent)
         self.state.write(replace(self.state.read(file.path), progress="whole", error=None))
 
-    def open_tar(self, file: RemoteFile) -> list[str]:
-        """Refuse a tar that is unsafe or truncated, and extract its photos if requested; return remarks."""
+    def open_tar(self, file: RemoteFile) -> Iterator[str]:
+        """Refuse a tar that is unsafe or truncated, and extract its photos if requested; yield remarks."""
         path = self.path_of(file)
         try:
             members = list_tarred_photos(path)
         except DataError as error:
             raise DownloadError(error.what, where=error.where, fix=error.fix) from error
         if not self.request.extracts:
-            return []
+            return
         if self.wanted is not None and file.folder == "train":
             members = [member for member in members if member.image_id in self.wanted]
-        remarks = self.extract_photos(path, members)
+        yield from self.extract_photos(path, members)
         extracted = replace(self.state.read(file.path), progress="extracted", error=None)
         choice, max_side = self.request.describe_selection(file.folder), self.request.max_side or 0
         self.state.write(replace(extracted, choice=choice, max_side=max_side))
         path.unlink()
-        return remarks
 
-    def extract_photos(self, tar: Path, members: Sequence[TarredPhoto]) -> list[str]:
-        """Write photos of a tar beside it; return a remark on each that can't be shrunk and is kept as it is."""
-        remarks: list[str] = []
+    def extract_photos(self, tar: Path, members: Sequence[TarredPhoto]) -> Iterator[str]:
+        """Write photos of a tar beside it; yield a remark on each that can't be shrunk and is kept as it is."""
         with tar.open("rb") as opened:
             for member in members:
                 if self.client.stopping.is_set():
@@ -173,11 +170,10 @@ class FileFetcher:
                 opened.seek(member.offset)
                 data, flaw = fit_photo(opened.read(member.bytes), self.request.max_side)
                 if flaw:
-                    remarks.append(f"{tar.parent.name}/{member.path}: {flaw}; kept as it is")
+                    yield f"{tar.parent.name}/{member.path}: {flaw}; kept as it is"
                 write_photo(data, tar.parent / member.path)
         if os.name != "nt":  # one sync of everything costs less than one for each of 8,000 photos
             os.sync()
-        return remarks
 
     def fetch_photo(self, file: RemoteFile) -> None:
         """Fetch a single photo; raises DownloadError for anything that is no photo."""

@@ -1,0 +1,28 @@
+"""The bias of a judge: a model that was trained on the same labels has learned their errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from obelisk.bundled import is_bundled
+from obelisk.config import load_recorded_recipe
+from obelisk.data import Catalog
+from obelisk.gallery import Gallery
+
+
+def count_learned_landmarks(model: Path, catalog: Catalog) -> int:
+    """Return how many landmarks of a catalog a model was trained on: the bundled gallery's, a bundle or a run."""
+    landmarks = catalog.landmark_names()
+    if is_bundled(model):
+        known = {(landmark.id, landmark.name) for landmark in Gallery.open(model).landmarks}
+        return len(known & set(landmarks.items()))
+    return len(landmarks.keys() & trained_landmarks(model))
+
+
+def trained_landmarks(run: Path) -> set[int]:
+    """Return the landmarks whose labels a run was trained on; empty for a bundle or an untrained run."""
+    facts = run / "run.json"
+    if not facts.is_file() or load_recorded_recipe(run).loss.kind == "none":
+        return set()
+    return set(json.loads(facts.read_bytes())["landmarks"])
