@@ -8,8 +8,8 @@ import pytest
 
 from obelisk.config import Recipe
 from obelisk.data import read_catalog
+from obelisk.evaluation.run_reader import Run
 from obelisk.synthetic import generate_dataset
-from obelisk.training.run import Run
 from obelisk.training.train import train_run
 
 

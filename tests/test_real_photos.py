@@ -3,18 +3,16 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 
 from obelisk.config import Recipe, load_recipe
 from obelisk.data import find_near_duplicates, read_catalog, sample_subset, write_subset
 from obelisk.data.catalog import Catalog
-from obelisk.evaluation import measure
-from obelisk.evaluation.predict import Embedded, predict_by_neighbours
+from obelisk.evaluation import evaluate_model, measure
+from obelisk.evaluation.run_reader import Run
 from obelisk.gallery import build_gallery
 from obelisk.recognition import Recognizer
-from obelisk.training.run import Run, RunEmbedder
 from obelisk.training.train import train_run
 
 
@@ -44,12 +42,7 @@ def run(catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_landmarks_are_named_and_distractors_score_lower(run: Run, catalog: Catalog) -> None:
-    embedder = RunEmbedder(run)
-    references, _ = embedder.embed(catalog.locate_photos(catalog.references))
-    queries, _ = embedder.embed(catalog.locate_photos(catalog.queries))
-    metrics = measure(
-        predict_by_neighbours(Embedded(references=references, queries=queries), catalog), catalog, resamples=50
-    )
+    metrics = measure(evaluate_model(run.folder, catalog).predictions, catalog, resamples=50)
     assert metrics.values["top1"] > 0.85
     assert metrics.values["auroc_distractors"] > 0.75
     low, high = metrics.intervals["top1"]
@@ -58,16 +51,12 @@ def test_landmarks_are_named_and_distractors_score_lower(run: Run, catalog: Cata
 
 def test_recognition_from_a_gallery_agrees_with_the_evaluation(run: Run, catalog: Catalog, tmp_path: Path) -> None:
     gallery = build_gallery(tmp_path / "gallery", catalog, run.bundle).gallery
-    queries = catalog.select_known_queries()
-    answers = list(Recognizer.open(gallery).recognize(catalog.locate_photos(queries), vote=run.recipe.classifier.vote))
-    embedder = RunEmbedder(run)
-    references, _ = embedder.embed(catalog.locate_photos(catalog.references))
-    rows, _ = embedder.embed(catalog.locate_photos(queries))
-    known = Catalog(root=catalog.root, references=catalog.references, queries=queries, landmarks=catalog.landmarks)
-    predictions = predict_by_neighbours(Embedded(references=references, queries=rows), known)
+    answers = list(Recognizer.open(gallery).recognize(catalog.locate_photos(catalog.queries)))
+    predictions = evaluate_model(run.folder, catalog).predictions
     assert predictions.query_ids.tolist() == [Path(answer.photo).stem for answer in answers]
-    named = np.array([answer.landmark_id for answer in answers])
-    assert (named == predictions.answers).mean() >= 0.98
+    for query, answer in enumerate(answers):
+        assert predictions.candidates[query].tolist() == [one.landmark_id for one in answer.candidates]
+        assert predictions.scores[query].tolist() == [one.score for one in answer.candidates]
     line = json.loads(answers[0].to_json())
     assert list(line) == ["photo", "landmark", "landmark_id", "confidence", "candidates", "neighbours", "error"]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-K = 3
+from typing import Final
+
+K: Final = 3
 """nearest reference photos that vote"""
-TOP = 5
+TOP: Final = 5
 """candidates listed in an answer"""
-VOTE = "blended"
+VOTE: Final = "blended"
 """how neighbours vote: a name in :data:`obelisk.recognition.votes.VOTES`"""
-PRECISION = 0.95
+PRECISION: Final = 0.95
 """share of the answers given that should be right; sets the threshold"""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from obelisk.embedding import Bundle
-from obelisk.training.run import Run
+from obelisk.evaluation.run_reader import Run
 
 Outcome = tuple[int, str, str]
 Command = Callable[..., Outcome]

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from obelisk.embedding import Embedder
 from obelisk.evaluation import read_predictions
+from obelisk.evaluation.run_reader import Run
 from obelisk.synthetic import generate_dataset
-from obelisk.training.run import Run, RunEmbedder
 
 Outcome = tuple[int, str, str]
 
@@ -43,8 +44,11 @@ def test_an_arm_goes_from_photos_to_an_answer(
     if arm == "paper_baseline":
         predictions = read_predictions(opened.folder / "predictions.parquet")
         paths = {path.stem: path for path in (data / "test").rglob("*.jpg")}
-        probabilities, _ = RunEmbedder(opened).classify([paths[name] for name in predictions.query_ids.tolist()])
-        assert np.allclose(probabilities.max(axis=1), predictions.scores[:, 0])
+        embedder = Embedder(opened.bundle, logits=True)
+        photos = embedder.embed([paths[name] for name in predictions.query_ids.tolist()])
+        logits = np.stack([photo.logits for photo in photos if photo.logits is not None]).astype(np.float64)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        assert np.allclose((powers / powers.sum(axis=1, keepdims=True)).max(axis=1), predictions.scores[:, 0])
     code, out, err = obelisk("gallery", "build", tmp_path / "gallery", "--data", data, "--model", opened.folder)
     assert code == 0, err
     photo = next((data / "train").rglob("*.jpg"))

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from obelisk.cli.evaluate import mean_over_members
 from obelisk.cli.main import run
 from obelisk.config import Recipe
-from obelisk.training.run import Run
+from obelisk.evaluation.run_reader import Run, read_log
 
 Outcome = tuple[int, str, str]
 Command = Callable[..., Outcome]
@@ -47,7 +46,7 @@ def test_predictions_that_are_there_are_not_made_again(
     obelisk: Command, evaluated: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = obelisk("evaluate", evaluated, "--data", tiny_dataset, "--json")
-    monkeypatch.setattr("obelisk.cli.evaluate.make_predictions", lambda *_: pytest.fail("predicted again"))
+    monkeypatch.setattr("obelisk.evaluation.evaluate.predict_queries", lambda *_: pytest.fail("predicted again"))
     assert obelisk("evaluate", evaluated, "--data", tiny_dataset, "--json") == first
 
 
@@ -99,7 +98,7 @@ def test_photos_that_evaluation_leaves_out_are_named_each_time(
     assert photo.name not in err
 
 
-def test_a_softmax_run_refuses_landmarks_it_does_not_know(
+def test_neighbours_decide_where_a_softmax_layer_does_not_know_all_landmarks(
     obelisk: Command, tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path
 ) -> None:
     recipe = tmp_path / "softmax.toml"
@@ -115,16 +114,17 @@ def test_a_softmax_run_refuses_landmarks_it_does_not_know(
         table.write_text(
             "".join(re.sub(r"\b\d+\b", lambda m: m[0] + "9" if m[0] in known else m[0], row) for row in rows)
         )
-    code, _, err = obelisk("evaluate", tmp_path / "run", "--data", other)
-    assert code == 2
-    assert "does not know 6 of the landmarks" in err
+    code, out, err = obelisk("evaluate", tmp_path / "run", "--data", other, "--json")
+    assert code == 0
+    assert "softmax layer does not know 6 of the gallery's landmarks" in err
+    assert json.loads(out)["queries"] == 24
 
 
 def test_the_curves_of_an_ensemble_are_told_apart(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     rows = [(1, 1, 4.0), (1, 2, 2.0), (1, 3, 1.0), (2, 1, 2.0), (2, 2, 1.0)]
     log.write_text("".join(json.dumps({"member": m, "epoch": e, "train_loss": x}) + "\n" for m, e, x in rows))
-    assert [(row["epoch"], row["train_loss"]) for row in mean_over_members(log)] == [(1, 3.0), (2, 1.5)]
+    assert [(row["epoch"], row["train_loss"]) for row in read_log(tmp_path)] == [(1, 3.0), (2, 1.5)]
 
 
 def test_a_trained_model_makes_a_gallery_that_recognises(

@@ -73,10 +73,12 @@ def test_metrics_by_hand(outcomes, name, expected):
     assert outcomes.measure()[name] == pytest.approx(expected, nan_ok=True)
 
 
-def test_precision_and_recall_come_with_a_threshold_only(outcomes):
-    assert "precision" not in outcomes.measure()
+def test_precision_and_recall_are_of_the_answers_that_the_threshold_lets_through(outcomes):
     measured = outcomes.measure(threshold=0.6)
     assert (measured["precision"], measured["recall"]) == (3 / 4, 3 / 4)
+    measured = outcomes.measure()
+    assert measured["precision"] == outcomes.right.sum() / (outcomes.answers != -1).sum()
+    assert measured["recall"] == measured["top1"]
 
 
 def test_without_labels_of_unknown_landmarks_their_auroc_is_undefined(make_catalog):

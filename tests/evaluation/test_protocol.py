@@ -52,10 +52,10 @@ def test_what_the_data_cannot_tell_is_null(predictions, catalog):
     for name in ("auroc_unknown", "map100"):
         assert fields[name] is None
         assert fields["intervals"][name] is None
-    assert "precision" not in fields
+    assert fields["threshold"] is None
 
 
-def test_a_threshold_adds_precision_and_recall(predictions, catalog):
+def test_precision_and_recall_are_those_at_the_threshold(predictions, catalog):
     fields = json.loads(measure(predictions, catalog, threshold=0.5, resamples=20).to_json())
     assert fields["threshold"] == 0.5
     assert fields["intervals"]["precision"][0] <= fields["precision"] <= 1

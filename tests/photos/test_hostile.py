@@ -19,10 +19,10 @@ from PIL import Image, ImageFile
 
 from obelisk.data import read_catalog
 from obelisk.errors import PhotoError, PhotoTooLargeError
+from obelisk.evaluation.run_reader import Run
 from obelisk.gallery import build_gallery
 from obelisk.photos import ModelInput, prepare, read_photo
 from obelisk.records import Recognition
-from obelisk.training.run import Run
 
 Encode = Callable[..., bytes]
 RULE = ModelInput(size=64, resize="crop", mean=(0.5,) * 3, std=(0.5,) * 3)

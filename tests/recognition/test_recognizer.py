@@ -131,8 +131,7 @@ def test_embeddings_are_ranked_as_their_photos_are(gallery: Gallery) -> None:
     assert ranking.neighbors.shape == (len(names), 4)
     for number, answer in enumerate(recognizer.recognize(names, top=2, k=4)):
         assert [candidate.landmark_id for candidate in answer.candidates] == ranking.candidates[number].tolist()
-        similarities = [neighbor.similarity for neighbor in answer.neighbours]
-        np.testing.assert_allclose(similarities, ranking.similarities[number], atol=1e-6)
+        assert [neighbor.similarity for neighbor in answer.neighbours] == pytest.approx(ranking.similarities[number])
         assert answer.confidence == pytest.approx(ranking.confidence[number], abs=1e-7)
 
 
@@ -155,7 +154,7 @@ def test_photos_are_taken_as_answers_are(recognizer: Recognizer) -> None:
 
     answers = recognizer.recognize(endless())
     assert next(answers).landmark == "Dome"
-    assert recognizer._embedder.asked_for < 100
+    assert recognizer.embedder.asked_for < 100
 
 
 def test_the_next_call_sees_what_was_removed(recognizer: Recognizer, gallery: Gallery) -> None:

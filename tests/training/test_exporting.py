@@ -11,10 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 from obelisk.embedding import Bundle, Embedder, OnnxModel, write_bundle
 from obelisk.embedding.activation_ranges import RANGES
 from obelisk.errors import DataError, ModelError
+from obelisk.evaluation.run_reader import Run
 from obelisk.training.export import export_run as exporting
 from obelisk.training.export.export_run import export_run
 from obelisk.training.export.precision import PrecisionCheck, convert_precision, leave_one_out
-from obelisk.training.run import Run
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from obelisk.config import Recipe, load_recipe
 from obelisk.data import read_catalog
-from obelisk.embedding import Bundle, DescriptorCache, Embedder, write_bundle
-from obelisk.errors import DataError, ModelError, ObeliskError, RecipeError
-from obelisk.training.run import Run, RunEmbedder, begin_folder
+from obelisk.embedding import Bundle, DescriptorCache, Embedder, read_layer, write_bundle
+from obelisk.errors import DataError, ModelError, RecipeError
+from obelisk.evaluation.run_reader import Run
+from obelisk.photos import prepare, read_photo
+from obelisk.training.export.restore import load_layer, load_module
+from obelisk.training.run import begin_folder
 from obelisk.training.train import train_run
 
 WHOLE = ["curves.png", "head.safetensors", "log.jsonl", "model", "recipe.toml", "refit.jsonl", "run.json"]
@@ -40,13 +44,14 @@ def test_a_run_holds_what_its_page_says(tiny_run: Run, tiny_recipe: Recipe) -> N
 
 def test_the_bundle_embeds_as_the_run_does(tiny_run: Run, tiny_dataset: Path) -> None:
     paths = sorted((tiny_dataset / "test").rglob("*.jpg"))
-    through_cache, failed = RunEmbedder(tiny_run).embed(paths)
     photos = list(Embedder(tiny_run.bundle).embed(paths))
-    assert not failed
     assert [photo.path for photo in photos] == paths
     rows = np.stack([photo.embedding for photo in photos if photo.embedding is not None])
-    # Cached descriptors are float16, the bundle computes in float32.
-    assert (rows * through_cache).sum(axis=1).min() > 0.9999
+    rule = tiny_run.bundle.input
+    pixels = np.stack([prepare(read_photo(path, min_side=rule.size), rule) for path in paths])
+    with torch.inference_mode():
+        by_torch = load_module(tiny_run)(torch.from_numpy(pixels)).numpy()
+    assert (rows * by_torch).sum(axis=1).min() > 0.9999
     assert np.allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-5)
 
 
@@ -80,11 +85,12 @@ def test_a_second_head_on_the_same_backbone_computes_no_descriptor(
         }
     )
     run = train_run(softmax, read_catalog(tiny_dataset), tmp_path / "softmax")
-    probabilities, _ = RunEmbedder(run).classify(sorted((tiny_dataset / "train").rglob("*.jpg")))
-    assert probabilities.shape == (60, 6)
-    assert np.allclose(probabilities.sum(axis=1), 1.0, atol=1e-5)
-    with pytest.raises(ObeliskError, match="no softmax layer"):
-        RunEmbedder(tiny_run).classify([])
+    assert read_layer(run.bundle) is not None
+    assert load_layer(run) is not None
+    assert load_layer(tiny_run) is None
+    as_softmax = tiny_run.read_as(tiny_run.recipe.model_copy(update={"classifier": softmax.classifier}))
+    with pytest.raises(ModelError, match="no softmax layer"):
+        load_layer(as_softmax)
 
 
 def test_necks_side_by_side_average_the_cosines_of_their_members(
@@ -99,7 +105,8 @@ def test_necks_side_by_side_average_the_cosines_of_their_members(
         }
     )
     run = train_run(both, read_catalog(tiny_dataset), tmp_path / "both")
-    rows, _ = RunEmbedder(run).embed(sorted((tiny_dataset / "test").rglob("*.jpg")))
+    photos = Embedder(run.bundle).embed(sorted((tiny_dataset / "test").rglob("*.jpg")))
+    rows = np.stack([photo.embedding for photo in photos if photo.embedding is not None])
     assert rows.shape[1] == run.bundle.dimensions == 32
     first, second = rows[:, :16] * np.sqrt(2), rows[:, 16:] * np.sqrt(2)
     assert np.allclose(np.linalg.norm(first, axis=1), 1.0, atol=1e-5)
@@ -149,7 +156,7 @@ def test_a_run_of_other_backbone_weights_is_refused(tiny_run: Run, tmp_path: Pat
     facts = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(facts | {"backbones": ["0" * 32]}))
     with pytest.raises(ModelError, match="other backbone weights"):
-        RunEmbedder(Run.open(run))
+        load_module(Run.open(run))
 
 
 def test_a_recipe_that_does_not_fit_the_data_leaves_the_folder_free(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from obelisk.config import Recipe
+from obelisk.evaluation.run_reader import Run
 from obelisk.training.distributed import World
-from obelisk.training.run import Run
 
 
 def test_alone_nothing_is_sent() -> None:

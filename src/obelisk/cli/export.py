@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from obelisk.cli.console import Meter, note, require_extra, result, warn
-from obelisk.cli.evaluate import read_and_tell, remembered_data
+from obelisk.cli.evaluate import read_and_tell
 
 if TYPE_CHECKING:
+    from obelisk.evaluation.run_reader import Run
     from obelisk.training.export.ensembles import Weights
     from obelisk.training.export.precision import PrecisionCheck
-    from obelisk.training.run import Run
 
 
 class PrecisionName(StrEnum):
@@ -67,7 +67,7 @@ def export(
     from obelisk.errors import UsageError
 
     require_extra("train", module="torch", needed_for="exporting")
-    from obelisk.training.run import Run
+    from obelisk.evaluation.run_reader import Run
 
     opened = [Run.open(folder) for folder in runs]
     left_out = 0
@@ -91,7 +91,9 @@ def export_one(run: Run, out: Path, precision: PrecisionName, data: Path | None,
     if folder is not None:
         paths = find_photos(folder)
     else:
-        catalog = read_and_tell(data or remembered_data([run]))
+        from obelisk.evaluation import remembered_data
+
+        catalog = read_and_tell(data or remembered_data([run.folder]))
         paths = catalog.locate_photos(catalog.references)
         landmarks = catalog.references["landmark_id"].to_list()
     exported = export_run(run, out, photos=paths, landmarks=landmarks, precision=precision.value)
@@ -112,15 +114,18 @@ def tell_check(what: str, check: PrecisionCheck | None) -> None:
     note(f"{what}: mean cosine to float32 over {check.photos} photos: {check.cosine:.4f}")
     if check.top1 is not None and check.original_top1 is not None:
         note(f"{what}: top-1 of these photos among each other {check.original_top1:.4f} → {check.top1:.4f}")
+    if check.layer_top1 is not None and check.original_layer_top1 is not None:
+        note(f"{what}: top-1 by the softmax layer {check.original_layer_top1:.4f} → {check.layer_top1:.4f}")
 
 
 def export_ensemble(
     runs: list[Run], out: Path, data: Path | None, weights: Weights, whiten: bool, precision: PrecisionName
 ) -> None:
     """Combine runs, and say which weights they got."""
+    from obelisk.evaluation import remembered_data
     from obelisk.training.export.ensembles import combine_runs
 
-    catalog = read_and_tell(data or remembered_data(runs))
+    catalog = read_and_tell(data or remembered_data([run.folder for run in runs]))
     with Meter() as meter:
         combined = combine_runs(
             runs,

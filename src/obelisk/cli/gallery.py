@@ -67,6 +67,7 @@ def build_command(
     from obelisk.bundled import bundled_gallery
     from obelisk.data import read_catalog
     from obelisk.gallery import Gallery, build_gallery, gather_facts, load_model
+    from obelisk.recognition import find_layer_remark
 
     built = (path / "model").is_dir()
     bundle = load_model(model or (path if built else bundled_gallery()))
@@ -77,6 +78,8 @@ def build_command(
     with Meter() as meter:
         report = build_gallery(path, catalog, bundle, progress=meter, keep_paths=not no_paths)
         Gallery.open(path, progress=meter).references()  # index a large gallery now rather than at the first search
+    if remark := find_layer_remark(report.gallery, bundle):
+        note(remark)
     report_skipped(report)
     report_differences(report, path, data)
     done = f"{report.embedded} embedded, {report.reused} reused, {report.unchanged} unchanged"

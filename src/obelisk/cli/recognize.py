@@ -42,7 +42,8 @@ def recognize_command(
     ] = None,
     top: Annotated[int, typer.Option("--top", help="Candidates to list.")] = TOP,
     k: Annotated[
-        int | None, typer.Option("--k", help="Nearest reference photos that vote.", show_default=str(K))
+        int | None,
+        typer.Option("--k", help="Nearest reference photos that vote.", show_default=f"what the model says, or {K}"),
     ] = None,
     threshold: Annotated[
         float | None,
@@ -56,8 +57,13 @@ def recognize_command(
         float, typer.Option("--precision", help="Share of the given answers that should be right; sets the threshold.")
     ] = PRECISION,
     vote: Annotated[
-        str, typer.Option("--vote", help="How they vote: blended, weighted, majority or prototype.")
-    ] = VOTE,
+        str | None,
+        typer.Option(
+            "--vote",
+            help="How they vote: blended, weighted, majority or prototype.",
+            show_default=f"what the model says, or {VOTE}",
+        ),
+    ] = None,
     expand: Annotated[
         str,
         typer.Option("--expand", help="Which embeddings to average with their neighbours: none, query or references."),
@@ -103,8 +109,11 @@ def recognize_command(
         answers = recognizer.recognize(
             paths, top=top, k=k, threshold=threshold, vote=vote, verify=verify, expand=expand, augment=augment
         )
+    if remark := recognizer.find_remark():
+        note(remark)
     if recognizer.calibration and threshold is None:
-        warn(f"only `{VOTE}` is calibrated: `{vote}` rejects nothing unless you give --threshold")
+        told = f"`{vote}`" if vote else "what the model decides by"
+        warn(f"only `{VOTE}` is calibrated: {told} rejects nothing unless you give --threshold")
     pass_odd_names()
     pictures = Explainer(recognizer, explain) if explain else None
     failed = print_answers(answers, threshold, as_json=as_json, pictures=pictures)

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from obelisk.defaults import VOTE, K
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Range = Annotated[float, Field(ge=0.0, le=1.0)]
 Numbers = tuple[Annotated[float, Field(gt=0.0)], ...]
@@ -246,7 +248,7 @@ class ClassifierSection(Section):
     kind: Literal["knn", "softmax"] = "knn"
     """knn: nearest reference photos vote; softmax: the probabilities of the softmax layer that loss.kind = "softmax"
     trains; for another loss, of one that is trained on the finished embedding (a linear probe)"""
-    k: int = Field(3, ge=1)
+    k: int = Field(K, ge=1)
     """neighbours that vote"""
-    vote: Literal["weighted", "blended", "majority", "prototype"] = "weighted"
+    vote: Literal["weighted", "blended", "majority", "prototype"] = VOTE
     """how they vote"""

@@ -7,20 +7,34 @@ remembers what it computed.
 from __future__ import annotations
 
 from obelisk.embedding.bundle import Bundle, write_bundle
+from obelisk.embedding.bundle_classifier import (
+    CLASSIFIER,
+    LAYER,
+    BundleClassifier,
+    pack_layer,
+    read_classifier,
+    read_layer,
+)
 from obelisk.embedding.bundle_manifest import MANIFEST_FILE, MODEL_FILE, BundleManifest, Member, Precision
+from obelisk.embedding.cached_embedder import CachedEmbedder
 from obelisk.embedding.descriptor_cache import PLAIN, DescriptorCache, Descriptors, View, hash_or_error
-from obelisk.embedding.onnx_model import FEATURES, OnnxModel
+from obelisk.embedding.onnx_model import FEATURES, LOGITS, OnnxModel
 from obelisk.embedding.runtime import Embedded, Embedder
 from obelisk.embedding.runtime_choice import Runtime
 from obelisk.embedding.user_cache import cache_folder
 
 __all__ = [
+    "CLASSIFIER",
     "FEATURES",
+    "LAYER",
+    "LOGITS",
     "MANIFEST_FILE",
     "MODEL_FILE",
     "PLAIN",
     "Bundle",
+    "BundleClassifier",
     "BundleManifest",
+    "CachedEmbedder",
     "DescriptorCache",
     "Descriptors",
     "Embedded",
@@ -32,5 +46,8 @@ __all__ = [
     "View",
     "cache_folder",
     "hash_or_error",
+    "pack_layer",
+    "read_classifier",
+    "read_layer",
     "write_bundle",
 ]

@@ -2,8 +2,9 @@
 
 A bundle is a folder::
 
-    model.onnx     input ``photos`` (N, 3, H, W) float32 → output ``embedding`` (N, D) float32; a second output
-                   ``features`` (N, C, H, W), where there is one, is the last feature map before pooling
+    model.onnx     input ``photos`` (N, 3, H, W) float32 → output ``embedding`` (N, D) float32; where there is an
+                   output ``features`` (N, D', H, W), it is the last feature map before pooling; where there is one
+                   ``logits`` (N, C), it is that of a softmax layer over C landmarks
     bundle.json    what to do to a photo first, and what came of whom
     card.md        the same for people
     …              attachments, such as what recognition needs to know about the model

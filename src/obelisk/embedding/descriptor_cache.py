@@ -2,8 +2,10 @@
 
 A row depends on the photo's bytes (content hash), on the network with its photo rule (the bundle's
 fingerprint: one database a bundle) and on the view of the photo (the plain one, or a numbered augmented one).
-Rows are kept as float16 and always returned as if read back, so that a first and a second pass agree to the
-bit. What is cached survives a kill, and the next pass computes only what is missing.
+Rows are returned as if read back, so that a first and a second pass agree to the bit. Descriptors that heads are
+trained on are kept as float16, computed by one runtime whatever else is installed. Embeddings that stand for what
+recognition computes are kept as float32, a database for each runtime that recognition may choose. What is cached
+survives a kill, and the next pass computes only what is missing.
 """
 
 from __future__ import annotations
@@ -44,12 +46,21 @@ class Descriptors:
 
 
 class DescriptorCache:
-    """The cached outputs of one bundle."""
+    """The cached outputs of one bundle.
 
-    def __init__(self, bundle: Bundle, folder: Path | None = None) -> None:
+    With an ``embedder`` of the bundle, rows are float32 and exactly what it computes. ``logits`` is the number C of
+    columns of the bundle's softmax layer that follow the embedding in each row, (D + C,); 0 leaves them out.
+    """
+
+    def __init__(
+        self, bundle: Bundle, folder: Path | None = None, *, embedder: Embedder | None = None, logits: int = 0
+    ) -> None:
         self.bundle = bundle
-        self._embedder: Embedder | None = None
-        self._path = (folder or cache_folder()) / "descriptors" / f"{bundle.fingerprint}.sqlite"
+        self._embedder = embedder
+        self._dtype = np.dtype(np.float32 if embedder else np.float16)
+        self._logits = logits
+        name = f"{bundle.fingerprint}-{embedder.computes_with}-float32" if embedder else bundle.fingerprint
+        self._path = (folder or cache_folder()) / "descriptors" / f"{name}.sqlite"
 
     def get(
         self,
@@ -63,7 +74,9 @@ class DescriptorCache:
 
         ``view_name`` names everything that the view depends on; ``progress`` is told how many rows are there.
         """
-        rows = np.zeros((len(paths), self.bundle.dimensions), np.float32)
+        if self._logits:
+            view_name += " with logits"
+        rows = np.zeros((len(paths), self.bundle.dimensions + self._logits), np.float32)
         failed: dict[int, PhotoError] = {}
         missing: list[int] = []
         fresh: list[tuple[str, str, bytes]] = []
@@ -98,14 +111,14 @@ class DescriptorCache:
 
     def _compute(
         self, paths: Sequence[Path], places: Sequence[int], view: View | None
-    ) -> Iterator[tuple[int, NDArray[np.float16] | PhotoError]]:
+    ) -> Iterator[tuple[int, NDArray[np.floating] | PhotoError]]:
         if not places:
             return
         # Rows that are kept must not depend on what else is installed.
         embedder = self._embedder = self._embedder or Embedder(self.bundle, runtime="onnxruntime")
         side = max(member.size for member in self.bundle.members)
 
-        def compute(place: int) -> tuple[int, NDArray[np.float16] | PhotoError]:
+        def compute(place: int) -> tuple[int, NDArray[np.floating] | PhotoError]:
             try:
                 data = read_bytes(paths[place])
                 image = read_photo(data, min_side=side)
@@ -113,13 +126,14 @@ class DescriptorCache:
                 return place, type(error)(error.what, where=paths[place], fix=error.fix)
             if view:
                 image = view(image, content_hash(data))
-            return place, embedder.embed_image(image).astype(np.float16)
+            row = np.concatenate(embedder.classify_image(image)) if self._logits else embedder.embed_image(image)
+            return place, row.astype(self._dtype)
 
         yield from map_in_order(compute, places)
 
-    def _read(self, database: sqlite3.Connection, digest: str, view_name: str) -> NDArray[np.float16] | None:
+    def _read(self, database: sqlite3.Connection, digest: str, view_name: str) -> NDArray[np.floating] | None:
         found = database.execute("SELECT row FROM rows WHERE photo = ? AND view = ?", (digest, view_name)).fetchone()
-        return np.frombuffer(found[0], np.float16) if found else None
+        return np.frombuffer(found[0], self._dtype) if found else None
 
     def _connect(self) -> sqlite3.Connection:
         try:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from obelisk.embedding.external_data import refuse_external_data
 from obelisk.errors import ModelError
 
-FEATURES = "features"
+FEATURES, LOGITS = "features", "logits"
 FIX = "export or copy it again"
 
 
@@ -26,6 +26,12 @@ class NetworkModel(Protocol):
     def run(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the first output, (N, …), for an input of N rows."""
 
+    def classify(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the first output (N, …) and the logits (N, C) for an input of N rows, from one run.
+
+        Raises ModelError for a network without logits.
+        """
+
     def features(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """Return the feature maps, (N, C, H, W), for an input of N rows; None if the network has no such output."""
 
@@ -33,9 +39,9 @@ class NetworkModel(Protocol):
 class OnnxModel:
     """An ONNX graph with one input, run by ONNX Runtime; safe to call from many threads.
 
-    :meth:`run` returns its first output, :meth:`features` the one named ``features``. ``threads`` share the work of
-    one call; their number does not change any digit. Raises ModelError for bytes that are not a network, and for a
-    network that cannot be run here.
+    :meth:`run` returns its first output, :meth:`features` and :meth:`classify` those named ``features`` and ``logits``.
+    ``threads`` share the work of one call; their number does not change any digit. Raises ModelError for bytes that are
+    not a network, and for a network that cannot be run here.
     """
 
     def __init__(self, source: Path | bytes, *, threads: int = 1) -> None:
@@ -69,6 +75,11 @@ class OnnxModel:
     def run(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the first output, (N, …), for an input of N rows."""
         return self.compute([self._output], rows)[0]
+
+    def classify(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the first output (N, …) and the logits (N, C) for an input of N rows, from one run."""
+        found, logits = self.compute([self._output, LOGITS], rows)
+        return found, logits
 
     def features(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """Return the feature maps, (N, C, H, W), for an input of N rows; None if the network has no such output."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from obelisk.embedding.activation_ranges import LEVELS, Ranges
 from obelisk.embedding.external_data import refuse_external_data
-from obelisk.embedding.onnx_model import FEATURES, FIX, first_line
+from obelisk.embedding.onnx_model import FEATURES, FIX, LOGITS, first_line
 from obelisk.errors import ModelError
 
 Arithmetic = Literal["bf16", "i8", "f32"]
@@ -69,23 +69,29 @@ class OpenVinoModel:
 
     def run(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the first output, (N, …), for an input of N rows."""
-        return np.concatenate([self._compute(0, row[np.newaxis]) for row in rows])
+        return np.concatenate([self._compute(row[np.newaxis], 0)[0] for row in rows])
+
+    def classify(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the first output (N, …) and the logits (N, C) for an input of N rows, from one run."""
+        found, logits = zip(*(self._compute(row[np.newaxis], 0, LOGITS) for row in rows), strict=True)
+        return np.concatenate(found), np.concatenate(logits)
 
     def features(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """Return the feature maps, (N, C, H, W), for an input of N rows; None if the network has no such output."""
         if not self.has_features:
             return None
-        return np.concatenate([self._compute(FEATURES, row[np.newaxis]) for row in rows])
+        return np.concatenate([self._compute(row[np.newaxis], FEATURES)[0] for row in rows])
 
-    def _compute(self, output: int | str, row: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _compute(self, row: NDArray[np.float32], *outputs: int | str) -> list[NDArray[np.float32]]:
         request: Any = getattr(self._requests, "own", None)
         try:
             if request is None:
                 request = self._requests.own = self._compiled.create_infer_request()
-            found: NDArray[np.float32] = request.infer({0: row})[output]
+            found = request.infer({0: row})
+            # Copies: the request's own memory is overwritten by its next photo.
+            return [found[output].astype(np.float32) for output in outputs]
         except Exception as error:
             raise self._explain(error) from error
-        return found.astype(np.float32)  # a copy: the request's own memory is overwritten by its next photo
 
     def _explain(self, error: Exception) -> ModelError:
         return ModelError(f"the network cannot be run by OpenVINO: {first_line(error)}", where=self._where, fix=FIX)

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
 
@@ -33,13 +34,15 @@ from obelisk.photos import content_hash, map_in_order, prepare, read_bytes, read
 class Embedded:
     """The outcome for one photo: its embedding (D,), or the error that explains why there is none.
 
-    ``content_hash`` is empty if the file could not be read, or if no hash was asked for.
+    ``content_hash`` is empty if the file could not be read, or if no hash was asked for. ``logits`` (C,) are those of
+    the bundle's softmax layer, if they were asked for.
     """
 
     path: Path
     content_hash: str
     embedding: NDArray[np.float32] | None
     error: PhotoError | None = None
+    logits: NDArray[np.float32] | None = None
 
 
 class Embedder:
@@ -48,7 +51,8 @@ class Embedder:
     ``runtime`` computes them; the default is that of ``OBELISK_RUNTIME``, else the faster one. An embedding never
     depends on the other photos or on the number of cores, and is the same each time. Those of two runtimes differ by
     rounding: cosine 0.999999 in float32, at least 0.999 in bfloat16, about 0.997 in int8, which some bundles allow.
-    ``threads`` is the number of cores that share the network of one photo.
+    ``threads`` is the number of cores that share the network of one photo. With ``logits``, photos also get the logits
+    of the bundle's softmax layer.
 
     Raises ModelError for a network that cannot be run, or whose input is not what the manifest says.
 
@@ -59,8 +63,11 @@ class Embedder:
     (512,)
     """
 
-    def __init__(self, bundle: Bundle, *, runtime: Runtime | None = None, threads: int = 1) -> None:
+    def __init__(
+        self, bundle: Bundle, *, runtime: Runtime | None = None, threads: int = 1, logits: bool = False
+    ) -> None:
         self.bundle = bundle
+        self.gives_logits = logits
         self._members = bundle.members
         self._runtime = runtime or read_runtime()
         self._models = [open_member(bundle, member, self._runtime, threads) for member in self._members]
@@ -73,6 +80,12 @@ class Embedder:
     def engine(self) -> str:
         """The runtime in use: onnxruntime, openvino-bf16, openvino-i8 or openvino-f32."""
         return self._models[0].engine
+
+    @property
+    def computes_with(self) -> str:
+        """The engine of each network with its version: embedders of one bundle that agree in it agree to the bit."""
+        engines = dict.fromkeys(model.engine for model in self._models)
+        return "-".join(f"{engine}-{version(engine.split('-')[0])}" for engine in engines)
 
     def embed(self, sources: Iterable[Path], *, hashed: bool = True) -> Iterator[Embedded]:
         """Yield one :class:`Embedded` per photo, in input order; a bad photo never stops the others.
@@ -97,7 +110,7 @@ class Embedder:
         cores = os.cpu_count() or 1
         if cores == 1 or self.engine != "onnxruntime":
             return self
-        return Embedder(self.bundle, runtime=self._runtime, threads=cores)
+        return Embedder(self.bundle, runtime=self._runtime, threads=cores, logits=self.gives_logits)
 
     def embed_one(self, path: Path, *, hashed: bool = True) -> Embedded:
         """Embed one photo in the calling thread; errors are returned, not raised."""
@@ -107,11 +120,12 @@ class Embedder:
             return Embedded(path=path, content_hash="", embedding=None, error=error)
         digest = content_hash(data) if hashed else ""
         try:
-            row = self.embed_bytes(data)
+            image = read_photo(data, min_side=self._decoded_side)
         except PhotoError as error:
             named = type(error)(error.what, where=path, fix=error.fix)
             return Embedded(path=path, content_hash=digest, embedding=None, error=named)
-        return Embedded(path=path, content_hash=digest, embedding=row)
+        row, logits = self.classify_image(image) if self.gives_logits else (self.embed_image(image), None)
+        return Embedded(path=path, content_hash=digest, embedding=row, logits=logits)
 
     def embed_bytes(self, data: bytes) -> NDArray[np.float32]:
         """Return the embedding (D,) of an encoded photo; raises PhotoError."""
@@ -121,6 +135,15 @@ class Embedder:
         """Return the embedding (D,) of an upright RGB photo."""
         return self.embed_pixels(*(prepare(image, member.input) for member in self._members))
 
+    def classify_image(self, image: Image) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the embedding (D,) of an upright RGB photo and the logits (C,) of the softmax layer.
+
+        Raises ModelError for a bundle without a layer.
+        """
+        (member,) = self._members
+        rows, logits = self._models[0].classify(prepare(image, member.input)[np.newaxis])
+        return self._check(rows, 0)[0], logits[0]
+
     def embed_pixels(self, *pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the embedding (D,) of a photo that :func:`prepare` made ready for each network: arrays (3, H, W)."""
         rows = [self._run(n, one[np.newaxis]) for n, one in zip(range(len(self._members)), pixels, strict=True)]
@@ -129,16 +152,19 @@ class Embedder:
         return np.concatenate([scale * row for scale, row in zip(self._scales, rows, strict=True)])
 
     def _run(self, number: int, photo: NDArray[np.float32]) -> NDArray[np.float32]:
+        row: NDArray[np.float32] = self._check(self._models[number].run(photo), number)[0]
+        return row
+
+    def _check(self, found: NDArray[np.float32], number: int) -> NDArray[np.float32]:
+        """Return what a network gives for a photo; raise ModelError unless it is one embedding."""
         member = self._members[number]
-        found = self._models[number].run(photo)
         if found.shape != (1, member.dimensions):
             raise ModelError(
                 f"the network gives {found.shape}, not an embedding of {member.dimensions} dimensions",
                 where=self.bundle.folder / member.file,
                 fix="export the bundle again",
             )
-        row: NDArray[np.float32] = found[0]
-        return row
+        return found
 
     def features(self, source: Path | bytes) -> NDArray[np.float32] | None:
         """Return the first network's last feature map, (C, H, W), of a photo; None if it has no such output.

@@ -2,29 +2,47 @@
 
 ::
 
-    predict ─→ predictions.parquet ─→ measure ─→ metrics.json
-                                  └─→ compare_runs ─→ write_report ─→ report.html
+    evaluate_model ─→ predictions.parquet ─→ measure ─→ metrics.json
+                                          └─→ compare_runs ─→ write_report ─→ report.html
 """
 
 from obelisk.evaluation.comparison import Comparison, RunResult, compare_runs
 from obelisk.evaluation.effects import Effect, find_effects
+from obelisk.evaluation.evaluate import (
+    Evaluated,
+    Target,
+    compare_targets,
+    evaluate_model,
+    evaluate_targets,
+    open_target,
+    remembered_data,
+)
 from obelisk.evaluation.metrics import gap, retrieval_map
 from obelisk.evaluation.predictions import Predictions, collect_predictions, read_predictions, write_predictions
 from obelisk.evaluation.protocol import Metrics, measure, write_metrics
 from obelisk.evaluation.report import write_report
+from obelisk.evaluation.run_reader import Run
 
 __all__ = [
     "Comparison",
     "Effect",
+    "Evaluated",
     "Metrics",
     "Predictions",
+    "Run",
     "RunResult",
+    "Target",
     "collect_predictions",
     "compare_runs",
+    "compare_targets",
+    "evaluate_model",
+    "evaluate_targets",
     "find_effects",
     "gap",
     "measure",
+    "open_target",
     "read_predictions",
+    "remembered_data",
     "retrieval_map",
     "write_metrics",
     "write_predictions",

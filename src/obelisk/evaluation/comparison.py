@@ -16,6 +16,7 @@ import numpy as np
 
 from obelisk.arrays import Floats
 from obelisk.data import Catalog
+from obelisk.defaults import K
 from obelisk.errors import DataError, UsageError
 from obelisk.evaluation.intervals import LEVEL, RESAMPLES, Difference, Interval, paired_difference
 from obelisk.evaluation.metrics import NO_LANDMARK
@@ -34,7 +35,8 @@ class RunResult:
     """A run to compare: its name, what it is, what it said, and how its training went.
 
     ``title`` is one line for people; ``recipe`` its settings in words (name → value), shown as they are.
-    ``k`` is how many neighbours voted.
+    ``k`` is how many neighbours voted, ``threshold`` the confidence below which answers are rejected. ``judged`` is the
+    catalog whose reference photos made its gallery, where that is another than the one of the comparison.
     ``log`` has one row an epoch: ``epoch``, ``train_loss``, ``val_loss``, ``val_top1``, ``learning_rate``.
     """
 
@@ -42,7 +44,9 @@ class RunResult:
     title: str
     recipe: Mapping[str, str]
     predictions: Predictions
-    k: int = 3
+    k: int = K
+    threshold: float | None = None
+    judged: Catalog | None = None
     log: Sequence[LogRow] = ()
 
 
@@ -148,22 +152,26 @@ def compare_runs(
     runs: Sequence[RunResult],
     catalog: Catalog,
     *,
-    threshold: float | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
     """Measure runs on the same queries and resamples.
 
-    ``catalog`` is the one whose reference photos made every run's gallery. Raises UsageError for no run or
-    two of one name, DataError for runs that were evaluated on different queries.
+    ``catalog`` is the one whose reference photos made every run's gallery, save those that say otherwise. Raises
+    UsageError for no run or two of one name, DataError for runs that were evaluated on different queries, or whose
+    galleries know the landmarks of different ones.
     """
     check_comparable(runs)
-    landmarks = catalog.references["landmark_id"].n_unique()
-    arms = []
+    arms: list[Arm] = []
     for run in runs:
-        outcomes = judge(run.predictions, catalog)
-        samples = measure_resamples(outcomes, threshold=threshold, resamples=resamples, seed=seed)
-        metrics = summarize(outcomes, samples, landmarks=landmarks, threshold=threshold)
+        judged = run.judged or catalog
+        outcomes = judge(run.predictions, judged)
+        if arms and not np.array_equal(outcomes.known, arms[0].outcomes.known):
+            what = f"the galleries of `{run.name}` and `{arms[0].name}` know the landmarks of different queries"
+            raise DataError(what, fix="compare galleries of the same landmarks")
+        samples = measure_resamples(outcomes, threshold=run.threshold, resamples=resamples, seed=seed)
+        landmarks = judged.references["landmark_id"].n_unique()
+        metrics = summarize(outcomes, samples, landmarks=landmarks, threshold=run.threshold)
         arms.append(Arm(run=run, outcomes=outcomes, metrics=metrics, samples=samples))
     return Comparison(arms=tuple(arms), resamples=resamples, seed=seed)
 

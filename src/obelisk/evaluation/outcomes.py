@@ -66,7 +66,7 @@ class Outcomes:
         """Return all metrics, nan where undefined, of all queries or of a resample.
 
         ``rows`` (any number) are ascending places of queries, repeated where a resample drew them
-        more than once. With ``threshold``, precision and recall of the answers it lets through.
+        more than once. Precision and recall are of the answers of at least the ``threshold``; without one, of all.
         """
         resampled = rows is not None
         rows = np.arange(len(self.known)) if rows is None else rows
@@ -92,9 +92,10 @@ class Outcomes:
             measured[bucket] = metrics.mean(self.right[known[self.buckets[known] == bucket]])
         measured["point_like"] = metrics.mean(self.right[known[self.point_like[known]]])
         measured["map100"] = metrics.mean(self.average_precision[known])
-        if threshold is not None:
-            answers = metrics.precision_and_recall(right, confidence, is_known, threshold)
-            measured["precision"], measured["recall"] = answers
+        # A query without a candidate has no answer, whatever the threshold.
+        given = np.where(self.answers[rows] != NO_LANDMARK, confidence, -1.0)
+        answers = metrics.precision_and_recall(right, given, is_known, threshold or 0.0)
+        measured["precision"], measured["recall"] = answers
         return measured
 
     def f1(self) -> tuple[float, float]:

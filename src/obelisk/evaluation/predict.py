@@ -1,84 +1,121 @@
-"""The first stage of an evaluation: embeddings or probabilities of the queries become predictions."""
+"""The first stage of an evaluation: a recognizer answers the queries of a catalog, as it answers anybody's photos."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Collection
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+import polars as pl
 
-from obelisk.arrays import Embeddings
+from obelisk.arrays import Embeddings, l2_normalize
 from obelisk.data import Catalog
+from obelisk.defaults import TOP
+from obelisk.embedding import Bundle, BundleClassifier, CachedEmbedder, read_layer
+from obelisk.errors import PhotoError
 from obelisk.evaluation.predictions import Predictions, collect_predictions
-from obelisk.gallery import nearest_rows
-from obelisk.recognition import recognize_embeddings
+from obelisk.gallery import Gallery, build_gallery, refuse_directionless
+from obelisk.gallery.build_gallery import landmarks_of
+from obelisk.gallery.landmarks import match_landmarks
+from obelisk.recognition import Recognizer
+from obelisk.records import Progress, no_progress
 
-TOP = 5
-RETRIEVED = 100
+RETRIEVED = 100  # neighbours kept of each query, for mAP@100
 
 
-@dataclass(frozen=True, kw_only=True)
-class Embedded:
-    """The photos of a catalog as one run sees them.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CatalogGallery:
+    """A gallery beside the catalog that it is evaluated with.
 
-    ``references`` (N, D) and ``queries`` (Q, D) are unit rows in the catalog's order; ``failed_references`` and
-    ``failed_queries`` are the places of photos that could not be read.
+    ``landmark_ids`` maps the gallery's landmarks to the catalog's; one that the catalog lacks gets a negative id.
+    ``judged`` is the catalog whose references are the photos of the gallery. ``failed`` holds the errors of reference
+    photos that could not be used.
     """
 
-    references: Embeddings
-    queries: Embeddings
-    failed_references: Collection[int] = ()
-    failed_queries: Collection[int] = ()
+    gallery: Gallery
+    landmark_ids: Mapping[int, int]
+    judged: Catalog
+    failed: tuple[PhotoError, ...] = ()
 
 
-def predict_by_neighbours(
-    embedded: Embedded, catalog: Catalog, *, k: int = 3, vote: str = "weighted", made_by: str = ""
+@contextmanager
+def build_for_evaluation(catalog: Catalog, bundle: Bundle, embedder: CachedEmbedder) -> Iterator[CatalogGallery]:
+    """Build a gallery of the catalog's references, as ``obelisk gallery build`` does, for as long as it is needed."""
+    with tempfile.TemporaryDirectory(prefix="obelisk-") as folder:
+        report = build_gallery(Path(folder) / "gallery", catalog, bundle, embedder=embedder)
+        gallery = report.gallery
+        own = {landmark.id: landmark.id for landmark in gallery.landmarks}
+        yield CatalogGallery(gallery=gallery, landmark_ids=own, judged=catalog, failed=report.failed)
+
+
+def match_gallery(gallery: Gallery, catalog: Catalog) -> CatalogGallery:
+    """Say which landmarks of a gallery are which of a catalog: by id and name, or by name, as a build matches them."""
+    names = {landmark.id: landmark.name for landmark in gallery.landmarks}
+    kept = match_landmarks(landmarks_of(catalog), names)
+    landmark_ids = {landmark.id: own for own, landmark in kept.items() if landmark.id in names}
+    landmark_ids = {landmark_id: landmark_ids.get(landmark_id, -2 - landmark_id) for landmark_id in names}
+    photos = gallery.photos
+    references = pl.DataFrame(
+        {
+            "image_id": [photo.id for photo in photos],
+            "path": [""] * len(photos),
+            "landmark_id": [landmark_ids[photo.landmark_id or 0] for photo in photos],
+            "split": ["train"] * len(photos),
+        },
+        schema=catalog.references.schema,
+    ).sort("image_id")
+    judged = Catalog(root=catalog.root, references=references, queries=catalog.queries, landmarks=catalog.landmarks)
+    return CatalogGallery(gallery=gallery, landmark_ids=landmark_ids, judged=judged)
+
+
+def open_recognizer(
+    gallery: Gallery, bundle: Bundle, classifier: BundleClassifier, progress: Progress = no_progress
+) -> Recognizer:
+    """Open the recognizer of a gallery, with an embedder that keeps what it computes."""
+    layer = read_layer(bundle) if classifier.kind == "softmax" else None
+    embedder = CachedEmbedder(bundle, logits=0 if layer is None else len(layer), progress=progress)
+    return Recognizer.open(gallery, classifier=classifier, embedder=embedder)
+
+
+def predict_queries(
+    recognizer: Recognizer, catalog: Catalog, matched: CatalogGallery, made_by: str = ""
 ) -> Predictions:
-    """Let the k nearest reference photos vote for each query's landmark; keep the 100 nearest, for retrieval."""
-    kept = readable(len(embedded.references), embedded.failed_references)
-    asked = readable(len(embedded.queries), embedded.failed_queries)
-    references = catalog.references[kept]
-    rows, queries = embedded.references[kept], embedded.queries[asked]
-    ranking = recognize_embeddings(queries, rows, references["landmark_id"].to_numpy(), k=k, top=TOP, vote=vote)
-    nearest, similarities = nearest_rows(queries, rows, min(RETRIEVED, len(rows)))
-    names = references["image_id"].to_numpy()
-    answers = dict(zip(asked.tolist(), range(len(asked)), strict=True))
-    places = range(len(embedded.queries))
+    """Answer the queries of a catalog by a recognizer, and add the 100 nearest reference photos of each.
+
+    Candidates, scores and confidence are exactly those of :meth:`Recognizer.recognize` without options.
+    """
+    paths = catalog.locate_photos(catalog.queries)
+    answers = list(recognizer.recognize(paths, top=TOP))
+    neighbours, similarities = retrieve_photos(recognizer, paths)
     return collect_predictions(
         query_ids=catalog.queries["image_id"].to_list(),
         truths=catalog.queries["landmark_ids"].to_list(),
-        candidates=[ranking.candidates[answers[q]].tolist() if q in answers else [] for q in places],
-        scores=[ranking.scores[answers[q]].tolist() if q in answers else [] for q in places],
-        confidence=[float(ranking.confidence[answers[q]]) if q in answers else 0.0 for q in places],
-        neighbours=[names[nearest[answers[q]]].tolist() if q in answers else [] for q in places],
-        similarities=[similarities[answers[q]].tolist() if q in answers else [] for q in places],
+        candidates=[[matched.landmark_ids[one.landmark_id] for one in answer.candidates] for answer in answers],
+        scores=[[one.score for one in answer.candidates] for answer in answers],
+        confidence=[answer.confidence for answer in answers],
+        neighbours=neighbours,
+        similarities=similarities,
         made_by=made_by,
     )
 
 
-def predict_by_probabilities(
-    probabilities: Embeddings, landmarks: NDArray[np.int64], by_neighbours: Predictions, catalog: Catalog
-) -> Predictions:
-    """Rank the landmarks of each query by a classifier's probabilities (Q, C) over ``landmarks`` (C,).
-
-    ``by_neighbours`` are the predictions of the same embeddings' neighbours: what they show stays, for people
-    to look at, and queries that failed there have failed here.
-    """
-    order = {image_id: place for place, image_id in enumerate(catalog.queries["image_id"])}
-    rows = probabilities[[order[query] for query in by_neighbours.query_ids.tolist()]].astype(np.float64)
-    best = np.argsort(-rows, axis=1, kind="stable")[:, :TOP]
-    scores = np.take_along_axis(rows, best, axis=1)
-    failed = by_neighbours.neighbours[:, 0] == ""
-    return dataclasses.replace(
-        by_neighbours,
-        candidates=np.where(failed[:, None], -1, landmarks[best]),
-        scores=np.where(failed[:, None], 0.0, scores),
-        confidence=np.where(failed, 0.0, scores[:, 0]),
-    )
-
-
-def readable(photos: int, failed: Collection[int]) -> NDArray[np.int64]:
-    """Return the places of the photos that could be read."""
-    return np.setdiff1d(np.arange(photos), np.fromiter(failed, np.int64, len(failed)))
+def retrieve_photos(recognizer: Recognizer, paths: list[Path]) -> tuple[list[list[str]], list[list[float]]]:
+    """Return the ids of the 100 reference photos nearest to each photo, with their similarities; none for a bad one."""
+    references = recognizer.gallery.references()
+    photos = list(refuse_directionless(recognizer.embedder.embed(paths, hashed=False)))
+    usable = [index for index, photo in enumerate(photos) if photo.embedding is not None]
+    rows = np.array([photos[index].embedding for index in usable], dtype=np.float32)
+    dimensions = recognizer.gallery.dimensions
+    queries: Embeddings = l2_normalize(rows.reshape(-1, dimensions), dimensions=dimensions)
+    nearest, similarities = references.nearest(queries, min(RETRIEVED, len(references)))
+    met = np.unique(nearest)
+    names = np.array([photo.id for photo in references.photos(met)], dtype=np.str_)
+    found: list[list[str]] = [[] for _ in paths]
+    near: list[list[float]] = [[] for _ in paths]
+    for index, indices, cosines in zip(usable, nearest, similarities, strict=True):
+        found[index] = names[np.searchsorted(met, indices)].tolist()
+        near[index] = cosines.tolist()
+    return found, near

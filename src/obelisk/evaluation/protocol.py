@@ -36,7 +36,7 @@ class Metrics:
     ``head`` ``mid`` ``tail``              top-1 where the landmark has many, some, few photos
     ``point_like``                         top-1 without parks, bays, districts and the like
     ``map100``                             retrieval mAP@100 over known queries
-    ``precision`` ``recall``               of answers at ``threshold``; only where one is given
+    ``precision`` ``recall``               of the answers of at least ``threshold``; without one, of all
     =====================================  =====================================================
 
     What the data cannot tell is nan here and null in JSON.
@@ -54,18 +54,16 @@ class Metrics:
         """Return the metrics as plain values for JSON, in a fixed order: the buckets under ``buckets``."""
         values = {name: plain(value) for name, value in self.values.items()}
         buckets = {bucket: values.pop(bucket) for bucket in BUCKETS}
-        fields: dict[str, object] = {
+        return {
             "queries": self.queries,
             "landmarks": self.landmarks,
             **values,
+            "threshold": self.threshold,
             "buckets": buckets,
             "known_queries": self.known_queries,
             "distractors": self.distractors,
+            "intervals": {name: plain_interval(interval) for name, interval in self.intervals.items()},
         }
-        if self.threshold is not None:
-            fields["threshold"] = self.threshold
-        fields["intervals"] = {name: plain_interval(interval) for name, interval in self.intervals.items()}
-        return fields
 
     def to_json(self) -> str:
         """Return one line of JSON, as ``obelisk evaluate --json`` prints it."""
@@ -82,7 +80,8 @@ def measure(
 ) -> Metrics:
     """Measure predictions against the catalog whose reference photos made the gallery.
 
-    Equal arguments give equal metrics. ``threshold``, on confidence, adds precision and recall.
+    Equal arguments give equal metrics. Precision and recall are of the answers of at least the ``threshold``, on
+    confidence; without one, of all answers.
     """
     outcomes = judge(predictions, catalog)
     samples = measure_resamples(outcomes, threshold=threshold, resamples=resamples, seed=seed)

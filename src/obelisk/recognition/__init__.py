@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from obelisk.recognition.calibration import CALIBRATION, Calibration, Evidence, find_calibration, fit_calibration
 from obelisk.recognition.classifier import KNNClassifier, Ranking, recognize_embeddings
-from obelisk.recognition.recognizer import Recognizer, check_recognition
+from obelisk.recognition.recognizer import Recognizer, check_recognition, find_classifier
 from obelisk.recognition.rerank.background import BACKGROUND, Background, pack_background, read_background
+from obelisk.recognition.softmax_classifier import SoftmaxClassifier, find_layer_remark
 from obelisk.recognition.votes import VOTES
 
 __all__ = [
@@ -18,8 +19,11 @@ __all__ = [
     "KNNClassifier",
     "Ranking",
     "Recognizer",
+    "SoftmaxClassifier",
     "check_recognition",
     "find_calibration",
+    "find_classifier",
+    "find_layer_remark",
     "fit_calibration",
     "pack_background",
     "read_background",

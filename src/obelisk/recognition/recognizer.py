@@ -11,30 +11,34 @@ from pathlib import Path
 import numpy as np
 from PIL.Image import Image
 
-from obelisk.arrays import Embeddings, l2_normalize
+from obelisk.arrays import Embeddings, Integers, l2_normalize
 from obelisk.defaults import PRECISION, TOP, VOTE, K
-from obelisk.embedding import Bundle, Embedded, Embedder
-from obelisk.errors import ObeliskError
+from obelisk.embedding import Bundle, BundleClassifier, Embedded, Embedder, read_classifier, read_layer
+from obelisk.errors import ModelError, ObeliskError, UsageError
 from obelisk.gallery import Gallery, ReferencePhoto, References, refuse_directionless
 from obelisk.recognition.calibration import Calibration, check_threshold, find_calibration
 from obelisk.recognition.classifier import KNNClassifier, Ranking
 from obelisk.recognition.rerank.background import Background, read_background
 from obelisk.recognition.rerank.geometry import VERIFIED, GeometricVerifier
+from obelisk.recognition.softmax_classifier import SoftmaxClassifier, describe_layer, find_unknown
 from obelisk.recognition.tta import embed_augmented
+from obelisk.recognition.votes import find_vote
 from obelisk.records import Candidate, Neighbor, Recognition
 
 PHOTOS_AT_ONCE = 16  # searched together: a large gallery is then read from memory once for all of them
 
-Rank = Callable[[Embeddings, Sequence[Path]], Ranking]
-"""Ranks the landmarks of unit-norm query embeddings (Q, D), given the files of the photos."""
+Rank = Callable[[Embeddings, Sequence[Embedded]], Ranking]
+"""Ranks the landmarks of unit-norm query embeddings (Q, D), given the embedded photos they came from."""
 
 
 class Recognizer:
     """Names the landmarks of a gallery in photos.
 
     A recognizer joins a ``gallery`` with the model that made its embeddings (``embedder``) and with what the model
-    brings along: a ``background``, which normalizes similarities, and a ``calibration``, which turns scores into
-    confidences and thresholds. :meth:`open` finds all of these by itself.
+    brings along: a ``background``, which normalizes similarities, a ``calibration``, which turns scores into
+    confidences and thresholds, and a ``classifier``, which says what decides where a call does not: how many
+    neighbours by which vote, or a softmax layer over the landmarks ``layer`` (C,). :meth:`open` finds all of these by
+    itself.
 
     Example::
 
@@ -52,18 +56,30 @@ class Recognizer:
         *,
         background: Background | None = None,
         calibration: Calibration | None = None,
+        classifier: BundleClassifier | None = None,
+        layer: Integers | None = None,
     ) -> None:
         self.gallery = gallery
+        self.embedder = embedder
         self.background = background
         self.calibration = calibration
-        self._embedder = embedder
+        self.classifier = classifier or BundleClassifier()
+        self.layer = layer
         self._prepared: tuple[References, tuple[object, ...], KNNClassifier] | None = None
 
     @classmethod
-    def open(cls, gallery: Gallery | Path | str, *, model: Bundle | None = None) -> Recognizer:
+    def open(
+        cls,
+        gallery: Gallery | Path | str,
+        *,
+        model: Bundle | None = None,
+        classifier: BundleClassifier | None = None,
+        embedder: Embedder | None = None,
+    ) -> Recognizer:
         """Open a gallery with its own model.
 
-        ``model`` may be the model that you expect the gallery to have been built with. Raises
+        ``model`` may be the model that you expect the gallery to have been built with. A ``classifier`` takes the
+        place of the one that the model carries, and an ``embedder`` that of a new one. Raises
         :class:`~obelisk.errors.GalleryError` if it is another one, with the command that rebuilds the gallery, and if
         there is no gallery; :class:`~obelisk.errors.ModelError` if the gallery's model is damaged.
         """
@@ -72,7 +88,16 @@ class Recognizer:
             opened.check_model(model)
         bundle = opened.load_bundle()
         background, calibration = read_background(bundle), find_calibration(opened, bundle)
-        return cls(opened, Embedder(bundle), background=background, calibration=calibration)
+        classifier = classifier or find_classifier(bundle)
+        layer = read_layer(bundle) if classifier.kind == "softmax" else None
+        return cls(
+            opened,
+            embedder or Embedder(bundle, logits=layer is not None),
+            background=background,
+            calibration=calibration,
+            classifier=classifier,
+            layer=layer,
+        )
 
     def recognize(
         self,
@@ -80,7 +105,7 @@ class Recognizer:
         *,
         top: int = TOP,
         k: int | None = None,
-        vote: str = VOTE,
+        vote: str | None = None,
         exponent: float | None = None,
         threshold: float | None = None,
         precision: float = PRECISION,
@@ -95,8 +120,11 @@ class Recognizer:
 
         ==============  ==============================================================================================
         ``top``         candidates in an answer, at least 1
-        ``k``           nearest reference photos that vote; by default 3, or all of a smaller gallery
-        ``vote``        how they vote: a name in :data:`~obelisk.recognition.votes.VOTES`
+        ``k``           nearest reference photos that vote; by default as many as the model's classifier says, or all
+                        of a smaller gallery
+        ``vote``        how they vote: a name in :data:`~obelisk.recognition.votes.VOTES`; by default as the model's
+                        classifier says. If that is a softmax layer that knows every landmark of the gallery, the layer
+                        decides (:mod:`obelisk.recognition.softmax_classifier`)
         ``exponent``    p of the vote (:mod:`obelisk.recognition.votes`); by default that of the vote
         ``threshold``   confidence in [0, 1] below which an answer is rejected, that is, names no landmark
         ``precision``   where there is no ``threshold``: the share of answers that should be right, which sets it
@@ -126,26 +154,28 @@ class Recognizer:
         *,
         top: int = TOP,
         k: int | None = None,
-        vote: str = VOTE,
+        vote: str | None = None,
         exponent: float | None = None,
         expand: str = "none",
     ) -> Ranking:
         """Rank the landmarks of query embeddings (Q, D), exactly as :meth:`recognize` does for photos.
 
         The embeddings must come from the gallery's model; they need not be unit-norm. The options and errors are those
-        of :meth:`recognize`.
+        of :meth:`recognize`. A softmax layer needs the photos, so neighbours decide here, by the default vote.
         """
         references = self.gallery.references()
-        rank = self._make_rank(references, top=top, k=k, vote=vote, exponent=exponent, expand=expand)
+        rank = self._make_rank(references, top=top, k=k, vote=vote or self._vote, exponent=exponent, expand=expand)
         return rank(l2_normalize(queries, dimensions=references.dimensions), [])
 
-    def threshold(self, precision: float = PRECISION, *, vote: str = VOTE) -> float | None:
+    def threshold(self, precision: float = PRECISION, *, vote: str | None = None) -> float | None:
         """Return the confidence below which answers are rejected, so that this share of the others is right.
 
-        None if neither the gallery nor its model is calibrated, or if they are calibrated for another vote: then
-        nothing is rejected. Raises :class:`~obelisk.errors.UsageError` for a precision outside (0, 1).
+        None if neither the gallery nor its model is calibrated, or if something else than the default vote decides:
+        then nothing is rejected. Raises :class:`~obelisk.errors.UsageError` for a precision outside (0, 1).
         """
-        calibration = self._calibration_for(vote)
+        if self.layer is not None and vote is None and self._find_layer(self.gallery.references()):
+            return None
+        calibration = self._calibration_for(vote or self._vote)
         return calibration.threshold(precision) if calibration else None
 
     def explain(self, answer: Recognition) -> Image:
@@ -159,7 +189,7 @@ class Recognizer:
         """
         from obelisk.recognition.explain import explain_answer
 
-        return explain_answer(answer, self.gallery, self._embedder)
+        return explain_answer(answer, self.gallery, self.embedder)
 
     def _make_rank(
         self,
@@ -167,22 +197,28 @@ class Recognizer:
         *,
         top: int,
         k: int | None,
-        vote: str,
+        vote: str | None,
         exponent: float | None,
         expand: str,
         verify: bool = False,
     ) -> Rank:
         """Check the options and return the function that ranks by them."""
-        k = min(K, len(references)) if k is None else k
+        layer = self._find_layer(references) if vote is None else None
+        vote = vote or self._vote
+        k = min(self._k, len(references)) if k is None else k
         classifier = self._prepare_classifier(references, vote=vote, exponent=exponent, expand=expand)
         classifier.check(k=k, top=top)
         verifier = GeometricVerifier(references) if verify else None
-        calibration = self._calibration_for(vote)
+        calibration = None if layer else self._calibration_for(vote)
 
-        def rank(queries: Embeddings, photos: Sequence[Path]) -> Ranking:
-            ranking = classifier.classify(queries, k=k, top=max(top, VERIFIED) if verifier else top)
+        def rank(queries: Embeddings, photos: Sequence[Embedded]) -> Ranking:
+            listed = max(top, VERIFIED) if verifier else top
+            if layer:
+                ranking = layer.classify(queries, gather_logits(photos), k=k, top=listed)
+            else:
+                ranking = classifier.classify(queries, k=k, top=listed)
             if verifier:
-                ranking = verifier.verify(ranking, queries, photos, top=top)
+                ranking = verifier.verify(ranking, queries, [photo.path for photo in photos], top=top)
             if calibration:
                 confidence = calibration.confidence(ranking.scores[:, 0], len(references))
                 ranking = replace(ranking, confidence=confidence)
@@ -208,6 +244,27 @@ class Recognizer:
         self._prepared = references, options, classifier
         return classifier
 
+    @property
+    def _vote(self) -> str:
+        """The vote where none is asked for: a softmax layer that cannot answer leaves it to the default one."""
+        return self.classifier.vote if self.classifier.kind == "knn" else VOTE
+
+    @property
+    def _k(self) -> int:
+        return self.classifier.k if self.classifier.kind == "knn" else K
+
+    def _find_layer(self, references: References) -> SoftmaxClassifier | None:
+        """Return what answers by the model's softmax layer; None where neighbours decide."""
+        if self.layer is None or len(find_unknown(references.landmark_ids, self.layer)):
+            return None
+        return SoftmaxClassifier(references, references.landmark_ids, self.layer)
+
+    def find_remark(self) -> str | None:
+        """Return why the model's softmax layer can't answer for the gallery; None if it can, or doesn't have to."""
+        if self.classifier.kind != "softmax":
+            return None
+        return describe_layer(self.layer, self.gallery.references().landmark_ids)
+
     def _calibration_for(self, vote: str) -> Calibration | None:
         """Return the calibration if it holds for a vote: calibrations are made with the default one."""
         return self.calibration if vote == VOTE else None
@@ -231,13 +288,31 @@ class Recognizer:
             rows = np.array([photo.embedding for _, photo in usable], dtype=np.float32)
             dimensions = self.gallery.dimensions
             queries = l2_normalize(rows.reshape(-1, dimensions), dimensions=dimensions)
-            ranking = rank(queries, [photo.path for _, photo in usable])
+            ranking = rank(queries, [photo for _, photo in usable])
             answers = iter(compose_answers([name for name, _ in usable], ranking, references, threshold))
             for name, photo in batch:
                 yield Recognition.failed(name, str(photo.error)) if photo.error else next(answers)
 
     def _embed(self, paths: Iterable[Path], *, augment: bool) -> Iterator[Embedded]:
-        return embed_augmented(self._embedder, paths) if augment else self._embedder.embed(paths, hashed=False)
+        return embed_augmented(self.embedder, paths) if augment else self.embedder.embed(paths, hashed=False)
+
+
+def find_classifier(bundle: Bundle) -> BundleClassifier:
+    """Return the classifier that a bundle carries, or the default one; raise ModelError for an unknown vote."""
+    found = read_classifier(bundle) or BundleClassifier()
+    try:
+        find_vote(found.vote)
+    except UsageError as error:
+        raise ModelError(error.what, where=bundle.folder, fix="upgrade obelisk, or export the bundle again") from None
+    return found
+
+
+def gather_logits(photos: Sequence[Embedded]) -> Embeddings:
+    """Return the logits (Q, C) of embedded photos; raise ModelError if an embedder gave none."""
+    rows = [photo.logits for photo in photos if photo.logits is not None]
+    if len(rows) < len(photos):
+        raise ModelError("photos were embedded without logits", fix="give Embedder(bundle, logits=True)")
+    return np.stack(rows) if rows else np.empty((0, 0), dtype=np.float32)
 
 
 def check_recognition(path: Path | str) -> list[str]:

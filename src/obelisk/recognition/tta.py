@@ -6,7 +6,7 @@ photos it named as many landmarks right, and told photos without a landmark slig
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,13 @@ def embed_augmented(embedder: Embedder, paths: Iterable[Path]) -> Iterator[Embed
             photo = read_photo(path, min_side=round(side / (1 - 2 * CUT)))
         except PhotoError as error:
             return Embedded(path=path, content_hash="", embedding=None, error=error)
-        return Embedded(path=path, content_hash="", embedding=mean_direction(embedder, augment_photo(photo)))
+        views = augment_photo(photo)
+        if not embedder.gives_logits:
+            mean = mean_direction([embedder.embed_image(view) for view in views])
+            return Embedded(path=path, content_hash="", embedding=mean)
+        rows, logits = zip(*(embedder.classify_image(view) for view in views), strict=True)
+        scores = np.stack(logits).mean(axis=0, dtype=np.float64).astype(np.float32)
+        return Embedded(path=path, content_hash="", embedding=mean_direction(rows), logits=scores)
 
     return map_in_order(embed_one, paths)
 
@@ -42,13 +48,13 @@ def augment_photo(photo: Image) -> list[Image]:
     return [photo, ImageOps.mirror(photo), middle]
 
 
-def mean_direction(embedder: Embedder, views: Iterable[Image]) -> Embeddings:
-    """Return the unit-norm mean (D,) of the views' unit-norm embeddings; zero if they cancel out."""
-    total = np.zeros(embedder.bundle.dimensions)
-    for view in views:
-        row = embedder.embed_image(view).astype(np.float64)
-        length = np.linalg.norm(row)
-        total += row / length if length > 0 else row
+def mean_direction(rows: Sequence[Embeddings]) -> Embeddings:
+    """Return the unit-norm mean (D,) of the views' embeddings, each scaled to length 1; zero if they cancel out."""
+    total = np.zeros(len(rows[0]))
+    for row in rows:
+        precise = row.astype(np.float64)
+        length = np.linalg.norm(precise)
+        total += precise / length if length > 0 else precise
     length = np.linalg.norm(total)
     mean: Embeddings = (total / length if length > 0 else total).astype(np.float32)
     return mean

@@ -32,6 +32,7 @@ from obelisk.data import Catalog
 from obelisk.embedding import PLAIN, DescriptorCache
 from obelisk.errors import DataError
 from obelisk.training.distributed import World, join_world
+from obelisk.training.export.restore import members_of
 from obelisk.training.finetune import begin_course, build_finetuning, group_layers
 from obelisk.training.loading.augmentation import augmented_views, fresh_view
 from obelisk.training.loading.features import Progress
@@ -45,7 +46,6 @@ from obelisk.training.model.network import Necks, PhotoEmbedder, build_neck, cou
 from obelisk.training.necks import TrainingPhotos, build_optimizer, classifier_dropout, run_epoch
 from obelisk.training.optim.trainer import take_step
 from obelisk.training.preparation import prepare_training
-from obelisk.training.run import members_of
 
 SAMPLE = 64  # photos that are measured on
 REPEATS = 2

@@ -31,6 +31,7 @@ from obelisk.data import Catalog
 from obelisk.errors import ObeliskError, RecipeError
 from obelisk.files import replace_file
 from obelisk.training.distributed import World, join_world
+from obelisk.training.export.restore import members_of
 from obelisk.training.finetune import LANDMARKS, NECK, begin_course, build_finetuning
 from obelisk.training.loading.augmentation import fresh_view
 from obelisk.training.loading.features import DescribedReferences, Progress, describe_references
@@ -44,7 +45,6 @@ from obelisk.training.model.network import build_neck
 from obelisk.training.necks import TrainingPhotos, build_optimizer, classifier_dropout, mean_embeddings
 from obelisk.training.optim.trainer import Course, take_step
 from obelisk.training.preparation import prepare_training
-from obelisk.training.run import members_of
 from obelisk.training.train import fit, join_modules
 
 NECK_RATES, NECK_STEPS = (1e-6, 1.0), 100

@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 from obelisk.config import Recipe
 from obelisk.data import Catalog
 from obelisk.errors import UsageError
+from obelisk.evaluation.run_reader import Run, fingerprint_of_data
 from obelisk.training.distributed import World, join_world
 from obelisk.training.export.ensembles import join_runs
+from obelisk.training.export.restore import members_of
 from obelisk.training.export.write_bundle import write_head, write_model
 from obelisk.training.finetune import CHECKPOINT_SECONDS, finetune
 from obelisk.training.loading.features import DescribedReferences, Progress, describe_references
@@ -39,16 +41,7 @@ from obelisk.training.optim.logs import EpochLog, draw_curves, write_tensorboard
 from obelisk.training.optim.trainer import paths_lost
 from obelisk.training.pace import EpochPace, FinetuningEpoch, Pace
 from obelisk.training.preparation import prepare_training, refuse_too_few
-from obelisk.training.run import (
-    Run,
-    begin_folder,
-    find_finished,
-    fingerprint_of_data,
-    fingerprint_of_list,
-    forget_folder,
-    members_of,
-    write_facts,
-)
+from obelisk.training.run import begin_folder, find_finished, fingerprint_of_list, forget_folder, write_facts
 
 CHECKPOINT = "finetuning.safetensors"
 
@@ -167,8 +160,8 @@ def train_and_write(work: Work) -> None:
         embedder, loss, stages["fine-tuning"] = finetune_backbone(work, embedder, loss, described)
     if not world.is_first:
         return
-    write_head(out, recipe, embedder.necks, loss, described)
-    write_model(out, recipe, backbones, embedder, described)
+    layer = write_head(out, recipe, embedder.necks, loss, described)
+    write_model(out, recipe, backbones, embedder, layer, described)
     if log.epochs:
         draw_curves(out / "curves.png", stages, recipe.name)
         write_tensorboard(out / "tensorboard", stages)

@@ -21,17 +21,19 @@ from torch import Tensor, nn
 from obelisk.arrays import Embeddings
 from obelisk.config import Recipe
 from obelisk.data import Catalog
-from obelisk.embedding import Bundle, Member, Precision, write_bundle
+from obelisk.embedding import Bundle, DescriptorCache, Member, Precision, write_bundle
 from obelisk.errors import DataError, ModelError, PhotoError, UsageError
+from obelisk.evaluation.run_reader import Run
 from obelisk.photos import prepare, read_photo
 from obelisk.training.export.export_run import CHECKED_PHOTOS, COMPARED_PHOTOS, spread_evenly
-from obelisk.training.export.onnx import check_export, join_graphs, to_onnx
-from obelisk.training.export.precision import compare_precisions, convert_precision
+from obelisk.training.export.onnx import check_export, drop_logits, join_graphs, to_onnx
+from obelisk.training.export.precision import ComparedPhotos, compare_precisions, convert_precision
+from obelisk.training.export.restore import load_module
 from obelisk.training.loading.features import Progress
 from obelisk.training.machine import one_thread
 from obelisk.training.model.pooling import l2n
 from obelisk.training.model.whitening import pca_whitening
-from obelisk.training.run import Run, RunEmbedder, begin_folder, forget_folder, load_module, write_facts
+from obelisk.training.run import begin_folder, forget_folder, write_facts
 from obelisk.training.validation import split_for_validation
 
 Weights = Literal["validation", "equal"] | Sequence[float]
@@ -195,7 +197,9 @@ class Trial:
         check_export(network, module.eval(), inputs)
         smaller = convert_precision(network, self.precision)
         if self.precision != "fp32":
-            check = compare_precisions(network, smaller, self.paths, member.input, self.landmarks)
+            check = compare_precisions(
+                network, smaller, ComparedPhotos(paths=self.paths, rule=member.input, landmarks=self.landmarks)
+            )
             check.refuse_worse(self.precision)
         return smaller
 
@@ -207,9 +211,13 @@ def embed_with_all(
     rows: list[Embeddings] = []
     unread: dict[int, PhotoError] = {}
     for run in runs:
-        embedded, failed = RunEmbedder(run).embed(paths, progress=progress)
-        rows.append(embedded)
-        unread |= failed
+        what = f"embeddings of {run.recipe.name}"
+        found = DescriptorCache(run.bundle).get(
+            paths,
+            progress=lambda done, what=what: progress(what, done, len(paths)),  # type: ignore[misc]
+        )
+        rows.append(l2n(torch.from_numpy(found.rows)).numpy())
+        unread |= found.failed
     if len(unread) == len(paths):
         raise DataError(f"none of the {len(paths)} reference photos could be read", fix="obelisk data check DIR")
     return rows, unread
@@ -221,7 +229,7 @@ def make_part(run: Run, references: Tensor, whiten: bool) -> Part:
     if len(bundle.members) > 1:
         raise ModelError("an ensemble cannot be a member of another", where=bundle.folder, fix="name its runs instead")
     (member,) = bundle.members
-    network = bundle.read_network(member)
+    network = drop_logits(bundle.read_network(member))
     member = member.model_copy(update={"dimensions": bundle.dimensions})
     if not whiten:
         return Part(run=run, member=member, after=nn.Identity(), graph=network)

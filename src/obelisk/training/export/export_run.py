@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from obelisk.embedding import MANIFEST_FILE, Bundle, Precision, write_bundle
+from obelisk.embedding import MANIFEST_FILE, Bundle, Precision, read_layer, write_bundle
 from obelisk.embedding.activation_ranges import RANGES, Ranges, pack_ranges
 from obelisk.errors import DataError, ModelError, PhotoError
-from obelisk.photos import ModelInput, map_in_order, prepare, read_photo
+from obelisk.evaluation.run_reader import Run
+from obelisk.photos import map_in_order, prepare, read_photo
 from obelisk.training.export.int8 import choose_ranges, round_activations
 from obelisk.training.export.onnx import check_export
-from obelisk.training.export.precision import PrecisionCheck, compare_precisions, convert_precision
-from obelisk.training.run import Run, load_module
+from obelisk.training.export.precision import ComparedPhotos, PrecisionCheck, compare_precisions, convert_precision
+from obelisk.training.export.restore import load_layer, load_module, load_tuned
+from obelisk.training.export.write_bundle import add_layer, join_network, pack_classifier
 
 CHECKED_PHOTOS = 200
 COMPARED_PHOTOS = 2000
@@ -50,31 +52,41 @@ def export_run(
 ) -> Exported:
     """Write a run's bundle to ``out``, unless it differs from what was trained.
 
-    The network is compared with torch on 200 of the photos (all, where they are fewer), in batches of 1, 2 and 5;
-    a smaller ``precision`` with the original on 2,000, also by their ``landmarks`` where these are given, one a
-    photo. With int8 the bundle also says which activations may be rounded to bytes, where that passes the same
-    comparison. Raises ModelError for a network that differs too much, DataError when no photo can be read; nothing is
-    written then. A bundle that is already in ``out`` is replaced, anything else refused.
+    The network is compared with torch on 200 of the photos (all, where they are fewer), in batches of 1, 2 and 5. A
+    smaller ``precision`` is compared with the original on 2,000; where ``landmarks`` are given, one a photo, also by
+    what the nearest photos and the softmax layer name. With int8 the bundle also says which activations may be rounded
+    to bytes, if that passes the same comparison. Raises ModelError for a network that differs too much, DataError when
+    no photo can be read; nothing is written then. A bundle that is already in ``out`` is replaced, anything else
+    refused.
     """
     refuse_taken(out)
-    module, bundle = load_module(run), run.bundle
+    module, layer, bundle = load_module(run), load_layer(run), run.bundle
     (member,) = bundle.members
     original = bundle.read_network(member)
+    if layer and read_layer(bundle) is None:  # as runs of earlier versions were exported
+        original = join_network(load_tuned(run), module.necks, layer)
     chosen = spread_evenly(np.arange(len(photos)), CHECKED_PHOTOS if precision == "fp32" else COMPARED_PHOTOS)
     places, skipped = find_readable(photos, chosen, member.size)
     few = spread_evenly(places, CHECKED_PHOTOS)
     inputs = [prepare(read_photo(photos[place], min_side=member.size), member.input) for place in few]
-    cosine = check_export(original, module, inputs)
+    cosine = check_export(original, add_layer(module, layer), inputs)
     network = convert_precision(original, precision)
     check, in_int8 = None, None
     if precision != "fp32":
         shown = None if landmarks is None else np.asarray(landmarks, np.int64)[places]
-        compared = [photos[place] for place in places]
-        check = compare_precisions(original, network, compared, member.input, shown)
+        compared = ComparedPhotos(
+            paths=[photos[place] for place in places],
+            landmarks=shown,
+            rule=member.input,
+            layer=layer.landmarks if layer else None,
+        )
+        check = compare_precisions(original, network, compared)
         check.refuse_worse(precision)
         if precision == "int8":
-            in_int8 = allow_int8(original, inputs[:CALIBRATION_PHOTOS], compared, member.input, shown)
-    attachments = {RANGES: pack_ranges({member.file: in_int8.ranges})} if in_int8 else {}
+            in_int8 = allow_int8(original, inputs[:CALIBRATION_PHOTOS], compared)
+    attachments = pack_classifier(run.recipe.classifier, layer)
+    if in_int8:
+        attachments[RANGES] = pack_ranges({member.file: in_int8.ranges})
     return Exported(
         bundle=copy_bundle(bundle, out, network, precision, attachments),
         photos=len(few),
@@ -94,17 +106,13 @@ class Int8Computing:
 
 
 def allow_int8(
-    network: bytes,
-    calibration: Sequence[NDArray[np.float32]],
-    photos: Sequence[Path],
-    rule: ModelInput,
-    landmarks: NDArray[np.int64] | None,
+    network: bytes, calibration: Sequence[NDArray[np.float32]], photos: ComparedPhotos
 ) -> Int8Computing | None:
     """Find the ranges of activations on prepared photos, and compare what they make of others; None if too bad."""
     ranges = choose_ranges(network, calibration)
     if not ranges:
         return None
-    check = compare_precisions(network, round_activations(network, ranges), photos, rule, landmarks)
+    check = compare_precisions(network, round_activations(network, ranges), photos)
     try:
         check.refuse_worse("int8")
     except ModelError:

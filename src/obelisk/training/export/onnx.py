@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from obelisk.embedding import FEATURES, OnnxModel
+from obelisk.embedding import FEATURES, LOGITS, OnnxModel
 from obelisk.errors import ModelError
 from obelisk.training.machine import one_thread
 
@@ -62,8 +62,8 @@ def join_graphs(backbones: Sequence[bytes], neck: bytes) -> bytes:
     """Join serialised graphs into one: photos → each backbone → descriptors, side by side → neck → embedding.
 
     The backbones' graphs read ``photos`` and write ``embedding``; the neck's reads ``descriptors`` and writes
-    ``embedding``. The first backbone's ``features``, where it gives them, stay a second output. Joining takes no
-    time, where exporting the whole network anew would take as long as training it.
+    ``embedding``, and ``logits`` where a softmax layer follows. The first backbone's ``features``, where it gives them,
+    stay an output. Joining takes no time, where exporting the whole network anew would take as long as training it.
     """
     import onnx
 
@@ -83,7 +83,7 @@ def join_graphs(backbones: Sequence[bytes], neck: bytes) -> bytes:
         ],
         name="photos_to_embedding",
         inputs=[nets[0].graph.input[0]],
-        outputs=[last.graph.output[0], *features],
+        outputs=[*last.graph.output, *features],
         initializer=[tensor for model in (*nets, last) for tensor in model.graph.initializer],
     )
     joined = onnx.helper.make_model(graph, opset_imports=last.opset_import, ir_version=last.ir_version)
@@ -92,11 +92,38 @@ def join_graphs(backbones: Sequence[bytes], neck: bytes) -> bytes:
     return serialised
 
 
+def drop_logits(network: bytes) -> bytes:
+    """Return a serialised graph without its output ``logits`` and what computes only that; as it is without one."""
+    import onnx
+
+    model = onnx.load_from_string(network)
+    kept = [output for output in model.graph.output if output.name != LOGITS]
+    if len(kept) == len(model.graph.output):
+        return network
+    needed, nodes = {output.name for output in kept}, []
+    for node in reversed(model.graph.node):
+        if needed & set(node.output):
+            needed |= set(node.input)
+            nodes.append(node)
+    graph = onnx.helper.make_graph(
+        nodes=nodes[::-1],
+        name=model.graph.name,
+        inputs=model.graph.input,
+        outputs=kept,
+        initializer=[tensor for tensor in model.graph.initializer if tensor.name in needed],
+    )
+    rest = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    onnx.checker.check_model(rest)
+    serialised: bytes = rest.SerializeToString(deterministic=True)
+    return serialised
+
+
 @one_thread()
 def check_export(network: bytes, module: nn.Module, inputs: Sequence[NDArray[np.float32]]) -> float:
     """Compare a serialised graph with the module it came from, over inputs (…) in batches of 1, 2 and 5.
 
-    Returns the smallest cosine of a row; raises ModelError when it is under 0.9999.
+    A module that gives embeddings and logits is compared in both. Returns the smallest cosine of a row; raises
+    ModelError when it is under 0.9999.
     """
     model = OnnxModel(network)
     smallest = 1.0
@@ -104,8 +131,12 @@ def check_export(network: bytes, module: nn.Module, inputs: Sequence[NDArray[np.
         for start in range(0, len(inputs) - size + 1, size):
             batch = np.stack(inputs[start : start + size])
             with torch.inference_mode():
-                expected = module(torch.from_numpy(batch)).numpy()
-            smallest = min(smallest, smallest_cosine(model.run(batch), expected))
+                expected = module(torch.from_numpy(batch))
+            if isinstance(expected, Tensor):
+                pairs = [(model.run(batch), expected)]
+            else:
+                pairs = list(zip(model.classify(batch), expected, strict=True))
+            smallest = min(smallest, *(smallest_cosine(found, rows.numpy()) for found, rows in pairs))
     if not smallest >= SMALLEST_COSINE:
         raise ModelError(
             f"the exported network differs from torch: cosine {smallest:.6f} < {SMALLEST_COSINE}",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from obelisk.arrays import Integers
 from obelisk.embedding import OnnxModel, Precision
 from obelisk.errors import ModelError
 from obelisk.photos import ModelInput, map_in_order, prepare, read_photo
@@ -104,54 +105,85 @@ def to_float32(stored: str, name: str) -> NodeProto:
     return helper.make_node("Cast", [stored], [name], to=TensorProto.FLOAT)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ComparedPhotos:
+    """Photos on which two networks are compared, with the rule that makes them their input.
+
+    ``landmarks`` (N,) label the photos where they are known; ``layer`` (C,) are those of a softmax layer's columns.
+    """
+
+    paths: Sequence[Path]
+    rule: ModelInput
+    landmarks: Integers | None = None
+    layer: Integers | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class PrecisionCheck:
     """How far a smaller network is from its original, on photos.
 
     ``cosine`` is the mean over the photos; ``top1`` and ``original_top1`` the shares of labelled photos whose
-    nearest other photo shows the same landmark, None without labels.
+    nearest other photo shows the same landmark, ``layer_top1`` and ``original_layer_top1`` of those that the softmax
+    layer names right; None without labels, or without a layer.
     """
 
     photos: int
     cosine: float
     top1: float | None
     original_top1: float | None
+    layer_top1: float | None = None
+    original_layer_top1: float | None = None
 
     def refuse_worse(self, precision: Precision) -> None:
-        """Raise ModelError when the mean cosine is under 0.99, or top-1 fell by more than 0.5 points."""
+        """Raise ModelError when the mean cosine is under 0.99, or a top-1 fell by more than 0.5 points."""
         fix = "export it with --precision fp16 or fp32"
         if not self.cosine >= SMALLEST_MEAN_COSINE:
             what = f"mean cosine {self.cosine:.4f} < {SMALLEST_MEAN_COSINE} to the original"
             raise ModelError(f"{precision} changes the model too much: {what}", fix=fix)
-        if self.top1 is not None and self.original_top1 is not None and self.original_top1 - self.top1 > LARGEST_FALL:
-            what = f"top-1 falls from {self.original_top1:.4f} to {self.top1:.4f}"
-            raise ModelError(f"{precision} changes the model too much: {what}", fix=fix)
+        falls = {
+            "top-1": (self.original_top1, self.top1),
+            "top-1 of the softmax layer": (self.original_layer_top1, self.layer_top1),
+        }
+        for what, (before, after) in falls.items():
+            if before is not None and after is not None and before - after > LARGEST_FALL:
+                fall = f"{what} falls from {before:.4f} to {after:.4f}"
+                raise ModelError(f"{precision} changes the model too much: {fall}", fix=fix)
 
 
-def compare_precisions(
-    original: bytes, smaller: bytes, paths: Sequence[Path], rule: ModelInput, landmarks: NDArray[np.int64] | None
-) -> PrecisionCheck:
-    """Embed photos with two networks, and compare the embeddings; ``landmarks`` (N,) label the photos."""
+def compare_precisions(original: bytes, smaller: bytes, photos: ComparedPhotos) -> PrecisionCheck:
+    """Embed photos with two networks, and compare what they give."""
     models = OnnxModel(original), OnnxModel(smaller)
 
-    def embed(path: Path) -> list[NDArray[np.float32]]:
-        pixels = prepare(read_photo(path, min_side=rule.size), rule)[np.newaxis]
-        return [model.run(pixels)[0] for model in models]
+    def embed(path: Path) -> list[list[NDArray[np.float32]]]:
+        pixels = prepare(read_photo(path, min_side=photos.rule.size), photos.rule)[np.newaxis]
+        if photos.layer is None:
+            return [[model.run(pixels)[0]] for model in models]
+        return [[rows[0] for rows in model.classify(pixels)] for model in models]
 
-    rows, others = (l2_normalize(np.stack(column)) for column in zip(*map_in_order(embed, paths), strict=True))
+    both = zip(*map_in_order(embed, photos.paths), strict=True)
+    (rows, *logits), (others, *other_logits) = ([np.stack(column) for column in zip(*one, strict=True)] for one in both)
+    rows, others = unit_or_zero(rows), unit_or_zero(others)
+    landmarks, layer = photos.landmarks, photos.layer
     return PrecisionCheck(
-        photos=len(paths),
+        photos=len(photos.paths),
         cosine=float((rows * others).sum(axis=1, dtype=np.float64).mean()),
         top1=None if landmarks is None else leave_one_out(others, landmarks),
         original_top1=None if landmarks is None else leave_one_out(rows, landmarks),
+        layer_top1=None if landmarks is None or layer is None else layer_top1(other_logits[0], layer, landmarks),
+        original_layer_top1=None if landmarks is None or layer is None else layer_top1(logits[0], layer, landmarks),
     )
 
 
-def l2_normalize(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit_or_zero(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale rows (N, D) to unit length; a zero row stays zero."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     scaled: NDArray[np.float32] = rows / np.maximum(lengths, np.float32(1e-12))
     return scaled
+
+
+def layer_top1(logits: NDArray[np.float32], layer: Integers, landmarks: Integers) -> float:
+    """Return the share of photos whose largest logit (N, C) is that of their landmark (N,)."""
+    return float((layer[logits.argmax(axis=1)] == landmarks).mean())
 
 
 def leave_one_out(rows: NDArray[np.float32], landmarks: NDArray[np.int64]) -> float | None:

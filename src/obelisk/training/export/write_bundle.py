@@ -13,34 +13,42 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from obelisk.config import Recipe
-from obelisk.embedding import MODEL_FILE, write_bundle
+from obelisk.config import ClassifierSection, Recipe
+from obelisk.embedding import CLASSIFIER, LAYER, LOGITS, MODEL_FILE, BundleClassifier, pack_layer, write_bundle
 from obelisk.errors import PhotoError
 from obelisk.files import replace_file
 from obelisk.photos import ModelInput, prepare, read_photo
 from obelisk.training.export.onnx import check_export, join_graphs, to_onnx
+from obelisk.training.export.restore import LOSS, PROBE, SoftmaxLayer, freeze_tuned
 from obelisk.training.loading.features import DescribedReferences
 from obelisk.training.losses import Softmax
 from obelisk.training.model.backbones import FrozenBackbone
-from obelisk.training.model.network import Necks, PhotoEmbedder, UnitRows
+from obelisk.training.model.network import Necks, PhotoClassifier, PhotoEmbedder, UnitRows
 from obelisk.training.necks import TrainingPhotos
 from obelisk.training.probe import train_probe
-from obelisk.training.run import LOSS, PROBE, freeze_tuned
 
 CHECKED_PHOTOS = 16
 
 
 def write_head(
     folder: Path, recipe: Recipe, necks: Necks, loss: nn.Module | None, described: DescribedReferences
-) -> None:
-    """Write the necks and the softmax layer; where the recipe classifies by one that its loss lacks, train a probe."""
+) -> SoftmaxLayer | None:
+    """Write the necks and the softmax layer; return the layer that the recipe classifies by, None where it does not.
+
+    Where the recipe classifies by one that its loss lacks, a probe is trained.
+    """
     weights = {f"necks.{name}": tensor for name, tensor in necks.state_dict().items()}
+    layer: Softmax | None = None
     if isinstance(loss, Softmax):
+        layer = loss
         weights |= {f"{LOSS}.{name}": tensor for name, tensor in loss.state_dict().items()}
     elif recipe.classifier.kind == "softmax":
-        probe = train_probe(recipe, necks, choose_trained_photos(recipe, described), len(described.landmarks))
-        weights |= {f"{PROBE}.{name}": tensor for name, tensor in probe.state_dict().items()}
+        layer = train_probe(recipe, necks, choose_trained_photos(recipe, described), len(described.landmarks))
+        weights |= {f"{PROBE}.{name}": tensor for name, tensor in layer.state_dict().items()}
     write_tensors(folder / "head.safetensors", weights)
+    if layer is None or recipe.classifier.kind != "softmax":
+        return None
+    return SoftmaxLayer(linear=layer.classifier, on_embedding=layer is not loss, landmarks=described.landmarks)
 
 
 def choose_trained_photos(recipe: Recipe, described: DescribedReferences) -> TrainingPhotos:
@@ -58,6 +66,7 @@ def write_model(
     recipe: Recipe,
     backbones: Sequence[FrozenBackbone],
     embedder: PhotoEmbedder,
+    layer: SoftmaxLayer | None,
     described: DescribedReferences,
 ) -> None:
     """Write the fine-tuned weights and the model bundle, and check the bundle against torch on a few photos."""
@@ -65,15 +74,14 @@ def write_model(
     if recipe.finetuning.epochs:
         write_tensors(folder / "backbone.safetensors", embedder.only_backbone.tuned_state())
         tuned = [freeze_tuned(recipe, backbones[0], embedder.only_backbone)]
-    graphs = [(backbone.bundle.folder / MODEL_FILE).read_bytes() for backbone in tuned]
-    network = join_graphs(
-        graphs, to_onnx(UnitRows(necks), torch.zeros(2, sum(necks.widths)), "descriptors", "embedding")
-    )
-    check_export(network, embedder, list(islice(prepare_readable(described.paths, rule), CHECKED_PHOTOS)))
+    network = join_network(tuned, necks, layer)
+    whole = add_layer(embedder, layer)
+    check_export(network, whole, list(islice(prepare_readable(described.paths, rule), CHECKED_PHOTOS)))
     write_bundle(
         folder / "model",
         network=network,
         card=write_run_card(recipe, backbones, embedder, len(described.landmarks)),
+        attachments=pack_classifier(recipe.classifier, layer),
         name=recipe.name,
         size=rule.size,
         resize=rule.resize,
@@ -84,6 +92,26 @@ def write_model(
         licence=" AND ".join(sorted({backbone.bundle.manifest.licence for backbone in backbones})),
         data=describe_training_data(recipe, backbones, len(described.landmarks)),
     )
+
+
+def join_network(backbones: Sequence[FrozenBackbone], necks: Necks, layer: SoftmaxLayer | None) -> bytes:
+    """Join exported backbones, necks and a softmax layer into one graph: photos → embedding, and logits."""
+    graphs = [(backbone.bundle.folder / MODEL_FILE).read_bytes() for backbone in backbones]
+    descriptors = torch.zeros(2, sum(necks.widths))
+    if layer is None:
+        return join_graphs(graphs, to_onnx(UnitRows(necks), descriptors, "descriptors", "embedding"))
+    return join_graphs(graphs, to_onnx(layer.follow(necks), descriptors, "descriptors", "embedding", LOGITS))
+
+
+def add_layer(embedder: PhotoEmbedder, layer: SoftmaxLayer | None) -> PhotoEmbedder | PhotoClassifier:
+    """Return the whole network as torch runs it, with the softmax layer where there is one."""
+    return embedder if layer is None else PhotoClassifier(embedder, layer.follow(embedder.necks)).eval()
+
+
+def pack_classifier(section: ClassifierSection, layer: SoftmaxLayer | None) -> dict[str, bytes]:
+    """Return the attachments that say how the bundle's embeddings become answers."""
+    packed = {CLASSIFIER: BundleClassifier(kind=section.kind, k=section.k, vote=section.vote).pack()}
+    return packed if layer is None else {**packed, LAYER: pack_layer(layer.landmarks)}
 
 
 def prepare_readable(paths: Sequence[Path], rule: ModelInput) -> Iterator[NDArray[np.float32]]:

@@ -167,3 +167,36 @@ class PhotoEmbedder(nn.Module):
     def forward(self, photos: Tensor) -> Tensor:
         """Describe the photos, and embed what the backbones see."""
         return self.necks.embed(self.describe(photos))
+
+
+class EmbeddingWithLogits(nn.Module):
+    """Necks and a softmax layer as they are exported together: descriptors → unit embeddings (N, D), logits (N, C).
+
+    The layer of a loss reads features of any length; a probe reads embeddings (``on_embedding``).
+    """
+
+    def __init__(self, necks: Necks, layer: nn.Module, *, on_embedding: bool) -> None:
+        super().__init__()
+        self.necks = necks
+        self.layer = layer
+        self.on_embedding = on_embedding
+
+    def forward(self, descriptors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return embeddings and logits."""
+        features = self.necks(descriptors)
+        embedding = l2n(features)
+        return embedding, self.layer(embedding if self.on_embedding else features)
+
+
+class PhotoClassifier(nn.Module):
+    """The whole network of a bundle with a softmax layer: photos (N, 3, H, W) → embeddings (N, D), logits (N, C)."""
+
+    def __init__(self, embedder: PhotoEmbedder, head: EmbeddingWithLogits) -> None:
+        super().__init__()
+        self.embedder = embedder
+        self.head = head
+
+    def forward(self, photos: Tensor) -> tuple[Tensor, Tensor]:
+        """Return embeddings and logits."""
+        embedding, logits = self.head(self.embedder.describe(photos))
+        return embedding, logits

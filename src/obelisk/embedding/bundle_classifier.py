@@ -1,0 +1,83 @@
+"""How a model's embeddings become answers: two attachments that travel with its network.
+
+``classifier.json`` says what decides, as the recipe's section ``classifier`` does: the k nearest reference photos by a
+vote, or a softmax layer. ``layer.json`` lists the landmarks of that layer, in the order of the columns of the network's
+output ``logits``. A bundle without them is decided by neighbours, by the defaults of :mod:`obelisk.defaults`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, Field, ValidationError
+
+from obelisk.arrays import Integers
+from obelisk.defaults import VOTE, K
+from obelisk.embedding.bundle import Bundle
+from obelisk.embedding.bundle_manifest import StrictModel
+from obelisk.errors import ModelError
+
+CLASSIFIER, LAYER = "classifier.json", "layer.json"
+FORMAT = 1
+
+LandmarkId = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class BundleClassifier(StrictModel):
+    """What ``classifier.json`` holds."""
+
+    format: int = Field(default=FORMAT, ge=1, le=FORMAT, description="version of this layout")
+    kind: Literal["knn", "softmax"] = Field(default="knn", description="what decides: neighbours, or the softmax layer")
+    k: int = Field(default=K, ge=1, description="nearest reference photos that vote")
+    vote: str = Field(default=VOTE, max_length=100, description="how they vote")
+
+    def pack(self) -> bytes:
+        """Return the attachment."""
+        return (self.model_dump_json() + "\n").encode()
+
+
+class LayerLandmarks(StrictModel):
+    """What ``layer.json`` holds."""
+
+    format: int = Field(default=FORMAT, ge=1, le=FORMAT, description="version of this layout")
+    landmarks: tuple[LandmarkId, ...] = Field(min_length=1, description="landmark ids, in the order of the columns")
+
+
+def pack_layer(landmarks: Integers) -> bytes:
+    """Return the attachment ``layer.json`` for the landmark ids (C,) of a softmax layer's columns."""
+    return (LayerLandmarks(landmarks=tuple(landmarks.tolist())).model_dump_json() + "\n").encode()
+
+
+def read_classifier(bundle: Bundle) -> BundleClassifier | None:
+    """Return the classifier that a bundle carries, None where it carries none; raises ModelError for a damaged one."""
+    return read_attached(bundle, CLASSIFIER, BundleClassifier)
+
+
+def read_layer(bundle: Bundle) -> Integers | None:
+    """Return the landmark ids (C,) of a bundle's softmax layer, None where it has none.
+
+    Raises ModelError for a damaged list, and for one with a landmark twice.
+    """
+    found = read_attached(bundle, LAYER, LayerLandmarks)
+    if found is None:
+        return None
+    if len(set(found.landmarks)) < len(found.landmarks) or len(bundle.members) > 1:
+        what, fix = "a softmax layer with a landmark twice, or of several networks", "copy or export the bundle again"
+        raise ModelError(what, where=bundle.folder / LAYER, fix=fix)
+    return np.array(found.landmarks, dtype=np.int64)
+
+
+def read_attached(bundle: Bundle, name: str, model: type[Model]) -> Model | None:
+    """Read a JSON attachment of a bundle, None where it has none; raises ModelError for a damaged or newer one."""
+    content = bundle.read_attachment(name)
+    if content is None:
+        return None
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"]) or "the whole file"
+        what, fix = f"unreadable `{name}`: {key}: {problem['msg']}", "copy it again, or upgrade obelisk"
+        raise ModelError(what, where=bundle.folder / name, fix=fix) from None

@@ -1,0 +1,42 @@
+"""An embedder that computes no photo twice: what it computed is kept, to the bit, in the descriptor cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from obelisk.embedding.bundle import Bundle
+from obelisk.embedding.descriptor_cache import DescriptorCache
+from obelisk.embedding.runtime import Embedded, Embedder
+from obelisk.records import Progress, no_progress
+
+
+class CachedEmbedder(Embedder):
+    """Embeds photos as :class:`Embedder` does, by the same runtime, and keeps every row.
+
+    ``logits`` is the number C of columns of the bundle's softmax layer, 0 where it is not asked.
+    """
+
+    def __init__(self, bundle: Bundle, *, logits: int = 0, progress: Progress = no_progress) -> None:
+        super().__init__(bundle, logits=logits > 0)
+        self._cache = DescriptorCache(bundle, embedder=self, logits=logits)
+        self._progress = progress
+        self._known: dict[Path, Embedded] = {}
+
+    def embed(self, sources: Iterable[Path], *, hashed: bool = True) -> Iterator[Embedded]:
+        """Yield one :class:`Embedded` a photo, in input order, without its content hash."""
+        paths = list(sources)
+        new = [path for path in dict.fromkeys(paths) if path not in self._known]
+        what = f"embeddings of {self.bundle.name}"
+        found = self._cache.get(new, progress=lambda done: self._progress(what, done, len(new)))
+        width = self.bundle.dimensions
+        for index, (path, row) in enumerate(zip(new, found.rows, strict=True)):
+            error = found.failed.get(index)
+            self._known[path] = Embedded(
+                path=path,
+                content_hash="",
+                embedding=None if error else row[:width],
+                error=error,
+                logits=row[width:] if self.gives_logits and not error else None,
+            )
+        yield from (self._known[path] for path in paths)

@@ -1,0 +1,86 @@
+"""Recognition by the softmax layer of a model: its probabilities rank the landmarks, neighbours are only shown.
+
+With z (C,) the logits of the layer's landmarks, computed in float64::
+
+    p(l) = exp(z_l − max z) / Σ_m exp(z_m − max z)
+
+over all C landmarks. A gallery that holds some of them ranks those, by the same probabilities.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from obelisk.arrays import Embeddings, Floats, Integers
+from obelisk.embedding import Bundle, read_classifier, read_layer
+from obelisk.errors import ModelError
+from obelisk.gallery import Gallery, SearchEngine
+from obelisk.recognition.classifier import Ranking
+
+
+class SoftmaxClassifier:
+    """Ranks the landmarks of a gallery by the probabilities of a layer that knows all of them.
+
+    ``landmark_ids`` (N,) are those of the ``references``, ``layer`` (C,) those of the layer's columns.
+    """
+
+    def __init__(self, references: SearchEngine, landmark_ids: Integers, layer: Integers) -> None:
+        self._references = references
+        self._landmarks = np.unique(landmark_ids)
+        order = np.argsort(layer)
+        self._columns = order[np.searchsorted(layer[order], self._landmarks)]
+        self._width = len(layer)
+
+    def classify(self, queries: Embeddings, logits: Embeddings, *, k: int, top: int) -> Ranking:
+        """Rank by logits (Q, C), and find the k nearest reference photos of the query embeddings (Q, D).
+
+        Equal probabilities are in the order of the landmark ids. Raises ModelError for logits of another width.
+        """
+        if len(queries) and logits.shape != (len(queries), self._width):
+            what = f"the network gives logits of shape {logits.shape} for a softmax layer of {self._width} landmarks"
+            raise ModelError(what, fix="export the bundle again")
+        neighbors, similarities = self._references.nearest(queries, k)
+        top = min(top, len(self._landmarks))
+        candidates, scores = np.empty((len(queries), top), dtype=np.int64), np.empty((len(queries), top))
+        for query, row in enumerate(logits):
+            probabilities = softmax(row)[self._columns]
+            best = np.argsort(-probabilities, kind="stable")[:top]
+            candidates[query], scores[query] = self._landmarks[best], probabilities[best]
+        return Ranking(
+            candidates=candidates,
+            scores=scores,
+            confidence=scores[:, 0].copy(),
+            neighbors=neighbors,
+            similarities=similarities,
+        )
+
+
+def softmax(logits: Embeddings) -> Floats:
+    """Return the probabilities (C,) of logits (C,), in float64."""
+    precise = logits.astype(np.float64)
+    powers = np.exp(precise - precise.max())
+    return np.asarray(powers / powers.sum())
+
+
+def find_layer_remark(gallery: Gallery, bundle: Bundle) -> str | None:
+    """Return why a gallery can't be answered by its model's softmax layer; None if it can, or doesn't have to."""
+    classifier = read_classifier(bundle)
+    if classifier is None or classifier.kind != "softmax":
+        return None
+    return describe_layer(read_layer(bundle), gallery.references().landmark_ids)
+
+
+def describe_layer(layer: Integers | None, landmark_ids: Integers) -> str | None:
+    """Return why a softmax layer (C,) can't answer for the landmarks (N,) of a gallery; None if it can."""
+    if layer is None:
+        return "the model carries no softmax layer, so the nearest reference photos decide"
+    unknown = find_unknown(landmark_ids, layer)
+    if not len(unknown):
+        return None
+    what = f"the model's softmax layer does not know {len(unknown)} of the gallery's landmarks, first {unknown[0]}"
+    return f"{what}, so the nearest reference photos decide"
+
+
+def find_unknown(landmark_ids: Integers, layer: Integers) -> Integers:
+    """Return the landmarks among ``landmark_ids`` (N,) that a layer (C,) does not know, each once."""
+    return np.setdiff1d(landmark_ids, layer)

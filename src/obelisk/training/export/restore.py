@@ -1,0 +1,126 @@
+"""From a run on disk back to the torch modules that it trained: backbones, necks, and the softmax layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor, nn
+
+from obelisk.arrays import Integers
+from obelisk.config import Recipe
+from obelisk.errors import ModelError
+from obelisk.evaluation.run_reader import Run
+from obelisk.training.model.backbones import FrozenBackbone, PooledBackbone, freeze, load_backbones
+from obelisk.training.model.network import EmbeddingWithLogits, Necks, PhotoEmbedder, build_neck
+
+LOSS, PROBE = "loss", "probe"  # where head.safetensors has a softmax layer: the loss's own, or one trained afterwards
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SoftmaxLayer:
+    """The linear layer that a run classifies by, over ``landmarks`` (C,).
+
+    It reads unit embeddings (``on_embedding``: a probe), or the features before normalization (the loss's own).
+    """
+
+    linear: nn.Module
+    on_embedding: bool
+    landmarks: Integers
+
+    def follow(self, necks: Necks) -> EmbeddingWithLogits:
+        """Return the necks with this layer behind them."""
+        return EmbeddingWithLogits(necks, self.linear, on_embedding=self.on_embedding).eval()
+
+
+def members_of(recipe: Recipe, backbones: Sequence[FrozenBackbone]) -> list[tuple[slice, tuple[int, ...]]]:
+    """Return, for each neck of the recipe, the columns of the descriptor that it sees and the parts in them."""
+    if not recipe.neck.per_backbone:
+        parts = tuple(part for backbone in backbones for part in backbone.parts)
+        return [(slice(0, sum(parts)), parts)]
+    ends = np.cumsum([sum(backbone.parts) for backbone in backbones]).tolist()
+    starts = [0, *ends[:-1]]
+    return [(slice(start, end), backbone.parts) for start, end, backbone in zip(starts, ends, backbones, strict=True)]
+
+
+def load_frozen(run: Run) -> Sequence[FrozenBackbone]:
+    """Load the backbones that a run started from; raises ModelError when they are not the same any more."""
+    backbones = load_backbones(run.recipe.backbone, run.recipe.photos, run.recipe.seed)
+    if [backbone.bundle.fingerprint for backbone in backbones] != list(run.backbones):
+        raise ModelError(
+            "the run was trained on other backbone weights than those at hand",
+            where=run.folder,
+            fix="bring back the weights or the versions it was trained with, or train again",
+        )
+    return backbones
+
+
+def load_necks(run: Run, backbones: Sequence[FrozenBackbone], weights: Mapping[str, Tensor]) -> Necks:
+    """Build a run's necks with their trained weights, which are those of ``head.safetensors``."""
+    members = members_of(run.recipe, backbones)
+    necks = Necks([build_neck(run.recipe.neck, parts) for _, parts in members], [sum(parts) for _, parts in members])
+    trained = {name.removeprefix("necks."): value for name, value in weights.items() if name.startswith("necks.")}
+    necks.load_state_dict(trained)
+    return necks.eval()
+
+
+def load_tuned(run: Run) -> Sequence[FrozenBackbone]:
+    """Load the backbones that a run ended with: where it fine-tuned, an export of the new weights is in the cache."""
+    from safetensors.torch import load_file
+
+    backbones = load_frozen(run)
+    if not run.recipe.finetuning.epochs:
+        return backbones
+    (backbone,) = backbones
+    backbone.module.load_tuned(load_file(run.folder / "backbone.safetensors"))
+    return [freeze_tuned(run.recipe, backbone, backbone.module)]
+
+
+def freeze_tuned(recipe: Recipe, before: FrozenBackbone, module: PooledBackbone) -> FrozenBackbone:
+    """Freeze a fine-tuned backbone, of which ``before`` is what training started from."""
+    told = before.bundle
+    origin = f"{told.manifest.data}, fine-tuned"
+    return freeze(told.name, module, recipe.backbone, recipe.photos, licence=told.manifest.licence, origin=origin)
+
+
+def load_module(run: Run) -> PhotoEmbedder:
+    """Load a run's whole network as a torch module: photos (N, 3, H, W) → embeddings (N, D) of unit length.
+
+    Raises ModelError for a run that joins others.
+    """
+    from safetensors.torch import load_file
+
+    refuse_joined(run)
+    backbones = load_frozen(run)
+    if run.recipe.finetuning.epochs:
+        backbones[0].module.load_tuned(load_file(run.folder / "backbone.safetensors"))
+    necks = load_necks(run, backbones, load_file(run.folder / "head.safetensors"))
+    return PhotoEmbedder([backbone.module for backbone in backbones], necks).eval()
+
+
+def refuse_joined(run: Run) -> None:
+    """Refuse a run that joins others."""
+    if run.recipe.ensemble.runs:
+        joined = " ".join(run.recipe.ensemble.runs)
+        raise ModelError("the run joins others and has no network of its own", where=run.folder, fix=f"name {joined}")
+
+
+def load_layer(run: Run) -> SoftmaxLayer | None:
+    """Load the softmax layer that a run classifies by, None where its recipe leaves that to neighbours.
+
+    Raises ModelError for a run that has none.
+    """
+    from safetensors.torch import load_file
+
+    if run.recipe.classifier.kind != "softmax":
+        return None
+    weights = load_file(run.folder / "head.safetensors")
+    source = next((part for part in (LOSS, PROBE) if f"{part}.classifier.weight" in weights), None)
+    if source is None:
+        fix = "train its recipe with --set classifier.kind=softmax"
+        raise ModelError("this run has no softmax layer", where=run.folder, fix=fix)
+    weight, bias = (weights[f"{source}.classifier.{name}"] for name in ("weight", "bias"))
+    linear = nn.Linear(weight.shape[1], weight.shape[0])
+    linear.load_state_dict({"weight": weight, "bias": bias})
+    return SoftmaxLayer(linear=linear, on_embedding=source == PROBE, landmarks=np.array(run.landmarks, dtype=np.int64))
