@@ -131,6 +131,30 @@ def test_a_path_in_backticks_exists(page: Path) -> None:
     assert dead == []
 
 
+def resolve(name: str) -> Any:
+    """What a dotted name stands for: a module, or an attribute of what stands before its last dot."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        before, _, attribute = name.rpartition(".")
+        if before == "obelisk" or not before:
+            return getattr(obelisk, attribute)
+        return getattr(resolve(before), attribute)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=name_of)
+def test_a_python_name_in_backticks_exists(page: Path) -> None:
+    words = CODE.findall(FENCED.sub("", page.read_text(encoding="utf-8")))
+    names = {found[1] for word in words if (found := re.fullmatch(r"(obelisk(?:\.\w+)+)(?:\(.*\))?", word))}
+    unknown = []
+    for name in sorted(names):
+        try:
+            resolve(name)
+        except AttributeError:
+            unknown.append(name)
+    assert unknown == []
+
+
 def test_the_tree_of_the_readme_is_the_tree() -> None:
     (tree,) = [block for block in find_blocks(ROOT / "README.md", "") if "src/obelisk/" in block]
     listed: set[str] = set()
