@@ -139,9 +139,19 @@ def find_definition(module: str, name: str) -> Definition:
 
 
 def assigned_names(node: ast.Assign | ast.AnnAssign) -> list[str]:
-    """Return the plain names that a statement assigns to."""
+    """Return the names that a statement assigns to, also by unpacking."""
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+    return [found.id for target in targets for found in ast.walk(target) if isinstance(found, ast.Name)]
+
+
+def value_of(found: Definition) -> str:
+    """Return the value of a constant as the source has it, empty for a mere annotation."""
+    node = found.node
+    assert isinstance(node, ast.Assign | ast.AnnAssign)
+    value, names = node.value, assigned_names(node)
+    if isinstance(value, ast.Tuple) and len(value.elts) == len(names) > 1:
+        value = value.elts[names.index(found.name)]
+    return ast.unparse(value) if value else ""
 
 
 def is_overload(node: ast.stmt) -> bool:
@@ -204,8 +214,10 @@ def render_class(node: ast.ClassDef, linked: dict[str, str]) -> Iterator[str]:
 
 
 def is_public(member: Function) -> bool:
-    """Say whether a method is shown: all public ones, and those like ``__len__`` that say what they do."""
+    """Say whether a method is shown: public ones, and those like ``__len__`` that have a docstring; no validators."""
     if is_overload(member) or member.name in ("__init__", "__post_init__", "__repr__", "__exit__"):
+        return False
+    if any("validator" in ast.unparse(decorator) for decorator in member.decorator_list):
         return False
     return not member.name.startswith("_") or (member.name.endswith("__") and ast.get_docstring(member) is not None)
 
@@ -300,8 +312,7 @@ def tabulate_property(member: Function, linked: dict[str, str]) -> str:
 
 def tabulate_constant(found: Definition, linked: dict[str, str]) -> str:
     """Return the table row of a constant or type alias."""
-    node = found.node
-    value = ast.unparse(node.value) if isinstance(node, ast.Assign | ast.AnnAssign) and node.value else ""
+    value = value_of(found)
     shown = f"`{value}`" if len(value) <= LONGEST_VALUE else ""
     return f"| `{found.name}` | {in_cell(shown)} | {in_cell(to_markdown(meaning_of(found), linked))} |"
 
