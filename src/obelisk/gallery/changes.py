@@ -39,7 +39,8 @@ def insert_references(
         mark_edited(connection)
     rows = []
     for photo, landmark_id, vector in zip(photos, landmark_ids, embeddings.astype(STORED), strict=True):
-        row = connection.execute(INSERT_PHOTO, {**vars(photo), "landmark_id": landmark_id}).lastrowid
+        columns = {**vars(photo), "landmark_id": landmark_id}  # in the order of PHOTO_COLUMNS
+        row = connection.execute(INSERT_PHOTO, tuple(columns.values())).lastrowid
         connection.execute("INSERT INTO embeddings VALUES (?, ?)", (row, vector.tobytes()))
         rows.append(int(row or 0))
     delete_if_empty(connection, emptied)

@@ -89,9 +89,7 @@ class ReferencePhoto:
 
 
 PHOTO_COLUMNS = tuple(field.name for field in fields(ReferencePhoto))
-INSERT_PHOTO = (
-    f"INSERT INTO photos ({', '.join(PHOTO_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in PHOTO_COLUMNS)})"
-)
+INSERT_PHOTO = f"INSERT INTO photos ({', '.join(PHOTO_COLUMNS)}) VALUES ({', '.join('?' * len(PHOTO_COLUMNS))})"
 
 
 @dataclass(frozen=True, kw_only=True)
