@@ -21,7 +21,7 @@ from obelisk.data import read_catalog
 from obelisk.errors import PhotoError, PhotoTooLargeError
 from obelisk.evaluation.run_reader import Run
 from obelisk.gallery import build_gallery
-from obelisk.photos import ModelInput, prepare, read_photo
+from obelisk.photos import ModelInput, decoding, prepare, read_photo
 from obelisk.records import Recognition
 
 Encode = Callable[..., bytes]
@@ -64,7 +64,18 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_bombs_are_refused_from_the_header(name: str) -> None:
+def test_bombs_are_refused_before_a_decoder_sees_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_image(header: object, where: object) -> Image.Image:
+        raise AssertionError("a decoder was opened")
+
+    monkeypatch.setattr(decoding, "open_image", open_image)
+    with pytest.raises(PhotoTooLargeError):
+        read_photo(BOMBS[name])
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_cost_neither_time_nor_memory(name: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.monotonic()
     with pytest.raises(PhotoTooLargeError):
@@ -99,6 +110,7 @@ def peak_of_reading(path: Path, *, threads: int) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.stress
 def test_the_largest_photo_allowed_stays_within_half_a_gigabyte(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     Image.new("LA", (7070, 7070), (90, 128)).save(path, compress_level=1)
@@ -152,15 +164,15 @@ def sound_photos(encode: Encode, picture: Image.Image) -> list[bytes]:
     ]
 
 
-def mutate(data: bytes, chance: random.Random) -> bytes:
+def mutate(data: bytes, rng: random.Random) -> bytes:
     """Damage a file: flip, cut, repeat, drop, or write a length that lies."""
     damaged = bytearray(data)
-    for _ in range(chance.choice([1, 1, 2, 4, 16])):
-        at = chance.randrange(max(1, len(damaged)))
-        span = chance.randrange(1, 40)
-        kind = chance.randrange(6)
+    for _ in range(rng.choice([1, 1, 2, 4, 16])):
+        at = rng.randrange(max(1, len(damaged)))
+        span = rng.randrange(1, 40)
+        kind = rng.randrange(6)
         if kind == 0:
-            damaged[at : at + 1] = bytes([chance.randrange(256)])
+            damaged[at : at + 1] = bytes([rng.randrange(256)])
         elif kind == 1:
             del damaged[at:]
         elif kind == 2:
@@ -168,21 +180,21 @@ def mutate(data: bytes, chance: random.Random) -> bytes:
         elif kind == 3:
             del damaged[at : at + span]
         elif kind == 4:
-            damaged[at : at + 4] = chance.choice([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\xff\xd8\xff\xd9"])
+            damaged[at : at + 4] = rng.choice([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\xff\xd8\xff\xd9"])
         else:
             # The first 64 bytes hold the sizes.
-            damaged[at % 64 : at % 64 + 1] = bytes([chance.randrange(256)])
+            damaged[at % 64 : at % 64 + 1] = bytes([rng.randrange(256)])
     return bytes(damaged)
 
 
 def fuzz(photos: list[bytes], *, rounds: int, seed: int) -> int:
     """Read damaged photos; return how many were refused. Anything but a PhotoError fails the test."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     refused = 0
     for number in range(rounds):
-        damaged = mutate(photos[number % len(photos)], chance)
+        damaged = mutate(photos[number % len(photos)], rng)
         try:
-            prepare(read_photo(damaged, min_side=chance.choice([None, 16, 64])), RULE)
+            prepare(read_photo(damaged, min_side=rng.choice([None, 16, 64])), RULE)
         except PhotoError:
             refused += 1
     return refused
@@ -207,9 +219,9 @@ def test_ten_thousand_damaged_photos_through_the_command_line(
 ) -> None:
     gallery = build_gallery(tmp_path / "gallery", read_catalog(tiny_dataset), tiny_run.bundle).gallery.path
     (tmp_path / "photos").mkdir()
-    chance, photos = random.Random(2), sound_photos(encode, picture)
+    rng, photos = random.Random(2), sound_photos(encode, picture)
     for number in range(10_000):
-        (tmp_path / "photos" / f"{number:05}.jpg").write_bytes(mutate(photos[number % len(photos)], chance))
+        (tmp_path / "photos" / f"{number:05}.jpg").write_bytes(mutate(photos[number % len(photos)], rng))
     # /proc/self/status tells the peak of this program alone; what resource tells counts the parent's memory, too.
     program = (
         "import atexit, sys\n"

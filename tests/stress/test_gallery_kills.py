@@ -127,7 +127,7 @@ def test_no_acknowledged_photo_is_lost_in_200_kills(
     tmp_path: Path, bundle: Bundle, processes: ForkServerContext
 ) -> None:
     city = Gallery.create(tmp_path / "city", bundle).path
-    chance = random.Random(0)
+    rng = random.Random(0)
     safe: dict[str, str] = {}
     killed = started = 0
     whole = 60.0  # seconds that the writers take if they are let; the first are, and show it
@@ -135,7 +135,7 @@ def test_no_acknowledged_photo_is_lost_in_200_kills(
         outputs = [tmp_path / f"output {started + number}" for number in range(WRITERS)]
         writers = [start_writer(processes, city, started + number, output) for number, output in enumerate(outputs)]
         begun = time.monotonic()
-        moments = sorted(chance.uniform(0.0, whole) if started else whole for _ in writers)
+        moments = sorted(rng.uniform(0.0, whole) if started else whole for _ in writers)
         for writer, moment in zip(writers, moments, strict=True):
             killed += kill_after(writer, begun + moment - time.monotonic())
         whole = whole if started else time.monotonic() - begun
@@ -162,12 +162,12 @@ def test_a_build_killed_again_and_again_loses_one_batch_a_time(
         save_photos(tmp_path / "places" / f"place {number}", 180, seed=number)
     city, growing, log = tmp_path / "city", tmp_path / "city.partial", bundle.folder.with_suffix(".embedded")
     words = ["build", str(city), "--data", str(tmp_path / "places"), "--model", str(bundle.folder)]
-    chance = random.Random(1)
+    rng = random.Random(1)
     log.touch()  # a build that is killed before its first batch leaves none
     kept = kills = 0
     while not city.exists():
         process = start_command(processes, words, tmp_path / "output")
-        if not kill_after(process, chance.uniform(0.0, 0.5)) or not growing.exists():
+        if not kill_after(process, rng.uniform(0.0, 0.5)) or not growing.exists():
             continue
         kills += 1
         there = len(shown(growing))
