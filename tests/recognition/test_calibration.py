@@ -19,10 +19,10 @@ PLAIN = Calibration(slope=20.0, center=-0.6, growth=0.03, precisions=((0.1, 0.6)
 
 def simulate(count: int, seed: int = 0) -> tuple[Evidence, np.ndarray]:
     """Draw scores in galleries of many sizes whose answers are right with a known probability."""
-    chance = np.random.default_rng(seed)
-    scores, references = chance.uniform(0.3, 0.99, count), chance.choice([15.0, 100.0, 3000.0], count)
+    rng = np.random.default_rng(seed)
+    scores, references = rng.uniform(0.3, 0.99, count), rng.choice([15.0, 100.0, 3000.0], count)
     truth = PLAIN.confidence(scores, references)
-    right = chance.random(count) < truth
+    right = rng.random(count) < truth
     return Evidence(scores=scores, references=references, right=right, weights=np.ones(count)), truth
 
 
