@@ -10,7 +10,6 @@ import pytest
 
 import obelisk
 
-LIMIT_S = 0.2
 HEAVY = ["faiss", "matplotlib", "numpy", "onnxruntime", "PIL", "polars", "pydantic", "timm", "torch", "typer"]
 
 
@@ -18,12 +17,6 @@ def run_python(code: str) -> object:
     """Run code in a fresh interpreter and return the JSON that it prints."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     return json.loads(done.stdout)
-
-
-def test_importing_takes_less_than_the_limit() -> None:
-    # The best of several: what another process steals from one of them is no property of the package.
-    code = "import time; start = time.perf_counter(); import obelisk; print(time.perf_counter() - start)"
-    assert min(run_python(code) for _ in range(5)) < LIMIT_S
 
 
 def test_importing_loads_nothing_heavy_and_starts_no_thread() -> None:

@@ -16,7 +16,9 @@ from obelisk.bundled import GALLERY
 from obelisk.synthetic import render_photo
 
 ROOT = Path(__file__).resolve().parents[2]
-INSTALL_MIB, INSTALL_S, COLD_S = 520, 60, 1.2
+INSTALL_MIB, INSTALL_S = 520, 60
+COLD = 3.0  # times what importing the libraries takes that compute the first answer
+LIBRARIES = "import faiss, numpy, onnxruntime, PIL.Image, pydantic, typer"
 
 pytestmark = pytest.mark.stress
 
@@ -55,8 +57,11 @@ def test_it_has_no_torch(installed: tuple[Path, float]) -> None:
 @pytest.mark.skipif(not GALLERY.is_dir(), reason="this checkout carries no bundled gallery")
 def test_the_first_answer_comes_without_any_configuration(installed: tuple[Path, float], tmp_path: Path) -> None:
     render_photo(0, 0).save(tmp_path / "photo.jpg")
-    seconds = []
-    for _ in range(3):
+    seconds, importing = [], []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([installed[0] / "bin" / "python", "-c", LIBRARIES], check=True)
+        importing.append(time.perf_counter() - start)
         start = time.perf_counter()
         # Where nothing may be written: no configuration, no cache, no download.
         done = subprocess.run(
@@ -69,7 +74,7 @@ def test_the_first_answer_comes_without_any_configuration(installed: tuple[Path,
         )
         seconds.append(time.perf_counter() - start)
     assert json.loads(done.stdout)["candidates"]
-    assert min(seconds) <= COLD_S
+    assert min(seconds) <= COLD * min(importing)
     shipped = next(installed[0].glob("lib/python*/site-packages/obelisk/bundled/gallery"))
     assert not list(shipped.glob("*-wal")) + list(shipped.glob("*-shm"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import os
 import random
@@ -30,9 +31,14 @@ from obelisk.records import Progress
 T = TypeVar("T")
 
 HOME: Final = "https://github.com/obelisk-landmarks/obelisk"
-USER_AGENT: Final = f"obelisk/{version('obelisk-landmarks')} ({HOME}) python-urllib"
 TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 LENGTH: Final = "[0-9]{1,18}"  # a length in bytes that fits an SQLite integer
+
+
+@functools.cache
+def user_agent() -> str:
+    """Return who asks; the version is read from the installation, so not before somebody asks."""
+    return f"obelisk/{version('obelisk-landmarks')} ({HOME}) python-urllib"
 
 
 class TransientError(Exception):
@@ -106,7 +112,7 @@ class HttpClient:
         try:
             address = quote(url, safe=string.punctuation)
             request = urllib.request.Request(
-                address, headers={"User-Agent": USER_AGENT, **(headers or {})}, method=method
+                address, headers={"User-Agent": user_agent(), **(headers or {})}, method=method
             )
             response: http.client.HTTPResponse = self._opener.open(request, timeout=self.policy.timeout)
         except HTTPError as error:
