@@ -226,6 +226,21 @@ def test_the_citation_gives_the_version_and_licence_of_the_package() -> None:
     assert '- name: "The Obelisk contributors"' in citation
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_rows_of_a_table_have_as_many_cells_as_its_head(page: Path) -> None:
+    uneven = []
+    cells = 0
+    for line in FENCED.sub("", page.read_text(encoding="utf-8")).splitlines():
+        if not line.startswith("|"):
+            cells = 0
+            continue
+        found = len(re.findall(r"(?<!\\)\|", line)) - 1
+        cells = cells or found
+        if found != cells:
+            uneven.append(line)
+    assert uneven == []
+
+
 def test_every_page_is_linked_from_another() -> None:
     linked = {
         (page.parent / target.partition("#")[0]).resolve()
@@ -302,9 +317,10 @@ def test_a_generated_page_is_fresh(generator: ModuleType, name: str) -> None:
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == generator.render_pages()[name], remedy
 
 
-def test_the_reference_describes_every_public_name_of_obelisk() -> None:
+def test_the_reference_describes_every_public_name_once() -> None:
     page = (ROOT / "docs/api.md").read_text(encoding="utf-8")
     anchors = [anchor_of(heading) for heading in HEADING.findall(FENCED.sub("", page))]
+    assert [anchor for anchor in anchors if anchors.count(anchor) > 1] == []
     assert {anchor_of(name) for name in obelisk.__all__ if not name.startswith("__")} <= set(anchors)
 
 
