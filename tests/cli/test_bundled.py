@@ -89,7 +89,7 @@ def test_a_package_without_a_gallery_says_what_to_name(words: tuple[str, ...], p
     photograph(Path("d.png"), DOME, 71)
     failed = obelisk(*words)
     assert isinstance(failed.exception, UsageError)
-    assert "carries no gallery" in str(failed.exception)
+    assert "has no bundled gallery" in str(failed.exception)
     assert "recognize --gallery G" in str(failed.exception)
 
 

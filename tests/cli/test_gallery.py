@@ -116,7 +116,7 @@ def test_check_prints_each_fault(tmp_path: Path, places: Path, run_folder: Path)
     assert len(checked.stdout.splitlines()) == 2
     assert "the copy of the model cannot be used" in checked.stdout
     assert "row 4 has 1 bytes, not 96" in checked.stdout
-    assert checked.stderr.startswith("where nothing else helps, move the folder away and build a new one: `obelisk")
+    assert checked.stderr.startswith("if nothing else helps, move the folder away and build a new one: `obelisk")
 
 
 @pytest.mark.parametrize(

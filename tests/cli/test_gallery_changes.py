@@ -77,7 +77,7 @@ def test_landmarks_of_one_name_are_told_apart_by_id(city: Path, photograph: Any)
     assert gallery("add", "city", "1.png", "--landmark", "Dome", "--id", 70).exit_code == 0
     assert landmarks() == {"Dome 1": 3, "Tôrre de Belém 2": 3, "塔 3": 3, "Dome 70": 1}
     refused = gallery("add", "city", "2.png", "--landmark", "Dome")
-    assert "`Dome` is the name of 2 landmarks · ids [1, 70] · give the id" in str(refused.exception)
+    assert "2 landmarks are called `Dome` · ids [1, 70] · give the id" in str(refused.exception)
     merged = gallery("merge", "city", 70, "--into", 1)
     assert merged.stdout == "city: `Dome` (id 70) merged into `Dome` (id 1)\n"
     assert landmarks()["Dome 1"] == 4
@@ -115,8 +115,8 @@ def test_build_tells_in_what_the_gallery_differs(city: Path, places: Path) -> No
     gallery("merge", "city", "Dome", "--into", "Tôrre de Belém")
     built = gallery("build", "city", "--data", "places")
     assert built.stdout == "city: 9 photos of 3 landmarks (0 embedded, 3 reused, 3 unchanged)\n"
-    assert "3 photos were of other landmarks in city; they follow places" in built.stderr
-    assert "3 photos of city are not in places, and stay" in built.stderr
+    assert "3 photos had other landmarks in city; they now have those of places" in built.stderr
+    assert "3 photos of city are not in places; `obelisk gallery remove` removes them" in built.stderr
 
 
 @pytest.mark.parametrize(

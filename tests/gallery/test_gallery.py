@@ -121,7 +121,7 @@ def test_an_addition_that_cannot_be_made_changes_nothing(
 
 def test_a_name_of_two_landmarks_is_not_guessed_at(gallery: Gallery) -> None:
     gallery.add(rows(1), [Landmark(id=20, name="Dome")], ["d"])
-    with pytest.raises(GalleryError, match=r"`Dome` is the name of 2 landmarks · ids \[7, 20\] · give the id"):
+    with pytest.raises(GalleryError, match=r"2 landmarks are called `Dome` · ids \[7, 20\] · give the id"):
         gallery.add(rows(1), ["Dome"], ["e"])
 
 
@@ -162,7 +162,7 @@ def test_many_threads_add_and_search_at_once(gallery: Gallery) -> None:
 
 
 def test_a_folder_that_is_taken_is_left_alone(gallery: Gallery, bundle: Bundle) -> None:
-    with pytest.raises(GalleryError, match="something in the gallery's place"):
+    with pytest.raises(GalleryError, match="this path already exists"):
         Gallery.create(gallery.path, bundle)
     assert len(Gallery.open(gallery.path)) == 3
 
@@ -189,10 +189,10 @@ def break_into(gallery: Gallery, how: str) -> None:
         ("missing", "no such gallery .*`obelisk gallery build"),
         ("no database", "not a gallery: `gallery.sqlite` is missing .* move the folder away"),
         ("text", "cannot be used: file is not a database .* if it is damaged, move the folder away and build a new"),
-        ("empty", "not a gallery: the file is empty, or of another program .* move the folder away"),
+        ("empty", "not a gallery: the file is empty, or belongs to another program .* move the folder away"),
         ("cut", "cannot be used: database disk image is malformed .* move the folder away"),
         ("PRAGMA user_version = 99", "gallery format 99 is newer than 2"),
-        ("PRAGMA application_id = 5", "of another program"),
+        ("PRAGMA application_id = 5", "belongs to another program"),
         ("DELETE FROM about WHERE key = 'dimensions'", "no usable entry: 'dimensions' .* move the folder away"),
         ("UPDATE about SET value = 'many' WHERE key = 'dimensions'", "no usable entry: invalid literal"),
         (
@@ -299,7 +299,7 @@ def test_a_gallery_cut_within_its_last_page_is_refused(gallery: Gallery) -> None
     size = database.stat().st_size
     os.truncate(database, size - 100)
     for use in (lambda: Gallery.open(gallery.path), *(partial(act, opened) for act in CHANGES.values())):
-        with pytest.raises(GalleryError, match=rf"damaged: of {size} bytes {size - 100} are there .* move the folder"):
+        with pytest.raises(GalleryError, match=rf"damaged: it has {size - 100} of {size} bytes .* move the folder"):
             use()
     assert database.stat().st_size == size - 100
 

@@ -35,7 +35,7 @@ def nothing(path: Path) -> None:
 # What may stand where a photo should be, and what the error calls it.
 MISSING: list[tuple[Callable[[Path], None], str]] = [
     (nothing, "no such photo"),
-    (folder, "a folder stands where"),
+    (folder, "this is a folder, not a photo"),
     (broken_link, "a broken link"),
     (link_to_itself, "leads back to itself"),
     (pipe, "not a regular file"),

@@ -1,7 +1,7 @@
-"""What comes with the package: a gallery of landmarks together with its model, ready to recognise.
+"""What comes with the package: a gallery of landmarks with its model, ready to use.
 
-``gallery/`` beside this file is a gallery like any other, but it belongs to the installation: nothing may write to
-it or leave files in it, not even where the file system would let it.
+``gallery/`` beside this file is a gallery like any other, but it belongs to the installation: nothing writes to it or
+leaves files in it, even if the file system would allow it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ GALLERY = Path(__file__).parent / "gallery"
 
 
 def bundled_gallery() -> Path:
-    """Return the folder of the gallery that comes with the package; its model lies in ``model``.
+    """Return the folder of the bundled gallery; its subfolder ``model`` is the bundled model.
 
-    Raises UsageError where the package was built without one.
+    Raises UsageError if the package was built without one.
     """
     if not (GALLERY / "gallery.sqlite").is_file():
         raise UsageError(
-            "this installation of obelisk carries no gallery and no model",
+            "this installation of obelisk has no bundled gallery and no bundled model",
             where=GALLERY,
             fix="name your own (`recognize --gallery G`, `gallery build --model M`), or install a released package",
         )
@@ -28,5 +28,5 @@ def bundled_gallery() -> Path:
 
 
 def is_bundled(folder: Path) -> bool:
-    """Say whether a folder is the gallery that comes with the package, which is never written to."""
+    """Say whether a folder is the bundled gallery, which is never written to."""
     return folder.resolve() == GALLERY.resolve()

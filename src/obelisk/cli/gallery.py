@@ -106,9 +106,9 @@ def report_skipped(report: BuildReport) -> None:
 def report_differences(report: BuildReport, path: Path, data: Path) -> None:
     """Say where the gallery differed from the dataset."""
     if report.moved:
-        note(f"{report.moved} photos were of other landmarks in {path}; they follow {data}")
+        note(f"{report.moved} photos had other landmarks in {path}; they now have those of {data}")
     if report.not_in_data:
-        note(f"{report.not_in_data} photos of {path} are not in {data}, and stay; `obelisk gallery remove` removes")
+        note(f"{report.not_in_data} photos of {path} are not in {data}; `obelisk gallery remove` removes them")
 
 
 gallery_app.command("add")(add_command)
@@ -162,7 +162,7 @@ def check_gallery_command(path: GalleryFolder) -> None:
     for problem in problems:
         result(f"{path}: {problem}")
     if problems:
-        note(f"where nothing else helps, {rebuild_advice(path)}")
+        note(f"if nothing else helps, {rebuild_advice(path)}")
         raise typer.Exit(1)
     if remark := check_index(path):
         note(remark)

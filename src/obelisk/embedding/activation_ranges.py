@@ -32,7 +32,7 @@ def check_range(values: Range) -> Range:
     """Raise ValueError for an empty range, and for one without the zero that convolutions pad with."""
     low, high = values
     if not low <= 0.0 <= high or low == high:
-        raise ValueError(f"from {low} to {high} is no range around 0")
+        raise ValueError(f"from {low} to {high} is not a range that includes 0")
     return values
 
 

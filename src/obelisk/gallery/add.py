@@ -96,7 +96,7 @@ def add_one(connection: sqlite3.Connection, embedded: Embedded, landmark: Landma
     if known:
         return Addition(path=path, photo=known, error=refuse_other_landmark(connection, path, known, landmark))
     if embedded.embedding is None:
-        error = PhotoError("the gallery had the photo and just lost it", where=path, fix="add it again")
+        error = PhotoError("the photo was removed from the gallery just now", where=path, fix="add it again")
         return Addition(path=path, error=error)
     source = printable(os.path.realpath(path))
     photo = ReferencePhoto(id=choose_id(connection, path, digest), content_hash=digest, source=source)

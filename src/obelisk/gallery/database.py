@@ -60,7 +60,7 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
             yield connection
             connection.execute("COMMIT")
         if mode == IMMUTABLE and stat_database(folder) != before:
-            raise GalleryError("the gallery was changed while it was read", where=folder, fix="do the same again")
+            raise GalleryError("the gallery was changed while it was read", where=folder, fix="try again")
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def refuse_truncated(connection: sqlite3.Connection, folder: Path) -> None:
     pages, size = (connection.execute(f"PRAGMA {of}").fetchone()[0] for of in ("page_count", "page_size"))
     found = stat_database(folder)[2] + stat_log(folder)[0]
     if found < pages * size:
-        what = f"the gallery is damaged: of {pages * size} bytes {found} are there"
+        what = f"the gallery is damaged: it has {found} of {pages * size} bytes"
         raise GalleryError(what, where=folder / DATABASE, fix=rebuild_advice(folder))
 
 
@@ -177,12 +177,12 @@ def translating_errors(folder: Path) -> Iterator[None]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         if primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
             what = f"other processes kept the gallery locked for {BUSY_SECONDS:.0f} s"
-            raise GalleryLockedError(what, where=folder, fix="do the same again when they are done") from error
+            raise GalleryLockedError(what, where=folder, fix="try again when they are done") from error
         if primary_code(error) == sqlite3.SQLITE_CANTOPEN and any(stat_log(folder)) and not may_write(folder):
             what = f"the gallery has changes in `{LOG}` that cannot be read where nothing can be written"
             raise GalleryError(what, where=folder, fix="copy it to a folder of your own") from error
         if primary_code(error) == sqlite3.SQLITE_CANTOPEN and not os.access(folder / DATABASE, os.R_OK):
-            what, fix = "no permission to read the gallery", "as its owner, say `chmod u+r` of the file"
+            what, fix = "no permission to read the gallery", "as its owner, run `chmod u+r` on the file"
             raise GalleryError(what, where=folder / DATABASE, fix=fix) from error
         fix = f"if it is damaged, {rebuild_advice(folder)}"
         raise GalleryError(f"the gallery cannot be used: {error}", where=folder / DATABASE, fix=fix) from error

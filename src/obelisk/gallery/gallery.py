@@ -62,7 +62,7 @@ class Gallery:
         """
         path = Path(path)
         if path.exists():
-            raise GalleryError("there is something in the gallery's place", where=path, fix="choose a new folder")
+            raise GalleryError("this path already exists", where=path, fix="choose a new folder")
         return write_empty_gallery(path, bundle, complete=True)
 
     @classmethod
@@ -192,7 +192,7 @@ class Gallery:
         rows = l2_normalize(embeddings, dimensions=self.dimensions)
         if not len(rows) == len(landmarks) == len(photos):
             counts = f"{len(rows)} embeddings, {len(landmarks)} landmarks and {len(photos)} photos"
-            raise UsageError(f"{counts} do not belong together", fix="give one of each for every photo")
+            raise UsageError(f"{counts} do not match", fix="give one of each for every photo")
         records = [ReferencePhoto(id=photo) if isinstance(photo, str) else photo for photo in photos]
         photo_ids = [record.id for record in records]
         twice = [photo_id for photo_id, times in Counter(photo_ids).items() if times > 1]

@@ -61,7 +61,7 @@ def one_of(name: str, ids: Collection[int]) -> int | None:
     Raises :class:`GalleryError` if several landmarks have the name.
     """
     if len(ids) > 1:
-        what = f"`{name}` is the name of {len(ids)} landmarks"
+        what = f"{len(ids)} landmarks are called `{name}`"
         raise GalleryError(what, where=f"ids {sorted(ids)}", fix="give the id")
     return next(iter(ids), None)
 

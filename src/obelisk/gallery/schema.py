@@ -118,7 +118,7 @@ def read_format(connection: sqlite3.Connection) -> int:
 def check_format(connection: sqlite3.Connection, folder: Path) -> int:
     """Return the format of the database; refuse another program's file, and a format newer than ours."""
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        what = "not a gallery: the file is empty, or of another program"
+        what = "not a gallery: the file is empty, or belongs to another program"
         raise GalleryError(what, where=folder / DATABASE, fix=rebuild_advice(folder))
     found = read_format(connection)
     if found > FORMAT:

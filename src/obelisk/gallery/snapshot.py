@@ -100,6 +100,7 @@ def read_references(folder: Path, dimensions: int, before: References | None, pr
     now: PhotoTable | None = None
     fresh = False
     with ThreadPoolExecutor(1) as beside:
+        # The first time, another thread loads the index while this one reads the tables.
         loading = None if before else beside.submit(load_index, folder, dimensions)
         while True:
             with database.reading(folder) as connection:
@@ -115,6 +116,7 @@ def read_references(folder: Path, dimensions: int, before: References | None, pr
                     tail = now.ids[now.ids > index.last]
                     embeddings = update_embeddings(connection, folder, tail, dimensions, before)
                     return assemble_references(folder, now, IndexedSearch(folder, index, now.ids, embeddings))
+            # Making an index may take minutes, so it happens outside of any transaction: then look again.
             loaded = loading.result() if loading else None
             index, fresh = open_index(folder, now.ids, dimensions, progress, loaded), True
 

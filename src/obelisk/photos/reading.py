@@ -35,7 +35,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         found = path.stat()
         if stat.S_ISDIR(found.st_mode):
-            raise PhotoMissingError("a folder stands where a photo should be", where=path)
+            raise PhotoMissingError("this is a folder, not a photo", where=path)
         if not stat.S_ISREG(found.st_mode):
             raise PhotoMissingError("not a regular file", where=path, fix="give a photo's own path")
         if found.st_size > MAX_BYTES:

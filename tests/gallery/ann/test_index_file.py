@@ -142,7 +142,7 @@ def test_a_file_that_is_cut_short_while_it_is_used_is_made_again(
     for found, wanted in zip(again, expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
     assert path.read_bytes() == made
-    with pytest.raises(GalleryError, match=r"cut short while it was read .*search\.index.* do the same again"):
+    with pytest.raises(GalleryError, match=r"cut short while it was read .*search\.index.* try again"):
         read.codes[:]
 
 

@@ -155,7 +155,7 @@ class CodesInFile:
         codes = np.fromfile(self._file, np.uint8, (end - first) * width)
         if len(codes) < (end - first) * width:
             what = "the search index was cut short while it was read"
-            raise GalleryError(what, where=self._file.name, fix="do the same again")
+            raise GalleryError(what, where=self._file.name, fix="try again")
         return codes.reshape(end - first, width)
 
 

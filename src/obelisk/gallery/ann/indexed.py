@@ -68,7 +68,7 @@ class IndexedSearch:
         found, embeddings = self._reader.read(np.unique(asked).tolist())
         if not contains(found, asked).all():
             what = "a reference photo was removed while it was used"
-            raise GalleryError(what, where=self._reader.folder, fix="do the same again")
+            raise GalleryError(what, where=self._reader.folder, fix="try again")
         return embeddings[np.searchsorted(found, asked)]
 
     def nearest(self, queries: Embeddings, k: int) -> tuple[Integers, Embeddings]:
@@ -94,7 +94,7 @@ class IndexedSearch:
                 best = np.argsort(-exact, kind="stable")[:k]  # equal ones keep the order of their rows
                 if len(best) < k:
                     what = f"fewer than {k} reference photos are left of {len(self)}"
-                    raise GalleryError(what, where=self._reader.folder, fix="do the same again")
+                    raise GalleryError(what, where=self._reader.folder, fix="try again")
                 indices[number] = indices_of(self._ids, rows[best])
                 similarities[number] = exact[best]
             pending, asked, widening = left, queries[left], 4 * widening
@@ -171,7 +171,7 @@ def describe_index(folder: Path, connection: sqlite3.Connection) -> str | None:
         return f"the search index is missing: the next search makes it · {paths[-1]}"
     index = read_best_index(paths, folder, ids, schema.about_of(connection, folder).dimensions)
     if index is None:
-        return f"the search index is damaged, or of another gallery: the next search makes it anew · {path}"
+        return f"the search index is damaged, or of another gallery: the next search makes a new one · {path}"
     if not covers(np.sort(index.rows), ids):
         return f"the search index is out of date: the next search brings it up to date · {path}"
     return None
