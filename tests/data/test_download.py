@@ -14,6 +14,7 @@ from mirror import Fault, Mirror, draw_photo, name_photo, pack, place_photo, put
 from obelisk.data import read_catalog
 from obelisk.data.download import Downloader, DownloadReport, DownloadRequest, DownloadState, RetryPolicy
 from obelisk.errors import DownloadError, UsageError
+from obelisk.records import Progress, no_progress
 
 TAR, SUM = "train/images_000.tar", "md5sum/train/md5.images_000.txt"
 QUICK = RetryPolicy(retries=3, first_wait=0.01, longest_wait=0.02, timeout=2.0)
@@ -24,11 +25,11 @@ Fetch = Callable[..., DownloadReport]
 def fetch(mirror: Mirror, folder: Path) -> Fetch:
     """Download three tars of train, unless told otherwise."""
 
-    def run(*, jobs: int = 2, **wanted: object) -> DownloadReport:
+    def run(*, jobs: int = 2, progress: Progress = no_progress, **wanted: object) -> DownloadReport:
         given = {"splits": ("train",), "tars": (0, 1, 2), "base_url": mirror.url} | wanted
         request = DownloadRequest(directory=folder, **given)  # type: ignore[arg-type]
         with DownloadState(folder) as state:
-            return Downloader(request, state, jobs=jobs, rate=1000.0, policy=QUICK).run()
+            return Downloader(request, state, jobs=jobs, rate=1000.0, policy=QUICK, progress=progress).run()
 
     return run
 
@@ -55,6 +56,15 @@ def test_tables_come_first_and_tars_are_kept_byte_for_byte(mirror, fetch, folder
     got = [asked.path for asked in mirror.asked if asked.method == "GET"]
     assert all(path.startswith("metadata/") for path in got[:8])
     assert left_over(folder) == []
+
+
+def test_progress_counts_the_bytes_of_tables_then_of_tars(mirror, fetch):
+    mirror.faults[TAR] = [Fault(reset_after=3000), Fault(body=b"\0" * len(mirror.files[TAR]))]
+    last: dict[str, tuple[int, int]] = {}
+    fetch(progress=lambda what, done, total: last.update({what: (done, total)}))
+    tables = sum(len(mirror.files[path]) for path in mirror.files if path.startswith("metadata/train"))
+    tars = sum(len(mirror.files[f"train/images_00{number}.tar"]) for number in range(3))
+    assert list(last.items()) == [("tables", (tables, tables)), ("tars", (tars, tars))]
 
 
 def test_what_is_there_is_not_asked_for_again(mirror, fetch):

@@ -24,6 +24,7 @@ from obelisk.data.download.http import HttpClient, TransientError
 from obelisk.data.download.state import FileState
 from obelisk.data.subset import choose_landmarks
 from obelisk.errors import DownloadError, UsageError
+from obelisk.records import Progress, no_progress
 
 TABLE = "metadata/train.csv"
 QUICK = RetryPolicy(retries=2, first_wait=0.01, longest_wait=0.02, timeout=2.0)
@@ -34,11 +35,11 @@ Fetch = Callable[..., DownloadReport]
 def fetch(mirror: Mirror, folder: Path) -> Fetch:
     """Download the photos of three landmarks, unless told otherwise."""
 
-    def run(*, rate: float = 1000.0, **wanted: object) -> DownloadReport:
+    def run(*, rate: float = 1000.0, progress: Progress = no_progress, **wanted: object) -> DownloadReport:
         given = {"splits": ("train",), "landmarks": 3, "base_url": mirror.url} | wanted
         request = DownloadRequest(directory=folder, **given)  # type: ignore[arg-type]
         with DownloadState(folder) as state:
-            return Downloader(request, state, jobs=2, rate=rate, policy=QUICK).run()
+            return Downloader(request, state, jobs=2, rate=rate, policy=QUICK, progress=progress).run()
 
     return run
 
@@ -72,6 +73,14 @@ def test_photos_are_asked_for_once_by_name_and_not_too_fast(mirror, fetch, folde
     mirror.asked.clear()
     assert fetch().fetched == 0
     assert mirror.asked == []
+
+
+def test_progress_counts_photos_failed_ones_included(mirror, fetch):
+    mirror.faults[f"commons/{sorted(expected())[0]}.jpg"] = [Fault(status=404)]
+    last: dict[str, tuple[int, int]] = {}
+    for _ in range(2):
+        fetch(progress=lambda what, done, total: last.update({what: (done, total)}))
+        assert last["photos"] == (len(expected()), len(expected()))
 
 
 def test_from_tars_brings_the_same_photos(mirror, fetch, folder):

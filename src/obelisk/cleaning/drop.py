@@ -52,6 +52,17 @@ class CleaningRule:
     neighbors: int = NEIGHBORS
     seed: int = 0
 
+    def to_fields(self, judge: Bundle) -> dict[str, Any]:
+        """Return the rule and the judge as plain values, for the manifest."""
+        return {
+            "model": judge.name,
+            "fingerprint": judge.fingerprint,
+            "margin": self.margin,
+            "keep_at_least": self.keep_at_least,
+            "folds": self.folds,
+            "neighbours": self.neighbors,
+        }
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cleaning:
@@ -99,12 +110,7 @@ def clean_labels(catalog: Catalog, bundle: Bundle, rule: CleaningRule, *, progre
     dropped = choose_dropped(issues.margins, landmark_ids, threshold=rule.margin, keep_at_least=rule.keep_at_least)
     suspects = list_suspects(catalog, photos, issues, dropped, rule.margin, embeddings)
     facts = {
-        "model": bundle.name,
-        "fingerprint": bundle.fingerprint,
-        "margin": rule.margin,
-        "keep_at_least": rule.keep_at_least,
-        "folds": rule.folds,
-        "neighbours": rule.neighbors,
+        **rule.to_fields(bundle),
         "judged": int(issues.judged.sum()),
         "not_judged": int((~issues.judged).sum()),
         "suspects": suspects.height,

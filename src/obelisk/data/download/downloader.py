@@ -224,13 +224,13 @@ def run_workers(
     taking = threading.Lock()
     errors: list[BaseException] = []
 
+    def take() -> Callable[[], None] | None:
+        with taking:
+            return None if stopping.is_set() else next(remaining, None)
+
     def work() -> None:
         try:
-            while not stopping.is_set():
-                with taking:
-                    task = next(remaining, None)
-                if task is None:
-                    return
+            while task := take():
                 task()
         except StoppedError:
             return

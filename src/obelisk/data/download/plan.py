@@ -238,8 +238,8 @@ class DownloadPlan:
     """The tables and tars that are missing, and the room for everything.
 
     ``there`` counts the files that need not be fetched. ``sizes`` are the bytes of missing files, if known, ``present``
-    those already here. ``needed`` estimates the bytes that must be free on the disk at the worst
-    moment. ``photos`` counts the missing single photos; None before the tables are here, and when photos come in tars.
+    those already here. ``needed`` estimates the bytes that must be free on the disk at the worst moment. ``photos``
+    counts the missing single photos; None before the tables are here, and if photos come in tars.
     """
 
     missing: tuple[RemoteFile, ...]

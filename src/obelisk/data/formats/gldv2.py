@@ -127,7 +127,9 @@ def read_labels(directory: Path, tables: Gldv2Tables, *, clean: bool = False) ->
     no train.csv.
     """
     if clean and tables.train_clean is None:
-        raise DataError(f"`{TRAIN_CLEAN}` is missing", where=directory, fix="put it beside train.csv, or drop --clean")
+        raise DataError(
+            f"`{TRAIN_CLEAN}` is missing", where=directory, fix="put it beside train.csv, or use all of train.csv"
+        )
     if tables.train is not None and not clean:
         return read_train(tables.train)
     if tables.train_clean is None:
