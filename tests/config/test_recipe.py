@@ -122,7 +122,7 @@ TRIPLET_PARTS = [
         ),
         pytest.param(
             ["training.sampling=class_balanced", "training.photos_per_landmark=4"],
-            "sampling = 'class_balanced' does not heed training.photos_per_landmark = 4",
+            "sampling = 'class_balanced' does not use training.photos_per_landmark = 4",
             id="M without M per class",
         ),
         pytest.param(
@@ -136,7 +136,7 @@ TRIPLET_PARTS = [
             id="triplets for a loss of pairs",
         ),
         pytest.param(
-            ["loss.memory=1024"], "loss.memory serves pair losses, but loss.kind = 'arcface'", id="unused memory"
+            ["loss.memory=1024"], "loss.memory is for pair losses, but loss.kind = 'arcface'", id="unused memory"
         ),
         pytest.param(
             ["loss.kind=triplet", "loss.memory=300"],
@@ -145,7 +145,7 @@ TRIPLET_PARTS = [
         ),
         pytest.param(
             ["loss.kind=softmax", "loss.sampled_share=0.1"],
-            "loss.sampled_share serves margin softmax losses, but loss.kind = 'softmax'",
+            "loss.sampled_share is for margin softmax losses, but loss.kind = 'softmax'",
             id="sampling a dense layer",
         ),
         pytest.param(

@@ -1,4 +1,4 @@
-"""Recipes: one TOML file an experiment, checked whole before anything runs."""
+"""Recipes: one TOML file per experiment, checked as a whole before anything runs."""
 
 from __future__ import annotations
 

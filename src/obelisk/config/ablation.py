@@ -1,6 +1,6 @@
-"""Ablations: one recipe in which several choices are varied at once, each with each.
+"""Ablations: one recipe with several factors, run in every combination of their levels.
 
-A file names what all runs share, and under every factor its levels, each with the keys that it sets::
+The file gives the keys that all cells share, and for every factor its levels, each with the keys that it sets::
 
     name = "mine"
 
@@ -17,8 +17,8 @@ A file names what all runs share, and under every factor its levels, each with t
     [factors.classifier.neighbours.classifier]
     kind = "knn"
 
-Every choice of one level a factor is a *cell*: a whole recipe. Cells that differ in their classifier only read one
-training, so that the embedding they are compared on is the same to the bit.
+Every combination of levels is a *cell*: a whole recipe. Cells that differ in their classifier only share one training
+run, so that they are compared on the same embedding to the bit.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ FOLDER = "ablations"
 
 
 class AblationFile(Section):
-    """An ablation as it is written: tables of recipes, checked once they are joined."""
+    """An ablation as it is written: recipe tables, checked after they are merged."""
 
     name: str = Field(min_length=1)
-    """what reports call the ablation"""
+    """name of the ablation in reports"""
     title: str = ""
     """what is varied, in one line"""
     recipe: Tables = Field(default_factory=dict)
-    """the keys that all cells share, as in a recipe"""
+    """keys that all cells share, as in a recipe"""
     factors: dict[str, dict[str, Tables]] = Field(min_length=1)
-    """factor → level → the keys that the level sets, as in a recipe; a factor's first level is the one to start from"""
+    """factor → level → the keys that the level sets, as in a recipe; the first level of a factor is its reference"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AblationCell:
-    """One choice of a level for every factor: its recipe, and the recipe of the training that it reads.
+    """One level of every factor: the cell's recipe, and the recipe of the training run that it shares.
 
     The two differ in name and classifier only.
     """
@@ -67,7 +67,7 @@ class AblationCell:
 
 @dataclass(frozen=True, kw_only=True)
 class Ablation:
-    """All cells of an ablation, in the order of the file: the last factor changes first."""
+    """All cells of an ablation, in the order of the file: the last factor changes fastest."""
 
     name: str
     title: str
@@ -76,7 +76,7 @@ class Ablation:
 
     @property
     def training_recipes(self) -> list[Recipe]:
-        """The recipes to be trained, each once."""
+        """The recipes to train, each once."""
         return list({cell.training.name: cell.training for cell in self.cells}.values())
 
 
@@ -86,9 +86,9 @@ def shipped_ablations() -> list[str]:
 
 
 def load_ablation(source: str, overrides: Sequence[str] = ()) -> Ablation:
-    """Read an ablation file, or a shipped one by name; ``section.key=value`` overrides are set in every cell.
+    """Read an ablation file, or a shipped one by name; ``section.key=value`` overrides apply to every cell.
 
-    Raises RecipeError for mistakes, with the cell that they are in.
+    Raises RecipeError, which names the mistakes and the cell they are in.
     """
     text, where = find_recipe(source, FOLDER, "ablation")
     try:
@@ -102,7 +102,7 @@ def load_ablation(source: str, overrides: Sequence[str] = ()) -> Ablation:
             raise RecipeError(f"factor `{factor}` has {len(levels)} level", where=where, fix="give it two or more")
     choices = itertools.product(*written.factors.values())
     recipes = {levels: join_levels(written, levels, overrides, where) for levels in choices}
-    trainings = choose_trainings(recipes, where)
+    trainings = choose_training_recipes(recipes, where)
     return Ablation(
         name=written.name,
         title=written.title,
@@ -117,7 +117,7 @@ def load_ablation(source: str, overrides: Sequence[str] = ()) -> Ablation:
 
 
 def join_levels(written: AblationFile, levels: Sequence[str], overrides: Sequence[str], where: str) -> Recipe:
-    """Return the recipe of a cell: what all share, what its levels set, and the overrides."""
+    """Build the recipe of a cell from the shared keys, those of its levels, and the overrides."""
     name = name_of(levels)
     tables: Tables = {"name": name, "title": ", ".join(levels), **copy.deepcopy(written.recipe)}
     for factor, level in zip(written.factors, levels, strict=True):
@@ -136,10 +136,11 @@ def name_of(levels: Sequence[str]) -> str:
     return "-".join(re.sub(r"[^\w.]+", "_", level) for level in levels)
 
 
-def choose_trainings(recipes: Mapping[tuple[str, ...], Recipe], where: str) -> dict[tuple[str, ...], Recipe]:
-    """Choose the recipe whose training each cell reads: of those that differ in their classifier, one.
+def choose_training_recipes(recipes: Mapping[tuple[str, ...], Recipe], where: str) -> dict[tuple[str, ...], Recipe]:
+    """Choose one recipe to train for each group of cells that differ in their classifier only.
 
-    It is one with a softmax layer where any of them wants that. It is called by the levels in which its cells agree.
+    If any cell of the group reads a softmax layer, a recipe that trains one is chosen. It is named by the levels that
+    all its cells have in common.
     """
     alike: dict[str, list[tuple[str, ...]]] = {}
     for levels, recipe in recipes.items():
@@ -153,5 +154,5 @@ def choose_trainings(recipes: Mapping[tuple[str, ...], Recipe], where: str) -> d
         chosen |= dict.fromkeys(cells, named)
     trainings, names = {recipe.name for recipe in chosen.values()}, {recipe.name for recipe in recipes.values()}
     if len(trainings) < len(alike) or len(names) < len(recipes):
-        raise RecipeError("two cells have the same name", where=where, fix="name the levels of different factors apart")
+        raise RecipeError("two cells have the same name", where=where, fix="give the levels names that differ")
     return chosen

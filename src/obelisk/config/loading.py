@@ -1,4 +1,4 @@
-"""From a recipe file, or the name of a shipped one, to a checked recipe; every mistake is told at once."""
+"""Read a recipe file, or a shipped recipe by name, and check it; all mistakes are reported together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from obelisk.errors import RecipeError, near_names
 
 
 def shipped_recipes(folder: str = ".") -> list[str]:
-    """Return the names of the recipes, or of what else lies in a folder beside them, that come with the package."""
+    """Return the names of the recipes that come with the package, or of the files in a folder beside them."""
     names = (Path(entry.name) for entry in resources.files("obelisk.recipes").joinpath(folder).iterdir())
     return sorted(name.stem for name in names if name.suffix == ".toml")
 
@@ -25,7 +25,7 @@ def shipped_recipes(folder: str = ".") -> list[str]:
 def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file, or a shipped recipe by name, and apply ``section.key=value`` overrides.
 
-    Values of overrides are TOML; a bare word is a string. Raises RecipeError naming every mistake at once.
+    Values of overrides are TOML; a bare word is a string. Raises RecipeError, which names all mistakes.
     """
     text, where = find_recipe(source)
     tables = parse(text, where)
@@ -37,24 +37,24 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
 def load_recorded_recipe(run: Path) -> Recipe:
     """Read ``RUN/recipe.toml``, the resolved recipe that a training run wrote when it began.
 
-    Keys and values of older versions are translated without a word; :func:`load_recipe`, for recipes that people
-    write, refuses them. :attr:`Recipe.fingerprint` doesn't depend on the names of keys, so it equals the one that the
-    older version recorded in ``run.json`` and in checkpoints. Raises RecipeError if the file is missing or damaged.
+    Keys and values of older versions are translated silently; :func:`load_recipe`, for recipes that people write,
+    refuses them. :attr:`Recipe.fingerprint` doesn't depend on the names of keys, so it equals the one that the older
+    version recorded in ``run.json`` and in checkpoints. Raises RecipeError if the file is missing or damaged.
     """
     text, where = find_recipe(str(run / "recipe.toml"))
     return check(to_present_names(parse(text, where)), where)
 
 
 def parse(text: str, where: str) -> dict[str, Any]:
-    """Read TOML; raises RecipeError for what is none."""
+    """Read TOML; raises RecipeError if the text isn't TOML."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"not TOML: {error}", where=where, fix="mend the line") from None
+        raise RecipeError(f"not TOML: {error}", where=where, fix="correct that line") from None
 
 
 def check(tables: dict[str, Any], where: str) -> Recipe:
-    """Make a recipe of tables; raises RecipeError naming every mistake at once."""
+    """Build a recipe from TOML tables; raises RecipeError, which names all mistakes."""
     try:
         return Recipe.model_validate(tables)
     except ValidationError as error:
@@ -65,7 +65,7 @@ def check(tables: dict[str, Any], where: str) -> Recipe:
 def find_recipe(source: str, folder: str = ".", what: str = "recipe") -> tuple[str, str]:
     """Return the text of a recipe file or shipped recipe, and where it was found.
 
-    ``folder`` is where the shipped ones lie, beside the recipes, and ``what`` they are.
+    ``folder`` is where shipped files are looked for, relative to the recipes; ``what`` is their name in errors.
     """
     path = Path(source)
     if path.is_file():
@@ -101,7 +101,7 @@ def apply_override(tables: dict[str, Any], override: str) -> None:
 
 
 def explain(problem: ErrorDetails) -> str:
-    """Return one mistake of a recipe as ``key: what is wrong, did you mean …``."""
+    """Describe one mistake in a recipe: its key, what is wrong, and the nearest known name."""
     key = ".".join(str(part) for part in problem["loc"]) or "recipe"
     if problem["type"] == "extra_forbidden":
         if key in RENAMED:
@@ -118,7 +118,7 @@ def explain(problem: ErrorDetails) -> str:
 
 
 def keys_beside(location: tuple[int | str, ...]) -> Iterator[str]:
-    """Yield the keys that the section of a mistyped key does have."""
+    """Yield the keys of the section that a mistyped key is in."""
     model: Any = Recipe
     for part in location[:-1]:
         model = model.model_fields[str(part)].annotation

@@ -1,8 +1,8 @@
-"""Recipes: one TOML file an experiment, checked whole before anything runs.
+"""The recipe: one TOML file per experiment, checked as a whole before anything runs.
 
-A recipe names every choice of a run: photos, backbone, views, neck, loss, training, classifier. Unknown keys
-and wrong values are reported together, each with the nearest known name. The resolved recipe is written
-beside every output, and its fingerprint keeps outputs of different recipes apart.
+A recipe states every choice of a run: data, photos, backbone, views, neck, loss, training, fine-tuning, classifier.
+Unknown keys and wrong values are reported together, each with the nearest known name. The resolved recipe is written
+beside every output, and its fingerprint keeps the outputs of different recipes apart.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Recipe(Section):
     """One experiment."""
 
     name: str = Field(min_length=1)
-    """what tables and reports call the run"""
+    """name of the run in tables and reports"""
     title: str = ""
     """what the run is, in one line"""
     seed: int = Field(0, ge=0)
-    """of the validation split, the views, the initial weights and the batches"""
+    """seed of the validation split, the views, the initial weights and the batches"""
     data: DataSection = DataSection()
     photos: PhotosSection = PhotosSection()
     backbone: BackboneSection = BackboneSection()
@@ -55,7 +55,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def parts_fit(self) -> Recipe:
-        """Refuse combinations that cannot work."""
+        """Refuse combinations that can't work."""
         trains = self.loss.kind != "none"
         if self.neck.kind in ("linear", "dense") and not trains:
             raise ValueError(f"neck.kind = {self.neck.kind!r} is trained, so loss.kind cannot be 'none'")
@@ -89,12 +89,12 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def loss_keys_serve(self) -> Recipe:
-        """Refuse keys that the kind of loss would not heed."""
+        """Refuse keys that this kind of loss doesn't use."""
         loss = self.loss
         if loss.sampled_share < 1.0 and loss.kind not in MARGIN_SOFTMAX:
-            raise ValueError(f"loss.sampled_share serves margin softmax losses, but loss.kind = {loss.kind!r}")
+            raise ValueError(f"loss.sampled_share is for margin softmax losses, but loss.kind = {loss.kind!r}")
         if loss.memory and loss.kind not in PAIR_LOSSES:
-            raise ValueError(f"loss.memory serves pair losses, but loss.kind = {loss.kind!r}")
+            raise ValueError(f"loss.memory is for pair losses, but loss.kind = {loss.kind!r}")
         if loss.kind == "multi_similarity" and loss.mining not in ("all", "multi_similarity"):
             raise ValueError(
                 f"loss.kind = 'multi_similarity' takes pairs, not {loss.mining} triplets: "
@@ -104,11 +104,11 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def ensemble_fits(self) -> Recipe:
-        """Refuse an ensemble of one run, of another number of weights, or with keys of a training."""
+        """Refuse an ensemble of one run, with the wrong number of weights, or with keys that only training uses."""
         runs, weights = self.ensemble.runs, self.ensemble.weights
         if not runs:
             if self.ensemble != EnsembleSection():
-                raise ValueError("ensemble.weights and ensemble.whiten serve ensembles: name the runs in ensemble.runs")
+                raise ValueError("ensemble.weights and ensemble.whiten are for ensembles: set ensemble.runs")
             return self
         if len(set(runs)) < max(2, len(runs)):
             raise ValueError("ensemble.runs needs two different runs or more")
@@ -118,14 +118,12 @@ class Recipe(Section):
             raise ValueError("ensemble.runs gives embeddings, not probabilities: set classifier.kind = 'knn'")
         idle = [name for name in TRAINING_SECTIONS if getattr(self, name) != type(getattr(self, name))()]
         if idle:
-            raise ValueError(
-                f"ensemble.runs trains nothing, so nothing would heed the section `{idle[0]}`: leave it out"
-            )
+            raise ValueError(f"ensemble.runs trains nothing, so the section `{idle[0]}` has no effect: leave it out")
         return self
 
     @model_validator(mode="after")
     def finetuning_fits(self) -> Recipe:
-        """Refuse a fine-tuning that the loss, the pooling or the photos cannot serve."""
+        """Refuse fine-tuning that doesn't fit the loss, the pooling or the photos."""
         section = self.finetuning
         if not section.epochs:
             return self
@@ -150,31 +148,31 @@ class Recipe(Section):
             raise ValueError("finetuning.start_size needs epochs to grow in: set finetuning.epochs to 2 or more")
         if section.start_size and section.compile:
             raise ValueError(
-                "finetuning.compile = true would compile anew for every size that finetuning.start_size leads to: "
+                "finetuning.compile = true would compile again for every photo size that finetuning.start_size brings: "
                 "set one of them only"
             )
         return self
 
     @model_validator(mode="after")
     def sampling_fits(self) -> Recipe:
-        """Refuse a number of photos a landmark that the sampling would not heed, and its lack where it is needed."""
+        """Refuse `photos_per_landmark` with a sampling that doesn't use it, and m_per_class without it."""
         sampling, each = self.training.sampling, self.training.photos_per_landmark
         if sampling == "m_per_class" and not each:
             raise ValueError("training.sampling = 'm_per_class' needs training.photos_per_landmark of 1 or more")
         if sampling in ("natural", "class_balanced") and each:
             raise ValueError(
-                f"training.sampling = {sampling!r} does not heed training.photos_per_landmark = {each}: "
+                f"training.sampling = {sampling!r} does not use training.photos_per_landmark = {each}: "
                 "set one of them only"
             )
         return self
 
     @property
     def compares_within_batch(self) -> bool:
-        """Whether the loss sees pairs of photos that are computed together, and no others."""
+        """Whether the loss compares photos of one batch only."""
         return self.loss.kind in PAIR_LOSSES and not self.loss.memory
 
     def batch_sizes(self) -> dict[str, int]:
-        """Return the photos a step, by key, of each kind of training that the recipe asks for."""
+        """Return the batch size of each training stage, keyed by recipe key."""
         sizes = {"training.batch_size": self.training.batch_size}
         if self.finetuning.epochs:
             sizes["finetuning.batch_size"] = self.finetuning.batch_size
@@ -199,7 +197,7 @@ class Recipe(Section):
         return "\n".join([*top, *sections]) + "\n"
 
     def summary(self) -> dict[str, str]:
-        """Return what differs from the defaults, as ``section.key`` → value, for tables."""
+        """Return the values that differ from the defaults, as ``section.key`` → value, for tables."""
         plain = Recipe(name=self.name)
         return {
             f"{name}.{key}": str(value) if isinstance(value, str) else as_toml(value)
@@ -211,6 +209,6 @@ class Recipe(Section):
 
 
 def as_toml(value: object) -> str:
-    """Return a string, number, boolean or list of them as TOML, which here is written as JSON is."""
-    # Of all characters, DEL alone may stand bare in JSON but not in TOML.
+    """Write a string, number, boolean or a list of these as TOML, where it looks as in JSON."""
+    # DEL is the only character that JSON allows in a string and TOML does not.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
