@@ -8,13 +8,17 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from obelisk.config import Recipe
+from obelisk.data import read_catalog
 from obelisk.embedding import Bundle, Embedder, OnnxModel, write_bundle
 from obelisk.embedding.activation_ranges import RANGES
 from obelisk.errors import DataError, ModelError
 from obelisk.evaluation.run_reader import Run
 from obelisk.training.export import export_run as exporting
 from obelisk.training.export.export_run import export_run
+from obelisk.training.export.onnx import drop_logits
 from obelisk.training.export.precision import PrecisionCheck, convert_precision, leave_one_out
+from obelisk.training.train import train_run
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +181,27 @@ def test_attachments_travel_along(tiny_run: Run, photos: list[Path], tmp_path: P
     moved = dataclasses.replace(tiny_run, folder=run)
     (run / "head.safetensors").write_bytes((tiny_run.folder / "head.safetensors").read_bytes())
     assert export_run(moved, tmp_path / "out", photos=photos[:3]).bundle.read_attachment("note.json") == b"{}"
+
+
+def test_a_network_without_its_layer_embeds_alike(tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path) -> None:
+    classifier = tiny_recipe.classifier.model_copy(update={"kind": "softmax"})
+    recipe = tiny_recipe.model_copy(update={"classifier": classifier})
+    run = train_run(recipe, read_catalog(tiny_dataset), tmp_path / "run")
+    network = run.bundle.read_network(run.bundle.members[0])
+    dropped = drop_logits(network)
+    assert len(dropped) < len(network)
+    assert drop_logits(dropped) == dropped
+    pixels = np.random.default_rng(0).normal(size=(3, 3, 64, 64)).astype(np.float32)
+    rows, logits = OnnxModel(network).classify(pixels)
+    assert logits.shape == (3, 6)
+    assert np.array_equal(OnnxModel(dropped).run(pixels), rows)
+    with pytest.raises(ModelError, match="cannot be run"):
+        OnnxModel(dropped).classify(pixels)
+
+
+def test_a_layer_that_names_less_right_is_refused() -> None:
+    check = PrecisionCheck(
+        photos=200, cosine=0.999, top1=0.9, original_top1=0.9, layer_top1=0.8, original_layer_top1=0.81
+    )
+    with pytest.raises(ModelError, match=r"top-1 of the softmax layer falls from 0\.8100 to 0\.8000"):
+        check.refuse_worse("int8")

@@ -39,7 +39,7 @@ def chart_differences(comparison: Comparison) -> Markup:
     for metric in DRAWN_DIFFERENCES:
         lines = [None if of_arm is None else of_arm[metric] for of_arm in differences]
         plot = partial(figures.plot_differences, names=names, differences=lines)
-        svg = figures.draw(f"differences-{metric}", plot, size=(4.6, 0.9 + 0.42 * len(names)))
+        svg = figures.draw_svg(f"differences-{metric}", plot, size=(4.6, 0.9 + 0.42 * len(names)))
         drawn.append(show_figure(svg, METRICS[metric][0], f"points above or below {best.name}"))
     return element("div", *drawn, class_="charts")
 
@@ -48,17 +48,17 @@ def chart_long_tail(comparison: Comparison, catalog: Catalog) -> Markup:
     """Return how photos are spread over landmarks, and what that does to every run."""
     counts = photos_per_landmark(catalog.references)
     limits = {"head": MID_PHOTOS + 1, "mid": TAIL_PHOTOS + 1, "tail": 1}
-    tail = figures.draw("tail", partial(figures.plot_long_tail, counts=counts, limits=limits))
+    tail = figures.draw_svg("tail", partial(figures.plot_long_tail, counts=counts, limits=limits))
     values = [[arm.metrics.values[bucket] for bucket in BUCKETS] for arm in comparison.arms]
     intervals = [[arm.metrics.intervals[bucket] for bucket in BUCKETS] for arm in comparison.arms]
-    bars = figures.draw("buckets", partial(figures.plot_bars, groups=BUCKETS, values=values, intervals=intervals))
+    bars = figures.draw_svg("buckets", partial(figures.plot_bars, groups=BUCKETS, values=values, intervals=intervals))
     charts = [
         show_figure(tail, "Photos per landmark", f"{len(counts):,} landmarks, log scale"),
         show_figure(bars, "Top-1 by bucket", "thin lines are 95 % intervals"),
     ]
     sizes, shares = group_by_count(comparison, catalog)
     if len(sizes):
-        lines = figures.draw("by-count", partial(figures.plot_by_count, counts=sizes, shares=shares))
+        lines = figures.draw_svg("by-count", partial(figures.plot_by_count, counts=sizes, shares=shares))
         charts.append(show_figure(lines, "Top-1 by number of photos", "each point groups landmarks of like counts"))
     return join([draw_legend(comparison), element("div", *charts, class_="charts")])
 
@@ -78,13 +78,13 @@ def chart_training(comparison: Comparison) -> Markup:
     curves = [read_curve(arm, "val_top1") for arm in comparison.arms]
     charts = []
     if any(curves):
-        svg = figures.draw("validation", partial(figures.plot_validation, curves=curves))
+        svg = figures.draw_svg("validation", partial(figures.plot_validation, curves=curves))
         charts.append(show_figure(svg, "Validation top-1", "the mark is the best epoch"))
     for number, arm in enumerate(comparison.arms):
         train, val = read_curve(arm, "train_loss"), read_curve(arm, "val_loss")
         if train or val:
             plot = partial(figures.plot_losses, train=train, val=val, arm=number)
-            svg = figures.draw(f"loss-{number}", plot)
+            svg = figures.draw_svg(f"loss-{number}", plot)
             charts.append(show_figure(svg, f"Loss of {arm.name}", "training solid, validation dashed"))
     return join([draw_legend(comparison), element("div", *charts, class_="charts")]) if charts else Markup("")
 

@@ -75,12 +75,15 @@ class Target:
             log=read_log(run.folder),
         )
 
-    def identify(self) -> str:
-        """Return a hash of all that answers depend on, save the photos of the queries."""
+    def identify(self, computes_with: str) -> str:
+        """Return a hash of all that answers depend on, except the dataset's photos.
+
+        ``computes_with`` is that of an embedder: other runtimes give other digits.
+        """
         said: dict[str, object] = {
             "answers": ANSWERS,
             "model": self.bundle.fingerprint,
-            "runtime": CachedEmbedder(self.bundle).computes_with,
+            "runtime": computes_with,
             "attachments": dict(self.bundle.manifest.files),
             "classifier": self.classifier.model_dump(),
         }
@@ -158,11 +161,12 @@ def evaluate_target(target: Target, catalog: Catalog, contents: str, progress: P
     ``contents`` is the fingerprint of the catalog's photos. The dataset is noted beside the predictions, for
     ``obelisk compare`` without --data.
     """
-    made_by = f"{target.identify()} {contents}"
+    embedder = CachedEmbedder(target.bundle, progress=progress)
+    made_by = f"{target.identify(embedder.computes_with)} {contents}"
     if target.folder and (kept := read_kept(target, catalog, made_by)):
         return kept
-    with open_gallery(target, catalog, progress) as matched:
-        recognizer = open_recognizer(matched.gallery, target.bundle, target.classifier, progress)
+    with open_gallery(target, catalog, embedder) as matched:
+        recognizer = open_recognizer(matched.gallery, target.classifier, embedder, progress)
         predictions = predict_queries(recognizer, catalog, matched, made_by)
         paths = catalog.locate_photos(catalog.queries)
         bad = [photo.error for photo in recognizer.embedder.embed(paths) if photo.error]
@@ -180,12 +184,12 @@ def evaluate_target(target: Target, catalog: Catalog, contents: str, progress: P
 
 
 @contextmanager
-def open_gallery(target: Target, catalog: Catalog, progress: Progress) -> Iterator[CatalogGallery]:
+def open_gallery(target: Target, catalog: Catalog, embedder: CachedEmbedder) -> Iterator[CatalogGallery]:
     """Give the target's gallery; where it has none, one of the catalog's references, as long as it is needed."""
     if target.gallery:
         yield match_gallery(target.gallery, catalog)
         return
-    with build_for_evaluation(catalog, target.bundle, CachedEmbedder(target.bundle, progress=progress)) as built:
+    with build_for_evaluation(catalog, embedder) as built:
         yield built
 
 

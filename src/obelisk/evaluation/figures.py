@@ -58,7 +58,7 @@ def arm_colour(place: int) -> str:
     return f"#0a0a{place % ARM_COLOURS:02x}"
 
 
-def draw(name: str, plot: Callable[[Axes], None], *, size: tuple[float, float] = (4.6, 3.0)) -> Markup:
+def draw_svg(name: str, plot: Callable[[Axes], None], *, size: tuple[float, float] = (4.6, 3.0)) -> Markup:
     """Return what ``plot`` draws as SVG. Ids in it begin with ``name``: pages hold several figures.
 
     Raises MissingExtraError without matplotlib.

@@ -14,7 +14,7 @@ import polars as pl
 from obelisk.arrays import Embeddings, l2_normalize
 from obelisk.data import Catalog
 from obelisk.defaults import TOP
-from obelisk.embedding import Bundle, BundleClassifier, CachedEmbedder, read_layer
+from obelisk.embedding import BundleClassifier, CachedEmbedder, read_layer
 from obelisk.errors import PhotoError
 from obelisk.evaluation.predictions import Predictions, collect_predictions
 from obelisk.gallery import Gallery, build_gallery, refuse_directionless
@@ -42,10 +42,10 @@ class CatalogGallery:
 
 
 @contextmanager
-def build_for_evaluation(catalog: Catalog, bundle: Bundle, embedder: CachedEmbedder) -> Iterator[CatalogGallery]:
+def build_for_evaluation(catalog: Catalog, embedder: CachedEmbedder) -> Iterator[CatalogGallery]:
     """Build a gallery of the catalog's references, as ``obelisk gallery build`` does, for as long as it is needed."""
     with tempfile.TemporaryDirectory(prefix="obelisk-") as folder:
-        report = build_gallery(Path(folder) / "gallery", catalog, bundle, embedder=embedder)
+        report = build_gallery(Path(folder) / "gallery", catalog, embedder.bundle, embedder=embedder)
         gallery = report.gallery
         own = {landmark.id: landmark.id for landmark in gallery.landmarks}
         yield CatalogGallery(gallery=gallery, landmark_ids=own, judged=catalog, failed=report.failed)
@@ -72,11 +72,15 @@ def match_gallery(gallery: Gallery, catalog: Catalog) -> CatalogGallery:
 
 
 def open_recognizer(
-    gallery: Gallery, bundle: Bundle, classifier: BundleClassifier, progress: Progress = no_progress
+    gallery: Gallery, classifier: BundleClassifier, embedder: CachedEmbedder, progress: Progress = no_progress
 ) -> Recognizer:
-    """Open the recognizer of a gallery, with an embedder that keeps what it computes."""
-    layer = read_layer(bundle) if classifier.kind == "softmax" else None
-    embedder = CachedEmbedder(bundle, logits=0 if layer is None else len(layer), progress=progress)
+    """Open the recognizer of a gallery, with an embedder that keeps what it computes.
+
+    Where a softmax layer decides, an embedder that also gives its logits takes the place of ``embedder``.
+    """
+    layer = read_layer(embedder.bundle) if classifier.kind == "softmax" else None
+    if layer is not None:
+        embedder = CachedEmbedder(embedder.bundle, logits=len(layer), progress=progress)
     return Recognizer.open(gallery, classifier=classifier, embedder=embedder)
 
 

@@ -120,12 +120,12 @@ def write_predictions(path: Path, predictions: Predictions) -> Path:
     frame = pl.DataFrame(
         {
             "query_id": predictions.query_ids.tolist(),
-            "landmark_ids": cut(predictions.truths, true),
-            "candidate_ids": cut(predictions.candidates, named),
-            "candidate_scores": cut(predictions.scores, named),
+            "landmark_ids": trim_rows(predictions.truths, true),
+            "candidate_ids": trim_rows(predictions.candidates, named),
+            "candidate_scores": trim_rows(predictions.scores, named),
             "confidence": predictions.confidence.tolist(),
-            "neighbour_ids": cut(predictions.neighbours, near),
-            "similarities": cut(predictions.similarities, near),
+            "neighbour_ids": trim_rows(predictions.neighbours, near),
+            "similarities": trim_rows(predictions.similarities, near),
             "made_by": [predictions.made_by] * len(predictions.query_ids),
         },
         schema=COLUMNS,
@@ -136,7 +136,7 @@ def write_predictions(path: Path, predictions: Predictions) -> Path:
     )
 
 
-def cut(rows: NDArray[Any], lengths: Integers) -> list[list[Any]]:
+def trim_rows(rows: NDArray[Any], lengths: Integers) -> list[list[Any]]:
     """Return the first ``lengths[q]`` values of each row."""
     return [row[:length] for row, length in zip(rows.tolist(), lengths.tolist(), strict=True)]
 

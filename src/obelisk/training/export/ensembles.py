@@ -19,17 +19,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from obelisk.arrays import Embeddings
-from obelisk.config import Recipe
+from obelisk.config import ClassifierSection, Recipe
 from obelisk.data import Catalog
 from obelisk.embedding import Bundle, DescriptorCache, Member, Precision, write_bundle
 from obelisk.errors import DataError, ModelError, PhotoError, UsageError
 from obelisk.evaluation.run_reader import Run
 from obelisk.photos import prepare, read_photo
+from obelisk.records import Progress, no_progress
 from obelisk.training.export.export_run import CHECKED_PHOTOS, COMPARED_PHOTOS, spread_evenly
 from obelisk.training.export.onnx import check_export, drop_logits, join_graphs, to_onnx
 from obelisk.training.export.precision import ComparedPhotos, compare_precisions, convert_precision
 from obelisk.training.export.restore import load_module
-from obelisk.training.loading.features import Progress
+from obelisk.training.export.write_bundle import pack_classifier
 from obelisk.training.machine import one_thread
 from obelisk.training.model.pooling import l2n
 from obelisk.training.model.whitening import pca_whitening
@@ -97,7 +98,7 @@ class Combined:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class EnsembleMember:
     """A run as a member of an ensemble: its photo rule, what comes after its embedding, and all as one graph."""
 
     run: Run
@@ -120,13 +121,15 @@ def combine_runs(
     weights: Weights = "validation",
     whiten: bool = False,
     precision: Precision = "fp32",
-    progress: Progress = lambda *_: None,
+    classifier: ClassifierSection | None = None,
+    progress: Progress = no_progress,
 ) -> Combined:
     """Write the ensemble of several runs as one bundle: one joined network where their photo rules are equal.
 
     ``whiten`` whitens each embedding over the catalog's reference photos. ``weights``, one a run, are chosen by the
     top-1 of validation photos that no run was trained on (``validation``), or ``equal``, or given. A smaller
-    ``precision`` of each network is compared with the original on the reference photos.
+    ``precision`` of each network is compared with the original on the reference photos. The ``classifier`` travels in
+    the bundle; without one, the default neighbours decide.
 
     Raises UsageError for weights that do not fit, or that validation cannot tell because a run was refitted on the
     validation photos; ModelError when the networks differ from torch, or in their precision too much.
@@ -144,10 +147,10 @@ def combine_runs(
     labels = catalog.references["landmark_id"].to_numpy()
     known = spread_evenly(kept, COMPARED_PHOTOS)
     trial = Trial(precision=precision, paths=[paths[place] for place in known], landmarks=labels[known])
-    return Combined(bundle=write_ensemble(parts, chosen, out, name, trial), weights=chosen, unread=unread)
+    return Combined(bundle=write_ensemble(parts, chosen, out, name, trial, classifier), weights=chosen, unread=unread)
 
 
-def join_runs(recipe: Recipe, catalog: Catalog, data: str, out: Path, progress: Progress = lambda *_: None) -> None:
+def join_runs(recipe: Recipe, catalog: Catalog, data: str, out: Path, progress: Progress = no_progress) -> None:
     """Make the run of a recipe that names other runs; ``data`` is the fingerprint of the dataset.
 
     Raises ModelError for a folder without a finished run, and what :func:`combine_runs` raises.
@@ -162,6 +165,7 @@ def join_runs(recipe: Recipe, catalog: Catalog, data: str, out: Path, progress: 
             name=recipe.name,
             weights=recipe.ensemble.weights or "validation",
             whiten=recipe.ensemble.whiten,
+            classifier=recipe.classifier,
             progress=progress,
         )
     except UsageError:
@@ -223,7 +227,7 @@ def embed_with_all(
     return rows, unread
 
 
-def make_part(run: Run, references: Tensor, whiten: bool) -> Part:
+def make_part(run: Run, references: Tensor, whiten: bool) -> EnsembleMember:
     """Make a member of a run, whitened over the embeddings (N, D) of reference photos if that is wanted."""
     bundle = run.bundle
     if len(bundle.members) > 1:
@@ -232,11 +236,11 @@ def make_part(run: Run, references: Tensor, whiten: bool) -> Part:
     network = drop_logits(bundle.read_network(member))
     member = member.model_copy(update={"dimensions": bundle.dimensions})
     if not whiten:
-        return Part(run=run, member=member, after=nn.Identity(), graph=network)
+        return EnsembleMember(run=run, member=member, after=nn.Identity(), graph=network)
     whitened = Whitened(references).eval()
     neck = to_onnx(whitened, torch.zeros(2, references.shape[1]), "descriptors", "embedding")
     member = member.model_copy(update={"dimensions": whitened.linear.out_features})
-    return Part(run=run, member=member, after=whitened, graph=join_graphs([network], neck))
+    return EnsembleMember(run=run, member=member, after=whitened, graph=join_graphs([network], neck))
 
 
 def check_weights(weights: Sequence[float], runs: int) -> list[float]:
@@ -248,7 +252,7 @@ def check_weights(weights: Sequence[float], runs: int) -> list[float]:
 
 
 def choose_weights(
-    parts: Sequence[Part], rows: Sequence[Embeddings], kept: NDArray[np.int64], catalog: Catalog
+    parts: Sequence[EnsembleMember], rows: Sequence[Embeddings], kept: NDArray[np.int64], catalog: Catalog
 ) -> list[float]:
     """Choose the weights with which most validation photos are nearest to a photo of their landmark.
 
@@ -309,7 +313,14 @@ def compositions(members: int, steps: int) -> Iterator[list[float]]:
         yield [count / steps for count in counts]
 
 
-def write_ensemble(parts: Sequence[Part], weights: Sequence[float], out: Path, name: str, trial: Trial) -> Bundle:
+def write_ensemble(
+    parts: Sequence[EnsembleMember],
+    weights: Sequence[float],
+    out: Path,
+    name: str,
+    trial: Trial,
+    classifier: ClassifierSection | None,
+) -> Bundle:
     """Check an ensemble's networks on the photos of a trial, and write its bundle."""
     members = [part.member for part in parts]
     manifests = [part.run.bundle.manifest for part in parts]
@@ -320,6 +331,7 @@ def write_ensemble(parts: Sequence[Part], weights: Sequence[float], out: Path, n
         "whitening": all(manifest.whitening for manifest in manifests) or not isinstance(parts[0].after, nn.Identity),
         "licence": " AND ".join(sorted({manifest.licence for manifest in manifests})),
         "data": "; ".join(dict.fromkeys(manifest.data for manifest in manifests)),
+        "attachments": pack_classifier(classifier, None) if classifier else {},
     }
     card = write_ensemble_card(name, parts, weights)
     if len({member.input for member in members}) == 1:
@@ -341,7 +353,7 @@ def write_ensemble(parts: Sequence[Part], weights: Sequence[float], out: Path, n
     return write_bundle(out, network=networks, card=card, members=listed, **about)
 
 
-def write_ensemble_card(name: str, parts: Sequence[Part], weights: Sequence[float]) -> str:
+def write_ensemble_card(name: str, parts: Sequence[EnsembleMember], weights: Sequence[float]) -> str:
     """Return the model card: the members, their weights, and their own cards."""
     listed = "".join(
         f"- {part.run.recipe.name}, weight {weight:.3g}\n" for part, weight in zip(parts, weights, strict=True)

@@ -1,0 +1,88 @@
+"""The attachments that say what decides: what they hold, and what a damaged one gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from obelisk.defaults import VOTE, K
+from obelisk.embedding import (
+    CLASSIFIER,
+    LAYER,
+    Bundle,
+    BundleClassifier,
+    pack_layer,
+    read_classifier,
+    read_layer,
+    write_bundle,
+)
+from obelisk.errors import ModelError
+from obelisk.recognition import find_classifier
+
+
+def write(folder: Path, **attachments: bytes) -> Bundle:
+    return write_bundle(
+        folder,
+        network=b"none",
+        card="",
+        attachments={{"classifier": CLASSIFIER, "layer": LAYER}[name]: text for name, text in attachments.items()},
+        name="none",
+        size=8,
+        resize="crop",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        dimensions=4,
+        licence="MIT",
+        data="none",
+    )
+
+
+def test_a_bundle_without_them_is_decided_by_the_defaults(tmp_path: Path) -> None:
+    bundle = write(tmp_path / "bundle")
+    assert read_classifier(bundle) is None
+    assert read_layer(bundle) is None
+    assert find_classifier(bundle) == BundleClassifier(kind="knn", k=K, vote=VOTE)
+
+
+def test_what_is_packed_is_read_and_leaves_the_fingerprint(tmp_path: Path) -> None:
+    said = BundleClassifier(kind="softmax", k=7, vote="majority")
+    bundle = write(tmp_path / "bundle", classifier=said.pack(), layer=pack_layer(np.array([30, 10, 2**53])))
+    copy = bundle.save_to(tmp_path / "copy")
+    layer = read_layer(copy)
+    assert read_classifier(copy) == find_classifier(copy) == said
+    assert layer is not None
+    assert layer.tolist() == [30, 10, 2**53]
+    assert bundle.fingerprint == write(tmp_path / "plain").fingerprint
+
+
+BAD_CLASSIFIERS = {
+    "not JSON": (b"knn", "unreadable `classifier.json`"),
+    "a newer format": (b'{"format": 2}', "format"),
+    "an unknown kind": (b'{"kind": "forest"}', "kind"),
+    "no neighbours": (b'{"k": 0}', "k"),
+    "an unknown key": (b'{"weights": []}', "weights"),
+    "an unknown vote": (b'{"vote": "best"}', "unknown vote `best`"),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), BAD_CLASSIFIERS.values(), ids=BAD_CLASSIFIERS)
+def test_a_damaged_classifier_is_refused(tmp_path: Path, text: bytes, said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        find_classifier(write(tmp_path / "bundle", classifier=text))
+
+
+BAD_LAYERS = {
+    "not JSON": b"[1",
+    "no landmark": b'{"landmarks": []}',
+    "a landmark twice": b'{"landmarks": [3, 3]}',
+    "a name": b'{"landmarks": ["Dome"]}',
+    "an id too large": b'{"landmarks": [36893488147419103232]}',
+}
+
+
+@pytest.mark.parametrize("text", BAD_LAYERS.values(), ids=BAD_LAYERS)
+def test_a_damaged_layer_is_refused(tmp_path: Path, text: bytes) -> None:
+    with pytest.raises(ModelError):
+        read_layer(write(tmp_path / "bundle", layer=text))
