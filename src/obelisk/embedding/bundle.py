@@ -5,13 +5,13 @@ A bundle is a folder::
     model.onnx     input ``photos`` (N, 3, H, W) float32 → output ``embedding`` (N, D) float32; where there is an
                    output ``features`` (N, D', H, W), it is the last feature map before pooling; where there is one
                    ``logits`` (N, C), it is that of a softmax layer over C landmarks
-    bundle.json    what to do to a photo first, and what came of whom
+    bundle.json    how to prepare a photo, and where the weights come from
     card.md        the same for people
-    …              attachments, such as what recognition needs to know about the model
+    …              attachments, such as a background and a calibration for recognition
 
-A bundle of several networks (an ensemble whose photo rules differ) holds one file a member instead of
-``model.onnx``. The fingerprint is a hash of the networks' bytes and of their photo rules: two bundles with one
-fingerprint give the same embedding for the same photo. Galleries and caches are keyed by it; attachments may
+A bundle of several networks (an ensemble whose photo rules differ) holds one file per member instead of
+``model.onnx``. The fingerprint is a hash of the networks' bytes and of their photo rules: two bundles with the same
+fingerprint compute the same embedding for the same photo. Galleries and caches are keyed by it, so attachments may
 change without making them stale.
 """
 
@@ -40,7 +40,7 @@ from obelisk.photos import ModelInput, content_hash
 
 FIX = "give a bundle, or a run folder with its `model` folder"
 LARGEST_MANIFEST = 2**20
-LARGEST_FILE = 2**31 - 1  # no serialised ONNX graph is larger
+LARGEST_FILE = 2**31 - 1  # no serialized ONNX graph is larger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +54,8 @@ class Bundle:
     def load(cls, folder: Path | str) -> Bundle:
         """Read the bundle in a folder and verify its fingerprint.
 
-        Raises ModelError when the folder or a file is missing, the manifest cannot be read, the format is
-        newer than this version, or a network is not the one that the manifest was written for.
+        Raises ModelError if the folder or a file is missing, if the manifest can't be read or has a newer format, or if
+        a network is not the one that the manifest was written for.
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
@@ -95,18 +95,18 @@ class Bundle:
         return self.members[0].input
 
     def read_network(self, member: Member) -> bytes:
-        """Return a member's serialised ONNX graph."""
+        """Return a member's serialized ONNX graph."""
         return read_file(self.folder / member.file, LARGEST_FILE)
 
     def read_card(self) -> str:
-        """Return the model card, empty where the bundle has none."""
+        """Return the model card, or "" if the bundle has none."""
         path = self.folder / CARD_FILE
         return read_file(path, LARGEST_MANIFEST).decode(errors="replace") if path.is_file() else ""
 
     def read_attachment(self, name: str) -> bytes | None:
-        """Return an attachment's content, None where the bundle has none of this name.
+        """Return an attachment's content, or None if the bundle has none of this name.
 
-        Raises ModelError for one that is listed, but missing or not what was attached.
+        Raises ModelError for one that is listed but missing, or that was changed.
         """
         expected = self.manifest.files.get(name)
         if expected is None:
@@ -118,7 +118,7 @@ class Bundle:
         return content
 
     def verify_attachments(self) -> None:
-        """Read all attachments; raises ModelError for one that is missing or not what was attached."""
+        """Check all attachments; raises ModelError for one that is missing or was changed."""
         for name in self.manifest.files:
             self.read_attachment(name)
 
@@ -152,7 +152,7 @@ def read_manifest(folder: Path) -> BundleManifest:
 
 
 def read_file(path: Path, largest: int) -> bytes:
-    """Return the content of one of a bundle's files; raises ModelError when it is missing or absurdly large."""
+    """Return the content of one of a bundle's files; raises ModelError if it is missing or absurdly large."""
     if not path.is_file():
         raise ModelError(f"no model bundle: `{path.name}` is missing", where=path.parent, fix=FIX)
     try:
@@ -173,11 +173,11 @@ def write_bundle(
     attachments: Mapping[str, bytes] | None = None,
     **manifest: object,
 ) -> Bundle:
-    """Write a bundle so that it appears whole or not at all, and return it.
+    """Write a bundle, complete or not at all, and return it; a bundle that is in the folder is replaced.
 
-    ``network`` is a serialised ONNX graph, or one for each file of ``members``; ``manifest`` the fields of
-    :class:`BundleManifest` except the format, the hashes of ``attachments`` (file → content) and the
-    fingerprint, which are computed here. A bundle already in the folder is replaced.
+    ``network`` is a serialized ONNX graph, or maps the file of each member to one. ``card`` is the text of the model
+    card, and ``attachments`` maps file names to contents. ``manifest`` are the fields of :class:`BundleManifest`
+    except the format, the attachments' hashes and the fingerprint, which are computed here.
     """
     networks = {MODEL_FILE: network} if isinstance(network, bytes) else network
     attached = dict(attachments or {})
@@ -197,9 +197,9 @@ def write_bundle(
 
 
 def replace_folder(folder: Path, whole: Path, manifest: BundleManifest, *, aside: Path) -> None:
-    """Put a whole new bundle in a folder's place; a folder that is there already goes ``aside``.
+    """Move a complete new bundle to ``folder``; an older folder of that name is moved ``aside``.
 
-    Another process may write the same bundle at the same time: then its copy stays.
+    If another process writes the same bundle at the same time, its copy stays.
     """
     if holds_bundle(folder, manifest):
         return
@@ -213,7 +213,7 @@ def replace_folder(folder: Path, whole: Path, manifest: BundleManifest, *, aside
 
 
 def holds_bundle(folder: Path, manifest: BundleManifest) -> bool:
-    """Tell whether a folder holds a whole bundle of this manifest."""
+    """Say whether a folder holds a complete bundle with this manifest."""
     try:
         return Bundle.load(folder).manifest == manifest
     except (ModelError, OSError):

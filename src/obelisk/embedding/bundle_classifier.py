@@ -1,8 +1,8 @@
-"""How a model's embeddings become answers: two attachments that travel with its network.
+"""How a model's outputs become answers: two attachments of its bundle.
 
-``classifier.json`` says what decides, as the recipe's section ``classifier`` does: the k nearest reference photos by a
-vote, or a softmax layer. ``layer.json`` lists the landmarks of that layer, in the order of the columns of the network's
-output ``logits``. A bundle without them is decided by neighbours, by the defaults of :mod:`obelisk.defaults`.
+``classifier.json`` holds the recipe's section ``classifier``: a vote of the k nearest reference photos, or a softmax
+layer. ``layer.json`` lists the landmarks of that layer, in the order of the network's output ``logits``. A bundle
+without ``classifier.json`` answers by the neighbors' vote with the defaults of :mod:`obelisk.defaults`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class BundleClassifier(StrictModel):
     """What ``classifier.json`` holds."""
 
     format: int = Field(default=FORMAT, ge=1, le=FORMAT, description="version of this layout")
-    kind: Literal["knn", "softmax"] = Field(default="knn", description="what decides: neighbours, or the softmax layer")
+    kind: Literal["knn", "softmax"] = Field(default="knn", description="what decides: neighbors or the softmax layer")
     k: int = Field(default=K, ge=1, description="nearest reference photos that vote")
     vote: str = Field(default=VOTE, max_length=100, description="how they vote")
 
@@ -51,14 +51,14 @@ def pack_layer(landmarks: Integers) -> bytes:
 
 
 def read_classifier(bundle: Bundle) -> BundleClassifier | None:
-    """Return the classifier that a bundle carries, None where it carries none; raises ModelError for a damaged one."""
+    """Return the classifier of a bundle, or None if it has none; raises ModelError for a damaged one."""
     return read_attached(bundle, CLASSIFIER, BundleClassifier)
 
 
 def read_layer(bundle: Bundle) -> Integers | None:
-    """Return the landmark ids (C,) of a bundle's softmax layer, None where it has none.
+    """Return the landmark ids (C,) of a bundle's softmax layer, or None if it has none.
 
-    Raises ModelError for a damaged list, and for one with a landmark twice.
+    Raises ModelError for a damaged list, a landmark listed twice, and a bundle of several networks.
     """
     found = read_attached(bundle, LAYER, LayerLandmarks)
     if found is None:
@@ -70,7 +70,7 @@ def read_layer(bundle: Bundle) -> Integers | None:
 
 
 def read_attached(bundle: Bundle, name: str, model: type[Model]) -> Model | None:
-    """Read a JSON attachment of a bundle, None where it has none; raises ModelError for a damaged or newer one."""
+    """Read a JSON attachment of a bundle; None if it has none; raises ModelError for a damaged or newer one."""
     content = bundle.read_attachment(name)
     if content is None:
         return None

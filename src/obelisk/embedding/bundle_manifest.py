@@ -1,4 +1,4 @@
-"""What ``bundle.json`` says: the networks of a bundle, what to do to a photo first, and what came of whom."""
+"""``bundle.json``: the networks of a bundle, how a photo becomes their input, and where the weights come from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 
 
 def check_file_name(name: str) -> str:
-    """Refuse a name that could lead out of the bundle's folder, or stand for one of its own files."""
+    """Raise ValueError for a name that could lead out of the bundle's folder, or is one of its own files."""
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", name) or name in (MANIFEST_FILE, CARD_FILE):
         raise ValueError(f"{name!r} cannot be the name of a file in a bundle")
     return name
@@ -29,21 +29,21 @@ def check_file_name(name: str) -> str:
 FileName = Annotated[str, AfterValidator(check_file_name)]
 Side = Annotated[int, Field(gt=0, le=4096)]
 Length = Annotated[int, Field(gt=0, le=65_536)]
-# Wide enough for any network, those for values up to 255 among them, and far from what floats cannot hold.
+# Wide enough for any network, also one for values up to 255, and far from the limits of float32.
 Mean = Annotated[float, Field(ge=-10, le=10)]
 Deviation = Annotated[float, Field(ge=1e-4, le=1e4)]
 
 
 class StrictModel(BaseModel):
-    """Frozen, and strict about its keys and numbers."""
+    """A frozen pydantic model that refuses unknown keys and non-finite numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Member(StrictModel):
-    """One network of a bundle with its photo rule.
+    """One network of a bundle, with its photo rule.
 
-    Embeddings of several are scaled by √(weight / sum of weights) and concatenated, so that the cosine of two
+    The embeddings of several members are scaled by √(weight / sum of weights) and concatenated, so the cosine of two
     photos is the weighted mean of the members' cosines.
     """
 
@@ -62,7 +62,7 @@ class Member(StrictModel):
 
 
 class BundleManifest(StrictModel):
-    """What ``bundle.json`` holds: one network and its photo rule at the top, or several as ``members``."""
+    """The content of ``bundle.json``: one network and its photo rule, or several networks as ``members``."""
 
     format: int = Field(default=FORMAT, ge=1, le=FORMAT, strict=True, description="version of this layout")
     name: str = Field(description="what people call the model")
@@ -75,7 +75,7 @@ class BundleManifest(StrictModel):
     dimensions: Length = Field(description="D, the length of an embedding")
     normalised: bool = Field(default=True, description="whether embeddings have unit length")
     whitening: bool = Field(default=False, description="whether PCA whitening is part of the network")
-    precision: Precision = Field(default="fp32", description="how the network's weights are kept")
+    precision: Precision = Field(default="fp32", description="number format of the network's weights")
     licence: str = Field(description="licence of the weights, as an SPDX expression where there is one")
     data: str = Field(description="what the weights were trained on")
     members: tuple[Member, ...] = Field(
@@ -86,7 +86,7 @@ class BundleManifest(StrictModel):
 
     @model_validator(mode="after")
     def parts_fit(self) -> BundleManifest:
-        """Refuse a manifest that says twice, or not at all, what a network takes."""
+        """Refuse photo rules given twice or not at all, file names used twice, and dimensions that don't add up."""
         rule = (self.size, self.resize, self.mean, self.std)
         if self.members and any(part is not None for part in rule):
             raise ValueError("a bundle with `members` has no photo rule of its own")
@@ -116,13 +116,13 @@ class BundleManifest(StrictModel):
         )
 
     def to_json(self) -> str:
-        """Return the text of ``bundle.json``; parts that the bundle does not have are left out."""
+        """Return the text of ``bundle.json``, without the parts that the bundle does not have."""
         absent = {name for name in ("members", "files") if not getattr(self, name)}
         return self.model_dump_json(indent=2, exclude_none=True, exclude=absent) + "\n"
 
 
 def fingerprint_of(networks: Mapping[str, bytes], manifest: BundleManifest) -> str:
-    """Return 32 hex digits that change when a network's bytes, its photo rule or its weight do.
+    """Return 32 hex digits that change with a network's bytes, its photo rule or its weight.
 
     ``networks`` maps the files of the manifest's networks to their bytes.
     """

@@ -1,4 +1,4 @@
-"""An embedder that computes no photo twice: what it computed is kept, to the bit, in the descriptor cache."""
+"""An embedder that computes no photo twice: it stores its results, to the bit, in the descriptor cache."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from obelisk.records import Progress, no_progress
 
 
 class CachedEmbedder(Embedder):
-    """Embeds photos as :class:`Embedder` does, by the same runtime, and keeps every row.
+    """Embeds photos as :class:`Embedder` does, with the same runtime, and caches every row.
 
-    ``logits`` is the number C of columns of the bundle's softmax layer, 0 where it is not asked.
+    ``logits`` is the number C of outputs of the bundle's softmax layer, or 0 to leave the layer out.
     """
 
     def __init__(self, bundle: Bundle, *, logits: int = 0, progress: Progress = no_progress) -> None:
@@ -24,7 +24,7 @@ class CachedEmbedder(Embedder):
         self._known: dict[Path, Embedded] = {}
 
     def embed(self, sources: Iterable[Path], *, hashed: bool = True) -> Iterator[Embedded]:
-        """Yield one :class:`Embedded` a photo, in input order, without its content hash."""
+        """Yield one :class:`Embedded` per photo, in input order, without its content hash."""
         paths = list(sources)
         new = [path for path in dict.fromkeys(paths) if path not in self._known]
         what = f"embeddings of {self.bundle.name}"

@@ -1,11 +1,10 @@
-"""Descriptors are computed once: a cache of network outputs, keyed by what they depend on.
+"""A cache of network outputs, keyed by what they depend on, so that each is computed once.
 
-A row depends on the photo's bytes (content hash), on the network with its photo rule (the bundle's
-fingerprint: one database a bundle) and on the view of the photo (the plain one, or a numbered augmented one).
-Rows are returned as if read back, so that a first and a second pass agree to the bit. Descriptors that heads are
-trained on are kept as float16, computed by one runtime whatever else is installed. Embeddings that stand for what
-recognition computes are kept as float32, a database for each runtime that recognition may choose. What is cached
-survives a kill, and the next pass computes only what is missing.
+A row depends on the photo's bytes (its content hash), on the network with its photo rule (the bundle's fingerprint;
+each bundle has a database of its own) and on the view of the photo (the plain one, or a numbered augmented one).
+Descriptors for training heads are stored as float16, always computed by ONNX Runtime. Embeddings for evaluation, which
+must equal those of recognition, are stored as float32, in one database per runtime. Rows are returned as they are
+stored, so a first and a second pass agree to the bit. What was stored survives a kill.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from obelisk.arrays import Embeddings
 from obelisk.embedding.bundle import Bundle
 from obelisk.embedding.runtime import Embedder
 from obelisk.embedding.user_cache import cache_folder
@@ -30,17 +30,17 @@ COMMIT_EVERY = 64
 PLAIN = "plain"
 
 View = Callable[[Image, str], Image]
-"""Makes an augmented view of an upright photo; the second argument, its content hash, seeds the chance."""
+"""Makes an augmented view of an upright photo; the second argument, the photo's content hash, seeds it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Descriptors:
-    """Rows (N, D) float32 for the photos asked for; ``failed`` maps the place of a bad photo to its error.
+    """The rows (N, D), float32, of N photos; ``failed`` maps the index of a bad photo to its error.
 
-    The row of a bad photo is zero: callers drop those places, and name them.
+    The row of a bad photo is zero: callers must drop and report it. ``computed`` counts the rows that were not cached.
     """
 
-    rows: NDArray[np.float32]
+    rows: Embeddings
     failed: dict[int, PhotoError]
     computed: int
 
@@ -48,8 +48,8 @@ class Descriptors:
 class DescriptorCache:
     """The cached outputs of one bundle.
 
-    With an ``embedder`` of the bundle, rows are float32 and exactly what it computes. ``logits`` is the number C of
-    columns of the bundle's softmax layer that follow the embedding in each row, (D + C,); 0 leaves them out.
+    With an ``embedder`` of the bundle, rows are float32, exactly as it computes them. ``logits`` is the number C of
+    outputs of the bundle's softmax layer, which then follow the embedding in each row, (D + C,); 0 leaves them out.
     """
 
     def __init__(
@@ -72,7 +72,8 @@ class DescriptorCache:
     ) -> Descriptors:
         """Return the descriptors of the photos, computing those that are not cached.
 
-        ``view_name`` names everything that the view depends on; ``progress`` is told how many rows are there.
+        ``view_name`` must name everything that ``view`` depends on. ``progress`` is called with the rows done.
+        Raises :class:`ObeliskError` if the cache cannot be used.
         """
         if self._logits:
             view_name += " with logits"
@@ -82,54 +83,54 @@ class DescriptorCache:
         fresh: list[tuple[str, str, bytes]] = []
         with closing(self._connect()) as database:
             hashes = list(map_in_order(hash_or_error, paths))
-            for place, digest in enumerate(hashes):
+            for index, digest in enumerate(hashes):
                 if isinstance(digest, PhotoError):
-                    failed[place] = digest
+                    failed[index] = digest
                 elif (row := self._read(database, digest, view_name)) is not None:
-                    rows[place] = row
+                    rows[index] = row
                 else:
-                    missing.append(place)
+                    missing.append(index)
             done = len(paths) - len(missing)
-            for count, (place, found) in enumerate(self._compute(paths, missing, view), start=1):
+            for count, (index, found) in enumerate(self._compute(paths, missing, view), start=1):
                 if isinstance(found, PhotoError):
-                    failed[place] = found
+                    failed[index] = found
                 else:
-                    rows[place] = found
-                    fresh.append((str(hashes[place]), view_name, found.tobytes()))
+                    rows[index] = found
+                    fresh.append((str(hashes[index]), view_name, found.tobytes()))
                 if len(fresh) == COMMIT_EVERY:
-                    keep_rows(database, fresh)
+                    store_rows(database, fresh)
                 if progress:
                     progress(done + count)
-            keep_rows(database, fresh)
+            store_rows(database, fresh)
         return Descriptors(rows=rows, failed=failed, computed=len(missing))
 
     def count_missing(self, paths: Sequence[Path], view_name: str = PLAIN) -> int:
-        """Return how many of the photos would have to be described; those that cannot be read are not among them."""
+        """Count the photos whose descriptors are not cached, leaving out those that can't be read."""
         with closing(self._connect()) as database:
             hashes = [digest for digest in map_in_order(hash_or_error, paths) if isinstance(digest, str)]
             return sum(self._read(database, digest, view_name) is None for digest in hashes)
 
     def _compute(
-        self, paths: Sequence[Path], places: Sequence[int], view: View | None
+        self, paths: Sequence[Path], indices: Sequence[int], view: View | None
     ) -> Iterator[tuple[int, NDArray[np.floating] | PhotoError]]:
-        if not places:
+        if not indices:
             return
-        # Rows that are kept must not depend on what else is installed.
+        # Stored descriptors must not depend on which runtimes are installed.
         embedder = self._embedder = self._embedder or Embedder(self.bundle, runtime="onnxruntime")
         side = max(member.size for member in self.bundle.members)
 
-        def compute(place: int) -> tuple[int, NDArray[np.floating] | PhotoError]:
+        def compute(index: int) -> tuple[int, NDArray[np.floating] | PhotoError]:
             try:
-                data = read_bytes(paths[place])
+                data = read_bytes(paths[index])
                 image = read_photo(data, min_side=side)
             except PhotoError as error:
-                return place, type(error)(error.what, where=paths[place], fix=error.fix)
+                return index, type(error)(error.what, where=paths[index], fix=error.fix)
             if view:
                 image = view(image, content_hash(data))
             row = np.concatenate(embedder.classify_image(image)) if self._logits else embedder.embed_image(image)
-            return place, row.astype(self._dtype)
+            return index, row.astype(self._dtype)
 
-        yield from map_in_order(compute, places)
+        yield from map_in_order(compute, indices)
 
     def _read(self, database: sqlite3.Connection, digest: str, view_name: str) -> NDArray[np.floating] | None:
         found = database.execute("SELECT row FROM rows WHERE photo = ? AND view = ?", (digest, view_name)).fetchone()
@@ -156,15 +157,15 @@ class DescriptorCache:
         return database
 
 
-def keep_rows(database: sqlite3.Connection, rows: list[tuple[str, str, bytes]]) -> None:
-    """Write rows and forget them, in one short transaction: nobody waits for what is still being computed."""
+def store_rows(database: sqlite3.Connection, rows: list[tuple[str, str, bytes]]) -> None:
+    """Write rows in one short transaction, so that no other process waits for a computation, and clear the list."""
     with database:
         database.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", rows)
     rows.clear()
 
 
 def hash_or_error(path: Path) -> str | PhotoError:
-    """Return a photo's content hash, or the error of reading it."""
+    """Return a photo's content hash, or the error if it can't be read."""
     try:
         return content_hash(read_bytes(path))
     except PhotoError as error:
