@@ -41,11 +41,12 @@ def clean_command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False,
 ) -> None:
-    """Find training photos that look like another landmark, and write manifests without them to OUT.
+    """Find photos with doubtful labels, and write manifests without them.
 
-    OUT can be used like a subset. suspects.csv lists all suspects, worst first; pictures/ shows them beside photos of
-    either landmark. A model that was trained on the same labels has learned their errors, so choose another one as the
-    judge. Unreadable photos are left out; if there are any, the command exits 1.
+    Suspects are training photos that look like another landmark. OUT can be used like a subset; suspects.csv lists all
+    suspects, worst first, and pictures/ shows them beside photos of either landmark. A model that was trained on the
+    same labels has learned their errors, so choose another one as the judge. Unreadable photos are left out; if there
+    are any, the command exits 1.
     """
     from obelisk.bundled import bundled_gallery
     from obelisk.cleaning import CleaningRule, clean_labels, count_learned_landmarks, draw_issue_sheets, write_cleaning

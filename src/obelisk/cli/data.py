@@ -48,7 +48,10 @@ FigureFile = Annotated[
 
 @data_app.command("check")
 def check_data_command(directory: Dataset, as_json: AsJson = False) -> None:
-    """Find missing, unreadable, empty, duplicated and mislabelled rows and photos; exit 1 if there are any."""
+    """Find missing, unreadable, duplicated and mislabelled photos and rows.
+
+    Exits 1 if there are any.
+    """
     from obelisk.data import check_dataset
 
     found: dict[str, list[Issue]] = {}
@@ -88,7 +91,10 @@ def stats_command(
     ] = False,
     figure: FigureFile = None,
 ) -> None:
-    """Print the counts, the percentiles of photos per landmark, and the head, mid and tail landmarks."""
+    """Count landmarks and photos, and show how they are distributed.
+
+    Prints the percentiles of photos per landmark, and the numbers of head, mid and tail landmarks.
+    """
     from obelisk.data import compute_statistics, draw_long_tail, photos_per_landmark, read_catalog
 
     catalog = read_catalog(directory, clean=clean, present_only=not listed)
@@ -137,7 +143,10 @@ def subset_command(
     as_json: AsJson = False,
     figure: FigureFile = None,
 ) -> None:
-    """Sample landmarks at random, split their photos into train, val and test, and write the manifests to OUT."""
+    """Sample landmarks, and split their photos into train, val and test.
+
+    Landmarks are sampled at random. OUT gets manifests only; the photos stay where they are.
+    """
     from obelisk.data import (
         draw_long_tail,
         photos_per_landmark,

@@ -63,10 +63,10 @@ def download_command(
         typer.Option("--base-url", metavar="URL", help="Another mirror.", show_default="that of the dataset's makers"),
     ] = None,
 ) -> None:
-    """Download Google Landmarks v2, or a part of it: first its tables, then tars or single photos.
+    """Download Google Landmarks v2, or a part of it.
 
-    The same command resumes a download, however it ended: it fetches only what is missing or failed. Exits 1 if some
-    files failed; each is named.
+    The tables come first, then tars or single photos. The same command resumes a download, however it ended: it fetches
+    only what is missing or failed. Exits 1 if some files failed; each is named.
     """
     from obelisk.data.download import (
         BASE_URL,
