@@ -123,18 +123,6 @@ def test_agrees_with_the_arrays_that_evaluation_uses(recognizer: Recognizer, gal
         assert answer.confidence == pytest.approx(ranking.confidence[number], abs=1e-7)
 
 
-def test_embeddings_are_ranked_as_their_photos_are(gallery: Gallery) -> None:
-    calibration = Calibration(slope=20.0, center=-0.6, growth=0.03, precisions=((0.1, 0.6), (0.9, 0.97)))
-    recognizer = Recognizer(gallery, NameEmbedder(), calibration=calibration)
-    names = [f"{letter}{number}.jpg" for letter in "dghabc" for number in range(20)]
-    ranking = recognizer.rank(3 * np.stack([embed_name(name) for name in names]), top=2, k=4)
-    assert ranking.neighbors.shape == (len(names), 4)
-    for number, answer in enumerate(recognizer.recognize(names, top=2, k=4)):
-        assert [candidate.landmark_id for candidate in answer.candidates] == ranking.candidates[number].tolist()
-        assert [neighbor.similarity for neighbor in answer.neighbours] == pytest.approx(ranking.similarities[number])
-        assert answer.confidence == pytest.approx(ranking.confidence[number], abs=1e-7)
-
-
 def test_a_rejected_photo_keeps_confidence_and_candidates(recognizer: Recognizer) -> None:
     sure, unsure = recognizer.recognize(["d.jpg", "q.jpg"])
     assert sure.confidence > unsure.confidence

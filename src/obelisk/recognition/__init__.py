@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from obelisk.recognition.calibration import CALIBRATION, Calibration, Evidence, find_calibration, fit_calibration
-from obelisk.recognition.classifier import KNNClassifier, Ranking, recognize_embeddings
+from obelisk.recognition.classifier import KNNClassifier, recognize_embeddings
+from obelisk.recognition.ranking import Ranking
 from obelisk.recognition.recognizer import Recognizer, check_recognition, find_classifier
 from obelisk.recognition.rerank.background import BACKGROUND, Background, pack_background, read_background
 from obelisk.recognition.softmax_classifier import SoftmaxClassifier, find_layer_remark

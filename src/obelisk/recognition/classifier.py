@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from obelisk.arrays import Booleans, Embeddings, Floats, Integers
+from obelisk.arrays import Booleans, Embeddings, Integers
 from obelisk.defaults import TOP, VOTE, K
 from obelisk.errors import UsageError
 from obelisk.gallery.exact import ExactSearch, SearchEngine, check_fits, check_normalized
+from obelisk.recognition.ranking import Ranking, allocate_ranking
 from obelisk.recognition.rerank.background import Background, BackgroundReranker
 from obelisk.recognition.rerank.prototypes import RERANKED, PrototypeReranker, compute_prototypes
 from obelisk.recognition.rerank.query_expansion import expand_search
@@ -21,26 +22,6 @@ ROWS_PER_CANDIDATE = 8  # of the first shortlist: searching all rows costs far m
 SHORTEST = max(128, RERANKED)  # rows of a shortlist
 GROWTH = 4  # each next shortlist is this many times longer
 PAIRS_AT_ONCE = 1 << 20  # of query and reference, held in memory: about 64 MiB
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ranking:
-    """The landmarks that Q queries may show, with T = ``top`` candidates each (fewer if the gallery has fewer).
-
-    ================  ======  =============================================================
-    ``candidates``    (Q, T)  landmark ids, best first
-    ``scores``        (Q, T)  their scores in [0, 1], higher is better
-    ``confidence``    (Q,)    confidence in the first candidate, in [0, 1]
-    ``neighbors``     (Q, k)  row indices of the nearest reference photos, nearest first
-    ``similarities``  (Q, k)  their cosine similarities
-    ================  ======  =============================================================
-    """
-
-    candidates: Integers
-    scores: Floats
-    confidence: Floats
-    neighbors: Integers
-    similarities: Embeddings
 
 
 def recognize_embeddings(
@@ -187,14 +168,3 @@ def shortlist_lengths(first: int, *, rows: int) -> Iterator[int]:
     while length < rows:
         length = min(GROWTH * length, rows)
         yield length
-
-
-def allocate_ranking(queries: int, *, k: int, top: int) -> Ranking:
-    """Return a ranking whose columns are still to be filled in."""
-    return Ranking(
-        candidates=np.empty((queries, top), dtype=np.int64),
-        scores=np.empty((queries, top)),
-        confidence=np.empty(queries),
-        neighbors=np.empty((queries, k), dtype=np.int64),
-        similarities=np.empty((queries, k), dtype=np.float32),
-    )

@@ -17,7 +17,8 @@ from obelisk.embedding import Bundle, BundleClassifier, Embedded, Embedder, read
 from obelisk.errors import ModelError, ObeliskError, UsageError
 from obelisk.gallery import Gallery, ReferencePhoto, References, refuse_directionless
 from obelisk.recognition.calibration import Calibration, check_threshold, find_calibration
-from obelisk.recognition.classifier import KNNClassifier, Ranking
+from obelisk.recognition.classifier import KNNClassifier
+from obelisk.recognition.ranking import Ranking
 from obelisk.recognition.rerank.background import Background, read_background
 from obelisk.recognition.rerank.geometry import VERIFIED, GeometricVerifier
 from obelisk.recognition.softmax_classifier import SoftmaxClassifier, describe_layer, find_unknown
@@ -34,11 +35,16 @@ Rank = Callable[[Embeddings, Sequence[Embedded]], Ranking]
 class Recognizer:
     """Names the landmarks of a gallery in photos.
 
-    A recognizer joins a ``gallery`` with the model that made its embeddings (``embedder``) and with what the model
-    brings along: a ``background``, which normalizes similarities, a ``calibration``, which turns scores into
-    confidences and thresholds, and a ``classifier``, which says what decides where a call does not: how many
-    neighbours by which vote, or a softmax layer over the landmarks ``layer`` (C,). :meth:`open` finds all of these by
-    itself.
+    :meth:`open` finds by itself what a recognizer is made of:
+
+    ================  ==========================================================================================
+    ``gallery``       the reference photos and their landmarks
+    ``embedder``      the model that made the gallery's embeddings, ready to run
+    ``background``    normalizes similarities; None if the model has none
+    ``calibration``   turns scores into confidences and thresholds; None if the model has none
+    ``classifier``    decides unless a call says otherwise: k neighbours by a vote, or the model's softmax layer
+    ``layer``         landmark ids (C,) of that softmax layer; None if the model has none
+    ================  ==========================================================================================
 
     Example::
 
@@ -78,10 +84,11 @@ class Recognizer:
     ) -> Recognizer:
         """Open a gallery with its own model.
 
-        ``model`` may be the model that you expect the gallery to have been built with. A ``classifier`` takes the
-        place of the one that the model carries, and an ``embedder`` that of a new one. Raises
-        :class:`~obelisk.errors.GalleryError` if it is another one, with the command that rebuilds the gallery, and if
-        there is no gallery; :class:`~obelisk.errors.ModelError` if the gallery's model is damaged.
+        ``model`` may be the model that you expect the gallery to have been built with. ``classifier`` replaces the
+        one that the model carries; ``embedder`` is used instead of a new one.
+
+        Raises :class:`~obelisk.errors.GalleryError` if there is no gallery, and if ``model`` is not its model, with
+        the command that rebuilds it; :class:`~obelisk.errors.ModelError` if the gallery's model is damaged.
         """
         opened = gallery if isinstance(gallery, Gallery) else Gallery.open(gallery)
         if model:
@@ -148,35 +155,22 @@ class Recognizer:
         listed = [paths] if isinstance(paths, str | Path) else paths
         return self._answer(listed, rank, references, threshold, augment=augment)
 
-    def rank(
-        self,
-        queries: Embeddings,
-        *,
-        top: int = TOP,
-        k: int | None = None,
-        vote: str | None = None,
-        exponent: float | None = None,
-        expand: str = "none",
-    ) -> Ranking:
-        """Rank the landmarks of query embeddings (Q, D), exactly as :meth:`recognize` does for photos.
-
-        The embeddings must come from the gallery's model; they need not be unit-norm. The options and errors are those
-        of :meth:`recognize`. A softmax layer needs the photos, so neighbours decide here, by the default vote.
-        """
-        references = self.gallery.references()
-        rank = self._make_rank(references, top=top, k=k, vote=vote or self._vote, exponent=exponent, expand=expand)
-        return rank(l2_normalize(queries, dimensions=references.dimensions), [])
-
     def threshold(self, precision: float = PRECISION, *, vote: str | None = None) -> float | None:
         """Return the confidence below which answers are rejected, so that this share of the others is right.
 
-        None if neither the gallery nor its model is calibrated, or if something else than the default vote decides:
-        then nothing is rejected. Raises :class:`~obelisk.errors.UsageError` for a precision outside (0, 1).
+        None if neither the gallery nor its model is calibrated, or if anything but the default vote decides: then
+        nothing is rejected. Raises :class:`~obelisk.errors.UsageError` for a precision outside (0, 1).
         """
         if self.layer is not None and vote is None and self._find_layer(self.gallery.references()):
             return None
         calibration = self._calibration_for(vote or self._vote)
         return calibration.threshold(precision) if calibration else None
+
+    def find_remark(self) -> str | None:
+        """Return why the model's softmax layer can't answer for the gallery; None if it can or need not."""
+        if self.classifier.kind != "softmax":
+            return None
+        return describe_layer(self.layer, self.gallery.references().landmark_ids)
 
     def explain(self, answer: Recognition) -> Image:
         """Draw what an answer of this recognizer rests on.
@@ -246,7 +240,7 @@ class Recognizer:
 
     @property
     def _vote(self) -> str:
-        """The vote where none is asked for: a softmax layer that cannot answer leaves it to the default one."""
+        """The vote if a call names none; the default one stands in for a softmax layer that can't answer."""
         return self.classifier.vote if self.classifier.kind == "knn" else VOTE
 
     @property
@@ -254,16 +248,10 @@ class Recognizer:
         return self.classifier.k if self.classifier.kind == "knn" else K
 
     def _find_layer(self, references: References) -> SoftmaxClassifier | None:
-        """Return what answers by the model's softmax layer; None where neighbours decide."""
+        """Return the classifier of the model's softmax layer; None if neighbours decide."""
         if self.layer is None or len(find_unknown(references.landmark_ids, self.layer)):
             return None
         return SoftmaxClassifier(references, references.landmark_ids, self.layer)
-
-    def find_remark(self) -> str | None:
-        """Return why the model's softmax layer can't answer for the gallery; None if it can, or doesn't have to."""
-        if self.classifier.kind != "softmax":
-            return None
-        return describe_layer(self.layer, self.gallery.references().landmark_ids)
 
     def _calibration_for(self, vote: str) -> Calibration | None:
         """Return the calibration if it holds for a vote: calibrations are made with the default one."""

@@ -1,10 +1,10 @@
-"""Recognition by the softmax layer of a model: its probabilities rank the landmarks, neighbours are only shown.
+"""Classification by the softmax layer of a model: its probabilities rank the landmarks; neighbours are only shown.
 
 With z (C,) the logits of the layer's landmarks, computed in float64::
 
     p(l) = exp(z_l − max z) / Σ_m exp(z_m − max z)
 
-over all C landmarks. A gallery that holds some of them ranks those, by the same probabilities.
+over all C landmarks. For a gallery that holds only some of them, the same probabilities rank those.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from obelisk.arrays import Embeddings, Floats, Integers
 from obelisk.embedding import Bundle, read_classifier, read_layer
 from obelisk.errors import ModelError
 from obelisk.gallery import Gallery, SearchEngine
-from obelisk.recognition.classifier import Ranking
+from obelisk.recognition.ranking import Ranking
 
 
 class SoftmaxClassifier:
     """Ranks the landmarks of a gallery by the probabilities of a layer that knows all of them.
 
-    ``landmark_ids`` (N,) are those of the ``references``, ``layer`` (C,) those of the layer's columns.
+    ``landmark_ids`` (N,) are the landmarks of the ``references``, ``layer`` (C,) those of the layer's columns.
     """
 
     def __init__(self, references: SearchEngine, landmark_ids: Integers, layer: Integers) -> None:
@@ -34,7 +34,8 @@ class SoftmaxClassifier:
     def classify(self, queries: Embeddings, logits: Embeddings, *, k: int, top: int) -> Ranking:
         """Rank by logits (Q, C), and find the k nearest reference photos of the query embeddings (Q, D).
 
-        Equal probabilities are in the order of the landmark ids. Raises ModelError for logits of another width.
+        Equal probabilities are ordered by landmark id. Raises :class:`~obelisk.errors.ModelError` for logits of another
+        width.
         """
         if len(queries) and logits.shape != (len(queries), self._width):
             what = f"the network gives logits of shape {logits.shape} for a softmax layer of {self._width} landmarks"

@@ -27,7 +27,9 @@ from obelisk.errors import ModelError, UsageError
 from obelisk.gallery import SearchEngine
 from obelisk.recognition.rerank.reranker import Shortlist
 
-BACKGROUND = "background.npy"  # the attachment of a bundle: (B, D) float16
+BACKGROUND = "background.npy"
+"""Name of the attachment of a bundle that holds the embeddings (B, D) of a background, float16."""
+
 NEAREST_TO_REFERENCE = 5
 NEAREST_TO_QUERY = 10
 REFERENCE_WEIGHT = 0.25  # β; larger values cost correct answers

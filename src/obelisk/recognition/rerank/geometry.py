@@ -27,8 +27,8 @@ from obelisk.arrays import Embeddings, Floats, Integers
 from obelisk.errors import MissingExtraError, PhotoError
 from obelisk.gallery import ReferencePhoto, References
 from obelisk.photos import map_in_order, read_photo
-from obelisk.recognition.classifier import Ranking
 from obelisk.recognition.explain.shown_photos import read_original
+from obelisk.recognition.ranking import Ranking
 
 VERIFIED = 20  # nearest reference photos that are compared with a query
 SIDE = 320  # pixels of the longer side: more cost time, and the numbers above were measured on small photos

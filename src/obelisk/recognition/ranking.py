@@ -1,0 +1,40 @@
+"""What a classifier returns: the landmarks that queries may show, ranked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from obelisk.arrays import Embeddings, Floats, Integers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """The landmarks that Q queries may show, with T = ``top`` candidates each (fewer if the gallery has fewer).
+
+    ================  ======  =============================================================
+    ``candidates``    (Q, T)  landmark ids, best first
+    ``scores``        (Q, T)  their scores in [0, 1], higher is better
+    ``confidence``    (Q,)    confidence in the first candidate, in [0, 1]
+    ``neighbors``     (Q, k)  row indices of the nearest reference photos, nearest first
+    ``similarities``  (Q, k)  their cosine similarities
+    ================  ======  =============================================================
+    """
+
+    candidates: Integers
+    scores: Floats
+    confidence: Floats
+    neighbors: Integers
+    similarities: Embeddings
+
+
+def allocate_ranking(queries: int, *, k: int, top: int) -> Ranking:
+    """Return a ranking whose columns are still to be filled in."""
+    return Ranking(
+        candidates=np.empty((queries, top), dtype=np.int64),
+        scores=np.empty((queries, top)),
+        confidence=np.empty(queries),
+        neighbors=np.empty((queries, k), dtype=np.int64),
+        similarities=np.empty((queries, k), dtype=np.float32),
+    )
