@@ -172,10 +172,10 @@ def test_the_sample_has_every_kind_of_query_and_follows_the_seed(compare):
     right = np.array([arm.outcomes.right for arm in comparison.arms])
     known = comparison.first.outcomes.known
     some, every, no_run, distractors = sample_queries(comparison, seed=3)
-    assert all(known[place] and len(set(right[:, place])) == 2 for place in some.places)
-    assert all(right[:, place].all() for place in every.places)
-    assert all(known[place] and not right[:, place].any() for place in no_run.places)
-    assert not known[list(distractors.places)].any()
+    assert all(known[row] and len(set(right[:, row])) == 2 for row in some.rows)
+    assert all(right[:, row].all() for row in every.rows)
+    assert all(known[row] and not right[:, row].any() for row in no_run.rows)
+    assert not known[list(distractors.rows)].any()
     assert sum(kind.count for kind in (some, every, no_run, distractors)) == len(known)
     assert sample_queries(comparison, seed=3) == [some, every, no_run, distractors]
     assert sample_queries(comparison, seed=4) != [some, every, no_run, distractors]

@@ -77,7 +77,7 @@ def test_only_a_bundle_is_replaced(tiny_run: Run, photos: list[Path], tmp_path: 
     taken.mkdir()
     (taken / "thesis.txt").write_text("mine")
     for place in (taken, taken / "thesis.txt"):
-        with pytest.raises(ModelError, match="something else in the bundle's place"):
+        with pytest.raises(ModelError, match="holds something other than a bundle"):
             export_run(tiny_run, place, photos=photos[:2])
     export_run(tiny_run, tmp_path / "bundle", photos=photos[:2])
     export_run(tiny_run, tmp_path / "bundle", photos=photos[:2], precision="fp16")

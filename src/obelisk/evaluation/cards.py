@@ -18,16 +18,16 @@ OF_EACH_KIND = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
-    """Queries that went alike, and how many of them there are."""
+class QueryKind:
+    """Queries with the same outcome: some of their row indices, and how many there are."""
 
     title: str
-    places: tuple[int, ...]
+    rows: tuple[int, ...]
     count: int
 
 
-def sample_queries(comparison: Comparison, *, of_each: int = OF_EACH_KIND, seed: int = 0) -> list[Kind]:
-    """Return a random sample of queries of every kind, as places in the order of ids; empty kinds are left out."""
+def sample_queries(comparison: Comparison, *, of_each: int = OF_EACH_KIND, seed: int = 0) -> list[QueryKind]:
+    """Return a random sample of queries of every kind, as row indices in the order of ids; leave out empty kinds."""
     known = comparison.first.outcomes.known
     right = np.array([arm.outcomes.right for arm in comparison.arms])
     several = len(comparison.arms) > 1
@@ -37,13 +37,13 @@ def sample_queries(comparison: Comparison, *, of_each: int = OF_EACH_KIND, seed:
         "Wrong in every run" if several else "Wrong": known & ~np.any(right, axis=0),
         "No landmark of the gallery": ~known,
     }
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     kinds = []
     for title, chosen in members.items():
-        places = np.flatnonzero(chosen)
-        drawn = np.sort(chance.choice(places, size=min(of_each, len(places)), replace=False))
+        rows = np.flatnonzero(chosen)
+        drawn = np.sort(rng.choice(rows, size=min(of_each, len(rows)), replace=False))
         if len(drawn):
-            kinds.append(Kind(title=title, places=tuple(drawn.tolist()), count=len(places)))
+            kinds.append(QueryKind(title=title, rows=tuple(drawn.tolist()), count=len(rows)))
     return kinds
 
 
@@ -60,12 +60,12 @@ def draw_cards(comparison: Comparison, catalog: Catalog, thumbnails: Thumbnails,
     for kind in sample_queries(comparison, seed=seed):
         share = f"{kind.count:,} of {total:,} queries"
         parts.append(element("h3", text(kind.title), element("small", text(share))))
-        parts.append(element("div", *(drawer.draw_card(place) for place in kind.places), class_="cards"))
+        parts.append(element("div", *(drawer.draw_card(row) for row in kind.rows), class_="cards"))
     return join(parts)
 
 
 class CardDrawer:
-    """Draws queries: what they show, and what every run made of them."""
+    """Draws queries: what they show, and how every run answered."""
 
     def __init__(self, comparison: Comparison, catalog: Catalog, thumbnails: Thumbnails) -> None:
         self._comparison = comparison
@@ -74,32 +74,32 @@ class CardDrawer:
         references = catalog.references.select("image_id", "landmark_id").rows()
         self._landmark_of = dict(references)
 
-    def draw_card(self, place: int) -> Markup:
+    def draw_card(self, row: int) -> Markup:
         """Return one query with the answers of all runs."""
         predictions = self._comparison.first.run.predictions
-        query = str(predictions.query_ids[place])
-        true = [landmark for landmark in predictions.truths[place].tolist() if landmark in self._names]
+        query = str(predictions.query_ids[row])
+        true = [landmark for landmark in predictions.truths[row].tolist() if landmark in self._names]
         shows = ", ".join(self._name(landmark) for landmark in true) or "no landmark of the gallery"
         caption = element("figcaption", element("strong", text(shows)), element("small", text(query)))
         photo = self._thumbnails.show_query(query, f"query {query}: {shows}")
-        answers = [self._draw_answer(number, arm, place) for number, arm in enumerate(self._comparison.arms)]
+        answers = [self._draw_answer(number, arm, row) for number, arm in enumerate(self._comparison.arms)]
         return element("article", element("figure", photo, caption), element("div", *answers), class_="card")
 
-    def _draw_answer(self, number: int, arm: Arm, place: int) -> Markup:
+    def _draw_answer(self, number: int, arm: Arm, row: int) -> Markup:
         predictions = arm.run.predictions
-        answer = int(predictions.answers[place])
+        answer = int(predictions.answers[row])
         named = text("no answer") if answer == NO_LANDMARK else text(self._name(answer))
         head = element(
             "p",
             swatch(number, arm.name),
-            mark(right=bool(arm.outcomes.right[place])),
+            mark(right=bool(arm.outcomes.right[row])),
             element("strong", named),
-            element("small", text(f"confidence {predictions.confidence[place]:.2f}")),
+            element("small", text(f"confidence {predictions.confidence[row]:.2f}")),
         )
         neighbours = [
-            self._draw_neighbour(str(photo), float(similarity), predictions.truths[place].tolist())
+            self._draw_neighbour(str(photo), float(similarity), predictions.truths[row].tolist())
             for photo, similarity in zip(
-                predictions.neighbours[place, : arm.run.k], predictions.similarities[place, : arm.run.k], strict=True
+                predictions.neighbours[row, : arm.run.k], predictions.similarities[row, : arm.run.k], strict=True
             )
             if photo
         ]

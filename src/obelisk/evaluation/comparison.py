@@ -61,7 +61,7 @@ class Confusion:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Arm:
-    """A run in a comparison: what came of every query, and how good that is."""
+    """A run in a comparison: the outcome of every query, and how good they are."""
 
     run: RunResult
     outcomes: Outcomes

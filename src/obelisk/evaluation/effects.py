@@ -44,7 +44,7 @@ class Change:
 class Effect:
     """What one change (a main effect), or two together beyond each alone (an interaction), do to every metric.
 
-    ``at`` holds the levels of other factors that the effect is told for; empty, it is the mean over all of theirs.
+    ``at`` holds the levels of other factors at which the effect holds; if empty, it is the mean over all of theirs.
     """
 
     changes: tuple[Change, ...]
@@ -52,8 +52,8 @@ class Effect:
     at: Levels
 
     def __str__(self) -> str:
-        told = " × ".join(map(str, self.changes))
-        return f"{told}, at {', '.join(self.at.values())}" if self.at else told
+        named = " × ".join(map(str, self.changes))
+        return f"{named}, at {', '.join(self.at.values())}" if self.at else named
 
     def to_fields(self) -> dict[str, object]:
         """Return the effect as plain values for JSON."""

@@ -17,7 +17,7 @@ import numpy as np
 from obelisk.arrays import Floats, Integers
 from obelisk.errors import MissingExtraError
 from obelisk.evaluation.intervals import Difference, Interval
-from obelisk.evaluation.markup import ARM_COLOURS, Markup
+from obelisk.evaluation.markup import ARM_COLORS, Markup
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,9 +53,9 @@ SETTINGS = {
 }
 
 
-def arm_colour(place: int) -> str:
+def arm_color(number: int) -> str:
     """Return the number that stands for the colour of an arm."""
-    return f"#0a0a{place % ARM_COLOURS:02x}"
+    return f"#0a0a{number % ARM_COLORS:02x}"
 
 
 def draw_svg(name: str, plot: Callable[[Axes], None], *, size: tuple[float, float] = (4.6, 3.0)) -> Markup:
@@ -94,7 +94,7 @@ def fit_into_page(svg: str, name: str) -> Markup:
 def plot_losses(axes: Axes, train: Sequence[tuple[float, float]], val: Sequence[tuple[float, float]], arm: int) -> None:
     """Draw training loss (solid) and validation loss (dashed) over the epochs of one run."""
     for points, style in ((train, "-"), (val, "--")):
-        axes.plot(*zip(*points, strict=True), style, color=arm_colour(arm)) if points else None
+        axes.plot(*zip(*points, strict=True), style, color=arm_color(arm)) if points else None
     whole_epochs(axes)
     axes.set(xlabel="epoch", ylabel="loss")
 
@@ -105,9 +105,9 @@ def plot_validation(axes: Axes, curves: Sequence[Sequence[tuple[float, float]]])
         if points:
             style, marker = STYLES[arm % len(STYLES)]
             epochs, top1 = zip(*points, strict=True)
-            axes.plot(epochs, 100 * np.array(top1), style, color=arm_colour(arm))
+            axes.plot(epochs, 100 * np.array(top1), style, color=arm_color(arm))
             best = int(np.argmax(top1))
-            axes.plot(epochs[best], 100 * top1[best], marker, color=arm_colour(arm), markersize=6)
+            axes.plot(epochs[best], 100 * top1[best], marker, color=arm_color(arm), markersize=6)
     whole_epochs(axes)
     axes.set(xlabel="epoch", ylabel="top-1, %")
 
@@ -123,8 +123,8 @@ def plot_long_tail(axes: Axes, counts: Integers, limits: Mapping[str, int]) -> N
     """Draw photos per landmark (C,), most first; ``limits`` names a bucket and its smallest count."""
     ordered = np.sort(counts)[::-1]
     ranks = np.arange(1, len(ordered) + 1)
-    axes.fill_between(ranks, 0.8, ordered, step="mid", color=arm_colour(0), alpha=0.25, linewidth=0)
-    axes.step(ranks, ordered, where="mid", color=arm_colour(0))
+    axes.fill_between(ranks, 0.8, ordered, step="mid", color=arm_color(0), alpha=0.25, linewidth=0)
+    axes.step(ranks, ordered, where="mid", color=arm_color(0))
     begin = 0
     for bucket, smallest in limits.items():
         end = int((ordered >= smallest).sum())
@@ -142,7 +142,7 @@ def plot_by_count(axes: Axes, counts: Floats, shares: Sequence[Floats]) -> None:
     """Draw top-1 (share of 1) of every run over the number of reference photos, both (B,) for B groups."""
     for arm, share in enumerate(shares):
         style, marker = STYLES[arm % len(STYLES)]
-        axes.plot(counts, 100 * share, style, marker=marker, color=arm_colour(arm))
+        axes.plot(counts, 100 * share, style, marker=marker, color=arm_color(arm))
     axes.set(xscale="log")
     label_counts(axes, "x")
     axes.set(xlabel="reference photos of the landmark", ylabel="top-1, %")
@@ -164,11 +164,11 @@ def plot_bars(
     """Draw bars of shares with their intervals: ``values[arm][group]``; an undefined one is left out."""
     width = 0.8 / len(values)
     for arm, shares in enumerate(values):
-        for place, (share, (low, high)) in enumerate(zip(shares, intervals[arm], strict=True)):
+        for group, (share, (low, high)) in enumerate(zip(shares, intervals[arm], strict=True)):
             if np.isnan(share):
                 continue
-            middle = place - 0.4 + (arm + 0.5) * width
-            axes.bar(middle, 100 * share, 0.9 * width, color=arm_colour(arm))
+            middle = group - 0.4 + (arm + 0.5) * width
+            axes.bar(middle, 100 * share, 0.9 * width, color=arm_color(arm))
             axes.plot([middle, middle], [100 * low, 100 * high], color=INK, linewidth=1.2)
     axes.set_xticks(range(len(groups)), groups)
     axes.grid(visible=False, axis="x")
@@ -180,12 +180,12 @@ def plot_differences(axes: Axes, names: Sequence[str], differences: Sequence[Dif
     axes.axvline(0, color=INK, linewidth=1)
     for arm, difference in enumerate(differences):
         if difference is None:
-            axes.plot(0, arm, "D", color=arm_colour(arm), markersize=7)
+            axes.plot(0, arm, "D", color=arm_color(arm), markersize=7)
             continue
-        filled = arm_colour(arm) if difference.excludes_zero else "none"
-        axes.plot([100 * bound for bound in difference.interval], [arm, arm], color=arm_colour(arm), linewidth=2.4)
+        filled = arm_color(arm) if difference.excludes_zero else "none"
+        axes.plot([100 * bound for bound in difference.interval], [arm, arm], color=arm_color(arm), linewidth=2.4)
         axes.plot(
-            100 * difference.value, arm, "o", markersize=7, markeredgecolor=arm_colour(arm), markerfacecolor=filled
+            100 * difference.value, arm, "o", markersize=7, markeredgecolor=arm_color(arm), markerfacecolor=filled
         )
     axes.set_yticks(range(len(names)), names)
     axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="points")

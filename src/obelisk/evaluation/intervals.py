@@ -52,13 +52,13 @@ def draw_resamples(
     _, first, cluster = np.unique(clusters, return_index=True, return_inverse=True)
     stratum = strata[first]
     members = [np.flatnonzero(stratum == number) for number in np.unique(stratum)]
-    chances = [np.random.default_rng([seed, int(stratum[places[0]])]) for places in members]
+    rngs = [np.random.default_rng([seed, int(stratum[stratum_rows[0]])]) for stratum_rows in members]
     rows = np.arange(len(clusters))
     copies = np.zeros(len(stratum), dtype=np.int64)
     for _ in range(resamples):
-        for places, chance in zip(members, chances, strict=True):
-            drawn = chance.integers(len(places), size=len(places))
-            copies[places] = np.bincount(drawn, minlength=len(places))
+        for stratum_rows, rng in zip(members, rngs, strict=True):
+            drawn = rng.integers(len(stratum_rows), size=len(stratum_rows))
+            copies[stratum_rows] = np.bincount(drawn, minlength=len(stratum_rows))
         yield np.repeat(rows, copies[cluster])
 
 

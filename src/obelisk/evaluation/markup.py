@@ -8,7 +8,7 @@ from typing import NewType
 
 Markup = NewType("Markup", str)
 
-ARM_COLOURS = 8  # that the style sheet names
+ARM_COLORS = 8  # that the style sheet names
 EMPTY = frozenset({"img"})  # elements that have no end tag
 
 
@@ -41,7 +41,7 @@ def html_table(head: Iterable[Markup], rows: Iterable[Iterable[Markup]]) -> Mark
     return element("div", drawn, class_="scroll", tabindex="0")
 
 
-def swatch(place: int, name: str) -> Markup:
+def swatch(number: int, name: str) -> Markup:
     """Return the name of a run behind its colour; it may break after an underscore, like words do."""
     breakable = element("span", Markup(text(name).replace("_", "_<wbr>")))
-    return element("span", element("i", class_=f"swatch arm-{place % ARM_COLOURS}"), breakable, class_="arm")
+    return element("span", element("i", class_=f"swatch arm-{number % ARM_COLORS}"), breakable, class_="arm")

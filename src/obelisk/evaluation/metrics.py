@@ -61,15 +61,15 @@ def f1_scores(truths: Integers, answers: Integers) -> tuple[float, float]:
 
     ``truths`` (Q,) is the one landmark that each query counts for (:func:`counted_landmarks`) and
     ``answers`` (Q,) the first candidate, which no confidence rejects. Distractors play no part: whether
-    they are told apart is what ``gap``, ``auroc`` and the precision measure.
+    they are recognised as such is what ``gap``, ``auroc`` and the precision measure.
     """
     if not len(truths):
         return math.nan, math.nan
     landmarks, truth, queries = np.unique(truths, return_inverse=True, return_counts=True)
     C = len(landmarks)
-    place = np.minimum(np.searchsorted(landmarks, answers), C - 1)
-    counted = landmarks[place] == answers  # an answer outside the C landmarks is a miss, and a hit of nobody
-    answered = np.bincount(place[counted], minlength=C)  # TP + FP
+    column = np.minimum(np.searchsorted(landmarks, answers), C - 1)
+    counted = landmarks[column] == answers  # an answer outside the C landmarks is a miss, and a hit of nobody
+    answered = np.bincount(column[counted], minlength=C)  # TP + FP
     TP = np.bincount(truth[truths == answers], minlength=C)
     F1 = 2 * TP / (answered + queries)  # TP + FN = queries
     return float(F1.mean()), float(F1 @ queries / queries.sum())
@@ -145,9 +145,9 @@ def auroc(positives: Floats, negatives: Floats) -> float:
     P, N = len(positives), len(negatives)
     if P == 0 or N == 0:
         return math.nan
-    _, place, counts = np.unique(np.concatenate([positives, negatives]), return_inverse=True, return_counts=True)
+    _, value, counts = np.unique(np.concatenate([positives, negatives]), return_inverse=True, return_counts=True)
     mean_rank = np.cumsum(counts) - (counts - 1) / 2
-    return float((mean_rank[place[:P]].sum() - P * (P + 1) / 2) / (P * N))
+    return float((mean_rank[value[:P]].sum() - P * (P + 1) / 2) / (P * N))
 
 
 def expected_calibration_error(confidence: Floats, right: Booleans, bins: int = 15) -> float:

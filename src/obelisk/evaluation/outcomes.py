@@ -1,4 +1,4 @@
-"""What came of every query, and the metrics of any choice of queries.
+"""The outcome of every query, and the metrics of any subset of queries.
 
 A *known* query shows a landmark of the gallery: accuracy, F1 and retrieval are over these. Every other
 query is a *distractor*: it shows no landmark, or one that the gallery lacks (an *unknown* landmark, where
@@ -28,7 +28,7 @@ RETRIEVED = 100  # the depth of mAP@100
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outcomes:
-    """What came of Q queries, in the order of their ids.
+    """The outcomes of Q queries, in the order of their ids.
 
     =====================  ======  ==================================================================
     ``known``              (Q,)    shows a landmark of the gallery
@@ -41,7 +41,7 @@ class Outcomes:
     ``confidence``         (Q,)    of the first candidate
     ``buckets``            (Q,)    "head", "mid" or "tail": how many reference photos ``landmarks`` has
     ``point_like``         (Q,)    ``landmarks`` is a building or the like, not a park, bay or district
-    ``average_precision``  (Q,)    of the first 100 neighbours; nan where it cannot be told
+    ``average_precision``  (Q,)    of the first 100 neighbours; nan where it is undefined
     =====================  ======  ==================================================================
     """
 
@@ -65,7 +65,7 @@ class Outcomes:
     def measure(self, rows: Integers | None = None, *, threshold: float | None = None) -> dict[str, float]:
         """Return all metrics, nan where undefined, of all queries or of a resample.
 
-        ``rows`` (any number) are ascending places of queries, repeated where a resample drew them
+        ``rows`` (any number) are ascending indices of queries, repeated where a resample drew them
         more than once. Precision and recall are of the answers of at least the ``threshold``; without one, of all.
         """
         resampled = rows is not None
@@ -171,8 +171,8 @@ def retrieve(predictions: Predictions, truths: Integers, catalog: Catalog) -> Fl
     if needed > K:
         return np.full(Q, np.nan)
     order = np.argsort(photos)
-    place = np.minimum(np.searchsorted(photos, predictions.neighbours, sorter=order), len(photos) - 1)
-    found = order[place]
+    sorted_rows = np.minimum(np.searchsorted(photos, predictions.neighbours, sorter=order), len(photos) - 1)
+    found = order[sorted_rows]
     near = np.where(photos[found] == predictions.neighbours, landmarks[found], NO_LANDMARK)
     names, counts = np.unique(landmarks, return_counts=True)
     sizes = np.append(counts, 0)

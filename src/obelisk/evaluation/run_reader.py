@@ -120,6 +120,6 @@ def fingerprint_of_data(catalog: Catalog) -> str:
         photos = photos.sort("image_id")
         contents = map_in_order(hash_or_error, catalog.locate_photos(photos))
         for row, content in zip(photos.select("image_id", *columns).iter_rows(), contents, strict=True):
-            told = content if isinstance(content, str) else type(content).__name__
-            digest.update(f"{row} {told}\n".encode())
+            said = content if isinstance(content, str) else type(content).__name__
+            digest.update(f"{row} {said}\n".encode())
     return digest.hexdigest()

@@ -80,9 +80,9 @@ def tabulate_differences(comparison: Comparison, against: Arm) -> Markup:
         for name, value in against.metrics.values.items()
         if not np.isnan(value)
     ]
-    place = "the best run" if against is comparison.best else "the first run"
+    which = "the best run" if against is comparison.best else "the first run"
     head = [text("points"), *(swatch(number, arm.name) for number, arm in columns)]
-    return join([element("h3", text(f"Against {against.name}, {place}")), html_table(head, rows)])
+    return join([element("h3", text(f"Against {against.name}, {which}")), html_table(head, rows)])
 
 
 def show_difference(difference: Difference) -> Markup:

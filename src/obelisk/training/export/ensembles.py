@@ -89,7 +89,7 @@ class SideBySide(nn.Module):
 class Combined:
     """The bundle of an ensemble, and the weights of its runs, in their order; they add up to one.
 
-    ``unread`` are the errors of reference photos that could not be read, by their places in the catalog.
+    ``unread`` are the errors of reference photos that could not be read, by row of the catalog.
     """
 
     bundle: Bundle
@@ -146,7 +146,7 @@ def combine_runs(
         chosen = check_weights(weights, len(runs))
     labels = catalog.references["landmark_id"].to_numpy()
     known = spread_evenly(kept, COMPARED_PHOTOS)
-    trial = Trial(precision=precision, paths=[paths[place] for place in known], landmarks=labels[known])
+    trial = Trial(precision=precision, paths=[paths[row] for row in known], landmarks=labels[known])
     return Combined(bundle=write_ensemble(parts, chosen, out, name, trial, classifier), weights=chosen, unread=unread)
 
 
@@ -180,7 +180,7 @@ def join_runs(recipe: Recipe, catalog: Catalog, data: str, out: Path, progress: 
         "landmarks": catalog.references[kept]["landmark_id"].unique().sort().to_list(),
         "photos": len(kept),
         "best_epochs": [],
-        "skipped": {images[place]: str(error) for place, error in sorted(combined.unread.items())},
+        "skipped": {images[row]: str(error) for row, error in sorted(combined.unread.items())},
         "weights": list(combined.weights),
     }
     write_facts(out, facts)
@@ -196,7 +196,7 @@ class Trial:
 
     def shrink(self, network: bytes, module: nn.Module, member: Member) -> bytes:
         """Return a network in the wanted precision; raises ModelError where it, or the original, differs too much."""
-        few = [self.paths[place] for place in spread_evenly(np.arange(len(self.paths)), CHECKED_PHOTOS)]
+        few = [self.paths[index] for index in spread_evenly(np.arange(len(self.paths)), CHECKED_PHOTOS)]
         inputs = [prepare(read_photo(path, min_side=member.size), member.input) for path in few]
         check_export(network, module.eval(), inputs)
         smaller = convert_precision(network, self.precision)
@@ -261,7 +261,7 @@ def choose_weights(
     runs = [part.run for part in parts]
     if len(runs) > MOST_RUNS:
         raise UsageError(f"{len(runs)} runs are too many to choose weights for", fix="give them, or take equal ones")
-    asked, searched = split_places(runs, catalog, kept)
+    asked, searched = split_rows(runs, catalog, kept)
     labels = catalog.references["landmark_id"].to_numpy()
     right = labels[asked][:, None] == labels[searched]
     with torch.inference_mode():
@@ -276,10 +276,10 @@ def choose_weights(
     return max(compositions(len(runs), STEPS), key=judge)
 
 
-def split_places(
+def split_rows(
     runs: Sequence[Run], catalog: Catalog, kept: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the places of photos that every run kept for validation, and of those that none did."""
+    """Return the rows of photos that every run kept for validation, and of those that none did."""
     for run in runs:
         if run.recipe.data.refit and run.recipe.loss.kind != "none":
             raise UsageError(

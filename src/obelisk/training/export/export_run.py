@@ -66,16 +66,16 @@ def export_run(
     if layer and read_layer(bundle) is None:  # as runs of earlier versions were exported
         original = join_network(load_tuned(run), module.necks, layer)
     chosen = spread_evenly(np.arange(len(photos)), CHECKED_PHOTOS if precision == "fp32" else COMPARED_PHOTOS)
-    places, skipped = find_readable(photos, chosen, member.size)
-    few = spread_evenly(places, CHECKED_PHOTOS)
-    inputs = [prepare(read_photo(photos[place], min_side=member.size), member.input) for place in few]
+    readable, skipped = find_readable(photos, chosen, member.size)
+    few = spread_evenly(readable, CHECKED_PHOTOS)
+    inputs = [prepare(read_photo(photos[index], min_side=member.size), member.input) for index in few]
     cosine = check_export(original, add_layer(module, layer), inputs)
     network = convert_precision(original, precision)
     check, in_int8 = None, None
     if precision != "fp32":
-        shown = None if landmarks is None else np.asarray(landmarks, np.int64)[places]
+        shown = None if landmarks is None else np.asarray(landmarks, np.int64)[readable]
         compared = ComparedPhotos(
-            paths=[photos[place] for place in places],
+            paths=[photos[index] for index in readable],
             landmarks=shown,
             rule=member.input,
             layer=layer.landmarks if layer else None,
@@ -121,33 +121,33 @@ def allow_int8(
 
 
 def refuse_taken(out: Path) -> None:
-    """Refuse a place that holds anything but a bundle."""
+    """Refuse a folder that holds anything but a bundle."""
     if out.exists() and not (out / MANIFEST_FILE).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise ModelError("there is something else in the bundle's place", where=out, fix="choose a new --out")
+        raise ModelError("the folder holds something other than a bundle", where=out, fix="choose a new --out")
 
 
 def find_readable(
-    photos: Sequence[Path], places: NDArray[np.int64], size: int
+    photos: Sequence[Path], indices: NDArray[np.int64], size: int
 ) -> tuple[NDArray[np.int64], list[PhotoError]]:
-    """Return those of the places whose photos can be read, and the errors of the others."""
+    """Return the indices of photos that can be read, and the errors of the others."""
 
-    def attempt(place: int) -> PhotoError | None:
+    def attempt(index: int) -> PhotoError | None:
         try:
-            read_photo(photos[place], min_side=size)
+            read_photo(photos[index], min_side=size)
         except PhotoError as error:
             return error
         return None
 
-    errors = list(map_in_order(attempt, places))
-    readable = places[[error is None for error in errors]]
+    errors = list(map_in_order(attempt, indices))
+    readable = indices[[error is None for error in errors]]
     if not len(readable):
-        raise DataError(f"none of {len(places)} photos could be read", fix="give photos: --data DIR or --photos DIR")
+        raise DataError(f"none of {len(indices)} photos could be read", fix="give photos: --data DIR or --photos DIR")
     return readable, [error for error in errors if error is not None]
 
 
-def spread_evenly(places: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Return at most so many of the places, evenly spread."""
-    return places[np.linspace(0, max(0, len(places) - 1), min(most, len(places))).astype(np.int64)]
+def spread_evenly(indices: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Return at most ``most`` of the indices, evenly spread."""
+    return indices[np.linspace(0, max(0, len(indices) - 1), min(most, len(indices))).astype(np.int64)]
 
 
 def copy_bundle(

@@ -25,10 +25,8 @@ KEPT_COSINE = 0.997
 CLIPPED = 0.01  # percent of a photo's values at each end: what lies there is not worth coarser levels
 FEW_PHOTOS = 16  # to rank the tensors by
 
-Pixels = NDArray[np.float32]
 
-
-def choose_ranges(network: bytes, photos: Sequence[Pixels]) -> dict[str, Range]:
+def choose_ranges(network: bytes, photos: Sequence[NDArray[np.float32]]) -> dict[str, Range]:
     """Return the ranges of the activations of a serialised ONNX graph that may be rounded to bytes, by tensor.
 
     ``photos`` are some dozens, each prepared as the network takes it, (3, H, W). No tensor may be in the end, when
@@ -52,7 +50,7 @@ def pick(ranges: Mapping[str, Range], tensors: Sequence[str]) -> dict[str, Range
     return {tensor: ranges[tensor] for tensor in tensors}
 
 
-def find_ranges(network: bytes, photos: Sequence[Pixels]) -> dict[str, Range]:
+def find_ranges(network: bytes, photos: Sequence[NDArray[np.float32]]) -> dict[str, Range]:
     """Return, for the input of each convolution but the first, the range that its 256 levels should stand for.
 
     The photo itself has 256 levels already. One level is zero, which borders are filled with.
@@ -67,9 +65,9 @@ def find_ranges(network: bytes, photos: Sequence[Pixels]) -> dict[str, Range]:
     watched = OnnxModel(model.SerializeToString())
     low, high = np.zeros(len(tensors)), np.zeros(len(tensors))
     for pixels in photos:
-        for place, values in enumerate(watched.compute(tensors, pixels[np.newaxis])):
+        for index, values in enumerate(watched.compute(tensors, pixels[np.newaxis])):
             ends = np.percentile(values, [CLIPPED, 100.0 - CLIPPED])
-            low[place], high[place] = min(low[place], ends[0]), max(high[place], ends[1])
+            low[index], high[index] = min(low[index], ends[0]), max(high[index], ends[1])
     return {
         tensor: round_ends(*ends)
         for tensor, *ends in zip(tensors, low.tolist(), high.tolist(), strict=True)
@@ -87,7 +85,7 @@ def round_ends(low: float, high: float) -> Range:
 def round_activations(network: bytes, ranges: Mapping[str, Range]) -> bytes:
     """Return the network with the inputs of its convolutions rounded as int8 would, and the weights of these, too.
 
-    It computes in float32, and shows what becomes of the embeddings.
+    It computes in float32, to show how the embeddings change.
     """
     import onnx
     from onnx import helper, numpy_helper
@@ -140,7 +138,7 @@ def round_weights(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     return rounded
 
 
-def embed(network: bytes, photos: Sequence[Pixels]) -> Embeddings:
+def embed(network: bytes, photos: Sequence[NDArray[np.float32]]) -> Embeddings:
     """Return the embeddings (N, D) of prepared photos."""
     model = OnnxModel(network)
     return np.concatenate([model.run(pixels[np.newaxis]) for pixels in photos])

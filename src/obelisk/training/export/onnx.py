@@ -69,8 +69,8 @@ def join_graphs(backbones: Sequence[bytes], neck: bytes) -> bytes:
 
     models = [onnx.load_from_string(graph) for graph in (*backbones, neck)]
     *nets, last = [
-        onnx.compose.add_prefix(model, f"part{place}_", rename_inputs=False, rename_outputs=model is not models[-1])
-        for place, model in enumerate(models)
+        onnx.compose.add_prefix(model, f"part{number}_", rename_inputs=False, rename_outputs=model is not models[-1])
+        for number, model in enumerate(models)
     ]
     described = [net.graph.output[0].name for net in nets]
     features = [output for output in models[0].graph.output if output.name == FEATURES]

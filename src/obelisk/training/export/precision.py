@@ -88,7 +88,7 @@ def add_int8(
     """Keep weights as ``round(w / s)`` in int8 with one s a channel of the axis, ``s = max|w| / 127``."""
     from onnx import helper, numpy_helper
 
-    others = tuple(place for place in range(weights.ndim) if place != axis % weights.ndim)
+    others = tuple(other for other in range(weights.ndim) if other != axis % weights.ndim)
     scales = np.abs(weights).max(axis=others, keepdims=True) / np.float32(127)
     scales[scales == 0] = 1
     levels = np.rint(weights / scales).astype(np.int8)
@@ -202,7 +202,7 @@ def leave_one_out(rows: NDArray[np.float32], landmarks: NDArray[np.int64]) -> fl
 def nearest_others(
     rows: NDArray[np.float32], asked: NDArray[np.int64], at_once: int = 1024
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield the place of the nearest other row for each row asked for, some at a time."""
+    """Yield the index of the nearest other row for some of the rows at a time."""
     for part in np.split(asked, range(at_once, len(asked), at_once)):
         similarities = rows[part] @ rows.T
         similarities[np.arange(len(part)), part] = -np.inf

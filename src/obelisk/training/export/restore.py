@@ -35,7 +35,7 @@ class SoftmaxLayer:
 
 
 def members_of(recipe: Recipe, backbones: Sequence[FrozenBackbone]) -> list[tuple[slice, tuple[int, ...]]]:
-    """Return, for each neck of the recipe, the columns of the descriptor that it sees and the parts in them."""
+    """Return the columns of the descriptor that each neck of the recipe sees, with their parts."""
     if not recipe.neck.per_backbone:
         parts = tuple(part for backbone in backbones for part in backbone.parts)
         return [(slice(0, sum(parts)), parts)]
@@ -79,9 +79,9 @@ def load_tuned(run: Run) -> Sequence[FrozenBackbone]:
 
 def freeze_tuned(recipe: Recipe, before: FrozenBackbone, module: PooledBackbone) -> FrozenBackbone:
     """Freeze a fine-tuned backbone, of which ``before`` is what training started from."""
-    told = before.bundle
-    origin = f"{told.manifest.data}, fine-tuned"
-    return freeze(told.name, module, recipe.backbone, recipe.photos, licence=told.manifest.licence, origin=origin)
+    bundle = before.bundle
+    origin = f"{bundle.manifest.data}, fine-tuned"
+    return freeze(bundle.name, module, recipe.backbone, recipe.photos, licence=bundle.manifest.licence, origin=origin)
 
 
 def load_module(run: Run) -> PhotoEmbedder:

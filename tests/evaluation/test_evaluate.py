@@ -1,0 +1,89 @@
+"""What a gallery's own landmarks and photos mean for an evaluation, and when kept predictions are made again."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from obelisk.data import Catalog, read_catalog
+from obelisk.errors import DataError, ModelError
+from obelisk.evaluation import Run, Target, compare_targets, evaluate_model, open_target
+from obelisk.gallery import Gallery, build_gallery
+
+
+@pytest.fixture(scope="module")
+def catalog(tiny_dataset: Path) -> Catalog:
+    return read_catalog(tiny_dataset)
+
+
+@pytest.fixture
+def gallery(tiny_run: Run, catalog: Catalog, tmp_path: Path) -> Gallery:
+    return build_gallery(tmp_path / "gallery", catalog, tiny_run.bundle).gallery
+
+
+def shift_ids(catalog: Catalog, by: int) -> Catalog:
+    """The same photos and names, with other landmark ids, as folders get when others come before them."""
+    return replace(
+        catalog,
+        references=catalog.references.with_columns(pl.col("landmark_id") + by),
+        queries=catalog.queries.with_columns(pl.col("landmark_ids").list.eval(pl.element() + by)),
+        landmarks=catalog.landmarks.with_columns(pl.col("landmark_id") + by),
+    )
+
+
+def test_landmarks_are_matched_by_name_where_ids_differ(gallery: Gallery, catalog: Catalog) -> None:
+    metrics = evaluate_model(gallery.path, catalog).measure()
+    assert metrics.known_queries == 18
+    shifted = evaluate_model(gallery.path, shift_ids(catalog, 1_000_000)).measure()
+    assert shifted.values["top1"] == metrics.values["top1"] > 0
+    assert shifted.values["map100"] == metrics.values["map100"] > 0
+
+
+def test_queries_of_landmarks_that_a_gallery_lacks_are_no_known_ones(gallery: Gallery, catalog: Catalog) -> None:
+    lacked = int(catalog.queries["landmark_ids"].explode().drop_nulls()[0])
+    of_it = catalog.queries["landmark_ids"].list.contains(lacked).sum()
+    gallery.remove(landmarks=[lacked])
+    metrics = evaluate_model(gallery.path, catalog).measure()
+    assert (metrics.landmarks, metrics.known_queries) == (5, 18 - of_it)
+    assert 0 <= metrics.values["auroc_unknown"] <= 1
+    whole = build_gallery(gallery.path.with_name("whole"), catalog, gallery.load_bundle()).gallery
+    with pytest.raises(DataError, match="know the landmarks of different queries"):
+        compare_targets([open_target(whole.path), open_target(gallery.path)], catalog)
+
+
+def test_a_landmark_that_the_dataset_lacks_is_a_wrong_answer(gallery: Gallery, catalog: Catalog) -> None:
+    for landmark in gallery.landmarks:
+        gallery.rename(landmark.id, f"another {landmark.name}")
+    metrics = evaluate_model(gallery.path, catalog).measure()
+    assert (metrics.known_queries, metrics.distractors) == (0, 24)
+    assert metrics.values["precision"] == 0.0
+
+
+def test_predictions_are_made_again_when_the_gallery_changed(
+    gallery: Gallery, catalog: Catalog, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    first = evaluate_model(gallery.path, catalog, out=out).predictions.made_by
+    assert evaluate_model(gallery.path, catalog, out=out).predictions.made_by == first
+    gallery.remove(photos=[gallery.photos[0].id])
+    assert evaluate_model(gallery.path, catalog, out=out).predictions.made_by != first
+
+
+def test_nothing_is_written_beside_a_bundle_or_a_gallery(
+    gallery: Gallery, tiny_run: Run, catalog: Catalog, tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(tiny_run.folder / "model", tmp_path / "bundle"))
+    before = sorted(path for path in tmp_path.rglob("*") if path.suffix not in (".sqlite-wal", ".sqlite-shm"))
+    for place in (bundle, gallery.path):
+        evaluate_model(place, catalog).measure()
+    assert sorted(path for path in tmp_path.rglob("*") if path.suffix not in (".sqlite-wal", ".sqlite-shm")) == before
+
+
+def test_the_name_of_what_is_neither_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="not a finished run, and neither a bundle nor a gallery"):
+        open_target(tmp_path)
+    assert isinstance(open_target("bundled"), Target)
