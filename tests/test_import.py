@@ -59,6 +59,12 @@ def test_every_public_name_resolves_and_is_listed(name: str) -> None:
     assert name in dir(obelisk)
 
 
+@pytest.mark.parametrize("name", [name for name in obelisk.__all__ if name != "__version__"])
+def test_every_public_name_has_an_example(name: str) -> None:
+    documented = getattr(obelisk, name).__doc__
+    assert "Example::" in documented or ">>> " in documented
+
+
 def test_the_public_names_are_sorted_and_their_homes_are_known() -> None:
     assert list(obelisk.__all__) == sorted(obelisk.__all__)
     assert {*obelisk._HOMES, "__version__"} == set(obelisk.__all__)

@@ -6,9 +6,9 @@ Four lines are enough::
 
     recognizer = obelisk.Recognizer.open("mycity")
     for answer in recognizer.recognize(["photo.jpg"]):
-        print(answer.landmark, answer.confidence)
+        print(answer.landmark or "not a landmark I know", answer.confidence)
 
-Importing this package opens no file and loads no model: the names below are loaded when first used.
+Importing this package is quick: it opens no file and loads no model. Each name below is loaded when it is first used.
 """
 
 from __future__ import annotations

@@ -2,20 +2,20 @@
 
 ::
 
-    ObeliskError                    something is wrong; the text says what, where, and what to do
+    ObeliskError                    something is wrong; the message says what, where, and what to do
     ├── UsageError                  the caller's mistake (the command line exits 2)
-    │   ├── DataError               a dataset, catalog or manifest that cannot be used
-    │   ├── RecipeError             a recipe with unknown keys, wrong values, or of another run
-    │   ├── ModelError              a bundle or run that is missing, damaged or does not fit
-    │   ├── GalleryError            a gallery that is missing, damaged, too new, or of another model
-    │   │   └── GalleryLockedError  other processes kept a gallery too long (exit 1)
-    │   └── MissingExtraError       an optional part that is not installed
-    ├── DownloadError               something that could not be fetched; named, and the rest goes on (exit 1)
-    └── PhotoError                  one photo that cannot be used; named, counted, skipped (exit 1)
+    │   ├── DataError               a dataset, catalog or manifest can't be used
+    │   ├── RecipeError             a recipe has unknown keys or wrong values, or belongs to another run
+    │   ├── ModelError              a bundle or run is missing or damaged, or doesn't fit
+    │   ├── GalleryError            a gallery is missing, damaged, too new, or made with another model
+    │   │   └── GalleryLockedError  other processes kept a gallery locked for too long (exit 1)
+    │   └── MissingExtraError       an optional part is not installed
+    ├── DownloadError               a file couldn't be fetched; the rest goes on (exit 1)
+    └── PhotoError                  a photo can't be used; the others go on (exit 1)
         ├── PhotoMissingError       no such file, a broken link, or no permission
-        ├── PhotoFormatError        empty, not an image, or a format outside the whitelist
-        ├── PhotoTruncatedError     a sound header, but the pixels end early or are damaged
-        └── PhotoTooLargeError      more pixels than the cap, seen from the header before decoding
+        ├── PhotoFormatError        an empty file, not an image, or a format outside the whitelist
+        ├── PhotoTruncatedError     the header is sound, but the pixels end early or are damaged
+        └── PhotoTooLargeError      more pixels than the limit; refused from the header, before decoding
 
 A message reads ``what (with the value) · where (path, row, key) · what to do``.
 """
@@ -35,10 +35,17 @@ DISTRIBUTION = "obelisk-landmarks"
 
 
 class ObeliskError(Exception):
-    """Say what is wrong, where, and what to do.
+    """Something is wrong: the base class of everything that Obelisk raises on purpose.
 
-    ``what`` is a full clause with the offending value; ``where`` a path, row or key;
-    ``fix`` the exact command, key or value that mends it. Empty parts are left out of the text.
+    ``what`` is a full clause with the offending value; ``where`` a path, row or key; ``fix`` the exact command, key or
+    value that puts it right. Empty parts are left out of the message.
+
+    Example::
+
+        try:
+            gallery = obelisk.Gallery.open("mycity")
+        except obelisk.ObeliskError as error:
+            print(f"{error.what}; try: {error.fix}")
     """
 
     exit_code = 1
@@ -51,62 +58,83 @@ class ObeliskError(Exception):
 
 
 class UsageError(ObeliskError):
-    """The caller's mistake: a missing path, an unknown key, a gallery of another model."""
+    """The caller's mistake: a missing path, an unknown key, a gallery made with another model.
+
+    Example::
+
+        try:
+            recognizer = obelisk.Recognizer.open("mycity")
+        except obelisk.UsageError as error:
+            sys.exit(f"can't open the gallery: {error}")
+    """
 
     exit_code = 2
 
 
 class DataError(UsageError):
-    """A dataset, catalog or manifest that cannot be used."""
+    """A dataset, catalog or manifest can't be used."""
 
 
 class RecipeError(UsageError):
-    """A recipe with unknown keys or wrong values, or a run folder of another recipe."""
+    """A recipe has unknown keys or wrong values, or a run folder belongs to another recipe."""
 
 
 class ModelError(UsageError):
-    """A bundle, run or backbone that is missing, damaged, or does not fit."""
+    """A bundle, run or backbone is missing or damaged, or doesn't fit."""
 
 
 class GalleryError(UsageError):
-    """A gallery that is missing, damaged, of a newer format, or of another model."""
+    """A gallery is missing, damaged, of a newer format, or made with another model."""
 
 
 class GalleryLockedError(GalleryError):
-    """A gallery that other processes kept locked for too long: nobody's mistake, and worth another try."""
+    """Other processes kept a gallery locked for too long: nobody's mistake, and worth another try."""
 
     exit_code = 1
 
 
 class MissingExtraError(UsageError):
-    """An optional part of Obelisk that is not installed."""
+    """An optional part of Obelisk is not installed."""
 
     def __init__(self, extra: str, *, needed_for: str) -> None:
         super().__init__(f"{needed_for} needs the extra `{extra}`", fix=install_command(extra))
 
 
 class DownloadError(ObeliskError):
-    """Something that could not be fetched: it is named, and the rest goes on."""
+    """A file couldn't be fetched; it is named, and the rest goes on."""
 
 
 class PhotoError(ObeliskError):
-    """One photo that cannot be used: it is named, counted and skipped; the others go on."""
+    """A photo can't be used; it is named, counted and skipped, and the others go on.
+
+    :meth:`obelisk.Recognizer.recognize` doesn't raise it: the answer for the photo carries it as text. What reads a
+    single photo raises it.
+
+    Example::
+
+        from obelisk.photos import read_photo
+
+        try:
+            photo = read_photo("photo.jpg")
+        except obelisk.PhotoError as error:
+            print("skipped:", error)
+    """
 
 
 class PhotoMissingError(PhotoError):
-    """No such file, a broken link, a folder in its place, or no permission to read it."""
+    """There is no such file, the link is broken, it is a folder, or it may not be read."""
 
 
 class PhotoFormatError(PhotoError):
-    """An empty file, one that is no image, or an image format outside the whitelist."""
+    """The file is empty, is not an image, or has a format outside the whitelist."""
 
 
 class PhotoTruncatedError(PhotoError):
-    """A sound header, but pixels that end early or are damaged."""
+    """The header is sound, but the pixels end early or are damaged."""
 
 
 class PhotoTooLargeError(PhotoError):
-    """More pixels than the cap; refused from the header, before anything is decoded."""
+    """The photo has more pixels than the limit; refused from the header, before anything is decoded."""
 
 
 def near_names(name: str, known: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Where output goes: results to stdout, progress and notes to stderr, colour only on a terminal."""
+"""Terminal output: results to stdout, progress and notes to stderr, color only on a terminal."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ T = TypeVar("T")
 
 SECONDS_BETWEEN_LINES = 30.0
 
-# Controls, line separators, and what overrides the direction of text; as JSON writes them, so that a line of it still
-# says the same.
+# Control characters, line separators and direction overrides, escaped as in JSON, so that JSON stays the same.
 CONTROLS = (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
 ESCAPES = {code: f"\\u{code:04x}" for code in CONTROLS}
 
@@ -43,23 +42,23 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def visible(text: str) -> str:
-    """Return text in one line that reads as it is: names and paths may hold what would command the terminal."""
+    """Escape what would control the terminal: names and paths may contain anything."""
     return text.translate(ESCAPES)
 
 
 def result(text: str) -> None:
-    """Write one line of result to stdout, and let a waiting reader have it at once."""
+    """Write one line of the result to stdout and flush it, so that a waiting reader has it at once."""
     with naming_full_disk("standard output"):
         sys.stdout.write(visible(text) + "\n")
         sys.stdout.flush()
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-    """Print a table to stdout: text columns to the left, columns of numbers to the right."""
+    """Print a table to stdout; text is aligned to the left, columns of numbers to the right."""
     listed = [list(row) for row in rows]
     drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for place, column in enumerate(columns):
-        numeric = bool(listed) and all(isinstance(row[place], int | float) for row in listed)
+    for index, column in enumerate(columns):
+        numeric = bool(listed) and all(isinstance(row[index], int | float) for row in listed)
         drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in listed:
         drawn.add_row(*(Text(f"{cell:.4f}" if isinstance(cell, float) else visible(str(cell))) for cell in row))
@@ -74,7 +73,7 @@ def note(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Write a warning to stderr: something was skipped or is not as it should be."""
+    """Write a warning to stderr: something was skipped, or isn't as it should be."""
     errors.print(f"warning: {visible(text)}", markup=False, style="yellow")
 
 
@@ -84,10 +83,10 @@ def count_of(count: int, what: str) -> str:
 
 
 class WholeHelp(TyperGroup):
-    """A group of commands whose help gives the first sentence of each command in full."""
+    """A group of commands whose help shows the whole first sentence of each command."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the list of commands; by itself Typer would cut a sentence to one line."""
+        """Write the list of commands; Typer alone would cut each sentence to one line."""
         for command in self.commands.values():
             paragraph = " ".join((command.help or "").partition("\n\n")[0].split())
             command.short_help = command.short_help or paragraph.partition(". ")[0].removesuffix(".")
@@ -95,7 +94,7 @@ class WholeHelp(TyperGroup):
 
 
 class SkippedFolders:
-    """Names each folder of which nothing can be used, and counts them; call it with one that may not be searched."""
+    """Names and counts the folders that can't be used; call it with the error of one that may not be listed."""
 
     def __init__(self) -> None:
         self.locked = self.empty = 0
@@ -104,7 +103,7 @@ class SkippedFolders:
         return self.locked + self.empty > 0
 
     def __call__(self, error: OSError) -> None:
-        """Name a folder that the system does not let us search."""
+        """Name a folder that the system doesn't let us list."""
         self.locked += 1
         warn(f"the folder cannot be searched: {error.strerror} · {error.filename} · give yourself the permission")
 
@@ -114,15 +113,15 @@ class SkippedFolders:
         warn(f"no photo in the folder {folder}")
 
     def tell(self) -> None:
-        """Say how many there were, if any."""
+        """Say how many there were, if there were any."""
         if self:
             warn(f"{count_of(self.locked + self.empty, 'folder')} could not be used")
 
 
 def track(items: Iterable[T], *, total: int, what: str) -> Iterator[T]:
-    """Yield the items while a bar on stderr shows how many are done and how long the rest takes.
+    """Yield the items, while a bar on stderr shows how many are done and how long the rest will take.
 
-    The bar is drawn on a terminal only; a log file gets the remarks of the command instead.
+    The bar is drawn on a terminal only.
     """
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
@@ -130,7 +129,7 @@ def track(items: Iterable[T], *, total: int, what: str) -> Iterator[T]:
 
 
 class FactedProgress(Progress):
-    """Bars with a line of facts below them, where there are any."""
+    """Progress bars with a line of facts below them, if there are any."""
 
     def __init__(self, *columns: ProgressColumn, console: Console, disable: bool, facts: Text) -> None:
         self._facts = facts
@@ -144,7 +143,7 @@ class FactedProgress(Progress):
 
 
 def describe_pace(pace: Pace, *, time_left: bool) -> str:
-    """Return what there is to know of a fine-tuning in one line; a bar beside it may tell the time left."""
+    """Describe the state of fine-tuning in one line; a progress bar beside it may show the time left."""
     from obelisk.training.machine import in_words
 
     measured = pace.measured
@@ -160,9 +159,9 @@ def describe_pace(pace: Pace, *, time_left: bool) -> str:
 
 
 class Meter:
-    """Shows on stderr how far each stage of a long piece of work is; call it with what, done, total.
+    """Shows on stderr how far each stage of a long job is; it is a :data:`obelisk.records.Progress`.
 
-    On a terminal one bar a stage moves; a log file gets a line every half minute and one when a stage ends.
+    A terminal shows one bar per stage; a log file gets a line every half minute and one at the end of each stage.
     """
 
     def __init__(self) -> None:
@@ -188,7 +187,7 @@ class Meter:
         self._progress.stop()
 
     def watch(self, pace: Pace) -> None:
-        """Show how a fine-tuning goes on: live on a terminal, else a line an epoch."""
+        """Show how fine-tuning is going: live on a terminal, otherwise one line per epoch."""
         if errors.is_terminal:
             self._facts.plain = describe_pace(pace, time_left=False)
             self("fine-tuning", (pace.epoch - 1) * pace.steps + pace.step, pace.epochs * pace.steps)
@@ -207,6 +206,6 @@ class Meter:
 
 
 def require_extra(extra: str, *, module: str, needed_for: str) -> None:
-    """Raise MissingExtraError, with the install command, unless an optional module is there."""
+    """Raise MissingExtraError, with the install command, if an optional module isn't installed."""
     if importlib.util.find_spec(module) is None:
         raise MissingExtraError(extra, needed_for=needed_for)
