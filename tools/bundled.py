@@ -37,8 +37,8 @@ from obelisk.recognition import BACKGROUND, CALIBRATION, Background, pack_backgr
 from obelisk.recognition.background_photos import choose_background, embed_background
 from obelisk.recognition.held_out_model import HeldOutPhotos, calibrate_new_landmarks, calibrate_trained_landmarks
 from obelisk.training.export.export_run import export_run
+from obelisk.training.loading.references import split_for_validation
 from obelisk.training.train import train_run
-from obelisk.training.validation import split_for_validation
 
 RECIPE = "bundled"
 KNOWN_SHARE = 0.79  # of the landmarks, which the held-out model is trained on

@@ -17,6 +17,7 @@ from statistics import median
 import numpy as np
 import pytest
 import torch
+from obelisk.training.pace import Pace
 
 from obelisk.config import Recipe, ViewsSection, load_recipe
 from obelisk.data import read_catalog
@@ -30,7 +31,6 @@ from obelisk.training.model.backbones import PooledBackbone
 from obelisk.training.model.network import Necks, PhotoEmbedder, build_neck
 from obelisk.training.model.pooling import avg
 from obelisk.training.model.weights import create_network
-from obelisk.training.pace import Pace
 
 pytestmark = pytest.mark.stress
 

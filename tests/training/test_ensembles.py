@@ -15,8 +15,8 @@ from obelisk.errors import ModelError, UsageError
 from obelisk.evaluation.run_reader import Run, read_facts
 from obelisk.training.export.ensembles import combine_runs, compositions
 from obelisk.training.export.export_run import export_run
+from obelisk.training.loading.references import split_for_validation
 from obelisk.training.train import train_run
-from obelisk.training.validation import split_for_validation
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
 import copy
 import functools
 import json
-import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.amp.grad_scaler import GradScaler
 
 from obelisk.config import Recipe, ViewsSection, load_recipe
 from obelisk.data import read_catalog
@@ -24,19 +23,30 @@ from obelisk.photos import ModelInput, prepare, read_photo
 from obelisk.synthetic import generate_dataset
 from obelisk.training.export.onnx import check_export
 from obelisk.training.export.restore import load_module
-from obelisk.training.finetune import finetune, group_layers, interpolate, part_distance
-from obelisk.training.loading.augmentation import augmented_views
-from obelisk.training.loading.loader import Batch, LabelledPhotos, WantedBatch, load_batches
-from obelisk.training.loading.samplers import epoch_batches
+from obelisk.training.finetune import finetune, interpolate, part_distance
+from obelisk.training.loading.augmentation import AugmentedView, augmented_views
+from obelisk.training.loading.batch import split_rows
+from obelisk.training.loading.loader import LabelledPhotos
+from obelisk.training.loading.photo_batches import photo_side
+from obelisk.training.loading.samplers import epoch_batches, epoch_seed
 from obelisk.training.losses import ArcFace, CurricularFace, MarginSoftmax
-from obelisk.training.model.backbones import PooledBackbone, export_backbone, load_backbones
-from obelisk.training.model.network import Necks, PhotoEmbedder, build_neck
-from obelisk.training.model.pooling import avg
-from obelisk.training.model.weights import create_network
-from obelisk.training.necks import Epoch
-from obelisk.training.optim.checkpoint import Position, load_checkpoint, save_checkpoint
-from obelisk.training.optim.trainer import Course, share_out, side_of, take_step, validate
+from obelisk.training.model import (
+    Necks,
+    PhotoEmbedder,
+    PooledBackbone,
+    avg,
+    build_neck,
+    create_network,
+    export_backbone,
+    load_backbones,
+)
+from obelisk.training.optim.checkpoint import CheckpointFile
+from obelisk.training.optim.logs import Epoch, StepReport
+from obelisk.training.optim.optimizer import group_layers
+from obelisk.training.optim.trainer import EmbedderWithLoss, Trainer, Validation
 from obelisk.training.train import train_run
+
+pytestmark = pytest.mark.usefixtures("loads_in_process")
 
 TINY = "test_efficientnet"
 SIZE = 64
@@ -66,15 +76,26 @@ def build(recipe: Recipe, landmarks: int) -> tuple[PhotoEmbedder, tuple[int, ...
 @pytest.fixture
 def tune(photos: LabelledPhotos, tmp_path: Path) -> Callable[..., tuple[PhotoEmbedder, PhotoEmbedder, list[Epoch]]]:
     def run(
-        checkpoint: str = "state.safetensors", *overrides: str, **section: object
+        checkpoint: str = "state.safetensors",
+        *overrides: str,
+        watch: Callable[[StepReport], None] | None = None,
+        **section: object,
     ) -> tuple[PhotoEmbedder, PhotoEmbedder, list[Epoch]]:
-        keys = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, **section}
+        keys = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, **section}
         keys_and_values = [f"finetuning.{key}={toml(value)}" for key, value in keys.items()]
         recipe = load_recipe("arcface", ["data.refit=false", *overrides, *keys_and_values])
         embedder, parts, loss = build(recipe, int(photos.landmarks.max()) + 1)
         before, log = copy.deepcopy(embedder), list[Epoch]()
         tuned, _ = finetune(
-            recipe, embedder, parts, loss, photos, validation=photos, checkpoint=tmp_path / checkpoint, log=log.append
+            recipe,
+            embedder,
+            parts,
+            loss,
+            photos,
+            validation=photos,
+            checkpoint=CheckpointFile(path=tmp_path / checkpoint, owner=recipe.fingerprint),
+            log=log.append,
+            watch=watch,
         )
         return before, tuned, log
 
@@ -113,13 +134,13 @@ def test_every_epoch_sees_views_that_nothing_saw_before(
     tune: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = {view.name for view in augmented_views(ViewsSection(count=2), 0)}
+    augment = AugmentedView.__call__
 
-    def load(wanted: Iterable[WantedBatch], *, aside: bool) -> Iterator[Batch]:
-        batches = list(wanted)
-        seen.update(batch.view.name for batch in batches if batch.view)
-        return load_batches(batches, aside=aside)
+    def note(view: AugmentedView, *photo: Any) -> Any:
+        seen.add(view.name)
+        return augment(view, *photo)
 
-    monkeypatch.setattr("obelisk.training.finetune.load_batches", load)
+    monkeypatch.setattr(AugmentedView, "__call__", note)
     tune("state.safetensors", "views.count=2", epochs=3)
     assert len(seen) == 5
 
@@ -175,29 +196,25 @@ ALL_THAT_VARIES = ("loss.kind=curricularface", "backbone.pooling=gem", "views.er
     ],
     ids=["as little as possible", "best averaged weights", "all that varies"],
 )
-def test_a_training_stopped_after_any_step_goes_on_to_the_same_weights(
-    tune: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], more: dict
+def test_a_run_stopped_after_any_step_resumes_to_the_same_weights(
+    tune: Callable[..., tuple], overrides: tuple[str, ...], more: dict
 ) -> None:
-    keys = {"epochs": 2, "micro_batches": 2, **more}
+    keys = {"epochs": 2, "batch_size": 20, "micro_batches": 2, **more}
     _, whole, expected = tune("whole.safetensors", *overrides, **keys)
-    steps = 0
+    steps, stops = 0, 0
 
-    def step_and_stop(course: Course, *rest: object) -> float:
+    def stop(report: StepReport) -> None:
         nonlocal steps
-        value = take_step(course, *rest)  # type: ignore[arg-type]
-        steps += 1
-        course.stop.received = True
-        return value
+        if not report.ended:
+            steps += 1
+            signal.raise_signal(signal.SIGTERM)
 
-    stops, log = 0, list[Epoch]()
-    with monkeypatch.context() as patch:
-        patch.setattr("obelisk.training.optim.trainer.take_step", step_and_stop)
-        while True:
-            try:
-                _, resumed, log = tune("stopped.safetensors", *overrides, **keys)
-                break
-            except SystemExit:
-                stops += 1
+    while True:
+        try:
+            _, resumed, log = tune("stopped.safetensors", *overrides, watch=stop, **keys)
+            break
+        except SystemExit:
+            stops += 1
     assert stops == steps > 4
     assert log == expected[1:]
     for name, tensor in whole.state_dict().items():
@@ -206,8 +223,8 @@ def test_a_training_stopped_after_any_step_goes_on_to_the_same_weights(
 
 def test_photos_grow_from_the_start_size_to_the_whole_one() -> None:
     section = load_recipe("arcface", ["finetuning.epochs=5", "finetuning.start_size=100"]).finetuning
-    assert [side_of(section, 224, epoch) for epoch in range(5)] == [100, 128, 160, 192, 224]
-    assert side_of(load_recipe("arcface", ["finetuning.epochs=5"]).finetuning, 224, 0) == 224
+    assert [photo_side(section, 224, epoch) for epoch in range(5)] == [100, 128, 160, 192, 224]
+    assert photo_side(load_recipe("arcface", ["finetuning.epochs=5"]).finetuning, 224, 0) == 224
 
 
 def test_early_epochs_see_small_photos_and_validation_whole_ones(
@@ -261,30 +278,13 @@ def test_a_compiled_backbone_learns_the_same_under_the_same_names(
     assert names[0] == names[1]
 
 
-def test_the_scale_of_half_precision_gradients_is_in_the_checkpoint(tmp_path: Path) -> None:
-    path, module = tmp_path / "state.safetensors", torch.nn.Linear(3, 3)
-    optimizer = torch.optim.AdamW(module.parameters())
-    scaler = GradScaler("cpu", init_scale=1024.0)
-    scaler.scale(module(torch.full((1, 3), torch.inf)).sum()).backward()
-    scaler.step(optimizer)
-    scaler.update()  # gradients that overflow halve it
-    save_checkpoint(path, {"module": module}, optimizer, Position(), training="a", scaler=scaler)
-    other = GradScaler("cpu")
-    load_checkpoint(path, {"module": module}, optimizer, training="a", scaler=other)
-    assert other.get_scale() == scaler.get_scale() == 512.0
-    # What was trained in another precision has no scale to go on with.
-    save_checkpoint(path, {"module": module}, optimizer, Position(), training="a")
-    with pytest.raises(ModelError, match="not a checkpoint of this training"):
-        load_checkpoint(path, {"module": module}, optimizer, training="a", scaler=other)
-
-
 def test_float16_cuts_gradients_after_it_has_scaled_them_back(
     tune: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # All photos in one batch, as they are: until the weights move, each step has the gradient of the one before.
     still = [f"views.{key}=0" for key in ViewsSection.model_fields if key not in ("count", "crop")]
 
-    def lengths_of(precision: str) -> list[float]:
+    def lengths_of(precision: str, epochs: int) -> list[float]:
         lengths = []
 
         def note(*words: Any) -> torch.Tensor:
@@ -295,27 +295,45 @@ def test_float16_cuts_gradients_after_it_has_scaled_them_back(
         clip = torch.nn.utils.clip_grad_norm_
         with monkeypatch.context() as patch:
             patch.setattr(torch.nn.utils, "clip_grad_norm_", note)
-            before, after, _ = tune(f"{precision}.safetensors", *still, epochs=8, batch_size=64, precision=precision)
+            before, after, _ = tune(
+                f"{precision}.safetensors", *still, epochs=epochs, batch_size=64, precision=precision
+            )
         assert all(moved(before, after))
         return lengths
 
     # The first scale may be too large: steps whose gradients overflow are left out.
-    half = next(length for length in lengths_of("float16") if np.isfinite(length))
-    assert half == pytest.approx(lengths_of("float32")[0], rel=0.05)
+    half = next(length for length in lengths_of("float16", 8) if np.isfinite(length))
+    assert half == pytest.approx(lengths_of("float32", 1)[0], rel=0.05)
 
 
-def test_the_weights_of_the_best_epoch_are_kept(
-    tune: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch, photos: LabelledPhotos
-) -> None:
-    told = iter([(1.0, 0.4), (1.0, 0.7), (1.0, 0.7), (1.0, 0.6)])
-    after: list[dict[str, torch.Tensor]] = []
+@pytest.fixture
+def validate_as(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, torch.Tensor]]]:
+    """Replace what validation finds, epoch by epoch; return the list of the weights that were validated."""
 
-    def tell(course: Course, loaded: Iterator[Batch]) -> tuple[float, float]:
-        validate(course, loaded)
-        after.append(copy.deepcopy(course.kept[0].state_dict()))
-        return next(told)
+    def replace(*found: tuple[float | None, float | None]) -> list[dict[str, torch.Tensor]]:
+        results, weights = iter(found), list[dict[str, torch.Tensor]]()
+        make = Trainer.__post_init__
 
-    monkeypatch.setattr("obelisk.training.finetune.validate", tell)
+        def patch(trainer: Trainer[Any]) -> None:
+            make(trainer)
+            validate = trainer.validate
+
+            def tell(kept: EmbedderWithLoss[Any], stream: Iterator[Any]) -> Validation:
+                validate(kept, stream)
+                weights.append(copy.deepcopy(kept.embedder.state_dict()))
+                loss, top1 = next(results)
+                return Validation(loss=loss, top1=top1)
+
+            trainer.validate = tell
+
+        monkeypatch.setattr(Trainer, "__post_init__", patch)
+        return weights
+
+    return replace
+
+
+def test_the_weights_of_the_best_epoch_are_kept(tune: Callable[..., tuple], validate_as: Callable[..., list]) -> None:
+    after = validate_as((1.0, 0.4), (1.0, 0.7), (1.0, 0.7), (1.0, 0.6))
     _, tuned, log = tune(epochs=4, keep="best")
     assert [epoch.best for epoch in log] == [True, True, False, False]
     assert all(torch.equal(tensor, after[1][name]) for name, tensor in tuned.state_dict().items())
@@ -323,12 +341,19 @@ def test_the_weights_of_the_best_epoch_are_kept(
 
 
 def test_without_a_top_1_the_least_validation_loss_is_best(
-    tune: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch
+    tune: Callable[..., tuple], validate_as: Callable[..., list]
 ) -> None:
-    told = iter([(2.0, None), (1.0, None), (1.5, None)])
-    monkeypatch.setattr("obelisk.training.finetune.validate", lambda *of: (validate(*of), next(told))[1])
+    validate_as((2.0, None), (1.0, None), (1.5, None))
     *_, log = tune(epochs=3, keep="best")
     assert [epoch.best for epoch in log] == [True, True, False]
+
+
+def test_patience_ends_a_fine_tuning_that_gets_no_better(
+    tune: Callable[..., tuple], validate_as: Callable[..., list]
+) -> None:
+    validate_as((1.0, 0.4), (1.0, 0.7), (1.0, 0.6), (1.0, 0.7), (1.0, 0.9))
+    *_, log = tune(epochs=5, patience=2)
+    assert [epoch.epoch for epoch in log] == [1, 2, 3, 4]
 
 
 def test_the_log_tells_rates_gradients_and_missing_photos(tune: Callable[..., tuple], photos: LabelledPhotos) -> None:
@@ -355,9 +380,9 @@ def test_parts_of_a_batch_add_up_to_it(tune: Callable[..., tuple]) -> None:
 
 def test_parts_of_a_batch_hold_whole_groups_of_a_landmark() -> None:
     landmarks = torch.tensor([7, 7, 7, 2, 2, 5, 5, 5])  # one photo of 2 could not be read
-    assert share_out(landmarks, 2, 3) == [slice(0, 5), slice(5, 8)]
-    assert share_out(landmarks, 8, 3) == [slice(0, 3), slice(3, 5), slice(5, 8)]
-    assert share_out(landmarks, 3, 0) == [slice(0, 3), slice(3, 6), slice(6, 8)]
+    assert split_rows(landmarks, 2, 3) == [slice(0, 5), slice(5, 8)]
+    assert split_rows(landmarks, 8, 3) == [slice(0, 3), slice(3, 5), slice(5, 8)]
+    assert split_rows(landmarks, 3, 0) == [slice(0, 3), slice(3, 6), slice(6, 8)]
 
 
 def test_averaged_weights_lag_behind(tune: Callable[..., tuple]) -> None:
@@ -382,22 +407,21 @@ def test_photos_that_rot_are_listed_and_spared(
         tune("again.safetensors", quarantine=0.0)
 
 
-def step_and_stop(course: Course, *rest: object) -> float:
-    course.stop.received = True
-    return take_step(course, *rest)  # type: ignore[arg-type]
+def stop(report: StepReport) -> None:
+    signal.raise_signal(signal.SIGTERM)
 
 
 @pytest.fixture
 def tuning(tiny_recipe: Recipe) -> Recipe:
     """The tiny recipe with an epoch of fine-tuning."""
-    section = tiny_recipe.finetuning.model_copy(update={"epochs": 1, "batch_size": 8, "learning_rate": 1e-3})
+    section = tiny_recipe.finetuning.model_copy(update={"epochs": 1, "batch_size": 16, "learning_rate": 1e-3})
     return tiny_recipe.model_copy(update={"finetuning": section})
 
 
 def lose_photos(patch: pytest.MonkeyPatch, folder: Path, share: float) -> Path:
-    """Move photos out of a folder once they are described, and return where they are."""
+    """Move photos out of a folder once their features are extracted, and return where they are."""
 
-    def finetune_without(*words: Any, **names: Any) -> Any:
+    def train_without(*words: Any, **names: Any) -> Any:
         photos = sorted(folder.rglob("*.jpg"))
         for photo in photos[: round(share * len(photos))]:
             (away / photo.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
@@ -405,7 +429,7 @@ def lose_photos(patch: pytest.MonkeyPatch, folder: Path, share: float) -> Path:
         return finetune(*words, **names)
 
     away = folder.with_name("away")
-    patch.setattr("obelisk.training.train.finetune", finetune_without)
+    patch.setattr("obelisk.training.train.finetune", train_without)
     return away
 
 
@@ -423,16 +447,15 @@ def test_photos_that_vanish_are_brought_back_and_the_run_goes_on(
 
 
 def test_photos_that_were_lost_before_a_stop_still_count(
-    tune: Callable[..., tuple], photos: LabelledPhotos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tune: Callable[..., tuple], photos: LabelledPhotos, tmp_path: Path
 ) -> None:
-    recipe = load_recipe("arcface", ["finetuning.epochs=1"])
-    first, *_, last = [photos.paths[int(batch[0])] for batch in epoch_batches(recipe, photos.landmarks, 8, 0)]
+    section = load_recipe("arcface").training
+    batches = epoch_batches(section, photos.landmarks, 16, epoch_seed(0, 0))
+    first, *_, last = [photos.paths[int(batch[0])] for batch in batches]
     for path in (first, last):
         path.write_bytes(b"no photo")
-    with monkeypatch.context() as patch:
-        patch.setattr("obelisk.training.optim.trainer.take_step", step_and_stop)
-        with pytest.raises(SystemExit):
-            tune(epochs=1, quarantine=0.5)
+    with pytest.raises(SystemExit):
+        tune(epochs=1, quarantine=0.5, watch=stop)
     assert set(json.loads((tmp_path / "quarantine.json").read_text())) == {str(first)}
     tune(epochs=1, quarantine=0.5)
     assert set(json.loads((tmp_path / "quarantine.json").read_text())) == {str(first), str(last)}
@@ -448,13 +471,9 @@ def test_photos_that_are_spared_do_not_keep_the_model_from_being_written(
     assert len(json.loads((run.folder / "quarantine.json").read_text())) == 3
 
 
-def test_a_run_goes_on_with_its_own_photos_only(
-    tuning: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr("obelisk.training.optim.trainer.take_step", step_and_stop)
-        with pytest.raises(SystemExit):
-            train_run(tuning, read_catalog(tiny_dataset), tmp_path / "run")
+def test_a_run_goes_on_with_its_own_photos_only(tuning: Recipe, tiny_dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        train_run(tuning, read_catalog(tiny_dataset), tmp_path / "run", watch=stop)
     other = generate_dataset(tmp_path / "other", landmarks=6, references=60, queries=18, distractors=6, size=64, seed=1)
     with pytest.raises(ModelError, match=r"not to `recipe \w+ on photos \w+`.*give the recipe and the photos"):
         train_run(tuning, read_catalog(other), tmp_path / "run", resume=True)
@@ -464,9 +483,9 @@ def test_a_run_goes_on_with_its_own_photos_only(
 def test_a_run_goes_on_without_photos_that_rotted(
     tuning: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop_in_second_epoch(course: Course, *rest: object) -> float:
-        course.stop.received = course.position.epoch == 1
-        return take_step(course, *rest)  # type: ignore[arg-type]
+    def stop_in_second_epoch(report: StepReport) -> None:
+        if report.epoch == 2:
+            signal.raise_signal(signal.SIGTERM)
 
     data = Path(shutil.copytree(tiny_dataset, tmp_path / "data"))
     spared = {"finetuning": tuning.finetuning.model_copy(update={"epochs": 2, "quarantine": 0.2, "batch_size": 20})}
@@ -477,9 +496,8 @@ def test_a_run_goes_on_without_photos_that_rotted(
     shutil.copytree(away, data / "train", dirs_exist_ok=True)
     with monkeypatch.context() as patch:
         lose_photos(patch, data / "train", 0.15)
-        patch.setattr("obelisk.training.optim.trainer.take_step", stop_in_second_epoch)
         with pytest.raises(SystemExit):
-            train_run(recipe, read_catalog(data), tmp_path / "run")
+            train_run(recipe, read_catalog(data), tmp_path / "run", watch=stop_in_second_epoch)
     for photo in away.rglob("*.jpg"):
         (data / "train" / photo.relative_to(away)).write_bytes(b"no photo")  # no catalog lists what is not there at all
     run = train_run(recipe, read_catalog(data), tmp_path / "run", resume=True)
@@ -494,7 +512,7 @@ def test_a_checkpoint_that_cannot_be_used_leaves_the_run_as_it_is(
     run.mkdir()
     (run / "recipe.toml").write_text(tuning.to_toml())
     (run / "finetuning.safetensors").write_bytes(b"cut off")
-    with pytest.raises(ModelError, match="not a checkpoint of this training"):
+    with pytest.raises(ModelError, match="not a checkpoint of this run"):
         train_run(tuning, read_catalog(tiny_dataset), run, resume=True)
     assert {"recipe.toml", "log.jsonl"} <= {path.name for path in run.iterdir()}
 
@@ -521,26 +539,6 @@ def test_a_gradient_that_is_no_number_moves_nothing_and_is_told(
     assert json.loads((tmp_path / "diverged.json").read_text())["photos"]
 
 
-def test_gradients_that_overflow_in_float16_are_not_logged() -> None:
-    position = Position().after_step(loss=1.0, gradient=2.0, unreadable=0)
-    position = position.after_step(loss=1.0, gradient=math.inf, unreadable=0)
-    assert (position.gradients, position.largest_gradient, position.overflowed) == (2.0, 2.0, 1)
-
-
-@pytest.mark.parametrize("damage", ["bytes of something else", "overwritten bytes", "another module", "another recipe"])
-def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, damage: str) -> None:
-    path, module = tmp_path / "state.safetensors", torch.nn.Linear(3, 3)
-    optimizer = torch.optim.AdamW(module.parameters())
-    other = torch.nn.Linear(2, 2) if damage == "another module" else module
-    save_checkpoint(path, {"module": other}, optimizer, Position(), training="b" if damage == "another recipe" else "a")
-    if damage == "bytes of something else":
-        path.write_bytes(b"not safetensors")
-    if damage == "overwritten bytes":
-        path.write_bytes(path.read_bytes()[:-8] + b"overwrit")
-    with pytest.raises(ModelError, match="not a checkpoint of this training"):
-        load_checkpoint(path, {"module": module}, optimizer, training="a")
-
-
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -560,7 +558,7 @@ def test_what_cannot_be_fine_tuned_is_refused(overrides: list[str], message: str
 
 
 def test_a_finetuned_run_embeds_as_its_bundle_does(tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path) -> None:
-    section = tiny_recipe.finetuning.model_copy(update={"epochs": 1, "batch_size": 8, "learning_rate": 1e-3})
+    section = tiny_recipe.finetuning.model_copy(update={"epochs": 1, "batch_size": 16, "learning_rate": 1e-3})
     recipe = tiny_recipe.model_copy(update={"finetuning": section})
     run = train_run(recipe, read_catalog(tiny_dataset), tmp_path / "run")
     assert (run.folder / "backbone.safetensors").is_file()
@@ -609,7 +607,7 @@ def test_a_finetuned_softmax_layer_answers_through_the_finetuned_backbone(
 def test_a_run_trains_the_layer_groups_that_are_not_frozen(
     tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path, frozen: int
 ) -> None:
-    keys = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "frozen_groups": frozen}
+    keys = {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3, "frozen_groups": frozen}
     recipe = tiny_recipe.model_copy(update={"finetuning": tiny_recipe.finetuning.model_copy(update=keys)})
     run = train_run(recipe, read_catalog(tiny_dataset), tmp_path / "run")
     (before,) = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
@@ -625,17 +623,17 @@ def test_a_run_trains_the_layer_groups_that_are_not_frozen(
 def test_a_run_stopped_while_its_model_is_written_does_not_train_again(
     tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    section = tiny_recipe.finetuning.model_copy(update={"epochs": 1, "batch_size": 8, "learning_rate": 1e-3})
+    section = tiny_recipe.finetuning.model_copy(update={"epochs": 1, "batch_size": 16, "learning_rate": 1e-3})
     recipe, catalog = tiny_recipe.model_copy(update={"finetuning": section}), read_catalog(tiny_dataset)
 
-    def stop(*args: object) -> None:
+    def interrupt(*args: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("obelisk.training.train.write_model", stop)
+        patch.setattr("obelisk.training.train.write_model", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train_run(recipe, catalog, tmp_path / "run")
-    monkeypatch.setattr("obelisk.training.finetune.run_epoch", stop)
+    monkeypatch.setattr(Trainer, "step", interrupt)
     run = train_run(recipe, catalog, tmp_path / "run", resume=True)
     assert (run.folder / "backbone.safetensors").is_file()
     assert not (run.folder / "finetuning.safetensors").exists()

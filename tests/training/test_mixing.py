@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from obelisk.config import Recipe, load_recipe
 from obelisk.errors import RecipeError
-from obelisk.training.finetune import Finetuning
+from obelisk.training.finetune import FinetuningModel
 from obelisk.training.loading.augmentation import MixedPhotos, mix_photos, pair_up
 from obelisk.training.losses import Softmax
 
@@ -111,7 +111,7 @@ def test_the_loss_is_that_of_soft_labels() -> None:
     torch.manual_seed(0)
     loss, rows = Softmax(5, 4), torch.randn(N, 5)
     landmarks, others = torch.randint(4, (2, N))
-    value = Finetuning(Rows(), loss, [5], 0.0)(rows, landmarks, others, 0.3)  # type: ignore[arg-type]
+    value = FinetuningModel(Rows(), loss, [5], 0.0)(rows, landmarks, others, 0.3)  # type: ignore[arg-type]
     soft = 0.3 * nn.functional.one_hot(landmarks, 4) + 0.7 * nn.functional.one_hot(others, 4)
     assert value.item() == pytest.approx(nn.functional.cross_entropy(loss.logits(rows), soft).item(), rel=1e-5)
 

@@ -4,20 +4,20 @@ import torch
 from torch import Tensor
 
 from obelisk.config import Recipe, load_recipe
-from obelisk.training import necks
-from obelisk.training.finetune import Finetuning, build_optimizer
-from obelisk.training.losses import build_loss
+from obelisk.training.finetune import FinetuningModel
+from obelisk.training.losses import Loss, build_loss
 from obelisk.training.model.backbones import PooledBackbone
 from obelisk.training.model.network import Necks, PhotoEmbedder, build_neck, count_trainable
 from obelisk.training.model.pooling import avg
 from obelisk.training.model.weights import create_network
+from obelisk.training.optim.optimizer import build_finetuning_optimizer, build_head_optimizer
 
 LANDMARKS = 943
 HEAD = 3_113_903  # 2048·2 + (2048·1024+1024) + 1024·2 + (1024·512+512) + 512·2 + (512·943+943)
 LAST_BLOCK = 14_964_736
 
 
-def assemble(recipe: Recipe) -> tuple[PhotoEmbedder, torch.nn.Module]:
+def assemble(recipe: Recipe) -> tuple[PhotoEmbedder, Loss]:
     """Put together what a recipe trains, as a run does: a frozen backbone of random weights, a neck and a loss."""
     (name,) = recipe.backbone.names
     network, _ = create_network(name, "random", 0)
@@ -37,8 +37,8 @@ def count(optimizer: torch.optim.Optimizer) -> int:
 def test_the_baseline_trains_its_head_and_the_last_block() -> None:
     recipe = load_recipe("paper_baseline")
     embedder, loss = assemble(recipe)
-    tuned = Finetuning(embedder, loss, embedder.necks.widths, recipe.finetuning.distillation)
-    optimizer = build_optimizer(recipe, tuned)
+    tuned = FinetuningModel(embedder, loss, embedder.necks.widths, recipe.finetuning.distillation)
+    optimizer = build_finetuning_optimizer(recipe.finetuning, recipe.training, embedder, loss)
     assert count_trainable(embedder.necks) + count_trainable(loss) == HEAD
     assert count_trainable(embedder.only_backbone) == LAST_BLOCK
     assert count_trainable(tuned) == count(optimizer) == HEAD + LAST_BLOCK == 18_078_639
@@ -52,7 +52,7 @@ def test_the_proposal_trains_its_linear_layer_alone() -> None:
     assert recipe.finetuning.epochs == 0
     assert count_trainable(embedder.only_backbone) == count_trainable(loss) == 0
     (neck,) = embedder.necks.necks
-    assert count_trainable(embedder) == count(necks.build_optimizer(recipe, neck, loss)) == 2048 * 512 + 512
+    assert count_trainable(embedder) == count(build_head_optimizer(recipe.training, neck, loss)) == 2048 * 512 + 512
     assert recipe.classifier.model_dump() == {"kind": "knn", "k": 3, "vote": "majority"}
 
 

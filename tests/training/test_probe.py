@@ -9,9 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from obelisk.config import Recipe, load_recipe
+from obelisk.training.head import TrainingPhotos, train_probe
 from obelisk.training.model.network import Necks, build_neck
-from obelisk.training.necks import TrainingPhotos
-from obelisk.training.probe import train_probe
 
 
 @pytest.fixture
@@ -24,10 +23,10 @@ def recipe() -> Recipe:
 @pytest.fixture
 def photos() -> TrainingPhotos:
     """Two views of 30 photos each of 4 landmarks, around directions that differ, with noise; a tail of 5 photos."""
-    chance = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     labels = torch.tensor([0] * 30 + [1] * 30 + [2] * 30 + [3] * 5)
-    centres = torch.randn(4, 12, generator=chance)
-    views = centres[labels] + 0.6 * torch.randn(2, len(labels), 12, generator=chance)
+    centres = torch.randn(4, 12, generator=rng)
+    views = centres[labels] + 0.6 * torch.randn(2, len(labels), 12, generator=rng)
     return TrainingPhotos(views=views, landmarks=labels)
 
 

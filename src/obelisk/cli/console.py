@@ -28,7 +28,7 @@ from obelisk.errors import MissingExtraError
 from obelisk.files import naming_full_disk
 
 if TYPE_CHECKING:
-    from obelisk.training.pace import Pace
+    from obelisk.training.optim.logs import StepReport
 
 T = TypeVar("T")
 
@@ -142,11 +142,11 @@ class FactedProgress(Progress):
             yield self._facts
 
 
-def describe_pace(pace: Pace, *, time_left: bool) -> str:
+def describe_pace(pace: StepReport, *, time_left: bool) -> str:
     """Describe the state of fine-tuning in one line; a progress bar beside it may show the time left."""
     from obelisk.training.machine import in_words
 
-    measured = pace.measured
+    measured = pace.throughput
     told = [
         f"epoch {pace.epoch} of {pace.epochs}",
         f"loss {pace.loss:.3f}",
@@ -186,7 +186,7 @@ class Meter:
     def __exit__(self, *reason: object) -> None:
         self._progress.stop()
 
-    def watch(self, pace: Pace) -> None:
+    def watch(self, pace: StepReport) -> None:
         """Show how fine-tuning is going: live on a terminal, otherwise one line per epoch."""
         if errors.is_terminal:
             self._facts.plain = describe_pace(pace, time_left=False)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from obelisk.cli.console import note, result, table, warn
 
 if TYPE_CHECKING:
-    from obelisk.training.dry_run import Outlook
+    from obelisk.training.dry_run import DryRun
     from obelisk.training.lr_finder import RateCurve
 
 
-def show_outlook(outlook: Outlook) -> None:
+def show_outlook(outlook: DryRun) -> None:
     """Print photos, weights, memory and time, a table each."""
     counts = (("landmarks", outlook.landmarks), ("photos", outlook.photos), ("validation photos", outlook.validation))
     table(("", "count"), counts)
@@ -27,7 +27,7 @@ def show_outlook(outlook: Outlook) -> None:
     show_times(outlook)
 
 
-def show_memory(outlook: Outlook) -> None:
+def show_memory(outlook: DryRun) -> None:
     """Print what each stage holds in memory, largest first, and warn where it cannot fit."""
     from obelisk.training.machine import in_words
 
@@ -43,7 +43,7 @@ def show_memory(outlook: Outlook) -> None:
         warn(f"the training takes {in_words(most)}, and will be refused")
 
 
-def show_times(outlook: Outlook) -> None:
+def show_times(outlook: DryRun) -> None:
     """Print steps, what was measured, and the time that all will take."""
     rows = [
         (stage.name, str(stage.epochs), str(stage.steps), f"{stage.step_seconds:.3g}", in_time(stage.seconds))

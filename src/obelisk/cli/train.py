@@ -86,7 +86,7 @@ def refuse_unclear(looks: list[str], out: Path | None, figure: Path | None, *, r
 
 def train_whole(recipe: Recipe, data: Path, out: Path, *, resume: bool, checkpoint_every: float) -> None:
     """Train the recipe into the run's folder, and name what was left out."""
-    from obelisk.training.distributed import is_first_process
+    from obelisk.training.distributed import is_main_process
     from obelisk.training.train import train_run
 
     catalog = read_and_tell(data)
@@ -100,7 +100,7 @@ def train_whole(recipe: Recipe, data: Path, out: Path, *, resume: bool, checkpoi
             progress=meter,
             watch=meter.watch,
         )
-    if not is_first_process():
+    if not is_main_process():
         return
     for image_id, error in run.skipped.items():
         warn(f"left out {image_id}: {error}")
@@ -113,11 +113,11 @@ def train_whole(recipe: Recipe, data: Path, out: Path, *, resume: bool, checkpoi
 
 def print_outlook(recipe: Recipe, data: Path, *, as_json: bool) -> None:
     """Print what a training will be."""
-    from obelisk.training.dry_run import look_ahead
+    from obelisk.training.dry_run import dry_run
 
     catalog = read_and_tell(data)
     with Meter() as meter:
-        outlook = look_ahead(recipe, catalog, meter)
+        outlook = dry_run(recipe, catalog, meter)
     if as_json:
         result(json.dumps({"recipe": recipe.model_dump()} | outlook.to_fields()))
         return

@@ -15,6 +15,7 @@ from obelisk.config.sections import (
     NeckSection,
     PhotosSection,
     Section,
+    TrainingSection,
     ViewsSection,
 )
 
@@ -31,6 +32,7 @@ __all__ = [
     "PhotosSection",
     "Recipe",
     "Section",
+    "TrainingSection",
     "ViewsSection",
     "as_toml",
     "find_recipe",

@@ -24,7 +24,11 @@ RENAMED: Mapping[str, str] = {
 RENAMED_VALUES: Mapping[str, Mapping[str, str]] = {"backbone.pooling": {"gap": "avg"}}
 """key → old value → new value"""
 
-ADDED: Mapping[str, Any] = {}
+ADDED: Mapping[str, Any] = {
+    "training.ema_decay": 0.0,
+    "training.clip_grad_norm": 0.0,
+    "finetuning.patience": 0,
+}
 """key added after version 0.1.0 → the value with which it changes nothing"""
 
 

@@ -159,6 +159,11 @@ class TrainingSection(Section):
     """largest number of passes over the reference photos; 0 trains nothing"""
     patience: int = Field(8, ge=1)
     """early stopping: epochs without a better validation top-1 before training stops"""
+    ema_decay: float = Field(0.0, ge=0.0, lt=1.0)
+    """decay e of an exponential moving average (EMA) of the weights, `θ̄ ← e · θ̄ + (1 − e) · θ` after every step; the
+    average is what is kept. 0 is off"""
+    clip_grad_norm: float = Field(0.0, ge=0.0)
+    """longest gradient of the neck, L2 norm; longer ones are scaled down to it. 0 is off"""
     batch_size: int = Field(256, ge=2)
     """photos per step"""
     sampling: Literal["auto", "natural", "m_per_class", "class_balanced"] = "auto"
@@ -218,6 +223,9 @@ class FinetuningSection(Section):
     ema_decay: float = Field(0.0, ge=0.0, lt=1.0)
     """decay e of an exponential moving average (EMA) of the weights, `θ̄ ← e · θ̄ + (1 − e) · θ` after every step; the
     average is what is kept. 0 is off"""
+    patience: int = Field(0, ge=0)
+    """early stopping: epochs without a better validation, as `keep` compares them, before fine-tuning stops; needs
+    `data.refit = false`. 0 is off"""
     keep: Literal["last", "best"] = "last"
     """last: keep the weights of the last epoch; best: keep those of the epoch with the best validation top-1 (the
     lowest validation loss if the loss names no landmark), which needs `data.refit = false`"""

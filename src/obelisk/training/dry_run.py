@@ -1,15 +1,15 @@
-"""What a training will be, before it runs: counted where it can be counted, measured where it cannot.
+"""What a training run will take, before it starts: counted if it can be counted, measured if not.
 
-Counted are photos, weights, steps, and the memory that they take (:mod:`obelisk.training.memory_estimate`). Measured,
-on some photos of the data, are descriptors and loaded photos a second, and one step of each kind: forwards, backwards
-and the optimizer's, the lesser time of two after one that warms up. From these ::
+Photos, weights, steps and memory are counted (:mod:`obelisk.training.memory_estimate`). Measured, on some photos of the
+data, are extracted descriptors and loaded photos per second, and one step of each kind: the lesser time of two, after
+one that warms up. The times of the stages follow ::
 
-    describing    descriptors that are not cached / descriptors a second
-    neck          epochs · steps · step, once more where the recipe refits; at most, since it stops early
-    fine-tuning   epochs · (the longest of  steps · step,  photos / loaded a second,  and both on all cores together)
-                  and as much for a validation photo as forwards alone, a third of a step, or loading it takes
+    features      descriptors that are not cached / descriptors per second
+    neck          epochs · steps · step, once more if the recipe refits; at most, since it may stop early
+    fine-tuning   epochs · (the longest of  steps · step,  photos / loaded per second,  and both on all cores together)
+                  and as much for a validation photo as its forward pass, a third of a step, or loading it takes
 
-Saving, export and what the necks' validation takes are not in it. Nothing is written but into the cache folder.
+Saving, export and the validation of the heads are left out. Nothing is written except to the cache folder.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ from obelisk.config import Recipe
 from obelisk.data import Catalog
 from obelisk.embedding import PLAIN, DescriptorCache
 from obelisk.errors import DataError
-from obelisk.training.distributed import World, join_world
+from obelisk.records import Progress, no_progress
+from obelisk.training.distributed import Distributed, join_processes
 from obelisk.training.export.restore import members_of
-from obelisk.training.finetune import begin_course, build_finetuning, group_layers
+from obelisk.training.finetune import build_finetuning_trainer
+from obelisk.training.head import TrainingPhotos, build_head_trainer
 from obelisk.training.loading.augmentation import augmented_views, fresh_view
-from obelisk.training.loading.features import Progress
 from obelisk.training.loading.loader import LabelledPhotos, count_loaders, load_batches
 from obelisk.training.loading.samplers import count_batches
 from obelisk.training.losses import build_loss
 from obelisk.training.machine import available_memory, one_thread
-from obelisk.training.memory_estimate import Sizes, Stages, count_landmark_weights, estimate_needs
+from obelisk.training.memory_estimate import MemoryStages, TrainingSizes, count_landmark_weights, estimate_memory
 from obelisk.training.model.backbones import FrozenBackbone
 from obelisk.training.model.network import Necks, PhotoEmbedder, build_neck, count_trainable
-from obelisk.training.necks import TrainingPhotos, build_optimizer, classifier_dropout, run_epoch
-from obelisk.training.optim.trainer import take_step
-from obelisk.training.preparation import prepare_training
+from obelisk.training.optim.optimizer import group_layers
+from obelisk.training.train import prepare_training
 
-SAMPLE = 64  # photos that are measured on
+SAMPLE = 64  # photos to measure on
 REPEATS = 2
-LOADED_BATCHES = 8  # by each loading process
+LOADED_BATCHES = 8  # of each loading process
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """A part of the network: its weights, and whether fine-tuning, or else the training of the neck, moves them."""
+class NetworkPart:
+    """A part of the network: its number of weights, and whether the run trains them."""
 
     name: str
     weights: int
@@ -62,8 +62,8 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
-    """A stage of the training: steps an epoch, seconds of one step, and of all epochs."""
+class StageTime:
+    """A stage of the run: steps per epoch, seconds of one step, and of all epochs."""
 
     name: str
     epochs: int
@@ -73,40 +73,40 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outlook:
-    """What a training will be. ``memory`` is in bytes, ``available`` None where the system does not tell.
+class DryRun:
+    """What a training run will take. ``memory`` is in bytes; ``available`` is None if the system does not say.
 
-    ``loaded_per_second`` are augmented photos, None where nothing is fine-tuned; ``missing_descriptors`` are judged by
-    the photos that were measured on.
+    ``loaded_per_second`` counts augmented photos, None without fine-tuning. ``missing_descriptors``, those not cached,
+    are estimated from the photos that were measured on.
     """
 
     landmarks: int
     photos: int
     validation: int
-    parts: Sequence[Part]
-    memory: Stages
+    parts: Sequence[NetworkPart]
+    memory: MemoryStages
     available: int | None
     missing_descriptors: int
     descriptors_per_second: float
     loaded_per_second: float | None
-    stages: Sequence[Stage]
+    stages: Sequence[StageTime]
 
     @property
     def seconds(self) -> float:
-        """How long it all takes, about."""
+        """About how long the whole run will take."""
         return self.missing_descriptors / self.descriptors_per_second + sum(stage.seconds for stage in self.stages)
 
     def to_fields(self) -> dict[str, Any]:
-        """Return all of it as one JSON object."""
+        """Return everything as one JSON object."""
         return dataclasses.asdict(self) | {"seconds": self.seconds}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """Photos at even distances through the data, and their descriptors (n, D_in), as fast as they came.
+class SamplePhotos:
+    """Photos evenly spread over the data, and their descriptors (n, D_in).
 
-    ``landmarks`` (N,) and ``is_val`` (N,) are those of all reference photos, ``missing`` is the share of descriptors
-    that the cache lacks.
+    ``landmarks`` (N,) and ``is_val`` (N,) are those of all reference photos; ``missing`` is the share of descriptors
+    that are not cached.
     """
 
     photos: LabelledPhotos
@@ -117,65 +117,68 @@ class Measured:
     is_val: Tensor
 
 
-def look_ahead(recipe: Recipe, catalog: Catalog, progress: Progress = lambda *_: None) -> Outlook:
-    """Count and measure what training a recipe on a catalog's reference photos will be.
+def dry_run(recipe: Recipe, catalog: Catalog, progress: Progress = no_progress) -> DryRun:
+    """Count and measure what training a recipe on a catalog's reference photos will take.
 
-    Raises what the training itself would raise before its first step, save that too little memory is only told.
+    Raises what the training itself would raise before its first step, except that too little memory is only reported.
     """
     stages, loaded = [], None
-    with join_world() as world, tempfile.TemporaryDirectory(prefix="obelisk-") as folder:
-        prepared = prepare_training(recipe, catalog, world)
-        backbones, sizes = prepared.backbones, prepared.sizes
+    with join_processes() as dist, tempfile.TemporaryDirectory(prefix="obelisk-") as folder:
+        setup = prepare_training(recipe, catalog, dist)
+        backbones, sizes = setup.backbones, setup.sizes
         progress("measuring", 0, 3)
-        measured = measure_descriptors(recipe, prepared.catalog, backbones, Path(folder))
+        sample = measure_features(recipe, setup.catalog, backbones, Path(folder))
         progress("measuring", 1, 3)
         if recipe.loss.kind != "none":
-            stages.append(measure_neck(recipe, backbones, measured))
+            stages.append(measure_heads(recipe, backbones, sample))
         progress("measuring", 2, 3)
         if recipe.finetuning.epochs:
-            loaded = measure_loading(recipe, measured.photos, world)
-            stages.append(measure_finetuning(recipe, backbones[0], measured, loaded, world, Path(folder)))
+            loaded = measure_loading(recipe, sample.photos, dist)
+            stages.append(measure_finetuning(recipe, backbones[0], sample, loaded, dist, Path(folder)))
         progress("measuring", 3, 3)
-    return Outlook(
+    return DryRun(
         landmarks=sizes.landmarks,
         photos=sizes.photos,
         validation=sizes.validation,
         parts=count_parts(recipe, backbones, sizes),
-        memory=estimate_needs(recipe, sizes),
+        memory=estimate_memory(recipe, sizes),
         available=available_memory(),
-        missing_descriptors=round(measured.missing * sizes.photos * (1 + recipe.views.count) * len(backbones)),
-        descriptors_per_second=measured.descriptors_per_second,
+        missing_descriptors=round(sample.missing * sizes.photos * (1 + recipe.views.count) * len(backbones)),
+        descriptors_per_second=sample.descriptors_per_second,
         loaded_per_second=loaded,
         stages=stages,
     )
 
 
-def count_parts(recipe: Recipe, backbones: Sequence[FrozenBackbone], sizes: Sizes) -> list[Part]:
-    """Return the layer groups of each backbone, the necks and the landmark weights, with what moves of them."""
+def count_parts(recipe: Recipe, backbones: Sequence[FrozenBackbone], sizes: TrainingSizes) -> list[NetworkPart]:
+    """Count the weights of each backbone's layer groups, of the necks and of the landmarks."""
     found = []
     for backbone in backbones:
         for depth, layer in enumerate(group_layers(backbone.module.network)):
             moves = bool(recipe.finetuning.epochs) and depth >= recipe.finetuning.frozen_groups
             name = f"{backbone.bundle.name}, group {depth + 1}"
-            found.append(Part(name=name, weights=sum(each.numel() for each in layer), trained=moves))
+            found.append(NetworkPart(name=name, weights=sum(each.numel() for each in layer), trained=moves))
     members = [parts for _, parts in members_of(recipe, backbones)]
     with torch.device("meta"):
         necks = sum(count_trainable(build_neck(recipe.neck, parts)) for parts in members)
     trains = recipe.loss.kind != "none"
     landmarks = count_landmark_weights(recipe, sizes) * len(members) if trains else 0
-    found.append(Part(name="neck", weights=necks, trained=trains))
-    found.append(Part(name="landmark weights", weights=landmarks, trained=trains))
+    found.append(NetworkPart(name="neck", weights=necks, trained=trains))
+    found.append(NetworkPart(name="landmark weights", weights=landmarks, trained=trains))
     return found
 
 
-def measure_descriptors(
+def measure_features(
     recipe: Recipe, catalog: Catalog, backbones: Sequence[FrozenBackbone], folder: Path
-) -> Measured:
-    """Describe some photos, as they are and in one augmented view, past the cache; DataError if none is sound."""
+) -> SamplePhotos:
+    """Extract the features of some photos, plain and in one augmented view, with an empty cache.
+
+    Raises DataError if none of them can be read.
+    """
     references = catalog.references
     paths = catalog.locate_photos(references)
-    places = np.linspace(0, len(paths) - 1, min(SAMPLE, len(paths))).astype(int)
-    chosen = [paths[place] for place in places]
+    rows = np.linspace(0, len(paths) - 1, min(SAMPLE, len(paths))).astype(int)
+    chosen = [paths[row] for row in rows]
     views = [None, *augmented_views(recipe.views, recipe.seed)]
     names = [view.name if view else PLAIN for view in views]
     blocks, seconds, missing, bad = [], 0.0, 0, set[int]()
@@ -195,90 +198,90 @@ def measure_descriptors(
         raise DataError("none of the photos tried could be read", where=catalog.root, fix="obelisk data check DIR")
     _, labels = np.unique(references["landmark_id"].to_numpy(), return_inverse=True)
     landmarks = torch.from_numpy(labels)
-    rows = len(chosen) * len(views) * len(backbones)
-    return Measured(
+    descriptors = len(chosen) * len(views) * len(backbones)
+    return SamplePhotos(
         photos=LabelledPhotos(
-            paths=[chosen[place] for place in sound],
-            landmarks=landmarks[torch.from_numpy(places[sound])],
+            paths=[chosen[index] for index in sound],
+            landmarks=landmarks[torch.from_numpy(rows[sound])],
             rule=backbones[0].bundle.input,
         ),
         rows=torch.from_numpy(np.concatenate(blocks, axis=1)[sound]),
-        descriptors_per_second=rows / seconds,
-        missing=missing / rows,
+        descriptors_per_second=descriptors / seconds,
+        missing=missing / descriptors,
         landmarks=landmarks,
         is_val=torch.from_numpy((references["split"] == "val").to_numpy().copy()),
     )
 
 
 @one_thread()
-def measure_neck(recipe: Recipe, backbones: Sequence[FrozenBackbone], measured: Measured) -> Stage:
-    """Take steps of each neck with its loss on the descriptors of real photos."""
-    size, counts = recipe.training.batch_size, torch.bincount(measured.landmarks)
-    places = torch.arange(size) % len(measured.rows)
+def measure_heads(recipe: Recipe, backbones: Sequence[FrozenBackbone], sample: SamplePhotos) -> StageTime:
+    """Take steps of each head on the descriptors of real photos."""
+    section, counts = recipe.training, torch.bincount(sample.landmarks)
+    rows = torch.arange(section.batch_size) % len(sample.rows)
+    photos = TrainingPhotos(views=sample.rows[rows][None].half(), landmarks=sample.photos.landmarks[rows])
     step = 0.0
     for columns, parts in members_of(recipe, backbones):
-        neck = build_neck(recipe.neck, parts)
-        loss = build_loss(recipe.loss, neck.dimensions, counts, dropout=classifier_dropout(recipe))
-        photos = TrainingPhotos(
-            views=measured.rows[places][None, :, columns].half(), landmarks=measured.photos.landmarks[places]
-        )
-        optimizer, chance = build_optimizer(recipe, neck, loss), torch.Generator().manual_seed(recipe.seed)
-        step += time_least(lambda *of: run_epoch(recipe, *of), photos, neck, loss, optimizer, 0, chance)
-    passes = [measured.landmarks]
-    if measured.is_val.any():
-        passes = [measured.landmarks[~measured.is_val], *(passes if recipe.data.refit else [])]
-    steps = [count_batches(recipe, landmarks, size) for landmarks in passes]
-    epochs = recipe.training.epochs
-    return Stage(name="neck", epochs=epochs, steps=steps[-1], step_seconds=step, seconds=epochs * sum(steps) * step)
+        own = photos.slice_columns(columns)
+        trainer = build_head_trainer(recipe, build_neck(recipe.neck, parts), own, counts)
+        trainer.schedule(0)
+        batch = next(trainer.batches.stream(0, 0))
+        trainer.model.train()
+        step += time_least(lambda trainer=trainer, batch=batch: trainer.step(batch))  # type: ignore[misc]
+    passes = [sample.landmarks]
+    if sample.is_val.any():
+        passes = [sample.landmarks[~sample.is_val], *(passes if recipe.data.refit else [])]
+    steps = [count_batches(section, landmarks, section.batch_size) for landmarks in passes]
+    seconds = section.epochs * sum(steps) * step
+    return StageTime(name="neck", epochs=section.epochs, steps=steps[-1], step_seconds=step, seconds=seconds)
 
 
-def time_least(action: Callable[..., object], *arguments: object) -> float:
+def time_least(action: Callable[[], object]) -> float:
     """Return the seconds of an action: the least of some times, after one that warms up."""
     times = []
     for _ in range(1 + REPEATS):
         start = time.perf_counter()
-        action(*arguments)
+        action()
         times.append(time.perf_counter() - start)
     return min(times[1:])
 
 
-def measure_loading(recipe: Recipe, photos: LabelledPhotos, world: World) -> float:
-    """Return how many augmented photos a second the loaders give when nothing waits between.
+def measure_loading(recipe: Recipe, photos: LabelledPhotos, dist: Distributed) -> float:
+    """Return how many augmented photos per second the loaders give when nothing holds them up.
 
-    They start while their first batches are loaded: a batch of each is not counted.
+    They start while they load their first batches, so one batch of each is not counted.
     """
     view = fresh_view(recipe.views, recipe.seed, 0)
     starting = count_loaders()
-    places = torch.arange(8 * starting * (1 + LOADED_BATCHES)) % len(photos)
-    wanted = (photos.pick(part, view) for part in torch.split(places, 8))
-    batches = load_batches(wanted, aside=world.shares_cores)
+    rows = torch.arange(8 * starting * (1 + LOADED_BATCHES)) % len(photos)
+    requests = (photos.request(part, view) for part in torch.split(rows, 8))
+    batches = load_batches(requests, aside=dist.shares_cores)
     for _ in range(starting):
         next(batches)
     start = time.perf_counter()
-    loaded = sum(len(batch.places) for batch in batches)
+    loaded = sum(len(batch) for batch in batches)
     return loaded / (time.perf_counter() - start)
 
 
 def measure_finetuning(
-    recipe: Recipe, backbone: FrozenBackbone, measured: Measured, loaded: float, world: World, folder: Path
-) -> Stage:
-    """Take steps of a fine-tuning, from a neck that is not trained, on one batch of real photos."""
-    section, photos = recipe.finetuning, measured.photos
+    recipe: Recipe, backbone: FrozenBackbone, sample: SamplePhotos, loaded: float, dist: Distributed, folder: Path
+) -> StageTime:
+    """Take steps of a fine-tuning, from an untrained neck, on one batch of real photos."""
+    section, photos = recipe.finetuning, sample.photos
     neck = build_neck(recipe.neck, backbone.parts)
-    loss = build_loss(recipe.loss, neck.dimensions, torch.bincount(measured.landmarks))
+    loss = build_loss(recipe.loss, neck.dimensions, torch.bincount(sample.landmarks))
     embedder = PhotoEmbedder([backbone.module], Necks([neck], [sum(backbone.parts)]))
-    tuned = build_finetuning(recipe, embedder, backbone.parts, loss, world.device, compiled=section.compile)
-    course = begin_course(recipe, tuned, photos, folder / "none.safetensors", world=world)
-    places = torch.arange(section.batch_size) % len(photos)
-    (batch,) = load_batches([photos.pick(places, fresh_view(recipe.views, recipe.seed, 0))])
-    tuned.train()
-    step = time_least(lambda: take_step(course, batch))
-    held_out = measured.is_val.any() and not recipe.data.refit
-    trained = measured.landmarks[~measured.is_val] if held_out else measured.landmarks
-    steps = count_batches(recipe, trained, section.batch_size)
+    trainer = build_finetuning_trainer(recipe, embedder, backbone.parts, loss, photos, folder=folder, dist=dist)
+    rows = torch.arange(section.batch_size) % len(photos)
+    (batch,) = load_batches([photos.request(rows, fresh_view(recipe.views, recipe.seed, 0))])
+    trainer.schedule(0)
+    trainer.model.train()
+    step = time_least(lambda: trainer.step(batch))
+    validates = bool(sample.is_val.any()) and not recipe.data.refit
+    trained = sample.landmarks[~sample.is_val] if validates else sample.landmarks
+    steps = count_batches(recipe.training, trained, section.batch_size)
     computing, loading = steps * step, len(trained) / loaded
     # Loaders and network share the cores.
     shared = (computing * torch.get_num_threads() + loading * count_loaders()) / (os.cpu_count() or 1)
-    validating = int(measured.is_val.sum()) * max(step / 3 / section.batch_size, 1 / loaded) if held_out else 0.0
+    validating = int(sample.is_val.sum()) * max(step / 3 / section.batch_size, 1 / loaded) if validates else 0.0
     seconds = section.epochs * (max(computing, loading, shared) + validating)
-    return Stage(name="fine-tuning", epochs=section.epochs, steps=steps, step_seconds=step, seconds=seconds)
+    return StageTime(name="fine-tuning", epochs=section.epochs, steps=steps, step_seconds=step, seconds=seconds)

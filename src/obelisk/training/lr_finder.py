@@ -1,14 +1,14 @@
-"""Finding a learning rate before the training: the rate rises step by step, and the loss tells what it bears.
+"""The learning-rate finder: the rate rises step by step, and the loss shows how high it can go.
 
 Smith, *Cyclical Learning Rates for Training Neural Networks*, WACV 2017, section 3.3. Over the steps i = 0 … n − 1 the
-rate rises as ``r_i = r_0 · (r_n / r_0)^(i / (n − 1))``. Batches differ more than a step changes them, so each is told
-by its gain g, its loss less that with the weights of the start. Gains are smoothed as ``m ← β · m + (1 − β) · g``, with
-``m / (1 − β^(i + 1))`` in place of m, since it starts at 0, and the mean loss of the start is added. The rate suggested
-is that at which this falls most steeply over log r, before its lowest point.
+rate rises as ``r_i = r_0 · (r_n / r_0)^(i / (n − 1))``. Batches differ more than a step changes them, so each counts by
+its gain g: its loss minus its loss with the initial weights. Gains are smoothed as ``m ← β · m + (1 − β) · g``, with
+``m / (1 − β^(i + 1))`` in place of m, since it starts at 0, and the mean initial loss is added. The suggested rate is
+the one where this curve falls most steeply over log r, before its lowest point.
 
-Where a backbone is fine-tuned, it starts from the trained neck, and the rates of its layer groups alone rise, in the
-proportions of ``finetuning.layer_decay``; neck and landmark weights stay as they are, so that what the loss does is the
-backbone's doing. Else the rates of neck and landmark weights rise in the proportion that the recipe gives them.
+For a fine-tuning, it starts from the trained head, and only the rates of the backbone's layer groups rise, in the
+proportions of ``finetuning.layer_decay``; neck and landmark weights stay as they are, so that the loss shows what the
+backbone does. For a head, the rates of neck and landmark weights rise in the recipe's proportion.
 """
 
 from __future__ import annotations
@@ -17,57 +17,54 @@ import copy
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from obelisk.config import Recipe
 from obelisk.data import Catalog
 from obelisk.errors import ObeliskError, RecipeError
 from obelisk.files import replace_file
-from obelisk.training.distributed import World, join_world
+from obelisk.records import Progress, no_progress
+from obelisk.training.distributed import Distributed, join_processes
 from obelisk.training.export.restore import members_of
-from obelisk.training.finetune import LANDMARKS, NECK, begin_course, build_finetuning
-from obelisk.training.loading.augmentation import fresh_view
-from obelisk.training.loading.features import DescribedReferences, Progress, describe_references
-from obelisk.training.loading.loader import LabelledPhotos, load_batches
-from obelisk.training.loading.samplers import epoch_batches
-from obelisk.training.losses import build_loss
+from obelisk.training.finetune import build_finetuning_trainer
+from obelisk.training.head import build_head_trainer
+from obelisk.training.loading.features import ReferenceFeatures, extract_reference_features
+from obelisk.training.loading.loader import LabelledPhotos
 from obelisk.training.machine import available_memory, one_thread
-from obelisk.training.memory_estimate import refuse_too_large
+from obelisk.training.memory_estimate import refuse_out_of_memory
 from obelisk.training.model.backbones import FrozenBackbone
 from obelisk.training.model.network import build_neck
-from obelisk.training.necks import TrainingPhotos, build_optimizer, classifier_dropout, mean_embeddings
-from obelisk.training.optim.trainer import Course, take_step
-from obelisk.training.preparation import prepare_training
-from obelisk.training.train import fit, join_modules
+from obelisk.training.optim.optimizer import LANDMARKS, NECK
+from obelisk.training.optim.trainer import Trainer
+from obelisk.training.train import fit_head, join_heads, prepare_training, read_training_photos
 
-NECK_RATES, NECK_STEPS = (1e-6, 1.0), 100
+HEAD_RATES, HEAD_STEPS = (1e-6, 1.0), 100
 BACKBONE_RATES, BACKBONE_STEPS = (1e-6, 1e-1), 60
 SMOOTHING = 0.8  # β: about the last five steps
-EXPLODED = 3.0  # times the loss of the start: above it nothing is left to learn from higher rates
+EXPLODED = 3.0  # times the initial loss: above it, higher rates show nothing more
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tried:
-    """A step at a rate: the loss of its batch, and what that was with the weights of the start."""
+class RateStep:
+    """A step at a learning rate: the loss of its batch, and that batch's loss with the initial weights."""
 
     rate: float
     loss: float
-    start: float
+    initial: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class RateCurve:
-    """The loss of a batch, as it is and smoothed, at each rate that was tried.
+    """The loss of a batch, raw and smoothed, at each learning rate that was tried.
 
-    ``key`` is the recipe's key of the rate, ``current`` its value there. ``suggested`` is None where the loss fell
-    at no rate. ``suggestion`` maps keys to values: the rate, and those that keep their proportion to it.
+    ``key`` is the recipe's key of the rate, ``current`` its value there. ``suggested`` is None if the loss fell at no
+    rate. ``suggestion`` maps keys to values: the rate, and the rates that keep their proportion to it.
     """
 
     key: str
@@ -79,7 +76,7 @@ class RateCurve:
     suggestion: dict[str, float]
 
     def to_fields(self) -> dict[str, Any]:
-        """Return it as one JSON object, a row a step."""
+        """Return the curve as one JSON object, one row per step."""
         rows = zip(self.rates, self.losses, self.smoothed, strict=True)
         return {
             "key": self.key,
@@ -90,44 +87,43 @@ class RateCurve:
         }
 
 
-def find_rate(recipe: Recipe, catalog: Catalog, progress: Progress = lambda *_: None) -> RateCurve:
-    """Let the rate of a recipe's last stage rise on a catalog's reference photos; no run folder is touched.
+def find_rate(recipe: Recipe, catalog: Catalog, progress: Progress = no_progress) -> RateCurve:
+    """Raise the learning rate of a recipe's last stage on a catalog's reference photos; touch no run folder.
 
     Raises RecipeError for a recipe that trains nothing, and what its training would raise before its first step.
     """
     if recipe.loss.kind == "none":
         raise RecipeError("loss.kind = 'none' trains nothing, so there is no rate to find")
-    with join_world() as world, tempfile.TemporaryDirectory(prefix="obelisk-") as folder:
-        prepared = prepare_training(recipe, catalog, world)
-        backbones = prepared.backbones
-        refuse_too_large(recipe, prepared.sizes, available_memory, where=catalog.root)
-        described = describe_references(recipe, prepared.catalog, backbones, progress)
+    with join_processes() as dist, tempfile.TemporaryDirectory(prefix="obelisk-") as folder:
+        setup = prepare_training(recipe, catalog, dist)
+        refuse_out_of_memory(recipe, setup.sizes, available_memory, where=catalog.root)
+        features = extract_reference_features(recipe, setup.catalog, setup.backbones, progress)
         if recipe.finetuning.epochs:
-            tried = raise_backbone_rate(recipe, described, backbones, world, Path(folder), progress)
+            steps = raise_backbone_rate(recipe, features, setup.backbones, dist, Path(folder), progress)
         else:
-            tried = raise_neck_rate(recipe, described, backbones, progress)
-    if not recipe.finetuning.epochs:
-        current = recipe.training.learning_rate
-        ratio = recipe.training.classifier_learning_rate / current
-        return draw_conclusions("training.learning_rate", current, tried, {"training.classifier_learning_rate": ratio})
-    return draw_conclusions("finetuning.learning_rate", recipe.finetuning.learning_rate, tried, {})
+            steps = raise_head_rate(recipe, features, setup.backbones, progress)
+    if recipe.finetuning.epochs:
+        return analyze_steps("finetuning.learning_rate", recipe.finetuning.learning_rate, steps, {})
+    current = recipe.training.learning_rate
+    ratio = recipe.training.classifier_learning_rate / current
+    return analyze_steps("training.learning_rate", current, steps, {"training.classifier_learning_rate": ratio})
 
 
-def draw_conclusions(key: str, current: float, tried: Sequence[Tried], ratios: dict[str, float]) -> RateCurve:
-    """Smooth the losses of steps, and suggest a rate; ``ratios`` gives other keys' proportion to it."""
-    if not tried:
-        raise ObeliskError("the loss is no number at the lowest rate", fix="check the recipe's loss and its scale")
-    rates = [step.rate for step in tried]
-    start = sum(step.start for step in tried) / len(tried)
-    # The last batches may have been harder than the mean one: all that they gained can be more than there was.
-    smoothed = [max(0.0, start + gain) for gain in smooth([step.loss - step.start for step in tried])]
+def analyze_steps(key: str, current: float, steps: Sequence[RateStep], ratios: dict[str, float]) -> RateCurve:
+    """Smooth the losses of steps and suggest a rate; ``ratios`` gives the proportion of other keys to it."""
+    if not steps:
+        raise ObeliskError("the loss diverges at the lowest rate", fix="check the recipe's loss and its scale")
+    rates = [step.rate for step in steps]
+    initial = sum(step.initial for step in steps) / len(steps)
+    # The last batches may have been harder than the mean one: their gains can exceed the mean initial loss.
+    smoothed = [max(0.0, initial + gain) for gain in smooth([step.loss - step.initial for step in steps])]
     suggested = suggest_rate(rates, smoothed)
     found = {} if suggested is None else {key: suggested} | {other: suggested * each for other, each in ratios.items()}
     return RateCurve(
         key=key,
         current=current,
         rates=rates,
-        losses=[step.loss for step in tried],
+        losses=[step.loss for step in steps],
         smoothed=smoothed,
         suggested=suggested,
         suggestion={name: float(f"{value:.2g}") for name, value in found.items()},
@@ -135,12 +131,12 @@ def draw_conclusions(key: str, current: float, tried: Sequence[Tried], ratios: d
 
 
 def rising_rates(lowest: float, highest: float, steps: int) -> list[float]:
-    """Return rates from the lowest to the highest, each the same multiple of the one before."""
+    """Return rates from the lowest to the highest in equal ratios."""
     return [lowest * (highest / lowest) ** (step / (steps - 1)) for step in range(steps)]
 
 
 def smooth(values: Sequence[float]) -> list[float]:
-    """Return values as their running mean, corrected for its start at 0."""
+    """Return the exponential moving average of values, corrected for its start at 0."""
     mean, found = 0.0, []
     for step, value in enumerate(values, start=1):
         mean = SMOOTHING * mean + (1.0 - SMOOTHING) * value
@@ -149,10 +145,10 @@ def smooth(values: Sequence[float]) -> list[float]:
 
 
 def suggest_rate(rates: Sequence[float], smoothed: Sequence[float]) -> float | None:
-    """Return the rate at which the smoothed loss falls most steeply over log r, before its lowest point.
+    """Return the rate where the smoothed loss falls most steeply over log r, before its lowest point.
 
-    A slope is that of a line through the losses around, a seventh of all, so that no two batches decide. The first
-    tenth of the steps is passed over: few losses are in its mean. None where the loss does not fall.
+    Each slope is that of a line through the losses around it, a seventh of all, so that no two batches decide. The
+    first tenth of the steps is skipped, since few losses are in its average. None if the loss does not fall.
     """
     first = max(1, len(rates) // 10)
     lowest = int(np.argmin(smoothed))
@@ -160,119 +156,97 @@ def suggest_rate(rates: Sequence[float], smoothed: Sequence[float]) -> float | N
         return None
     around = max(1, len(rates) // 14)
     slopes = {}
-    for place in range(first, lowest + 1):
-        near = slice(max(0, place - around), place + around + 1)
-        slopes[place] = float(np.polyfit(np.log(rates[near]), smoothed[near], 1)[0])
-    steepest = min(slopes, key=lambda place: slopes[place])
+    for step in range(first, lowest + 1):
+        near = slice(max(0, step - around), step + around + 1)
+        slopes[step] = float(np.polyfit(np.log(rates[near]), smoothed[near], 1)[0])
+    steepest = min(slopes, key=lambda step: slopes[step])
     return float(rates[steepest]) if slopes[steepest] < 0 else None
 
 
-def until_exploded(rates: Sequence[float], step: Callable[[int, float], Tried]) -> Iterator[Tried]:
-    """Take a step, numbered from 0, at each rate, until the smoothed gain explodes or the loss is no number."""
+def until_exploded(rates: Sequence[float], take_step: Callable[[float], RateStep]) -> Iterator[RateStep]:
+    """Take a step at each rate, until the smoothed gain explodes or the loss diverges."""
     gains: list[float] = []
-    for place, rate in enumerate(rates):
-        tried = step(place, rate)
-        if not math.isfinite(tried.loss):
+    for rate in rates:
+        step = take_step(rate)
+        if not math.isfinite(step.loss):
             return
-        gains.append(tried.loss - tried.start)
-        yield tried
-        if smooth(gains)[-1] > EXPLODED * max(tried.start, 1e-3):
+        gains.append(step.loss - step.initial)
+        yield step
+        if smooth(gains)[-1] > EXPLODED * max(step.initial, 1e-3):
             return
-
-
-def endless_batches(recipe: Recipe, landmarks: Tensor, size: int) -> Iterator[Tensor]:
-    """Yield the batches of one epoch after the other over photos with these landmarks (N,)."""
-    for epoch in count():
-        yield from epoch_batches(recipe, landmarks, size, epoch)
 
 
 @one_thread()
-def raise_neck_rate(
-    recipe: Recipe, described: DescribedReferences, backbones: Sequence[FrozenBackbone], progress: Progress
-) -> list[Tried]:
-    """Train the first neck from its start while its rate rises."""
+def raise_head_rate(
+    recipe: Recipe, features: ReferenceFeatures, backbones: Sequence[FrozenBackbone], progress: Progress
+) -> list[RateStep]:
+    """Train the first head from its start while its rates rise."""
     columns, parts = members_of(recipe, backbones)[0]
-    labels = torch.from_numpy(described.labels)
-    photos = TrainingPhotos(views=torch.from_numpy(described.views[:, :, columns]), landmarks=labels)
+    photos = read_training_photos(features).slice_columns(columns)
     torch.manual_seed(recipe.seed)
     neck = build_neck(recipe.neck, parts, photos.plain())
-    loss = build_loss(recipe.loss, neck.dimensions, torch.bincount(labels), dropout=classifier_dropout(recipe))
-    loss.start_at_means(lambda: mean_embeddings(neck, photos, len(described.landmarks)))
-    optimizer = build_optimizer(recipe, neck, loss)
-    chance = torch.Generator().manual_seed(recipe.seed)
-    batches = endless_batches(recipe, labels, recipe.training.batch_size)
-    neck.train()
-    loss.train()
-    before = copy.deepcopy((neck, loss))
-
-    def step(place: int, rate: float) -> Tried:
-        for group in optimizer.param_groups:
-            group["lr"] = rate * group["peak"] / recipe.training.learning_rate
-        batch = next(batches)
-        views = torch.randint(len(photos.views), (len(batch),), generator=chance)
-        rows = photos.views[views, batch].float()
-        with torch.no_grad():
-            start = before[1](before[0](rows), labels[batch])
-        value = loss(neck(rows), labels[batch])
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        progress("raising the rate", place + 1, len(rates))
-        return Tried(rate=rate, loss=value.item(), start=start.item())
-
-    rates = rising_rates(*NECK_RATES, NECK_STEPS)
-    return list(until_exploded(rates, step))
+    longer = recipe.training.model_copy(update={"epochs": HEAD_STEPS})  # batches enough for all steps
+    changed = recipe.model_copy(update={"training": longer})
+    trainer = build_head_trainer(changed, neck, photos, torch.bincount(photos.landmarks))
+    return raise_rates(trainer, rising_rates(*HEAD_RATES, HEAD_STEPS), recipe.training.learning_rate, (), progress)
 
 
 def raise_backbone_rate(
     recipe: Recipe,
-    described: DescribedReferences,
+    features: ReferenceFeatures,
     backbones: Sequence[FrozenBackbone],
-    world: World,
+    dist: Distributed,
     folder: Path,
     progress: Progress,
-) -> list[Tried]:
-    """Fine-tune from the trained neck while the backbone's rate rises."""
-    (columns, parts), section = members_of(recipe, backbones)[0], recipe.finetuning
-    progress("training the neck", 0, 1)
-    trained = fit(recipe, described, columns, parts, member=1)
-    progress("training the neck", 1, 1)
-    assert trained.loss is not None
+) -> list[RateStep]:
+    """Fine-tune from the trained head while the backbone's rates rise."""
+    columns, parts = members_of(recipe, backbones)[0]
+    progress("training the head", 0, 1)
+    photos = read_training_photos(features).slice_columns(columns)
+    head = fit_head(recipe, photos, torch.from_numpy(features.is_val), parts)
+    progress("training the head", 1, 1)
+    assert head.loss is not None
     torch.manual_seed(recipe.seed)
-    embedder = join_modules(recipe, backbones, [trained])
-    # What is compiled cannot be copied.
-    tuned = build_finetuning(recipe, embedder, parts, trained.loss, world.device, compiled=False)
-    photos = LabelledPhotos(
-        paths=described.paths, landmarks=torch.from_numpy(described.labels), rule=backbones[0].bundle.input
+    # Batches enough for all steps, of photos at full size. A compiled model could not be copied.
+    longer = recipe.finetuning.model_copy(update={"epochs": BACKBONE_STEPS, "start_size": 0, "compile": False})
+    trainer = build_finetuning_trainer(
+        recipe.model_copy(update={"finetuning": longer}),
+        join_heads(recipe, backbones, [head]),
+        parts,
+        head.loss,
+        LabelledPhotos(paths=features.paths, landmarks=photos.landmarks, rule=backbones[0].bundle.input),
+        folder=folder,
+        dist=dist,
     )
-    course = begin_course(recipe, tuned, photos, folder / "none.safetensors", world=world)
     rates = rising_rates(*BACKBONE_RATES, BACKBONE_STEPS)
-    view = fresh_view(recipe.views, recipe.seed, 0)
-    batches = islice(endless_batches(recipe, photos.landmarks, section.batch_size), len(rates))
-    loaded = load_batches((photos.pick(places, view) for places in batches), aside=world.shares_cores)
-    tuned.train()
-    before = copy.deepcopy(tuned)
+    return raise_rates(trainer, rates, recipe.finetuning.learning_rate, (NECK, LANDMARKS), progress)
 
-    def step(place: int, rate: float) -> Tried:
-        set_backbone_rate(course, rate)
-        batch = next(loaded)
+
+def raise_rates(
+    trainer: Trainer[Any], rates: Sequence[float], current: float, held: Sequence[str], progress: Progress
+) -> list[RateStep]:
+    """Take the trainer's steps at rising rates, in proportion to ``current``; the ``held`` parts stay as they are."""
+    trainer.model.train()
+    initial = copy.deepcopy(trainer.model)
+    done = 0
+
+    def take_step(rate: float) -> RateStep:
+        nonlocal done
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = 0.0 if group["part"] in held else rate * group["peak"] / current
+        batch = next(stream).to(trainer.dist.device)
         with torch.no_grad():
-            start = before(batch.pixels.to(world.device), batch.landmarks.to(world.device))
+            before = initial(batch.inputs, batch.landmarks, batch.others, batch.weight)
         try:
-            loss = take_step(course, batch)
-        except ObeliskError:  # no number any more: the end of the curve
+            loss = trainer.step(batch).loss
+        except ObeliskError:  # it diverged: the curve ends here
             loss = math.nan
-        progress("raising the rate", place + 1, len(rates))
-        return Tried(rate=rate, loss=loss, start=start.item())
+        done += 1
+        progress("raising the rate", done, len(rates))
+        return RateStep(rate=rate, loss=loss, initial=before.item())
 
-    return list(until_exploded(rates, step))
-
-
-def set_backbone_rate(course: Course, rate: float) -> None:
-    """Give the layer groups a rate, in the recipe's proportions, and hold the neck and the landmark weights."""
-    for group in course.optimizer.param_groups:
-        held = group["part"] in (NECK, LANDMARKS)
-        group["lr"] = 0.0 if held else rate * group["peak"] / course.recipe.finetuning.learning_rate
+    with closing(trainer.batches.stream(0, 0)) as stream:
+        return list(until_exploded(rates, take_step))
 
 
 def draw_rates(path: Path, curve: RateCurve, title: str) -> None:

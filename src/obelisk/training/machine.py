@@ -7,10 +7,14 @@ import ctypes
 import os
 import platform
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+
+from obelisk.config import FinetuningSection
+from obelisk.errors import RecipeError
 
 ROOT = Path("/")
 LIMITLESS = 1 << 60  # control groups without a limit report more than this
@@ -128,3 +132,20 @@ def be_deterministic(device: torch.device | None = None) -> None:
     """
     torch.use_deterministic_algorithms(mode=True, warn_only=device is not None and device.type == "cuda")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def refuse_unsupported(section: FinetuningSection, device: torch.device) -> None:
+    """Refuse a fine-tuning that this machine cannot do."""
+    if not section.epochs:
+        return
+    if section.precision == "float16" and device.type != "cuda":
+        raise RecipeError(
+            f"finetuning.precision = 'float16' needs a CUDA GPU, and this machine computes on {device.type}",
+            fix="--set finetuning.precision=float32",
+        )
+    compiler = os.environ.get("CXX", "g++")
+    if section.compile and not shutil.which(compiler):
+        raise RecipeError(
+            f"finetuning.compile = true needs a C++ compiler, and there is no `{compiler}`",
+            fix="install g++, or --set finetuning.compile=false",
+        )

@@ -1,10 +1,9 @@
-"""Training a recipe: photos of a catalog in, a finished run out.
+"""Train a recipe: the photos of a catalog in, a finished run out.
 
 ::
 
-    split the references → describe them (cached) → fit a neck, watched by validation photos
-    → refit on all → fine-tune the backbone, or train a softmax probe, where the recipe asks for it
-    → join backbones and neck into a bundle, checked against torch
+    split the references → extract their features (cached) → train a head on them, refit it on all
+    → fine-tune the backbone, if the recipe asks for it → export the model, checked against torch
 """
 
 from __future__ import annotations
@@ -18,32 +17,34 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 
 from obelisk.config import Recipe
 from obelisk.data import Catalog
-from obelisk.errors import UsageError
+from obelisk.errors import RecipeError, UsageError
 from obelisk.evaluation.run_reader import Run, fingerprint_of_data
-from obelisk.training.distributed import World, join_world
+from obelisk.records import Progress, no_progress
+from obelisk.training.distributed import Distributed, join_processes
 from obelisk.training.export.ensembles import join_runs
 from obelisk.training.export.restore import members_of
 from obelisk.training.export.write_bundle import write_head, write_model
-from obelisk.training.finetune import CHECKPOINT_SECONDS, finetune
-from obelisk.training.loading.features import DescribedReferences, Progress, describe_references
+from obelisk.training.finetune import finetune
+from obelisk.training.head import TrainedHead, TrainingPhotos, train_head
+from obelisk.training.loading.features import ReferenceFeatures, extract_reference_features
 from obelisk.training.loading.loader import LabelledPhotos
+from obelisk.training.loading.quarantine import find_lost_photos
+from obelisk.training.loading.references import refuse_too_few, refuse_without_validation, split_for_validation
+from obelisk.training.loading.samplers import refuse_small_batches
 from obelisk.training.losses import Loss
-from obelisk.training.machine import available_memory
-from obelisk.training.memory_estimate import refuse_too_large
-from obelisk.training.model.backbones import FrozenBackbone
+from obelisk.training.machine import available_memory, refuse_unsupported
+from obelisk.training.memory_estimate import TrainingSizes, measure_sizes, refuse_out_of_memory
+from obelisk.training.model.backbones import FrozenBackbone, load_backbones
 from obelisk.training.model.network import Necks, PhotoEmbedder
-from obelisk.training.necks import Epoch, Trained, TrainingPhotos, train_neck
-from obelisk.training.optim.logs import EpochLog, draw_curves, write_tensorboard
-from obelisk.training.optim.trainer import paths_lost
-from obelisk.training.pace import EpochPace, FinetuningEpoch, Pace
-from obelisk.training.preparation import prepare_training, refuse_too_few
+from obelisk.training.optim.checkpoint import CheckpointFile, name_owner
+from obelisk.training.optim.logs import Epoch, EpochLog, StepReport, Throughput, draw_curves, write_tensorboard
 from obelisk.training.run import begin_folder, find_finished, fingerprint_of_list, forget_folder, write_facts
 
-CHECKPOINT = "finetuning.safetensors"
+CHECKPOINT_SECONDS = 60.0
+HEAD_CHECKPOINTS, FINETUNING_CHECKPOINT = "checkpoint-head*.safetensors", "finetuning.safetensors"
 
 
 def train_run(
@@ -53,217 +54,294 @@ def train_run(
     *,
     resume: bool = False,
     checkpoint_every: float = CHECKPOINT_SECONDS,
-    progress: Progress = lambda *_: None,
-    watch: Callable[[Pace], None] | None = None,
+    progress: Progress = no_progress,
+    watch: Callable[[StepReport], None] | None = None,
 ) -> Run:
-    """Train a recipe on the reference photos of a catalog, and export its model.
+    """Train a recipe on the reference photos of a catalog, and export its model to the folder ``out``.
 
-    A finished run of the same recipe and data is returned as it is; an unfinished one needs ``resume``.
-    ``checkpoint_every`` are seconds between two checkpoints of a fine-tuning, and ``watch`` is told of its steps
-    in place of ``progress``.
-    Raises RecipeError for a folder of another recipe and for a training that cannot fit in memory, ModelError for a
-    checkpoint of another recipe or of other photos, DataError for data that cannot be trained on.
+    A finished run of the same recipe and data is returned as it is; an unfinished one resumes bit for bit, with
+    ``resume``. Checkpoints are ``checkpoint_every`` seconds apart. ``watch`` gets a report of every step of a
+    fine-tuning, in place of ``progress``.
+
+    Raises RecipeError for a folder with another recipe's run and for a recipe that needs more memory than there is,
+    ModelError for a checkpoint of another recipe or of other photos, DataError for data that nothing can be learned
+    from, and SystemExit with a saved checkpoint on SIGTERM.
     """
-    with join_world() as world:
+    with join_processes() as dist:
         data = fingerprint_of_data(catalog)
         if finished := find_finished(recipe, data, out, resume=resume):
             return finished
         if recipe.ensemble.runs:
-            refuse_too_few(recipe, catalog)
-            if world.is_first:
+            refuse_too_few(catalog, recipe.classifier.k)
+            if dist.is_main:
                 join_runs(recipe, catalog, data, out, progress)
-            world.wait()
+            dist.barrier()
             return Run.open(out)
-        prepared = prepare_training(recipe, catalog, world)
-        refuse_too_large(recipe, prepared.sizes, available_memory, where=catalog.root)
-        world.wait()  # until all have looked at the folder as it was
-        with folder_of(world, out) as folder:
+        setup = prepare_training(recipe, catalog, dist)
+        refuse_out_of_memory(recipe, setup.sizes, available_memory, where=catalog.root)
+        dist.barrier()  # until all have seen the folder as it was
+        with open_folder(dist, out) as folder:
             begin_folder(recipe, folder)
-            work = Work(
+            job = TrainingJob(
                 recipe=recipe,
-                catalog=prepared.catalog,
+                catalog=setup.catalog,
                 data=data,
-                backbones=prepared.backbones,
+                backbones=setup.backbones,
                 folder=folder,
-                checkpoint=out / CHECKPOINT,
+                out=out,
                 checkpoint_every=checkpoint_every,
-                world=world,
-                progress=progress if world.is_first else lambda *_: None,
-                watch=(watch or plainly(progress)) if world.is_first else lambda pace: None,
+                dist=dist,
+                progress=progress if dist.is_main else no_progress,
+                watch=(watch or report_steps(progress)) if dist.is_main else None,
             )
             try:
-                train_and_write(work)
+                run_stages(job)
             except UsageError:
-                if not (resume or work.checkpoint.is_file()):
+                if not (resume or (out / FINETUNING_CHECKPOINT).is_file()):
+                    delete_checkpoints(folder)
                     forget_folder(folder)
                 raise
-        world.wait()
+        dist.barrier()
         return Run.open(out)
 
 
-def plainly(progress: Progress) -> Callable[[Pace], None]:
-    """Return what tells of the steps of a fine-tuning as of any other stage."""
+@dataclass(frozen=True, kw_only=True)
+class TrainingSetup:
+    """A catalog with its validation photos held out, the loaded backbones, and what the memory depends on."""
 
-    def watch(pace: Pace) -> None:
-        if not pace.ended:
-            progress(f"fine-tuning, epoch {pace.epoch} of {pace.epochs}", pace.step, pace.steps)
-
-    return watch
+    catalog: Catalog
+    backbones: Sequence[FrozenBackbone]
+    sizes: TrainingSizes
 
 
-@contextmanager
-def folder_of(world: World, out: Path) -> Iterator[Path]:
-    """Give the first process the run's folder, and any other one a folder that nobody will see."""
-    if world.is_first:
-        yield out
-        return
-    with tempfile.TemporaryDirectory(prefix="obelisk-") as folder:
-        yield Path(folder)
+def prepare_training(recipe: Recipe, catalog: Catalog, dist: Distributed) -> TrainingSetup:
+    """Check that a recipe can be trained on a catalog and on this machine; split the catalog, load the backbones.
+
+    Raises RecipeError for what the recipe, the photos or the machine rule out, DataError for data that nothing can be
+    learned from. Memory is not checked.
+    """
+    if recipe.ensemble.runs:
+        raise RecipeError(
+            f"{recipe.name} joins finished runs and trains nothing", fix="look at the recipe of one of its runs"
+        )
+    refuse_unsupported(recipe.finetuning, dist.device)
+    if recipe.finetuning.epochs:
+        refuse_small_batches(recipe, dist.size)
+    refuse_too_few(catalog, recipe.classifier.k)
+    catalog = split_for_validation(recipe, catalog)
+    refuse_without_validation(catalog, recipe.finetuning)
+    backbones = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
+    return TrainingSetup(catalog=catalog, backbones=backbones, sizes=measure_sizes(recipe, catalog, backbones))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
-    """What a run is made of, where it goes, and the process that makes it."""
+class TrainingJob:
+    """What a run is made from, where it goes, and the process that makes it.
+
+    ``folder`` is where this process writes: the run's folder ``out``, for the main one.
+    """
 
     recipe: Recipe
     catalog: Catalog
     data: str
     backbones: Sequence[FrozenBackbone]
     folder: Path
-    checkpoint: Path
+    out: Path
     checkpoint_every: float
-    world: World
+    dist: Distributed
     progress: Progress
-    watch: Callable[[Pace], None]
+    watch: Callable[[StepReport], None] | None
+
+    def checkpoint(self, name: str, data: str, *, replaceable: bool = False) -> CheckpointFile:
+        """Return the checkpoint file of a stage; ``data`` is the fingerprint of the photos that it trains on."""
+        owner, writes = name_owner(self.recipe.fingerprint, data), self.dist.is_main
+        return CheckpointFile(
+            path=self.out / name, owner=owner, every=self.checkpoint_every, replaceable=replaceable, writes=writes
+        )
 
 
-def train_and_write(work: Work) -> None:
-    """Do the work of a run in its folder; ``run.json``, written last, makes it whole.
+def run_stages(job: TrainingJob) -> None:
+    """Take a run through its stages, in its folder; ``run.json``, written last, makes it whole.
 
-    Of several processes, all fit the same neck on the descriptors that the first one has cached; only the first one
-    writes the model.
+    Of several processes, each trains the same heads, on features that the main one has cached; only the main one
+    exports.
     """
-    recipe, backbones, out, world = work.recipe, work.backbones, work.folder, work.world
-    if not world.is_first:
-        world.wait()
-    described = describe_references(recipe, work.catalog, backbones, work.progress)
-    if world.is_first:
-        world.wait()
-    log, refit_log = EpochLog(Epoch, out / "log.jsonl"), EpochLog(Epoch, out / "refit.jsonl")
-    trained = [
-        fit(recipe, described, columns, parts, member=member, log=log, refit_log=refit_log)
-        for member, (columns, parts) in enumerate(members_of(recipe, backbones), start=1)
-    ]
-    embedder, loss = join_modules(recipe, backbones, trained), trained[0].loss
-    stages: dict[str, Sequence[Epoch]] = {"neck": log.epochs}
-    if recipe.finetuning.epochs and loss:
-        embedder, loss, stages["fine-tuning"] = finetune_backbone(work, embedder, loss, described)
-    if not world.is_first:
-        return
-    layer = write_head(out, recipe, embedder.necks, loss, described)
-    write_model(out, recipe, backbones, embedder, layer, described)
-    if log.epochs:
-        draw_curves(out / "curves.png", stages, recipe.name)
-        write_tensorboard(out / "tensorboard", stages)
-    facts = {
-        "recipe": recipe.fingerprint,
-        "data": work.data,
-        "backbones": [backbone.bundle.fingerprint for backbone in backbones],
-        "landmarks": described.landmarks.tolist(),
-        "photos": len(described.labels),
-        "best_epochs": [member.best_epoch for member in trained],
-        "skipped": described.skipped,
-    }
-    # Until the model is written, a stopped run goes on from here.
-    work.checkpoint.unlink(missing_ok=True)
-    write_facts(out, facts)
+    # Extract features
+    if not job.dist.is_main:
+        job.dist.barrier()
+    features = extract_reference_features(job.recipe, job.catalog, job.backbones, job.progress)
+    if job.dist.is_main:
+        job.dist.barrier()
+
+    # Train the heads
+    heads, epochs = train_heads(job, features)
+    embedder, loss = join_heads(job.recipe, job.backbones, heads), heads[0].loss
+    stages = {"neck": epochs}
+
+    # Fine-tune
+    if job.recipe.finetuning.epochs and loss:
+        embedder, loss, stages["fine-tuning"] = finetune_backbone(job, embedder, loss, features)
+
+    # Export
+    if job.dist.is_main:
+        layer = write_head(job.folder, job.recipe, embedder.necks, loss, features)
+        write_model(job.folder, job.recipe, job.backbones, embedder, layer, features)
+        if epochs:
+            draw_curves(job.folder / "curves.png", stages, job.recipe.name)
+            write_tensorboard(job.folder / "tensorboard", stages)
+        delete_checkpoints(job.folder)  # not before the model is written: a stopped run resumes from them
+        write_facts(job.folder, collect_facts(job, features, heads))
 
 
-def fit(
+def train_heads(job: TrainingJob, features: ReferenceFeatures) -> tuple[list[TrainedHead], Sequence[Epoch]]:
+    """Train every head of the recipe; return them, and the epochs that chose them."""
+    resumed = any(job.out.glob(HEAD_CHECKPOINTS))
+    log = EpochLog(Epoch, job.folder / "log.jsonl", keep=resumed)
+    refit_log = EpochLog(Epoch, job.folder / "refit.jsonl", keep=resumed)
+    photos, is_val = read_training_photos(features), torch.from_numpy(features.is_val)
+    heads = []
+    for member, (columns, parts) in enumerate(members_of(job.recipe, job.backbones), start=1):
+        # If a photo has changed since, a head trains again; only a fine-tuning insists on its photos.
+        checkpoints = [
+            job.checkpoint(f"checkpoint-head-{member}{stage}.safetensors", job.data, replaceable=True)
+            for stage in ("", "-refit")
+        ]
+        own = photos.slice_columns(columns)
+        heads.append(fit_head(job.recipe, own, is_val, parts, checkpoints, member, log, refit_log))
+    return heads, log.epochs
+
+
+def read_training_photos(features: ReferenceFeatures) -> TrainingPhotos:
+    """Return all reference photos, as a head trains on them."""
+    views, labels = torch.from_numpy(features.views), torch.from_numpy(features.labels)
+    return TrainingPhotos(views=views, landmarks=labels, paths=features.paths)
+
+
+def fit_head(
     recipe: Recipe,
-    described: DescribedReferences,
-    columns: slice,
+    photos: TrainingPhotos,
+    is_val: torch.Tensor,
     parts: tuple[int, ...],
-    *,
-    member: int,
+    checkpoints: Sequence[CheckpointFile | None] = (None, None),
+    member: int = 1,
     log: Callable[[Epoch], None] = lambda epoch: None,
     refit_log: Callable[[Epoch], None] = lambda epoch: None,
-) -> Trained:
-    """Find the best epoch on the validation photos, then refit on all; the neck sees some columns only."""
-    views = torch.from_numpy(described.views[:, :, columns])
-    labels = torch.from_numpy(described.labels)
-    counts = torch.bincount(labels)
-    everything = TrainingPhotos(views=views, landmarks=labels)
-    if recipe.loss.kind == "none" or not described.is_val.any():
-        return train_neck(recipe, everything, parts, counts, member=member, log=log)
-    train, val = torch.from_numpy(~described.is_val), torch.from_numpy(described.is_val)
-    chosen = train_neck(
+) -> TrainedHead:
+    """Find the best epoch on the validation photos, where ``is_val`` (N,) is true, then refit on all photos."""
+    choosing, refitting = checkpoints
+    counts = torch.bincount(photos.landmarks)
+    if recipe.loss.kind == "none" or not is_val.any():
+        return train_head(recipe, photos, parts, counts, checkpoint=choosing, member=member, log=log)
+    chosen = train_head(
         recipe,
-        TrainingPhotos(views=views[:, train], landmarks=labels[train]),
+        photos.select(~is_val),
         parts,
         counts,
-        validation=TrainingPhotos(views=views[:1, val], landmarks=labels[val]),
+        validation=photos.select(is_val),
+        checkpoint=choosing,
         member=member,
         log=log,
     )
     if not recipe.data.refit:
         return chosen
-    return train_neck(recipe, everything, parts, counts, stop_after=chosen.best_epoch, member=member, log=refit_log)
+    epochs = chosen.best_epoch
+    return train_head(
+        recipe, photos, parts, counts, stop_after=epochs, checkpoint=refitting, member=member, log=refit_log
+    )
 
 
-def join_modules(recipe: Recipe, backbones: Sequence[FrozenBackbone], trained: Sequence[Trained]) -> PhotoEmbedder:
+def join_heads(recipe: Recipe, backbones: Sequence[FrozenBackbone], heads: Sequence[TrainedHead]) -> PhotoEmbedder:
     """Put the backbones and their trained necks together."""
-    columns = [columns for columns, _ in members_of(recipe, backbones)]
-    necks = Necks([member.neck for member in trained], [part.stop - part.start for part in columns])
-    return PhotoEmbedder([backbone.module for backbone in backbones], necks).eval()
+    widths = [columns.stop - columns.start for columns, _ in members_of(recipe, backbones)]
+    return PhotoEmbedder(
+        [backbone.module for backbone in backbones], Necks([head.neck for head in heads], widths)
+    ).eval()
 
 
 def finetune_backbone(
-    work: Work, embedder: PhotoEmbedder, loss: Loss, described: DescribedReferences
+    job: TrainingJob, embedder: PhotoEmbedder, loss: Loss, features: ReferenceFeatures
 ) -> tuple[PhotoEmbedder, Loss, Sequence[Epoch]]:
-    """Train backbone, neck and loss on together; return the embedder and the loss that are kept, and all epochs.
+    """Fine-tune backbone, neck and loss together; return the embedder and the loss to keep, and all epochs.
 
-    As the neck was: on all reference photos where the recipe refits, else on those that are not for validation.
+    As the head before, it trains on all reference photos if the recipe refits, else on those not held out.
     """
-    recipe, (backbone,) = work.recipe, work.backbones
-    references = list_photos(work, described)
-    paths, is_val = work.catalog.locate_photos(references), (references["split"] == "val").to_numpy()
-    labels = torch.from_numpy(np.unique(references["landmark_id"].to_numpy(), return_inverse=True)[1])
+    recipe, (backbone,), dist = job.recipe, job.backbones, job.dist
+    references = list_references(job, features)
+    checkpoint = job.checkpoint(FINETUNING_CHECKPOINT, fingerprint_of_list(references))
+    resumed = checkpoint.path.is_file()
+    log = EpochLog(Epoch, job.folder / "finetuning.jsonl", keep=resumed)
+    throughput = EpochLog(Throughput, job.folder / "pace.jsonl", keep=resumed)
 
-    def choose(wanted: NDArray[np.bool_]) -> LabelledPhotos:
-        chosen = np.flatnonzero(wanted)
-        return LabelledPhotos(
-            paths=[paths[place] for place in chosen], landmarks=labels[chosen], rule=backbone.bundle.input
-        )
+    def watch(report: StepReport) -> None:
+        if report.ended:
+            throughput(report.throughput)
+        if job.watch:
+            job.watch(report)
 
-    everything = recipe.data.refit or not is_val.any()
-    log = EpochLog(FinetuningEpoch, work.folder / "finetuning.jsonl", keep=work.checkpoint.is_file())
-    paces = EpochLog(EpochPace, work.folder / "pace.jsonl", keep=work.checkpoint.is_file())
-
-    def watch(pace: Pace) -> None:
-        if pace.ended:
-            paces(pace.measured)
-        work.watch(pace)
-
-    tuned, loss = finetune(
+    labels = np.unique(references["landmark_id"].to_numpy(), return_inverse=True)[1]
+    photos = LabelledPhotos(
+        paths=job.catalog.locate_photos(references), landmarks=torch.from_numpy(labels), rule=backbone.bundle.input
+    )
+    is_val = (references["split"] == "val").to_numpy()
+    validates = bool(is_val.any()) and not recipe.data.refit
+    embedder, loss = finetune(
         recipe,
         embedder,
         backbone.parts,
         loss,
-        choose(np.full(len(labels), fill_value=True) if everything else ~is_val),
-        data=fingerprint_of_list(references),
-        world=work.world,
-        validation=None if everything else choose(is_val),
-        checkpoint=work.checkpoint,
-        checkpoint_every=work.checkpoint_every,
+        photos.select(np.flatnonzero(~is_val)) if validates else photos,
+        validation=photos.select(np.flatnonzero(is_val)) if validates else None,
+        checkpoint=checkpoint,
+        dist=dist,
         log=log,
-        watch=watch,
+        watch=watch if dist.is_main else None,
     )
-    return tuned, loss, log.epochs
+    return embedder, loss, log.epochs
 
 
-def list_photos(work: Work, described: DescribedReferences) -> pl.DataFrame:
-    """Return the references that the fine-tuning began with: those described now, and those that it has lost since."""
-    references = work.catalog.references
-    known = {str(path) for path in described.paths} | paths_lost(work.checkpoint)
-    return references.filter(pl.Series([str(path) in known for path in work.catalog.locate_photos(references)]))
+def list_references(job: TrainingJob, features: ReferenceFeatures) -> pl.DataFrame:
+    """Return the references that the fine-tuning began with: those read now, and those it has lost since."""
+    references = job.catalog.references
+    known = {str(path) for path in features.paths}
+    if (job.out / FINETUNING_CHECKPOINT).is_file():
+        known |= find_lost_photos(job.out)
+    return references.filter(pl.Series([str(path) in known for path in job.catalog.locate_photos(references)]))
+
+
+def collect_facts(job: TrainingJob, features: ReferenceFeatures, heads: Sequence[TrainedHead]) -> dict[str, object]:
+    """Return what ``run.json`` says of a run."""
+    return {
+        "recipe": job.recipe.fingerprint,
+        "data": job.data,
+        "backbones": [backbone.bundle.fingerprint for backbone in job.backbones],
+        "landmarks": features.landmarks.tolist(),
+        "photos": len(features.labels),
+        "best_epochs": [head.best_epoch for head in heads],
+        "skipped": features.skipped,
+    }
+
+
+def delete_checkpoints(folder: Path) -> None:
+    """Delete the checkpoints of a run."""
+    for path in (*folder.glob(HEAD_CHECKPOINTS), folder / FINETUNING_CHECKPOINT):
+        path.unlink(missing_ok=True)
+
+
+def report_steps(progress: Progress) -> Callable[[StepReport], None]:
+    """Report the steps of a fine-tuning as the progress of any other stage."""
+
+    def watch(report: StepReport) -> None:
+        if not report.ended:
+            progress(f"fine-tuning, epoch {report.epoch} of {report.epochs}", report.step, report.steps)
+
+    return watch
+
+
+@contextmanager
+def open_folder(dist: Distributed, out: Path) -> Iterator[Path]:
+    """Give the main process the run's folder, and every other one a temporary folder."""
+    if dist.is_main:
+        yield out
+        return
+    with tempfile.TemporaryDirectory(prefix="obelisk-") as folder:
+        yield Path(folder)

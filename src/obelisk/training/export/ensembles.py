@@ -31,11 +31,11 @@ from obelisk.training.export.onnx import check_export, drop_logits, join_graphs,
 from obelisk.training.export.precision import ComparedPhotos, compare_precisions, convert_precision
 from obelisk.training.export.restore import load_module
 from obelisk.training.export.write_bundle import pack_classifier
+from obelisk.training.loading.references import split_for_validation
 from obelisk.training.machine import one_thread
 from obelisk.training.model.pooling import l2n
 from obelisk.training.model.whitening import pca_whitening
 from obelisk.training.run import begin_folder, forget_folder, write_facts
-from obelisk.training.validation import split_for_validation
 
 Weights = Literal["validation", "equal"] | Sequence[float]
 

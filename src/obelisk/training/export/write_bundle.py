@@ -20,18 +20,17 @@ from obelisk.files import replace_file
 from obelisk.photos import ModelInput, prepare, read_photo
 from obelisk.training.export.onnx import check_export, join_graphs, to_onnx
 from obelisk.training.export.restore import LOSS, PROBE, SoftmaxLayer, freeze_tuned
-from obelisk.training.loading.features import DescribedReferences
+from obelisk.training.head import TrainingPhotos, train_probe
+from obelisk.training.loading.features import ReferenceFeatures
 from obelisk.training.losses import Softmax
 from obelisk.training.model.backbones import FrozenBackbone
 from obelisk.training.model.network import Necks, PhotoClassifier, PhotoEmbedder, UnitRows
-from obelisk.training.necks import TrainingPhotos
-from obelisk.training.probe import train_probe
 
 CHECKED_PHOTOS = 16
 
 
 def write_head(
-    folder: Path, recipe: Recipe, necks: Necks, loss: nn.Module | None, described: DescribedReferences
+    folder: Path, recipe: Recipe, necks: Necks, loss: nn.Module | None, features: ReferenceFeatures
 ) -> SoftmaxLayer | None:
     """Write the necks and the softmax layer; return the layer that the recipe classifies by, None where it does not.
 
@@ -43,21 +42,21 @@ def write_head(
         layer = loss
         weights |= {f"{LOSS}.{name}": tensor for name, tensor in loss.state_dict().items()}
     elif recipe.classifier.kind == "softmax":
-        layer = train_probe(recipe, necks, choose_trained_photos(recipe, described), len(described.landmarks))
+        layer = train_probe(recipe, necks, choose_trained_photos(recipe, features), len(features.landmarks))
         weights |= {f"{PROBE}.{name}": tensor for name, tensor in layer.state_dict().items()}
     write_tensors(folder / "head.safetensors", weights)
     if layer is None or recipe.classifier.kind != "softmax":
         return None
-    return SoftmaxLayer(linear=layer.classifier, on_embedding=layer is not loss, landmarks=described.landmarks)
+    return SoftmaxLayer(linear=layer.classifier, on_embedding=layer is not loss, landmarks=features.landmarks)
 
 
-def choose_trained_photos(recipe: Recipe, described: DescribedReferences) -> TrainingPhotos:
+def choose_trained_photos(recipe: Recipe, features: ReferenceFeatures) -> TrainingPhotos:
     """Return the photos that the kept neck was trained on: all where the recipe refits, else those not for validation.
 
     Labels go on counting through all landmarks.
     """
-    views, labels = torch.from_numpy(described.views), torch.from_numpy(described.labels)
-    kept = torch.from_numpy(np.full_like(described.is_val, recipe.data.refit) | ~described.is_val)
+    views, labels = torch.from_numpy(features.views), torch.from_numpy(features.labels)
+    kept = torch.from_numpy(np.full_like(features.is_val, recipe.data.refit) | ~features.is_val)
     return TrainingPhotos(views=views[:, kept], landmarks=labels[kept])
 
 
@@ -67,7 +66,7 @@ def write_model(
     backbones: Sequence[FrozenBackbone],
     embedder: PhotoEmbedder,
     layer: SoftmaxLayer | None,
-    described: DescribedReferences,
+    features: ReferenceFeatures,
 ) -> None:
     """Write the fine-tuned weights and the model bundle, and check the bundle against torch on a few photos."""
     rule, necks, tuned = backbones[0].bundle.input, embedder.necks, backbones
@@ -76,11 +75,11 @@ def write_model(
         tuned = [freeze_tuned(recipe, backbones[0], embedder.only_backbone)]
     network = join_network(tuned, necks, layer)
     whole = add_layer(embedder, layer)
-    check_export(network, whole, list(islice(prepare_readable(described.paths, rule), CHECKED_PHOTOS)))
+    check_export(network, whole, list(islice(prepare_readable(features.paths, rule), CHECKED_PHOTOS)))
     write_bundle(
         folder / "model",
         network=network,
-        card=write_run_card(recipe, backbones, embedder, len(described.landmarks)),
+        card=write_run_card(recipe, backbones, embedder, len(features.landmarks)),
         attachments=pack_classifier(recipe.classifier, layer),
         name=recipe.name,
         size=rule.size,
@@ -90,7 +89,7 @@ def write_model(
         dimensions=necks.dimensions,
         whitening=recipe.neck.kind == "whitening" or recipe.neck.start == "whitening",
         licence=" AND ".join(sorted({backbone.bundle.manifest.licence for backbone in backbones})),
-        data=describe_training_data(recipe, backbones, len(described.landmarks)),
+        data=describe_training_data(recipe, backbones, len(features.landmarks)),
     )
 
 

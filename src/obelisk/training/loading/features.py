@@ -1,8 +1,8 @@
-"""From photos to the descriptors that heads are trained on: plain and augmented views, through the cache."""
+"""Feature extraction: the descriptors that heads train on, of plain and augmented views, through the cache."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,19 +13,17 @@ from obelisk.config import Recipe
 from obelisk.data import Catalog
 from obelisk.embedding import PLAIN, DescriptorCache, View
 from obelisk.errors import DataError, PhotoError
+from obelisk.records import Progress, no_progress
 from obelisk.training.loading.augmentation import augmented_views
 from obelisk.training.model.backbones import FrozenBackbone
 
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how many are done, and how many there are."""
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class DescribedReferences:
-    """The reference photos of a catalog that could be read, N of them, as a head sees them.
+class ReferenceFeatures:
+    """The descriptors of the N reference photos of a catalog that could be read.
 
-    ``views`` (V, N, D_in), the plain view first; ``labels`` (N,) count through ``landmarks`` (C,), which are ids;
-    ``is_val`` (N,) marks the validation photos. ``skipped`` says by image id why a photo is not among them.
+    ``views`` (V, N, D_in) has the plain view first; ``labels`` (N,) are indices into ``landmarks`` (C,), which are ids;
+    ``is_val`` (N,) marks the validation photos. ``skipped`` gives, by image id, the reason a photo is left out.
     """
 
     views: NDArray[np.float16]
@@ -36,46 +34,46 @@ class DescribedReferences:
     skipped: dict[str, str]
 
 
-def describe_references(
+def extract_reference_features(
     recipe: Recipe, catalog: Catalog, backbones: Sequence[FrozenBackbone], progress: Progress
-) -> DescribedReferences:
-    """Compute, or take from the cache, every view of every reference photo that the recipe asks for.
+) -> ReferenceFeatures:
+    """Extract the features of every reference photo, in all views of the recipe, or read them from the cache.
 
     Raises DataError when no photo can be read.
     """
     references = catalog.references
     paths = catalog.locate_photos(references)
-    plain, failed = describe(backbones, paths, progress=progress)
+    plain, failed = extract_features(backbones, paths, progress=progress)
     kept = np.setdiff1d(np.arange(len(paths)), list(failed)).astype(np.int64)
     if not len(kept):
         raise DataError("none of the reference photos could be read", where=catalog.root, fix="obelisk data check DIR")
-    readable = [paths[place] for place in kept]
+    readable = [paths[row] for row in kept]
     augmented = []
     for view in augmented_views(recipe.views, recipe.seed):
-        rows, vanished = describe(backbones, readable, view=view, view_name=view.name, progress=progress)
+        rows, vanished = extract_features(backbones, readable, view=view, view_name=view.name, progress=progress)
         for error in vanished.values():
             raise DataError(f"a photo vanished meanwhile: {error}", fix="bring it back, or start again without it")
         augmented.append(rows)
     landmarks, labels = np.unique(references["landmark_id"].to_numpy()[kept], return_inverse=True)
-    return DescribedReferences(
+    return ReferenceFeatures(
         views=np.stack([plain[kept], *augmented]),
         labels=labels,
         landmarks=landmarks,
         is_val=(references["split"] == "val").to_numpy()[kept],
         paths=readable,
-        skipped={references["image_id"][place]: str(error) for place, error in failed.items()},
+        skipped={references["image_id"][row]: str(error) for row, error in failed.items()},
     )
 
 
-def describe(
+def extract_features(
     backbones: Sequence[FrozenBackbone],
     paths: Sequence[Path],
     *,
     view: View | None = None,
     view_name: str = PLAIN,
-    progress: Progress = lambda *_: None,
+    progress: Progress = no_progress,
 ) -> tuple[NDArray[np.float16], dict[int, PhotoError]]:
-    """Return the descriptors (N, D_in) of one view of each photo, all backbones side by side, and the failures."""
+    """Extract one view's descriptors (N, D_in), all backbones side by side; also return the failures, by row."""
     blocks: list[NDArray[np.float16]] = []
     failed: dict[int, PhotoError] = {}
     for backbone in backbones:
@@ -93,5 +91,5 @@ def describe(
 
 
 def view_title(view_name: str) -> str:
-    """Say in words which view of the photos is meant."""
+    """Name a view in words."""
     return "photos as they are" if view_name == PLAIN else f"augmented view {view_name.rsplit('-', 1)[1]}"

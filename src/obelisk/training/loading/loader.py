@@ -28,9 +28,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from obelisk.arrays import Integers
 from obelisk.errors import ObeliskError, PhotoError
 from obelisk.photos import ModelInput, content_hash, read_bytes, read_photo, resize_photo
 from obelisk.training.loading.augmentation import AugmentedView
+from obelisk.training.loading.batch import Batch
 from obelisk.training.machine import processes_here
 
 MOST_LOADERS = 16
@@ -53,22 +55,26 @@ class LabelledPhotos:
         """Return the same photos, prepared for squares of another size."""
         return replace(self, rule=replace(self.rule, size=size))
 
-    def pick(self, places: Tensor, view: AugmentedView | None = None) -> WantedBatch:
-        """Return what loading needs to know of the photos in some places (n,), augmented by a view or as they are."""
-        return WantedBatch(
-            places=(chosen := places.tolist()),
-            paths=[self.paths[place] for place in chosen],
-            landmarks=self.landmarks[places].tolist(),
+    def select(self, rows: Integers) -> LabelledPhotos:
+        """Return the photos at some rows; landmarks keep their numbers."""
+        return replace(self, paths=[self.paths[row] for row in rows], landmarks=self.landmarks[torch.from_numpy(rows)])
+
+    def request(self, indices: Tensor, view: AugmentedView | None = None) -> BatchRequest:
+        """Return what loading needs to know of the photos in some indices (n,), augmented by a view or as they are."""
+        return BatchRequest(
+            indices=(chosen := indices.tolist()),
+            paths=[self.paths[index] for index in chosen],
+            landmarks=self.landmarks[indices].tolist(),
             rule=self.rule,
             view=view,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class WantedBatch:
+class BatchRequest:
     """The photos of a batch before they are read, by place and path, and how they are prepared and augmented."""
 
-    places: list[int]
+    indices: list[int]
     paths: list[Path]
     landmarks: list[int]
     rule: ModelInput
@@ -83,37 +89,24 @@ class LoadedBatch:
     """
 
     squares: Tensor
-    places: list[int]
+    indices: list[int]
     landmarks: list[int]
     unreadable: dict[int, str]
     rule: ModelInput
 
 
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """The n sound photos of a batch, prepared: (n, 3, H, W) in channels-last order, with places and landmarks (n,).
-
-    ``unreadable`` are the errors of the others, by place.
-    """
-
-    pixels: Tensor
-    places: list[int]
-    landmarks: Tensor
-    unreadable: dict[int, str]
-
-
 class BatchReader(Dataset[LoadedBatch]):
     """Reads whole batches, as the processes that load do."""
 
-    def __getitem__(self, wanted: WantedBatch) -> LoadedBatch:
+    def __getitem__(self, wanted: BatchRequest) -> LoadedBatch:
         rule = wanted.rule
         squares, sound, unreadable = [], list[int](), dict[int, str]()
-        for row, (place, path) in enumerate(zip(wanted.places, wanted.paths, strict=True)):
+        for row, (index, path) in enumerate(zip(wanted.indices, wanted.paths, strict=True)):
             try:
                 data = read_bytes(path)
                 image = read_photo(data, min_side=rule.size)
             except PhotoError as error:
-                unreadable[place] = str(error)
+                unreadable[index] = str(error)
                 continue
             if wanted.view:
                 image = wanted.view(image, content_hash(data))
@@ -121,7 +114,7 @@ class BatchReader(Dataset[LoadedBatch]):
             sound.append(row)
         return LoadedBatch(
             squares=torch.from_numpy(np.stack(squares)) if squares else torch.empty(0, rule.size, rule.size, 3).byte(),
-            places=[wanted.places[row] for row in sound],
+            indices=[wanted.indices[row] for row in sound],
             landmarks=[wanted.landmarks[row] for row in sound],
             unreadable=unreadable,
             rule=rule,
@@ -166,16 +159,16 @@ def count_loaders() -> int:
     return max(1, min(MOST_LOADERS, (os.cpu_count() or 1) // processes_here()))
 
 
-def load_batches(wanted: Iterable[WantedBatch], *, aside: bool = True) -> Generator[Batch]:
+def load_batches(wanted: Iterable[BatchRequest], *, aside: bool = True) -> Generator[Batch]:
     """Yield the batches wanted, in order; some are read ahead. Closing the iterator ends the processes.
 
     ``aside``, for a network that computes on the same cores, the processes take only the time that it leaves: a core
     that is taken from it for a moment makes its other threads wait, too. Where other programs leave no time at all, a
     batch is waited for too long: then it is loaded, as all that follow, by processes of a low priority, but one.
     """
-    coming, ahead = iter(wanted), deque[WantedBatch]()
+    coming, ahead = iter(wanted), deque[BatchRequest]()
 
-    def remembered() -> Iterator[WantedBatch]:
+    def remembered() -> Iterator[BatchRequest]:
         for each in coming:
             ahead.append(each)
             yield each
@@ -192,7 +185,7 @@ def load_batches(wanted: Iterable[WantedBatch], *, aside: bool = True) -> Genera
     yield from run_loaders(coming, aside=aside)
 
 
-def run_loaders(wanted: Iterator[WantedBatch], *, aside: bool, longest_wait: float = 0.0) -> Generator[Batch]:
+def run_loaders(wanted: Iterator[BatchRequest], *, aside: bool, longest_wait: float = 0.0) -> Generator[Batch]:
     """Yield the batches wanted, in order, from processes that are idle where nobody waits longer than so many seconds.
 
     Raises TimeoutError for a batch that takes longer; 0 waits forever. Raises ObeliskError when a process was killed.
@@ -213,13 +206,7 @@ def run_loaders(wanted: Iterator[WantedBatch], *, aside: bool, longest_wait: flo
     with out_of_reach():
         loaded = iter(loader)
     try:
-        for batch in loaded:
-            yield Batch(
-                pixels=scale(batch.squares, batch.rule),
-                places=batch.places,
-                landmarks=torch.tensor(batch.landmarks, dtype=torch.int64),
-                unreadable=batch.unreadable,
-            )
+        yield from map(prepare_batch, loaded)
     except (RuntimeError, EOFError, ConnectionError) as error:
         if "timed out" in str(error):
             raise TimeoutError(f"no batch within {longest_wait} s") from error
@@ -231,7 +218,17 @@ def run_loaders(wanted: Iterator[WantedBatch], *, aside: bool, longest_wait: flo
         raise
 
 
-def scale(squares: Tensor, rule: ModelInput) -> Tensor:
+def prepare_batch(loaded: LoadedBatch) -> Batch:
+    """Return a loaded batch as the network takes it."""
+    return Batch(
+        inputs=scale_pixels(loaded.squares, loaded.rule),
+        landmarks=torch.tensor(loaded.landmarks, dtype=torch.int64),
+        indices=loaded.indices,
+        unreadable=loaded.unreadable,
+    )
+
+
+def scale_pixels(squares: Tensor, rule: ModelInput) -> Tensor:
     """Return squares of bytes (N, H, W, 3) as ``prepare`` scales them: (N, 3, H, W), in channels-last order.
 
     A byte has 256 values: looking them up takes a fifth of the time that computing each pixel's does.

@@ -1,8 +1,8 @@
-"""Checkpoints: all that a training needs to go on as if it had not stopped, in one safetensors file, written whole.
+"""Checkpoints: everything a training run needs to resume bit for bit, in one safetensors file, written whole.
 
-That is the weights, the optimizer's slots, the scale of half-precision gradients, the state of torch's random numbers
-on each process and its GPU, and the place in the epoch. The order of the photos and their views need no saving: they
-depend on the seed and the epoch alone. The learning rate depends on the place.
+That is the weights, the optimizer's moments, the scale of half-precision gradients, the state of torch's random
+numbers on each process and its GPU, and the :class:`TrainState`. The order of the photos and their views need no
+saving: they follow from the seed. So does the learning rate, which follows from the state.
 """
 
 from __future__ import annotations
@@ -21,143 +21,190 @@ from torch.amp.grad_scaler import GradScaler
 
 from obelisk.errors import ModelError
 from obelisk.files import replace_file
-from obelisk.training.distributed import World
+from obelisk.training.distributed import Distributed
 
-BEGIN_AGAIN = "delete it to begin this part of the training again"
-POSITION, TRAINING, RANDOM, SCALER, CHECKSUM = "position", "training", "random", "scaler", "checksum"
+TRAIN_AGAIN = "delete it to train this part of the run again"
+STATE, OWNER, RANDOM, SCALER, CHECKSUM = "state", "owner", "random", "scaler", "checksum"
+OLD_OWNER = "training"  # until 2026-11
 
 
 @dataclass(frozen=True, kw_only=True)
-class Position:
-    """How far a training is: whole epochs, steps in the one that goes on, and what those steps add up to.
+class StepResult:
+    """What one step gave: the loss, the gradient's norm before clipping, and how many photos could not be read."""
 
-    ``total`` is the sum of their losses, ``gradients`` that of their gradient norms, but for steps that ``overflowed``
-    and moved nothing; ``unreadable`` counts the photos they lacked. ``best_epoch`` (0: none yet) and its ``best_score``
+    loss: float = 0.0
+    gradient: float = 0.0
+    unreadable: int = 0
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """How far a run is: finished epochs, steps of the current one, and what these steps add up to.
+
+    ``gradient_sum`` and ``largest_gradient`` leave out the steps whose float16 gradients ``overflowed``: they moved
+    nothing. ``unreadable`` counts the photos that batches lacked. ``best_epoch`` (0: none yet) and ``best_score``
     outlive the epoch.
     """
 
     epoch: int = 0
     step: int = 0
-    total: float = 0.0
-    gradients: float = 0.0
+    loss_sum: float = 0.0
+    gradient_sum: float = 0.0
     largest_gradient: float = 0.0
     overflowed: int = 0
     unreadable: int = 0
     best_epoch: int = 0
     best_score: float | None = None
 
-    def after_step(self, *, loss: float, gradient: float, unreadable: int) -> Position:
-        """Return the position one step further."""
-        measured = math.isfinite(gradient)
-        gradient = gradient if measured else 0.0
-        return dataclasses.replace(
-            self,
-            step=self.step + 1,
-            total=self.total + loss,
-            gradients=self.gradients + gradient,
-            largest_gradient=max(self.largest_gradient, gradient),
-            overflowed=self.overflowed + (not measured),
-            unreadable=self.unreadable + unreadable,
-        )
+    def add(self, result: StepResult) -> None:
+        """Count a step."""
+        finite = math.isfinite(result.gradient)
+        gradient = result.gradient if finite else 0.0
+        self.step += 1
+        self.loss_sum += result.loss
+        self.gradient_sum += gradient
+        self.largest_gradient = max(self.largest_gradient, gradient)
+        self.overflowed += not finite
+        self.unreadable += result.unreadable
 
-    def after_epoch(self) -> Position:
-        """Return the start of the next epoch."""
-        return Position(epoch=self.epoch + 1, best_epoch=self.best_epoch, best_score=self.best_score)
+    def end_epoch(self) -> None:
+        """Move to the start of the next epoch."""
+        self.restore(TrainState(epoch=self.epoch + 1, best_epoch=self.best_epoch, best_score=self.best_score))
+
+    def restore(self, other: TrainState) -> None:
+        """Take over the values of another state."""
+        self.__dict__.update(dataclasses.asdict(other))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFile:
+    """Where a run's state is kept, and how often it is written, in seconds.
+
+    ``owner`` names the recipe and the photos: a checkpoint serves no other run. One of other photos is refused, or
+    ignored and overwritten if it is ``replaceable``. Of several processes that train the same head, each for itself,
+    only one ``writes``.
+    """
+
+    path: Path
+    owner: str
+    every: float = 60.0
+    replaceable: bool = False
+    writes: bool = True
+
+
+def name_owner(recipe: str, data: str) -> str:
+    """Return the owner of a checkpoint, from the fingerprints of its recipe and its photos."""
+    return f"recipe {recipe} on photos {data}"
 
 
 def save_checkpoint(
-    path: Path,
+    file: CheckpointFile,
     modules: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
-    position: Position,
+    state: TrainState,
     *,
-    training: str,
     scaler: GradScaler | None = None,
-    world: World | None = None,
+    dist: Distributed | None = None,
 ) -> None:
     """Write the state; the last checkpoint stays whole until the new one is on the disk.
 
-    Of several processes, all call this, and the first one writes.
-    ``training`` names recipe and photos: a checkpoint serves no other training.
+    All processes of a run call this; the main one writes.
     """
     from safetensors.torch import save_file
 
-    world = world or World()
-    tensors = {RANDOM: world.gather(take_chance(world.device))}
-    if not world.is_first:
+    dist = dist or Distributed()
+    tensors = {RANDOM: dist.gather(get_random_state(dist.device))}
+    if not (dist.is_main and file.writes):
         return
     for key, module in modules.items():
         tensors |= {f"{key}.{name}": tensor for name, tensor in module.state_dict().items()}
-    for place, slots in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{place}.{name}": tensor for name, tensor in slots.items()}
-    metadata = {POSITION: json.dumps(dataclasses.asdict(position)), TRAINING: training}
+    for index, slots in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in slots.items()}
+    metadata = {STATE: json.dumps(dataclasses.asdict(state)), OWNER: file.owner}
     if scaler and scaler.is_enabled():
         metadata[SCALER] = json.dumps(scaler.state_dict())
     whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    metadata[CHECKSUM] = sum_up(metadata, whole)
+    metadata[CHECKSUM] = checksum(metadata, whole)
     # Straight to the file: as bytes first, it would be in memory twice more.
-    replace_file(path, lambda partial: save_file(whole, partial, metadata=metadata))
+    replace_file(file.path, lambda partial: save_file(whole, partial, metadata=metadata))
 
 
 def load_checkpoint(
-    path: Path,
+    file: CheckpointFile,
     modules: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
     *,
-    training: str,
     scaler: GradScaler | None = None,
-    world: World | None = None,
-) -> Position:
-    """Load the state into modules, optimizer and scaler, and return its position: the start, where there is no file.
+    dist: Distributed | None = None,
+) -> TrainState:
+    """Load the file into modules, optimizer and scaler, and return the state: a new one if there is no file.
 
-    Raises ModelError for a file that is not a checkpoint of this training.
+    Raises ModelError for a file that is not a checkpoint of this run.
     """
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
-        return Position()
+    if not file.path.is_file():
+        return TrainState()
+    dist = dist or Distributed()
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            refuse_other(path, metadata.get(TRAINING), training)
-            position = Position(**json.loads(metadata[POSITION]))
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata.pop(CHECKSUM) != sum_up(metadata, tensors):
+        with safe_open(file.path, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            if file.replaceable and metadata.get(OWNER) != file.owner:
+                return TrainState()
+            refuse_other_owner(file, metadata)
+            state = TrainState(**json.loads(metadata[STATE]))
+            tensors: dict[str, Tensor] = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        if metadata.pop(CHECKSUM) != checksum(metadata, tensors):
             raise ValueError("its bytes are not those that were written")
         for key, module in modules.items():
-            module.load_state_dict(take(tensors, key))
+            module.load_state_dict(select(tensors, key))
         weights = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         slots: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in take(tensors, "optimizer").items():
-            place, slot = name.split(".")
-            slots.setdefault(int(place), {})[slot] = lay_out(tensor, weights[int(place)])
+        for name, tensor in select(tensors, "optimizer").items():
+            index, slot = name.split(".")
+            slots.setdefault(int(index), {})[slot] = lay_out(tensor, weights[int(index)])
         optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
-        world = world or World()
-        chances = tensors[RANDOM]
-        give_chance(chances[world.rank % len(chances)], world.device)
+        random = tensors[RANDOM]
+        set_random_state(random[dist.rank % len(random)], dist.device)
         if scaler and scaler.is_enabled():
             scaler.load_state_dict(json.loads(metadata[SCALER]))
     except (SafetensorError, RuntimeError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise ModelError(f"not a checkpoint of this training: {error}", where=path, fix=BEGIN_AGAIN) from error
-    return position
+        raise ModelError(f"not a checkpoint of this run: {error}", where=file.path, fix=TRAIN_AGAIN) from error
+    return state
 
 
-def sum_up(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """Return the CRC-32 of what a checkpoint holds, which a damaged one betrays: 3 ms for 10 MB."""
+def refuse_other_owner(file: CheckpointFile, metadata: Mapping[str, str]) -> None:
+    """Raise ModelError for the checkpoint of another recipe, of other photos, or of a version before this format."""
+    if metadata.get(OLD_OWNER) == file.owner:
+        raise ModelError(
+            "a checkpoint of an older version of Obelisk, which this one cannot read",
+            where=file.path,
+            fix=f"finish the run with the version it began with, or {TRAIN_AGAIN}",
+        )
+    if (found := metadata.get(OWNER, metadata.get(OLD_OWNER))) != file.owner:
+        raise ModelError(
+            f"not a checkpoint of this run: it belongs to `{found}`, not to `{file.owner}`",
+            where=file.path,
+            fix=f"give the recipe and the photos, as they were, that it began with; or {TRAIN_AGAIN}",
+        )
+
+
+def checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """Return the CRC-32 of a checkpoint's contents, which detects damage; it takes 3 ms for 10 MB."""
     found = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
     for _, tensor in sorted(tensors.items()):
         found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)
     return f"{found:08x}"
 
 
-def take_chance(device: torch.device) -> Tensor:
-    """Return the state (n,) of this process's random numbers, and behind it that of its GPU, where it has one."""
+def get_random_state(device: torch.device) -> Tensor:
+    """Return the state (n,) of this process's random numbers, followed by that of its GPU, if it has one."""
     own = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
     return torch.cat([torch.get_rng_state(), *own])
 
 
-def give_chance(state: Tensor, device: torch.device) -> None:
-    """Go on from a state of random numbers; what was saved without a GPU says nothing of that of one."""
+def set_random_state(state: Tensor, device: torch.device) -> None:
+    """Restore a state of random numbers; one that was saved without a GPU leaves the GPU's alone."""
     # Copies: torch reads a state from where its storage begins.
     processor, own = (part.clone() for part in state.tensor_split([len(torch.get_rng_state())]))
     torch.set_rng_state(processor)
@@ -165,21 +212,11 @@ def give_chance(state: Tensor, device: torch.device) -> None:
         torch.cuda.set_rng_state(own, device)
 
 
-def refuse_other(path: Path, found: str | None, training: str) -> None:
-    """Raise ModelError for a checkpoint in which another recipe or other photos are found."""
-    if found != training:
-        raise ModelError(
-            f"not a checkpoint of this training: it belongs to `{found}`, not to `{training}`",
-            where=path,
-            fix=f"give the recipe and the photos, as they were, that it began with; or {BEGIN_AGAIN}",
-        )
-
-
 def lay_out(tensor: Tensor, weights: Tensor) -> Tensor:
-    """Return the moment of some weights in their order of memory: a fused step goes through both side by side."""
+    """Return the moment of some weights in their memory order: a fused step goes through both side by side."""
     return torch.empty_like(weights).copy_(tensor) if tensor.shape == weights.shape else tensor
 
 
-def take(tensors: Mapping[str, Tensor], key: str) -> dict[str, Tensor]:
-    """Return the tensors of one part, under their own names."""
+def select(tensors: Mapping[str, Tensor], key: str) -> dict[str, Tensor]:
+    """Return the tensors under one key, by their own names."""
     return {name.removeprefix(f"{key}."): tensor for name, tensor in tensors.items() if name.startswith(f"{key}.")}

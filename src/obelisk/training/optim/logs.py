@@ -1,39 +1,230 @@
-"""Training and validation curves: a JSONL log as the truth, a picture, and TensorBoard where it is installed."""
+"""What a training run logs: its epochs, its throughput, and the curves of both.
+
+Results and throughput are logged apart, in ``log.jsonl``, ``refit.jsonl`` and ``finetuning.jsonl``, and in
+``pace.jsonl``: a run that is repeated, or resumed, finds the same results to the bit, but never takes the same time.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import torch
+
 from obelisk.files import replace_file
-from obelisk.training.necks import Epoch
-from obelisk.training.pace import EpochPace, FinetuningEpoch
+from obelisk.training.machine import peak_memory, resident_memory
+from obelisk.training.optim.checkpoint import TrainState
+from obelisk.training.optim.optimizer import LAYER, NECK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Line = TypeVar("Line", Epoch, FinetuningEpoch, EpochPace)
+MEMORY_SECONDS = 0.5  # between two looks at the memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """What an epoch's validation found; all None without validation photos, top-1 also without landmark scores.
+
+    ``embedding_std`` is the standard deviation of a head's embeddings over photos, times √D: about 1 when healthy,
+    0 when collapsed.
+    """
+
+    loss: float | None = None
+    top1: float | None = None
+    embedding_std: float | None = None
+
+    @property
+    def score(self) -> float | None:
+        """What the best epoch is chosen by, higher is better: top-1, or else the loss."""
+        return self.top1 if self.top1 is not None else None if self.loss is None else -self.loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """One line of a run's log; what an older version did not log is None. ``member`` counts the heads from 1.
+
+    ``learning_rate`` is that of the neck for a head, and that of the landmark weights for a fine-tuning, where
+    ``backbone_rate`` is that of the last layer group; all are those of the last step. ``gradient_mean`` and
+    ``gradient_largest`` are norms before clipping, without those that overflow in float16: the neck's for a head, the
+    backbone's for a fine-tuning. ``unreadable`` counts the photos that batches lacked; ``best`` tells whether no
+    earlier epoch was better, None without validation photos.
+    """
+
+    member: int
+    epoch: int
+    train_loss: float
+    val_loss: float | None
+    val_top1: float | None
+    embedding_std: float | None
+    learning_rate: float
+    backbone_rate: float | None = None
+    neck_rate: float | None = None
+    gradient_mean: float | None = None
+    gradient_largest: float | None = None
+    unreadable: int | None = None
+    best: bool | None = None
+
+
+def describe_epoch(
+    member: int,
+    state: TrainState,
+    optimizer: torch.optim.Optimizer,
+    validation: Validation,
+    *,
+    best: bool | None,
+) -> Epoch:
+    """Summarize an epoch whose steps are all taken."""
+    rates = {group["part"]: group["lr"] for group in optimizer.param_groups}
+    layers = [rate for part, rate in rates.items() if part.startswith(LAYER)]
+    measured = state.step - state.overflowed
+    return Epoch(
+        member=member,
+        epoch=state.epoch + 1,
+        train_loss=state.loss_sum / state.step,
+        val_loss=validation.loss,
+        val_top1=validation.top1,
+        embedding_std=validation.embedding_std,
+        learning_rate=optimizer.param_groups[-1]["lr"],
+        backbone_rate=layers[-1] if layers else None,
+        neck_rate=rates.get(NECK),
+        gradient_mean=state.gradient_sum / measured if measured else None,
+        gradient_largest=state.largest_gradient if measured else None,
+        unreadable=state.unreadable,
+        best=best,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Throughput:
+    """One line of ``pace.jsonl``: how fast an epoch went, or what was left of it after a resume.
+
+    ``photos`` in ``seconds``, of which validation is a part; ``photos_per_second`` counts the steps alone.
+    ``resident`` and ``peak`` are the bytes in memory at its end, and the most since the process started.
+    """
+
+    member: int = 1
+    epoch: int
+    photos: int
+    seconds: float
+    photos_per_second: float
+    resident: int
+    peak: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """How far a fine-tuning is after a step, or, with ``ended``, after an epoch and its validation.
+
+    ``loss`` is the epoch's mean so far, ``val_top1`` that of the last validation. ``seconds_left`` until the last step
+    are estimated from the steps and validations of this process.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    val_top1: float | None
+    seconds_left: float
+    throughput: Throughput
+    ended: bool = False
+
+
+@dataclass(kw_only=True)
+class ThroughputMeter:
+    """Measures a run of ``epochs`` epochs and reports every step; ``clock`` gives seconds."""
+
+    epochs: int
+    report: Callable[[StepReport], None]
+    clock: Callable[[], float] = time.monotonic
+    val_top1: float | None = None
+    _steps: int = field(default=0, init=False)
+    _photos: int = field(default=0, init=False)
+    _memory: tuple[int, int] = field(default=(0, 0), init=False)
+
+    def __post_init__(self) -> None:
+        self._start = self._epoch_start = self.clock()
+        self._looked = -MEMORY_SECONDS
+        self._last: StepReport | None = None
+
+    def start_epoch(self) -> None:
+        """Begin to count the photos and seconds of an epoch."""
+        self._epoch_start, self._photos = self.clock(), 0
+
+    def end_step(self, state: TrainState, steps: int, photos: int) -> None:
+        """Report a step on ``photos`` photos, of ``steps`` in the epoch, that ``state`` already counts."""
+        self._steps += 1
+        self._photos += photos
+        now = self.clock()
+        seconds = max(now - self._epoch_start, 1e-9)
+        left = self.epochs * steps - (state.epoch * steps + state.step)
+        self._last = StepReport(
+            epoch=state.epoch + 1,
+            epochs=self.epochs,
+            step=state.step,
+            steps=steps,
+            loss=state.loss_sum / state.step,
+            val_top1=self.val_top1,
+            seconds_left=(now - self._start) / self._steps * left,
+            throughput=self._measure(now, state.epoch + 1, seconds, self._photos / seconds),
+        )
+        self.report(self._last)
+
+    def end_epoch(self, val_top1: float | None) -> None:
+        """Report an epoch and its validation; after a resume with no step left, there is nothing to report."""
+        self.val_top1 = val_top1
+        if self._last is None:
+            return
+        now, last = self.clock(), self._last
+        self._looked = -MEMORY_SECONDS
+        self._last = None
+        self.report(
+            dataclasses.replace(
+                last,
+                val_top1=val_top1,
+                seconds_left=(now - self._start) / self._steps * (self.epochs - last.epoch) * last.steps,
+                throughput=self._measure(now, last.epoch, now - self._epoch_start, last.throughput.photos_per_second),
+                ended=True,
+            )
+        )
+
+    def _measure(self, now: float, epoch: int, seconds: float, rate: float) -> Throughput:
+        if now - self._looked >= MEMORY_SECONDS:
+            self._looked, self._memory = now, (resident_memory(), peak_memory())
+        resident, peak = self._memory
+        return Throughput(
+            epoch=epoch,
+            photos=self._photos,
+            seconds=seconds,
+            photos_per_second=rate,
+            resident=resident,
+            peak=peak,
+        )
+
+
+Line = TypeVar("Line", Epoch, Throughput)
 
 
 class EpochLog(Generic[Line]):
-    """The epochs of one training: in a list, and at once in a file, one JSON object a line."""
+    """The epochs of a run, as a list and in a file, one JSON object a line."""
 
     def __init__(self, kind: type[Line], path: Path, *, keep: bool = False) -> None:
-        """Begin a log of lines of a kind; with ``keep``, go on with the one that is there."""
+        """Begin a log; with ``keep``, go on with the one that is there."""
         self._path = path
         lines = path.read_text().splitlines() if keep and path.is_file() else []
         self.epochs: list[Line] = [kind(**json.loads(line)) for line in lines]
         self._write()
 
     def __call__(self, epoch: Line) -> None:
-        """Note an epoch that has just ended, in the place of what an interrupted training had noted of it."""
-        self.epochs = [
-            earlier for earlier in self.epochs if (earlier.member, earlier.epoch) < (epoch.member, epoch.epoch)
-        ]
+        """Add an epoch that has just ended, in place of what an interrupted run logged from it on."""
+        self.epochs = [each for each in self.epochs if (each.member, each.epoch) < (epoch.member, epoch.epoch)]
         self.epochs.append(epoch)
         self._write()
 
@@ -43,9 +234,9 @@ class EpochLog(Generic[Line]):
 
 
 def draw_curves(path: Path, stages: Mapping[str, Sequence[Epoch]], title: str) -> None:
-    """Draw losses and validation top-1 over the epochs of each stage, a row a stage, as PNG.
+    """Draw the losses and the validation top-1 of each stage over its epochs, as PNG: one row per stage.
 
-    A stage without top-1 has its losses alone.
+    A stage without top-1 shows its losses only.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -72,31 +263,31 @@ def draw_curves(path: Path, stages: Mapping[str, Sequence[Epoch]], title: str) -
 
 
 def members_in(epochs: Sequence[Epoch]) -> list[list[Epoch]]:
-    """Return the epochs of each neck."""
+    """Return the epochs of each head."""
     members = sorted({epoch.member for epoch in epochs})
     return [[epoch for epoch in epochs if epoch.member == member] for member in members]
 
 
 def draw_losses(axes: Axes, epochs: Sequence[Epoch]) -> None:
-    """Draw a pair of lines for each neck; the first names them for all."""
+    """Draw two lines for each head; the first pair stands in the legend for all."""
     for member, rows in enumerate(members_in(epochs), start=1):
         names = ("training", "validation") if member == 1 else (None, None)
         axes.plot([e.epoch for e in rows], [e.train_loss for e in rows], label=names[0], color="#0f766e")
         validated = [epoch for epoch in rows if epoch.val_loss is not None]
         if validated:
-            places = [epoch.epoch for epoch in validated]
-            axes.plot(places, [e.val_loss or 0.0 for e in validated], label=names[1], color="#b45309")
+            numbers = [epoch.epoch for epoch in validated]
+            axes.plot(numbers, [e.val_loss or 0.0 for e in validated], label=names[1], color="#b45309")
 
 
 def draw_top1(axes: Axes, epochs: Sequence[Epoch]) -> None:
-    """Draw a line for each neck."""
+    """Draw a line for each head."""
     for rows in members_in(epochs):
         named = [epoch for epoch in rows if epoch.val_top1 is not None]
         axes.plot([e.epoch for e in named], [100 * (e.val_top1 or 0.0) for e in named], color="#b45309")
 
 
 def write_tensorboard(folder: Path, stages: Mapping[str, Sequence[Epoch]]) -> None:
-    """Write the same numbers for TensorBoard, when it is installed."""
+    """Write the same numbers for TensorBoard, if it is installed."""
     if importlib.util.find_spec("tensorboard") is None:
         return
     from torch.utils.tensorboard import SummaryWriter

@@ -18,37 +18,38 @@ from PIL import Image
 
 from obelisk.errors import ObeliskError
 from obelisk.photos import ModelInput, prepare, read_photo
-from obelisk.training.loading import loader as batch_loading
-from obelisk.training.loading.loader import Batch, LabelledPhotos, count_loaders, load_batches, run_loaders
+from obelisk.training.loading import loader
+from obelisk.training.loading.batch import Batch
+from obelisk.training.loading.loader import LabelledPhotos, count_loaders, load_batches, run_loaders
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> LabelledPhotos:
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     paths = [tmp_path / f"{number}.png" for number in range(5)]
     for path in paths:
-        Image.fromarray(chance.integers(256, size=(70, 50, 3), dtype=np.uint8)).save(path)
+        Image.fromarray(rng.integers(256, size=(70, 50, 3), dtype=np.uint8)).save(path)
     rule = ModelInput(size=48, resize="crop", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     return LabelledPhotos(paths=paths, landmarks=torch.arange(5), rule=rule)
 
 
 def test_pixels_are_those_of_every_other_reader(photos: LabelledPhotos) -> None:
-    places = [3, 1, 1, 0]  # samplings may draw a photo twice
-    first, second = load_batches([photos.pick(torch.tensor(places)), photos.pick(torch.tensor([4, 2]))])
-    assert first.landmarks.tolist() == places
-    expected = np.stack([prepare(read_photo(photos.paths[place], min_side=48), photos.rule) for place in places])
-    assert np.array_equal(first.pixels.numpy(), expected)
-    assert first.pixels.is_contiguous(memory_format=torch.channels_last)
-    assert len(second.pixels) == 2
+    indices = [3, 1, 1, 0]  # samplings may draw a photo twice
+    first, second = load_batches([photos.request(torch.tensor(indices)), photos.request(torch.tensor([4, 2]))])
+    assert first.landmarks.tolist() == indices
+    expected = np.stack([prepare(read_photo(photos.paths[index], min_side=48), photos.rule) for index in indices])
+    assert np.array_equal(first.inputs.numpy(), expected)
+    assert first.inputs.is_contiguous(memory_format=torch.channels_last)
+    assert len(second.inputs) == 2
 
 
 def test_photos_that_cannot_be_read_are_told_and_left_out(photos: LabelledPhotos) -> None:
     photos.paths[1].write_bytes(b"no photo")
     photos.paths[4].unlink()
-    first, second = load_batches([photos.pick(torch.tensor([0, 1])), photos.pick(torch.tensor([4]))])
-    assert first.landmarks.tolist() == first.places == [0]
+    first, second = load_batches([photos.request(torch.tensor([0, 1])), photos.request(torch.tensor([4]))])
+    assert first.landmarks.tolist() == first.indices == [0]
     assert first.unreadable.keys() == {1}
-    assert second.pixels.shape == (0, 3, 48, 48)
+    assert second.inputs.shape == (0, 3, 48, 48)
     assert second.unreadable.keys() == {4}
 
 
@@ -57,8 +58,8 @@ def test_photos_that_cannot_be_read_are_told_and_left_out(photos: LabelledPhotos
 def test_loaders_take_only_the_time_that_a_network_on_the_same_cores_leaves(
     photos: LabelledPhotos, monkeypatch: pytest.MonkeyPatch, *, aside: bool
 ) -> None:
-    monkeypatch.setattr(batch_loading, "LONGEST_WAIT", 100.0)  # other tests may leave them little time
-    wanted = [photos.pick(torch.tensor([0]))] * 9 * count_loaders()
+    monkeypatch.setattr(loader, "LONGEST_WAIT", 100.0)  # other tests may leave them little time
+    wanted = [photos.request(torch.tensor([0]))] * 9 * count_loaders()
     with contextlib.closing(load_batches(wanted, aside=aside)) as batches:
         for _ in range(count_loaders()):  # one of each
             next(batches)
@@ -90,24 +91,24 @@ def test_loaders_that_get_no_time_make_place_for_others(
                 os.kill(pid, signal.SIGCONT)  # so that they can end
             raise
 
-    monkeypatch.setattr(batch_loading, "LONGEST_WAIT", 1.0)
-    monkeypatch.setattr(batch_loading, "run_loaders", release)
+    monkeypatch.setattr(loader, "LONGEST_WAIT", 1.0)
+    monkeypatch.setattr(loader, "run_loaders", release)
     thread = threading.Thread(target=stop_idle)
     thread.start()
-    wanted = [photos.pick(torch.tensor([place % 5])) for place in range(100)]
+    wanted = [photos.request(torch.tensor([place % 5])) for place in range(100)]
     with contextlib.closing(load_batches(wanted)) as batches:
-        places = [next(batches).places for _ in wanted[1:]]
+        indices = [next(batches).indices for _ in wanted[1:]]
         policies = {os.sched_getscheduler(process.pid or 0) for process in multiprocessing.active_children()}
-        places += [batch.places for batch in batches]
+        indices += [batch.indices for batch in batches]
     done.set()
     thread.join()
     assert stopped
     assert policies == {os.SCHED_OTHER}
-    assert places == [[place % 5] for place in range(100)]
+    assert indices == [[place % 5] for place in range(100)]
 
 
 def test_a_loader_that_is_killed_is_told_with_what_to_do(photos: LabelledPhotos) -> None:
-    wanted = [photos.pick(torch.tensor([0]))] * 100
+    wanted = [photos.request(torch.tensor([0]))] * 100
     with contextlib.closing(load_batches(wanted, aside=False)) as batches:
         next(batches)
         for process in multiprocessing.active_children():

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from obelisk.training.necks import Epoch
-from obelisk.training.optim.logs import draw_curves
+from obelisk.training.optim.logs import Epoch, draw_curves
 
 
 def epoch_of(epoch: int, val: float | None) -> Epoch:

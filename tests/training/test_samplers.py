@@ -1,9 +1,10 @@
-"""Which photos meet in a batch."""
+"""Samplers: which photos meet in a batch."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from obelisk.config import Recipe, load_recipe
 from obelisk.errors import RecipeError
@@ -11,6 +12,7 @@ from obelisk.training.loading.samplers import (
     balanced_batches,
     count_batches,
     epoch_batches,
+    epoch_seed,
     landmark_batches,
     natural_batches,
     refuse_small_batches,
@@ -63,6 +65,10 @@ def recipe_of(**training: object) -> Recipe:
     return Recipe.model_validate({"name": "mine", "seed": 3, "training": training})
 
 
+def batches_of(recipe: Recipe, labels: Tensor, size: int, epoch: int, **share: int) -> list[Tensor]:
+    return epoch_batches(recipe.training, labels, size, epoch_seed(recipe.seed, epoch), **share)
+
+
 SAMPLINGS = [
     pytest.param({}, id="natural"),
     pytest.param({"photos_per_landmark": 4}, id="M per class"),
@@ -92,76 +98,68 @@ def test_balanced_batches_show_landmarks_equally_often_and_no_photo_again_before
 
 
 @pytest.mark.parametrize("training", SAMPLINGS)
-@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
+@pytest.mark.parametrize("processes", [1, 2, 3, 8])
 @pytest.mark.parametrize("photos", [97, 130, 160], ids=lambda n: f"{n} photos")
 def test_the_shares_of_all_processes_are_the_batches_of_one(
-    training: dict[str, object], world_size: int, photos: int
+    training: dict[str, object], processes: int, photos: int
 ) -> None:
     recipe, labels = recipe_of(**training), torch.arange(photos) % 11
-    whole = epoch_batches(recipe, labels, 32, 5)
-    shares = [epoch_batches(recipe, labels, 32, 5, rank=rank, world_size=world_size) for rank in range(world_size)]
-    assert {len(share) for share in shares} == {count_batches(recipe, labels, 32, smallest=world_size)}
+    whole = batches_of(recipe, labels, 32, 5)
+    shares = [batches_of(recipe, labels, 32, 5, rank=rank, processes=processes) for rank in range(processes)]
+    assert {len(share) for share in shares} == {count_batches(recipe.training, labels, 32, smallest=processes)}
     joined = [torch.cat(parts) for parts in zip(*shares, strict=True)]
     assert all(len(share) for parts in shares for share in parts)
     assert torch.equal(torch.cat(joined), torch.cat(whole))
-    if len(whole[-1]) >= world_size:
+    if len(whole[-1]) >= processes:
         assert all(map(torch.equal, joined, whole))
 
 
 @pytest.mark.parametrize("training", SAMPLINGS)
 def test_an_epoch_depends_on_seed_and_number_alone(training: dict[str, object]) -> None:
     recipe, labels = recipe_of(**training), torch.arange(100) % 11
-    first = epoch_batches(recipe, labels, 16, 2)
+    first = batches_of(recipe, labels, 16, 2)
     torch.manual_seed(99)
-    epoch_batches(recipe, labels, 16, 0)
-    assert all(map(torch.equal, epoch_batches(recipe, labels, 16, 2), first))
-    for other in (epoch_batches(recipe, labels, 16, 3), epoch_batches(recipe_of(**training), labels, 16, 4)):
+    batches_of(recipe, labels, 16, 0)
+    assert all(map(torch.equal, batches_of(recipe, labels, 16, 2), first))
+    for other in (batches_of(recipe, labels, 16, 3), batches_of(recipe_of(**training), labels, 16, 4)):
         assert not torch.equal(torch.cat(other), torch.cat(first))
 
 
 def test_photos_of_a_landmark_stay_together_on_one_process() -> None:
     labels = torch.arange(120) % 10
     for rank in range(3):
-        for share in epoch_batches(recipe_of(photos_per_landmark=4), labels, 32, 0, rank=rank, world_size=3):
+        for share in batches_of(recipe_of(photos_per_landmark=4), labels, 32, 0, rank=rank, processes=3):
             groups = labels[share].view(-1, 4)
             assert (groups == groups[:, :1]).all()
 
 
 @pytest.mark.parametrize(
-    ("training", "world_size", "message"),
+    ("training", "processes", "message"),
     [
         pytest.param({"photos_per_landmark": 4}, 5, "16 photos cannot be split among 5 processes", id="M per class"),
         pytest.param({}, 17, "16 photos cannot be split among 17 processes", id="natural"),
     ],
 )
 def test_a_batch_too_small_for_the_processes_is_refused(
-    training: dict[str, object], world_size: int, message: str
+    training: dict[str, object], processes: int, message: str
 ) -> None:
+    recipe = recipe_of(**training)
+    section = recipe.finetuning.model_copy(update={"batch_size": 16})
     with pytest.raises(RecipeError, match=message):
-        epoch_batches(recipe_of(**training), torch.arange(60) % 6, 16, 0, world_size=world_size)
+        refuse_small_batches(recipe.model_copy(update={"finetuning": section}), processes)
 
 
-@pytest.mark.parametrize(("world_size", "parts"), [(2, 2), (4, 1)])
-def test_processes_in_which_a_pair_loss_would_compare_nothing_are_refused(world_size: int, parts: int) -> None:
-    recipe = load_recipe(
-        "arcface",
-        [
-            "loss.kind=triplet",
-            "training.photos_per_landmark=4",
-            "finetuning.epochs=1",
-            f"finetuning.batch_size={4 * world_size * parts}",
-        ],
-    )
-    refuse_small_batches(recipe, 2 * 4 * world_size * parts, world_size)
-    section = recipe.finetuning.model_copy(update={"micro_batches": parts})
+@pytest.mark.parametrize(("processes", "parts"), [(2, 2), (4, 1)])
+def test_processes_in_which_a_pair_loss_would_compare_nothing_are_refused(processes: int, parts: int) -> None:
+    def recipe(size: int) -> Recipe:
+        keys = ["loss.kind=triplet", "training.photos_per_landmark=4", "finetuning.epochs=1"]
+        loaded = load_recipe("arcface", [*keys, f"finetuning.batch_size={size}"])
+        section = loaded.finetuning.model_copy(update={"micro_batches": parts})
+        return loaded.model_copy(update={"finetuning": section})
+
+    refuse_small_batches(recipe(2 * 4 * processes * parts), processes)
     with pytest.raises(RecipeError, match=r"parts of one landmark only.*'triplet' finds nothing to compare"):
-        epoch_batches(
-            recipe.model_copy(update={"finetuning": section}),
-            torch.arange(60) % 6,
-            section.batch_size,
-            0,
-            world_size=world_size,
-        )
+        refuse_small_batches(recipe(4 * processes * parts), processes)
 
 
 # The very draws of the first release: results in the documentation rest on them.
@@ -170,6 +168,6 @@ PER_LANDMARK = [[2, 11, 9, 0, 7, 1], [7, 4, 11, 5, 0, 9]]
 
 
 def test_draws_stay_what_they_were() -> None:
-    chance = torch.Generator().manual_seed(7)
-    assert [batch.tolist() for batch in natural_batches(7, 3, chance)] == NATURAL
-    assert [batch.tolist() for batch in landmark_batches(torch.arange(12) % 3, 6, 2, chance)] == PER_LANDMARK
+    rng = torch.Generator().manual_seed(7)
+    assert [batch.tolist() for batch in natural_batches(7, 3, rng)] == NATURAL
+    assert [batch.tolist() for batch in landmark_batches(torch.arange(12) % 3, 6, 2, rng)] == PER_LANDMARK

@@ -14,8 +14,8 @@ from obelisk.data import read_catalog
 from obelisk.errors import RecipeError
 from obelisk.training.lr_finder import (
     BACKBONE_RATES,
-    Tried,
-    draw_conclusions,
+    RateStep,
+    analyze_steps,
     find_rate,
     rising_rates,
     smooth,
@@ -51,13 +51,13 @@ def test_a_loss_that_never_falls_suggests_nothing(losses: list[float]) -> None:
 
 
 def test_batches_of_unlike_difficulty_do_not_hide_the_fall() -> None:
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     rates = rising_rates(1e-6, 1.0, 100)
-    tried = [
-        Tried(rate=rate, loss=start - 0.5 / (1 + math.exp(-3 * math.log(rate / 1e-3))), start=start)
-        for rate, start in zip(rates, 3 + chance.normal(size=100), strict=True)
+    steps = [
+        RateStep(rate=rate, loss=start - 0.5 / (1 + math.exp(-3 * math.log(rate / 1e-3))), initial=start)
+        for rate, start in zip(rates, 3 + rng.normal(size=100), strict=True)
     ]
-    curve = draw_conclusions("training.learning_rate", 1e-3, tried, {"training.classifier_learning_rate": 10.0})
+    curve = analyze_steps("training.learning_rate", 1e-3, steps, {"training.classifier_learning_rate": 10.0})
     # The running mean lags by some steps.
     assert 1e-3 < curve.suggested < 4e-3
     assert curve.suggestion["training.classifier_learning_rate"] == pytest.approx(10 * curve.suggested, rel=0.05)
@@ -65,13 +65,17 @@ def test_batches_of_unlike_difficulty_do_not_hide_the_fall() -> None:
 
 @pytest.mark.parametrize(("bad", "steps"), [(math.nan, 3), (50.0, 4)], ids=["no number", "explodes"])
 def test_the_curve_ends_where_the_loss_explodes(bad: float, steps: int) -> None:
-    def step(place: int, rate: float) -> Tried:
-        return Tried(rate=rate, loss=bad if place >= 3 else 1.0, start=1.0)
+    taken = 0
+
+    def step(rate: float) -> RateStep:
+        nonlocal taken
+        taken += 1
+        return RateStep(rate=rate, loss=bad if taken > 3 else 1.0, initial=1.0)
 
     assert len(list(until_exploded(rising_rates(1e-6, 1.0, 20), step))) == steps
 
 
-def test_the_neck_of_a_frozen_backbone(tiny_recipe: Recipe, tiny_dataset: Path) -> None:
+def test_the_head_of_a_frozen_backbone(tiny_recipe: Recipe, tiny_dataset: Path) -> None:
     curve, again = (find_rate(tiny_recipe, read_catalog(tiny_dataset)) for _ in range(2))
     assert curve == again
     assert curve.key == "training.learning_rate"

@@ -1,4 +1,4 @@
-"""The training of necks on made-up descriptors: it learns, stops early, and repeats itself to the bit."""
+"""Head training on made-up descriptors: it learns, stops early, resumes, and repeats itself to the bit."""
 
 import pytest
 import torch
@@ -6,19 +6,20 @@ from torch import Tensor
 
 from obelisk.config import Recipe
 from obelisk.errors import ObeliskError
-from obelisk.training.necks import Epoch, TrainingPhotos, train_neck
+from obelisk.training.head import TrainingPhotos, train_head
+from obelisk.training.optim.logs import Epoch
 
 C, D = 12, 32
 
 
 def made_up(photos: int, seed: int) -> TrainingPhotos:
     """Landmarks as directions, photos as noisy copies, three views each; half of the noise is shared by all."""
-    chance = torch.Generator().manual_seed(99)
-    directions = torch.randn(C, D, generator=chance)
-    nuisance = torch.randn(3, D, generator=chance) * 4
-    chance = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(99)
+    directions = torch.randn(C, D, generator=rng)
+    nuisance = torch.randn(3, D, generator=rng) * 4
+    rng = torch.Generator().manual_seed(seed)
     landmarks = torch.arange(photos) % C
-    views = directions[landmarks] + torch.randn(3, photos, 3, generator=chance) @ nuisance
+    views = directions[landmarks] + torch.randn(3, photos, 3, generator=rng) @ nuisance
     return TrainingPhotos(views=views.half(), landmarks=landmarks)
 
 
@@ -43,7 +44,7 @@ def test_every_loss_learns_to_ignore_what_landmarks_share(kind: str) -> None:
     photos, validation = made_up(240, 1), made_up(120, 2)
     before = nearest_top1(photos, validation)
     log: list[Epoch] = []
-    train_neck(recipe_of(kind), photos, (D,), torch.bincount(photos.landmarks), validation=validation, log=log.append)
+    train_head(recipe_of(kind), photos, (D,), torch.bincount(photos.landmarks), validation=validation, log=log.append)
     assert max(epoch.val_top1 or 0.0 for epoch in log) > max(0.9, before + 0.1)
     assert log[-1].train_loss < log[0].train_loss
 
@@ -56,8 +57,8 @@ def nearest_top1(photos: TrainingPhotos, validation: TrainingPhotos) -> float:
 def test_one_seed_gives_equal_weights_and_another_does_not() -> None:
     photos = made_up(120, 1)
     counts = torch.bincount(photos.landmarks)
-    first, again = (train_neck(recipe_of("arcface", epochs=3), photos, (D,), counts) for _ in range(2))
-    other = train_neck(recipe_of("arcface", epochs=3).model_copy(update={"seed": 1}), photos, (D,), counts)
+    first, again = (train_head(recipe_of("arcface", epochs=3), photos, (D,), counts) for _ in range(2))
+    other = train_head(recipe_of("arcface", epochs=3).model_copy(update={"seed": 1}), photos, (D,), counts)
     assert torch.equal(weights_of(first), weights_of(again))
     assert not torch.equal(weights_of(first), weights_of(other))
 
@@ -67,7 +68,7 @@ def test_training_stops_when_validation_gets_no_better_and_keeps_the_best_epoch(
     # Validation labels that mean nothing: no epoch after a lucky one helps.
     validation = TrainingPhotos(views=made_up(60, 2).views[:1], landmarks=torch.arange(60).flip(0) % C)
     log: list[Epoch] = []
-    trained = train_neck(
+    trained = train_head(
         recipe_of("arcface", epochs=200, patience=3),
         photos,
         (D,),
@@ -83,8 +84,8 @@ def test_a_refit_stops_at_the_given_epoch_of_the_same_schedule() -> None:
     counts = torch.bincount(photos.landmarks)
     whole: list[Epoch] = []
     part: list[Epoch] = []
-    train_neck(recipe_of("arcface"), photos, (D,), counts, log=whole.append)
-    train_neck(recipe_of("arcface"), photos, (D,), counts, stop_after=5, log=part.append)
+    train_head(recipe_of("arcface"), photos, (D,), counts, log=whole.append)
+    train_head(recipe_of("arcface"), photos, (D,), counts, stop_after=5, log=part.append)
     assert part == whole[:5]
 
 
@@ -92,4 +93,4 @@ def test_a_diverging_loss_stops_the_training_and_says_what_to_do() -> None:
     photos = made_up(60, 1)
     broken = TrainingPhotos(views=photos.views * float("inf"), landmarks=photos.landmarks)
     with pytest.raises(ObeliskError, match=r"loss became nan.*lower training.learning_rate"):
-        train_neck(recipe_of("softmax"), broken, (D,), torch.bincount(photos.landmarks))
+        train_head(recipe_of("softmax"), broken, (D,), torch.bincount(photos.landmarks))

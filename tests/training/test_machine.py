@@ -1,8 +1,5 @@
 """What memory is available: the machine's, or a control group's where that is less; what becomes of freed memory."""
 
-import platform
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -56,35 +53,6 @@ def test_a_system_that_tells_nothing_is_not_guessed_at(tmp_path: Path) -> None:
     assert resident_memory(tmp_path) == peak_memory(tmp_path) == 0
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system has no /proc")
-def test_a_large_block_is_seen() -> None:
-    before = resident_memory()
-    block = bytearray(b"x") * (64 * 2**20)
-    assert resident_memory() - before > 60 * 2**20
-    assert peak_memory() >= before + len(block) * 0.9
-    assert available_memory() > 0
-
-
 @pytest.mark.parametrize(("mib", "words"), [(0.3, "0.3 MiB"), (476.4, "476 MiB"), (2400, "2.3 GiB")])
 def test_sizes_are_told_as_people_read_them(mib: float, words: str) -> None:
     assert in_words(mib * 2**20) == words
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-@pytest.mark.parametrize("kept", [True, False])
-def test_freed_memory_is_kept_for_the_next_step(kept: bool) -> None:
-    code = f"""
-import ctypes
-from obelisk.training.machine import keep_freed_memory, resident_memory
-if {kept}:
-    keep_freed_memory()
-libc = ctypes.CDLL(None)
-libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
-block = libc.malloc(2**26)
-ctypes.memset(block, 1, 2**26)
-before = resident_memory()
-libc.free(block)
-print(before - resident_memory())
-"""
-    given_back = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-    assert given_back < 2**20 if kept else given_back > 2**25

@@ -12,7 +12,7 @@ import torch
 from obelisk.config import load_recipe
 from obelisk.data import read_catalog
 from obelisk.errors import DataError, RecipeError
-from obelisk.training.dry_run import look_ahead
+from obelisk.training.dry_run import dry_run
 from obelisk.training.lr_finder import find_rate
 from obelisk.training.train import train_run
 
@@ -22,7 +22,7 @@ Look = Callable[..., object]
 @pytest.fixture(params=["train", "dry run", "find rate"])
 def look(request: pytest.FixtureRequest, tmp_path: Path) -> Look:
     """Train a recipe on a catalog, or look at it without training."""
-    return {"train": partial(train_run, out=tmp_path / "run"), "dry run": look_ahead, "find rate": find_rate}[
+    return {"train": partial(train_run, out=tmp_path / "run"), "dry run": dry_run, "find rate": find_rate}[
         request.param
     ]
 
@@ -62,7 +62,7 @@ def test_photos_of_one_landmark_teach_nothing(look: Look, tiny_dataset: Path, tm
         look(load_recipe("arcface"), read_catalog(alone))
 
 
-@pytest.mark.parametrize("look_only", [look_ahead, find_rate])
+@pytest.mark.parametrize("look_only", [dry_run, find_rate])
 def test_an_ensemble_of_runs_has_nothing_to_look_at(look_only: Look, tiny_dataset: Path, tmp_path: Path) -> None:
     path = tmp_path / "both.toml"
     path.write_text('name = "both"\n[ensemble]\nruns = ["runs/a", "runs/b"]\n')

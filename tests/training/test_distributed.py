@@ -9,30 +9,30 @@ import pytest
 
 from obelisk.config import Recipe
 from obelisk.evaluation.run_reader import Run
-from obelisk.training.distributed import World
+from obelisk.training.distributed import Distributed
 
 
 def test_alone_nothing_is_sent() -> None:
-    world = World()
-    assert world.is_first
-    assert world.sum(2, 0.5) == [2.0, 0.5]
-    world.wait()
+    dist = Distributed()
+    assert dist.is_main
+    assert dist.sum(2, 0.5) == [2.0, 0.5]
+    dist.barrier()
 
 
 SHARE = """
 import torch
 from obelisk.training.losses import CurricularFace
-from obelisk.training.distributed import join_world
+from obelisk.training.distributed import join_processes
 
 torch.manual_seed(0)
 loss = CurricularFace(8, torch.full((5,), 0.5), scale=16.0)
 features, landmarks = torch.randn(11, 8), torch.randint(5, (11,))
-with join_world() as world:
+with join_processes() as dist:
     for _ in range(3):
         # Shares of 6 and 5 photos: the mean of their means is not the mean.
-        loss(features.tensor_split(world.size)[world.rank], landmarks.tensor_split(world.size)[world.rank])
-        loss.after_step(world.sum)
-    if world.is_first:
+        loss(features.tensor_split(dist.size)[dist.rank], landmarks.tensor_split(dist.size)[dist.rank])
+        loss.after_step(dist.sum)
+    if dist.is_main:
         print(repr(loss.t.item()))
 """
 
@@ -54,28 +54,25 @@ def test_curricularface_has_one_t_on_all_processes(tmp_path: Path) -> None:
 
 
 STOP = """
+import signal
 import sys
 from pathlib import Path
 from obelisk.config import load_recipe
 from obelisk.data import read_catalog
-from obelisk.training.optim import trainer as loop
 from obelisk.training.train import train_run
 
 recipe, data, out, last = sys.argv[1:]
-take_step, steps = loop.take_step, []
 
-def step_and_stop(*words):
-    steps.append(take_step(*words))
-    words[0].stop.received = len(steps) == int(last)
-    return steps[-1]
+def stop(report):
+    if report.step == int(last):
+        signal.raise_signal(signal.SIGTERM)  # in the main process alone: all stop
 
 if __name__ == "__main__":  # and not in a process that loads photos
-    loop.take_step = step_and_stop
-    train_run(load_recipe(recipe), read_catalog(Path(data)), Path(out), resume=Path(out).exists())
+    train_run(load_recipe(recipe), read_catalog(Path(data)), Path(out), resume=Path(out).exists(), watch=stop)
 """
 
 
-def test_two_processes_stopped_in_mid_epoch_go_on_to_the_same_weights(
+def test_two_processes_stopped_in_mid_epoch_resume_to_the_same_weights(
     tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OBELISK_CACHE", str(tmp_path / "cache"))

@@ -13,8 +13,8 @@ from obelisk.cli import console
 from obelisk.cli.console import Meter
 from obelisk.config import Recipe
 from obelisk.data import read_catalog
-from obelisk.training.optim.logs import EpochLog
-from obelisk.training.pace import EpochPace, FinetuningEpoch, Pace, Stopwatch
+from obelisk.training.optim.checkpoint import StepResult, TrainState
+from obelisk.training.optim.logs import Epoch, EpochLog, StepReport, Throughput, ThroughputMeter
 from obelisk.training.train import train_run
 
 
@@ -22,35 +22,37 @@ def seconds() -> Iterator[float]:
     yield from range(1000)
 
 
-def watch_two_epochs() -> list[Pace]:
+def watch_two_epochs() -> list[StepReport]:
     """Two epochs of two steps of 8 photos; each look at the clock, one a step, finds it a second on."""
-    ticks, told = seconds(), list[Pace]()
-    stopwatch = Stopwatch(epochs=2, tell=told.append, clock=lambda: next(ticks))
-    for epoch, top1 in ((1, 0.25), (2, 0.5)):
-        stopwatch.begin_epoch()
-        for step in (1, 2):
-            stopwatch.note_step(epoch, step, 2, photos=8, loss=3.0 - epoch)
-        stopwatch.end_epoch(top1)
+    ticks, told = seconds(), list[StepReport]()
+    meter = ThroughputMeter(epochs=2, report=told.append, clock=lambda: next(ticks))
+    for epoch, top1 in ((0, 0.25), (1, 0.5)):
+        state = TrainState(epoch=epoch)
+        meter.start_epoch()
+        for _ in range(2):
+            state.add(StepResult(loss=2.0 - epoch))
+            meter.end_step(state, 2, photos=8)
+        meter.end_epoch(top1)
     return told
 
 
-def test_the_stopwatch_measures_steps_and_epochs() -> None:
+def test_throughput_is_measured_by_steps_and_epochs() -> None:
     first, second, ended, *_, last = watch_two_epochs()
-    assert (first.measured.photos_per_second, second.measured.photos_per_second) == (8.0, 8.0)
+    assert (first.throughput.photos_per_second, second.throughput.photos_per_second) == (8.0, 8.0)
     assert first.seconds_left == 2 / 1 * 3  # two seconds since the start, one step taken, three left
     assert second.val_top1 is None
     assert (ended.ended, ended.val_top1, ended.seconds_left) == (True, 0.25, 4 / 2 * 2)
-    assert (ended.measured.photos, ended.measured.seconds) == (16, 3)
+    assert (ended.throughput.photos, ended.throughput.seconds) == (16, 3)
     assert (last.ended, last.seconds_left, last.val_top1) == (True, 0.0, 0.5)
 
 
 def test_an_epoch_that_had_no_step_left_is_not_told() -> None:
-    told = list[Pace]()
-    stopwatch = Stopwatch(epochs=2, tell=told.append)
-    stopwatch.begin_epoch()
-    stopwatch.end_epoch(0.5)
+    told = list[StepReport]()
+    meter = ThroughputMeter(epochs=2, report=told.append)
+    meter.start_epoch()
+    meter.end_epoch(0.5)
     assert told == []
-    assert stopwatch.val_top1 == 0.5
+    assert meter.val_top1 == 0.5
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -81,7 +83,7 @@ def test_the_meter_is_live_on_a_terminal_and_a_line_an_epoch_elsewhere(
 def test_a_log_of_an_older_version_goes_on(tmp_path: Path) -> None:
     line = {"member": 1, "epoch": 1, "train_loss": 2.0, "val_loss": None, "val_top1": None, "embedding_std": None}
     (tmp_path / "log.jsonl").write_text(json.dumps(line | {"learning_rate": 0.1}) + "\n")
-    (epoch,) = EpochLog(FinetuningEpoch, tmp_path / "log.jsonl", keep=True).epochs
+    (epoch,) = EpochLog(Epoch, tmp_path / "log.jsonl", keep=True).epochs
     assert epoch.gradient_mean is None
     assert epoch.train_loss == 2.0
 
@@ -89,7 +91,7 @@ def test_a_log_of_an_older_version_goes_on(tmp_path: Path) -> None:
 def test_what_no_run_repeats_is_in_a_file_of_its_own(tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path) -> None:
     section = tiny_recipe.finetuning.model_copy(update={"epochs": 2, "batch_size": 16})
     recipe = tiny_recipe.model_copy(update={"finetuning": section})
-    told, lines = list[Pace](), list[tuple[str, int, int]]()
+    told, lines = list[StepReport](), list[tuple[str, int, int]]()
     catalog = read_catalog(tiny_dataset)
     runs = [
         train_run(recipe, catalog, tmp_path / "watched", watch=told.append),
@@ -98,7 +100,7 @@ def test_what_no_run_repeats_is_in_a_file_of_its_own(tiny_recipe: Recipe, tiny_d
     first, second = ((run.folder / "finetuning.jsonl").read_text() for run in runs)
     assert first == second
     assert {"gradient_largest", "backbone_rate", "unreadable"} < json.loads(first.splitlines()[0]).keys()
-    paces = EpochLog(EpochPace, runs[0].folder / "pace.jsonl", keep=True).epochs
+    paces = EpochLog(Throughput, runs[0].folder / "pace.jsonl", keep=True).epochs
     assert [pace.photos for pace in paces] == [60, 60]
     assert all(pace.peak >= pace.resident > 0 and pace.seconds > 0 for pace in paces)
     assert [pace.ended for pace in told].count(True) == 2
