@@ -194,6 +194,8 @@ def test_the_numbers_of_the_readme_are_those_of_the_results() -> None:
     assert differences
     results = (ROOT / "docs/results.md").read_text(encoding="utf-8").replace("−", "+")
     assert [difference for difference in differences if difference not in results] == []
+    (unseen,) = re.findall(r"never saw in training, it is right ([\d.]+) %", readme)
+    assert f"three galleries of 16 landmarks, 1,072 photos | {unseen} |" in results
 
 
 def test_the_readme_shows_what_recognize_says_to_a_photo_of_no_landmark(
