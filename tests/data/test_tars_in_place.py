@@ -12,9 +12,7 @@ from mirror import draw_photo, name_photo, pack, place_photo
 
 from obelisk.data import check_dataset, read_catalog
 from obelisk.errors import DataError, PhotoMissingError
-from obelisk.photos import read_bytes
-from obelisk.photos.reading import photo_exists
-from obelisk.photos.tars import tarred_photo_table
+from obelisk.photos import photo_exists, read_bytes, tarred_photo_table
 
 PHOTOS = 12
 

@@ -18,8 +18,7 @@ from obelisk.data.formats.scan import scan_photos
 from obelisk.data.formats.subset_manifest import is_subset
 from obelisk.data.issues import Issue, IssueKind, make_issue
 from obelisk.errors import PhotoError
-from obelisk.photos import content_hash, map_in_order, read_bytes, read_photo
-from obelisk.photos.reading import photo_exists
+from obelisk.photos import content_hash, map_in_order, photo_exists, read_bytes, read_photo
 from obelisk.records import Progress, no_progress
 
 # Truncated and damaged photos fail at any size, and the smallest decodes fastest.

@@ -5,23 +5,41 @@
 
 from __future__ import annotations
 
-from obelisk.photos.decoding import MAX_PIXELS, read_photo
+from obelisk.photos.decoding import read_photo
 from obelisk.photos.inputs import ModelInput, prepare, resize_photo, source_box
+from obelisk.photos.limits import MAX_BYTES, MAX_PIXELS
 from obelisk.photos.parallel import map_in_order
-from obelisk.photos.reading import PHOTO_SUFFIXES, content_hash, find_photos, read_bytes
+from obelisk.photos.reading import (
+    PHOTO_SUFFIXES,
+    content_hash,
+    find_photos,
+    is_hidden,
+    photo_exists,
+    read_bytes,
+    walk_photos,
+)
 from obelisk.photos.shrinking import shrink_photo
+from obelisk.photos.tars import TAR_NAME, TarredPhoto, list_tarred_photos, tarred_photo_table
 
 __all__ = [
+    "MAX_BYTES",
     "MAX_PIXELS",
     "PHOTO_SUFFIXES",
+    "TAR_NAME",
     "ModelInput",
+    "TarredPhoto",
     "content_hash",
     "find_photos",
+    "is_hidden",
+    "list_tarred_photos",
     "map_in_order",
+    "photo_exists",
     "prepare",
     "read_bytes",
     "read_photo",
     "resize_photo",
     "shrink_photo",
     "source_box",
+    "tarred_photo_table",
+    "walk_photos",
 ]

@@ -19,11 +19,9 @@ from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImag
 
 from obelisk.errors import PhotoError, PhotoFormatError, PhotoTooLargeError, PhotoTruncatedError, install_command
 from obelisk.photos.headers import Header, PhotoFormat, find_format, read_photo_header
+from obelisk.photos.limits import LARGE_PIXELS, MAX_PIXELS
 from obelisk.photos.reading import read_bytes
 
-MAX_PIXELS = 50_000_000
-# Decoding a photo at the pixel limit takes up to 400 MB, so photos above this size take turns, whatever the threads.
-LARGE_PIXELS = 16_000_000
 LARGEST_FACTOR = 8  # by which a photo is shrunk while it is decoded, as far as libjpeg goes
 ROWS_AT_ONCE = 256
 FORMATS = "JPEG, PNG, WebP, GIF or HEIC"
@@ -129,11 +127,11 @@ def refuse_too_many_pixels(
     """Raise PhotoTooLargeError if ``size``, the pixels to decode, exceeds the limit; it reports ``full_size``."""
     width, height = size
     # libwebp keeps two canvases and Pillow two copies: 20 bytes a pixel, where other formats need 8.
-    cap = MAX_PIXELS // 2 if format == "WebP" else MAX_PIXELS
-    if width * height > cap:
+    limit = MAX_PIXELS // 2 if format == "WebP" else MAX_PIXELS
+    if width * height > limit:
         width, height = full_size or size
         raise PhotoTooLargeError(
-            f"{width:,} × {height:,} pixels, more than {cap:,} in all", where=where, fix="scale the photo down"
+            f"{width:,} × {height:,} pixels, more than {limit:,} in all", where=where, fix="scale the photo down"
         )
 
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from obelisk.errors import DataError, PhotoMissingError, PhotoTooLargeError, UsageError
-from obelisk.photos.tars import MAX_BYTES, find_in_tar
+from obelisk.photos.limits import MAX_BYTES
+from obelisk.photos.tars import find_in_tar
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".heic", ".heif"})
 MACOS_METADATA = "__MACOSX"

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from obelisk.errors import DataError
 from obelisk.files import replace_file
+from obelisk.photos.limits import MAX_BYTES
 
-MAX_BYTES = 128 * 2**20
 TAR_NAME = re.compile(r"images_\d+\.tar")
 CACHED_TABLES = 1024  # more than GLDv2 has tars; one is about 300 KB
 # GLDv2's own paths: a/b/c/abc….jpg.

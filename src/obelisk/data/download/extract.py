@@ -15,8 +15,7 @@ from obelisk.data.download.state import DownloadState, FileState
 from obelisk.data.formats.csv import check_header
 from obelisk.errors import DataError, DownloadError, PhotoError
 from obelisk.files import naming_full_disk, sync_to_disk
-from obelisk.photos import read_photo, shrink_photo
-from obelisk.photos.tars import MAX_BYTES, TarredPhoto, list_tarred_photos
+from obelisk.photos import MAX_BYTES, TarredPhoto, list_tarred_photos, read_photo, shrink_photo
 from obelisk.records import Progress
 
 MAX_MD5_BYTES = 4096

@@ -10,7 +10,7 @@ import polars as pl
 
 from obelisk.data.catalog import LANDMARKS, QUERIES, Catalog
 from obelisk.data.formats.scan import refuse_unlistable, scan_photos
-from obelisk.photos.reading import is_hidden
+from obelisk.photos import is_hidden
 
 
 def list_landmark_folders(directory: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from obelisk.data.formats.csv import read_table
 from obelisk.data.formats.labels import build_landmark_table
 from obelisk.data.formats.scan import scan_photos
 from obelisk.errors import DataError
-from obelisk.photos.tars import TAR_NAME, tarred_photo_table
+from obelisk.photos import TAR_NAME, tarred_photo_table
 
 METADATA_FOLDERS = ("metadata", ".")
 TRAIN = "train.csv"

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from obelisk.errors import DataError
-from obelisk.photos.reading import walk_photos
+from obelisk.photos import walk_photos
 
 CHUNK = 100_000
 

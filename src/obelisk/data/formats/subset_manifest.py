@@ -23,7 +23,7 @@ from obelisk.data.catalog import LANDMARKS, QUERIES, REFERENCES, Catalog
 from obelisk.data.subset import DISTRACTOR, PHOTO_COLUMNS, Subset
 from obelisk.errors import DataError
 from obelisk.files import partial_path
-from obelisk.photos.reading import photo_exists
+from obelisk.photos import photo_exists
 
 FORMAT: Final = "obelisk-subset"
 VERSION: Final = 1
