@@ -12,8 +12,8 @@ from PIL.Image import Image
 from obelisk.data import Catalog
 from obelisk.embedding import Embedded
 from obelisk.errors import PhotoMissingError
+from obelisk.recognition import Background
 from obelisk.recognition.background_photos import choose_background, embed_background
-from obelisk.recognition.rerank.background import Background
 
 D = 4
 

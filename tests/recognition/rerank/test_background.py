@@ -14,17 +14,9 @@ from numpy.typing import NDArray
 from obelisk.embedding import Bundle, write_bundle
 from obelisk.errors import ModelError, UsageError
 from obelisk.gallery import ExactSearch
-from obelisk.recognition import KNNClassifier
-from obelisk.recognition.rerank.background import (
-    BACKGROUND,
-    QUERY_WEIGHT,
-    REFERENCE_WEIGHT,
-    Background,
-    BackgroundReranker,
-    pack_background,
-    read_background,
-)
-from obelisk.recognition.rerank.reranker import find_shortlist
+from obelisk.recognition import BACKGROUND, Background, KNNClassifier, pack_background, read_background
+from obelisk.recognition.rerank import BackgroundReranker, find_shortlist
+from obelisk.recognition.rerank.background import QUERY_WEIGHT, REFERENCE_WEIGHT
 
 D = 8
 

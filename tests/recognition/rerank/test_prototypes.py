@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from obelisk.gallery import ExactSearch
 from obelisk.recognition import KNNClassifier
-from obelisk.recognition.rerank.prototypes import PROTOTYPE_WEIGHT, RERANKED, PrototypeReranker, compute_prototypes
-from obelisk.recognition.rerank.reranker import Shortlist, find_shortlist
+from obelisk.recognition.rerank import PrototypeReranker, Shortlist, compute_prototypes, find_shortlist
+from obelisk.recognition.rerank.prototypes import PROTOTYPE_WEIGHT, RERANKED
 
 D = 6
 

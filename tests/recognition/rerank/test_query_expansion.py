@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from obelisk.errors import UsageError
 from obelisk.gallery import ExactSearch
 from obelisk.recognition import KNNClassifier
-from obelisk.recognition.rerank.query_expansion import ALPHA, ExpandedSearch, augment_references, expand_search
+from obelisk.recognition.rerank import ExpandedSearch, augment_references, expand_search
+from obelisk.recognition.rerank.query_expansion import ALPHA
 
 D = 6
 

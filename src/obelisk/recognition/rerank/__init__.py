@@ -1,1 +1,23 @@
-"""What reorders the neighbours of a query before they vote."""
+"""What reorders neighbours or candidates by better evidence than the plain similarity."""
+
+from __future__ import annotations
+
+from obelisk.recognition.rerank.background import BackgroundReranker
+from obelisk.recognition.rerank.geometry import GeometricVerifier
+from obelisk.recognition.rerank.prototypes import PrototypeReranker, compute_prototypes
+from obelisk.recognition.rerank.query_expansion import EXPANSIONS, ExpandedSearch, augment_references, expand_search
+from obelisk.recognition.rerank.reranker import Reranker, Shortlist, find_shortlist
+
+__all__ = [
+    "EXPANSIONS",
+    "BackgroundReranker",
+    "ExpandedSearch",
+    "GeometricVerifier",
+    "PrototypeReranker",
+    "Reranker",
+    "Shortlist",
+    "augment_references",
+    "compute_prototypes",
+    "expand_search",
+    "find_shortlist",
+]

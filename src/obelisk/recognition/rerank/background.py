@@ -75,7 +75,7 @@ class Background:
 
 
 class BackgroundReranker:
-    """Normalizes similarities by a background.
+    """Normalizes the similarities of ``references`` by a background.
 
     B(r) of a reference is computed when it is first met, then kept. Raises :class:`~obelisk.errors.UsageError` for a
     background of other dimensions.

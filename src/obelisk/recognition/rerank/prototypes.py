@@ -25,8 +25,8 @@ RERANKED = 100  # M; fixed, so that a query costs the same in a large gallery
 class PrototypeReranker:
     """Blends each similarity with that of the landmark's prototype.
 
-    A prototype is computed when its landmark is first met, then kept. A shortlist must hold the M nearest rows, or
-    all of them.
+    ``references`` searches N rows, ``landmark_ids`` (N,) is the landmark of each. A prototype is computed when its
+    landmark is first met, then kept. A shortlist must hold the M nearest rows, or all of them.
     """
 
     def __init__(self, references: SearchEngine, landmark_ids: Integers) -> None:

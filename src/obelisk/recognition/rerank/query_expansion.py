@@ -19,6 +19,8 @@ from obelisk.errors import UsageError
 from obelisk.gallery import ExactSearch, SearchEngine
 
 EXPANSIONS = ("none", "query", "references")
+"""Names of the expansions that :func:`expand_search` knows."""
+
 ALPHA = 3.0
 QUERY_NEIGHBORS = 3  # n
 REFERENCE_NEIGHBORS = 10
@@ -44,7 +46,10 @@ def expand_search(references: SearchEngine, landmark_ids: Integers, expansion: s
 
 
 class ExpandedSearch:
-    """Searches a second time, with the expanded query."""
+    """A search engine that searches a second time, with the expanded query.
+
+    ``references`` is any search engine; the rows it returns stay those of the references.
+    """
 
     def __init__(self, references: SearchEngine) -> None:
         self._references = references

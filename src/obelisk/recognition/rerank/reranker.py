@@ -38,7 +38,7 @@ class Shortlist:
 
 
 class Reranker(Protocol):
-    """Reranks shortlists."""
+    """Replaces the similarities of shortlists by better evidence, and sorts them again."""
 
     def rerank(self, queries: Embeddings, shortlist: Shortlist) -> Shortlist:
         """Return the photos listed for the unit-norm queries (Q, D) with new similarities, best first.
