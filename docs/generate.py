@@ -106,9 +106,9 @@ LANDMARKS_HEAD = """# The landmarks of the bundled gallery
 {elsewhere} are elsewhere. A photo of anything else should be answered by "not a landmark I know". To recognize other
 places, [build a gallery of your own](how-to.md#recognize-your-own-places): it takes a folder of photos for each.
 
-Names and reference photos are those of Google Landmarks v2. Of the photos, the gallery holds embeddings and links, no
-pixels. The [model card](../src/obelisk/bundled/gallery/model/card.md) says how the model was trained, how good it is,
-and under which licence it comes.
+Names and reference photos are those of Google Landmarks v2. The gallery holds the photos' embeddings, and links to most
+of them on Wikimedia Commons, but no pixels. The [model card](../src/obelisk/bundled/gallery/model/card.md) says how the
+model was trained, how good it is, and under which licence it comes.
 """
 
 
