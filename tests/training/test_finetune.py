@@ -25,7 +25,7 @@ from obelisk.training.export.onnx import check_export
 from obelisk.training.export.restore import load_module
 from obelisk.training.finetune import finetune, interpolate, part_distance
 from obelisk.training.loading.augmentation import AugmentedView, augmented_views
-from obelisk.training.loading.batch import split_rows
+from obelisk.training.loading.batch import micro_batch_rows
 from obelisk.training.loading.loader import LabelledPhotos
 from obelisk.training.loading.photo_batches import photo_side
 from obelisk.training.loading.samplers import epoch_batches, epoch_seed
@@ -380,9 +380,9 @@ def test_parts_of_a_batch_add_up_to_it(tune: Callable[..., tuple]) -> None:
 
 def test_parts_of_a_batch_hold_whole_groups_of_a_landmark() -> None:
     landmarks = torch.tensor([7, 7, 7, 2, 2, 5, 5, 5])  # one photo of 2 could not be read
-    assert split_rows(landmarks, 2, 3) == [slice(0, 5), slice(5, 8)]
-    assert split_rows(landmarks, 8, 3) == [slice(0, 3), slice(3, 5), slice(5, 8)]
-    assert split_rows(landmarks, 3, 0) == [slice(0, 3), slice(3, 6), slice(6, 8)]
+    assert micro_batch_rows(landmarks, 2, 3) == [slice(0, 5), slice(5, 8)]
+    assert micro_batch_rows(landmarks, 8, 3) == [slice(0, 3), slice(3, 5), slice(5, 8)]
+    assert micro_batch_rows(landmarks, 3, 0) == [slice(0, 3), slice(3, 6), slice(6, 8)]
 
 
 def test_averaged_weights_lag_behind(tune: Callable[..., tuple]) -> None:

@@ -1,13 +1,21 @@
 """Head training on made-up descriptors: it learns, stops early, resumes, and repeats itself to the bit."""
 
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from obelisk.config import Recipe
-from obelisk.errors import ObeliskError
-from obelisk.training.head import TrainingPhotos, train_head
-from obelisk.training.optim.logs import Epoch
+from obelisk.errors import ModelError, ObeliskError
+from obelisk.training.head import TrainingPhotos, build_head_trainer, train_head
+from obelisk.training.model import build_neck
+from obelisk.training.optim.checkpoint import CheckpointFile
+from obelisk.training.optim.logs import Epoch, StepReport
+from obelisk.training.optim.trainer import EmbedderWithLoss
 
 C, D = 12, 32
 
@@ -94,3 +102,89 @@ def test_a_diverging_loss_stops_the_training_and_says_what_to_do() -> None:
     broken = TrainingPhotos(views=photos.views * float("inf"), landmarks=photos.landmarks)
     with pytest.raises(ObeliskError, match=r"loss became nan.*lower training.learning_rate"):
         train_head(recipe_of("softmax"), broken, (D,), torch.bincount(photos.landmarks))
+
+
+ALL_THAT_VARIES = [
+    {"kind": "softmax"},
+    {"kind": "curricularface"},
+    {"kind": "subcenter_arcface", "sampled_share": 0.5},
+    {"kind": "triplet", "memory": 64},
+]
+
+
+@pytest.mark.parametrize("loss", ALL_THAT_VARIES, ids=lambda loss: loss["kind"])
+def test_a_head_stopped_after_any_step_resumes_to_the_same_weights(loss: dict[str, object], tmp_path: Path) -> None:
+    changes = {"epochs": 3, "ema_decay": 0.5, "clip_grad_norm": 1.0}
+    plain = recipe_of(str(loss["kind"]), **changes)
+    neck = {**dict(plain.neck), "dropout": 0.3}
+    recipe = Recipe.model_validate({**plain.model_dump(), "loss": loss, "neck": neck})
+    photos, validation = made_up(90, 1), made_up(30, 2)
+
+    def train(name: str, watch: Callable[[StepReport], None], log: list[Epoch]) -> EmbedderWithLoss[nn.Module]:
+        torch.manual_seed(recipe.seed)
+        neck = build_neck(recipe.neck, (D,), photos.plain())
+        trainer = build_head_trainer(recipe, neck, photos, torch.bincount(photos.landmarks), validation)
+        trainer.checkpoint = CheckpointFile(path=tmp_path / f"{name}.safetensors", owner="mine")
+        trainer.watch, trainer.log = watch, log.append
+        return trainer.fit()
+
+    def stop(report: StepReport) -> None:
+        if not report.ended:
+            signal.raise_signal(signal.SIGTERM)
+
+    expected, log, stops = list[Epoch](), list[Epoch](), 0
+    whole = train("whole", lambda report: None, expected)
+    while True:
+        try:
+            resumed = train("stopped", stop, log)
+            break
+        except SystemExit:
+            stops += 1
+    assert stops > 5
+    assert log == expected
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], tensor), name
+    # A finished head is loaded, not trained again.
+    again = train("whole", stop, expected)
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in whole.state_dict().items())
+    assert log == expected
+
+
+def test_a_checkpoint_of_other_photos_is_replaced_if_that_is_allowed(tmp_path: Path) -> None:
+    photos = made_up(60, 1)
+    recipe, counts = recipe_of("arcface", epochs=2), torch.bincount(photos.landmarks)
+    file = CheckpointFile(path=tmp_path / "state.safetensors", owner="mine", replaceable=True)
+    first = train_head(recipe, photos, (D,), counts, checkpoint=file)
+    other = train_head(recipe, made_up(60, 2), (D,), counts, checkpoint=replace(file, owner="other"))
+    assert not torch.equal(weights_of(first), weights_of(other))
+    with pytest.raises(ModelError, match="not a checkpoint of this run"):
+        train_head(recipe, photos, (D,), counts, checkpoint=replace(file, replaceable=False))
+
+
+def test_averaged_weights_lag_behind_and_are_what_is_kept() -> None:
+    photos = made_up(120, 1)
+    counts = torch.bincount(photos.landmarks)
+
+    def distance(decay: float) -> float:
+        torch.manual_seed(0)
+        start = build_neck(recipe_of("arcface").neck, (D,), photos.plain())
+        trained = train_head(recipe_of("arcface", epochs=2, ema_decay=decay), photos, (D,), counts)
+        pairs = zip(start.parameters(), trained.neck.parameters(), strict=True)
+        return sum(float((one - other).detach().norm()) for one, other in pairs)
+
+    assert 0.0 < distance(0.99) < distance(0.0)
+
+
+def test_the_gradient_of_the_neck_is_clipped_and_logged() -> None:
+    photos = made_up(120, 1)
+    counts = torch.bincount(photos.landmarks)
+    logs: list[list[Epoch]] = [[], []]
+    for limit, log in zip((0.0, 1e-3), logs, strict=True):
+        train_head(recipe_of("arcface", epochs=1, clip_grad_norm=limit), photos, (D,), counts, log=log.append)
+    (free,), (clipped,) = logs
+    assert free.gradient_largest is not None
+    assert free.gradient_mean is not None
+    assert free.gradient_largest >= free.gradient_mean > 1e-3
+    assert clipped.gradient_mean is not None
+    assert clipped.gradient_mean > 1e-3  # the norm before clipping
+    assert clipped.train_loss != free.train_loss

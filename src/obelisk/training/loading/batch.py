@@ -43,7 +43,7 @@ class Batch:
                 others=None if self.others is None else self.others[rows],
                 weight=self.weight,
             )
-            for rows in split_rows(self.landmarks, parts, group)
+            for rows in micro_batch_rows(self.landmarks, parts, group)
         ]
 
     def to(self, device: torch.device) -> Batch:
@@ -59,7 +59,7 @@ class Batch:
         )
 
 
-def split_rows(landmarks: Tensor, parts: int, group: int) -> list[slice]:
+def micro_batch_rows(landmarks: Tensor, parts: int, group: int) -> list[slice]:
     """Return the rows of each micro-batch of a batch of photos with these landmarks (n,)."""
     groups = torch.unique_consecutive(landmarks, return_counts=True)[1] if group else torch.ones_like(landmarks)
     sizes = [int(part.sum()) for part in groups.tensor_split(min(parts, len(groups)))]
