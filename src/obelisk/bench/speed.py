@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from obelisk.arrays import Embeddings, Integers
-from obelisk.embedding import Bundle, Embedded, Embedder
+from obelisk.embedding import Bundle, Embedded, Embedder, read_layer
 from obelisk.gallery import Gallery, References, SearchEngine, database
 from obelisk.photos import prepare, read_bytes, read_photo
 from obelisk.recognition.recognizer import Recognizer
@@ -57,7 +57,7 @@ class TimedEmbedder(Embedder):
     """An embedder that takes photos one by one and times each step."""
 
     def __init__(self, bundle: Bundle, timer: StageTimer) -> None:
-        super().__init__(bundle)
+        super().__init__(bundle, logits=read_layer(bundle) is not None)
         self._timer = timer
 
     def embed(self, sources: Iterable[Path], *, hashed: bool = False) -> Iterator[Embedded]:
@@ -70,8 +70,8 @@ class TimedEmbedder(Embedder):
             with self._timer.timing("preprocess"):
                 pixels = [prepare(image, member.input) for member in self.bundle.members]
             with self._timer.timing("embed"):
-                row = self.embed_pixels(*pixels)
-            yield Embedded(path=path, content_hash="", embedding=row)
+                row, logits = self.classify_pixels(*pixels) if self.gives_logits else (self.embed_pixels(*pixels), None)
+            yield Embedded(path=path, content_hash="", embedding=row, logits=logits)
 
 
 class TimedSearchEngine:
@@ -115,7 +115,7 @@ def measure_stages(gallery: Path, photos: Sequence[Path], *, answers: int) -> di
     """
     timer = StageTimer()
     timed = TimedGallery(gallery, timer)
-    recognizer = Recognizer(timed, TimedEmbedder(timed.load_bundle(), timer))
+    recognizer = Recognizer.open(timed, embedder=TimedEmbedder(timed.load_bundle(), timer))
 
     def answer(photo: Path) -> dict[str, float]:
         timer.restart()

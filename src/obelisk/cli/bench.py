@@ -45,13 +45,12 @@ def bench(
     """
     from obelisk.bench import describe_machine, missing_for_naive, render_photo_sets, run_benchmarks
     from obelisk.bundled import bundled_gallery
-    from obelisk.embedding import Embedder
     from obelisk.gallery import Gallery
     from obelisk.recognition import Recognizer
 
     opened = Gallery.open(gallery or bundled_gallery())
-    embedder = Embedder(opened.load_bundle())
-    recognizer = Recognizer(opened, embedder)
+    recognizer = Recognizer.open(opened)
+    embedder = recognizer.embedder
     missing = missing_for_naive()
     if missing:
         note(f"nothing to compare with: {' and '.join(missing)} not installed")

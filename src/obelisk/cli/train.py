@@ -1,4 +1,4 @@
-"""``obelisk train``: a recipe and a dataset in, a run out; or what that run will be, or which rate it bears."""
+"""``obelisk train``: train a recipe on a dataset; or say what the run will take, or which learning rate suits it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from obelisk.cli.console import Meter, note, require_extra, result, warn
+from obelisk.cli.dry_run import show_dry_run, show_rates
 from obelisk.cli.evaluate import read_and_tell
-from obelisk.cli.outlook import show_outlook, show_rates
 from obelisk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,34 +52,34 @@ def train(
 ) -> None:
     """Train a recipe on a dataset's reference photos and export its model.
 
-    Descriptors of the frozen backbone are cached, so that the next recipe on the same backbone trains in
-    seconds. A photo that cannot be read is named and left out, and the exit code is then 1.
+    Descriptors of the frozen backbone are cached, so the next recipe on the same backbone trains in seconds. Photos
+    that can't be read are named and left out; the exit code is then 1.
     """
     from obelisk.config import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
-    looks = [name for name, asked in (("--dry-run", dry_run), ("--find-rate", find_rate)) if asked]
-    refuse_unclear(looks, out, find_rate, resume=resume, as_json=as_json)
+    instead = [name for name, asked in (("--dry-run", dry_run), ("--find-rate", find_rate)) if asked]
+    refuse_unclear(instead, out, find_rate, resume=resume, as_json=as_json)
     require_extra("train", module="torch", needed_for="training")
     if dry_run:
-        print_outlook(loaded, data, as_json=as_json)
+        print_dry_run(loaded, data, as_json=as_json)
     elif find_rate:
         print_rates(loaded, data, find_rate, as_json=as_json)
     elif out:
         train_whole(loaded, data, out, resume=resume, checkpoint_every=checkpoint_every)
 
 
-def refuse_unclear(looks: list[str], out: Path | None, figure: Path | None, *, resume: bool, as_json: bool) -> None:
+def refuse_unclear(instead: list[str], out: Path | None, figure: Path | None, *, resume: bool, as_json: bool) -> None:
     """Refuse options that do not go together, and a figure that could not be written."""
-    if not looks and out is None:
+    if not instead and out is None:
         raise UsageError("no folder for the run", fix="add --out RUN, or --dry-run to see what it will be")
-    if not looks and as_json:
+    if not instead and as_json:
         raise UsageError("--json is for --dry-run and --find-rate", fix="leave it out")
-    if looks and (resume or len(looks) > 1):
-        second = "--resume" if resume else looks[1]
-        raise UsageError(f"{looks[0]} trains nothing, and does not go with {second}", fix="leave one of them out")
-    if looks and os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UsageError(f"{looks[0]} looks at one process", fix="start it without torchrun")
+    if instead and (resume or len(instead) > 1):
+        second = "--resume" if resume else instead[1]
+        raise UsageError(f"{instead[0]} trains nothing, so it does not go with {second}", fix="leave one of them out")
+    if instead and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UsageError(f"{instead[0]} runs in one process", fix="start it without torchrun")
     if figure and not figure.parent.is_dir():
         raise UsageError("no such folder for the figure", where=figure.parent, fix="make it, or name another one")
 
@@ -104,30 +104,30 @@ def train_whole(recipe: Recipe, data: Path, out: Path, *, resume: bool, checkpoi
         return
     for image_id, error in run.skipped.items():
         warn(f"left out {image_id}: {error}")
-    told = f", best epoch {', '.join(map(str, run.best_epochs))}" if run.best_epochs else ""
-    note(f"{recipe.name}: {len(run.landmarks)} landmarks{told}")
+    best = f", best epoch {', '.join(map(str, run.best_epochs))}" if run.best_epochs else ""
+    note(f"{recipe.name}: {len(run.landmarks)} landmarks{best}")
     result(str(out))
     if run.skipped:
         raise typer.Exit(1)
 
 
-def print_outlook(recipe: Recipe, data: Path, *, as_json: bool) -> None:
-    """Print what a training will be."""
+def print_dry_run(recipe: Recipe, data: Path, *, as_json: bool) -> None:
+    """Print what a training run will take."""
     from obelisk.training.dry_run import dry_run
 
     catalog = read_and_tell(data)
     with Meter() as meter:
-        outlook = dry_run(recipe, catalog, meter)
+        found = dry_run(recipe, catalog, meter)
     if as_json:
-        result(json.dumps({"recipe": recipe.model_dump()} | outlook.to_fields()))
+        result(json.dumps({"recipe": recipe.model_dump()} | found.to_fields()))
         return
     for line in recipe.to_toml().split("\n"):
         result(line)
-    show_outlook(outlook)
+    show_dry_run(found)
 
 
 def print_rates(recipe: Recipe, data: Path, figure: Path, *, as_json: bool) -> None:
-    """Print and draw what learning rates do to the loss."""
+    """Print and draw how the loss follows the learning rate."""
     from obelisk.training.lr_finder import draw_rates, find_rate
 
     catalog = read_and_tell(data)

@@ -141,7 +141,11 @@ class Embedder:
         Raises ModelError for a bundle without a layer.
         """
         (member,) = self._members
-        rows, logits = self._models[0].classify(prepare(image, member.input)[np.newaxis])
+        return self.classify_pixels(prepare(image, member.input))
+
+    def classify_pixels(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the embedding (D,) and the logits (C,) of a photo that :func:`prepare` made ready: (3, H, W)."""
+        rows, logits = self._models[0].classify(pixels[np.newaxis])
         return self._check(rows, 0)[0], logits[0]
 
     def embed_pixels(self, *pixels: NDArray[np.float32]) -> NDArray[np.float32]:

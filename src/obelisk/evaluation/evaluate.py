@@ -227,10 +227,10 @@ def read_kept(target: Target, catalog: Catalog, made_by: str) -> Evaluated | Non
 def read_note(folder: Path) -> dict[str, Any]:
     """Return what the last evaluation noted beside its predictions; nothing where that cannot be read."""
     try:
-        noted: dict[str, Any] = json.loads((folder / "evaluated.json").read_bytes())
+        noted = json.loads((folder / "evaluated.json").read_bytes())
     except (OSError, ValueError):
         return {}
-    return noted
+    return noted if isinstance(noted, dict) else {}
 
 
 def remembered_data(folders: Sequence[Path | None]) -> Path:

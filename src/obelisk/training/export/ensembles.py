@@ -261,7 +261,7 @@ def choose_weights(
     runs = [part.run for part in parts]
     if len(runs) > MOST_RUNS:
         raise UsageError(f"{len(runs)} runs are too many to choose weights for", fix="give them, or take equal ones")
-    asked, searched = split_rows(runs, catalog, kept)
+    asked, searched = split_validation_rows(runs, catalog, kept)
     labels = catalog.references["landmark_id"].to_numpy()
     right = labels[asked][:, None] == labels[searched]
     with torch.inference_mode():
@@ -276,7 +276,7 @@ def choose_weights(
     return max(compositions(len(runs), STEPS), key=judge)
 
 
-def split_rows(
+def split_validation_rows(
     runs: Sequence[Run], catalog: Catalog, kept: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows of photos that every run kept for validation, and of those that none did."""
