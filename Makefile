@@ -1,5 +1,5 @@
-# Everything a fresh machine needs: `make demo` shows the whole path, `make test` proves it.
-# One virtual environment with all extras, made by whichever target runs first.
+# `make demo` shows the whole path on a fresh machine, `make test` proves it.
+# The target that runs first makes one virtual environment with the extras that they need.
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,26 +14,26 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,verify,dev]'
 	touch $(INSTALLED)
 
-## Generated photos → baseline and proposed → comparison → recognition → demo-out/report.html
+## Rendered photos → baseline and proposed → comparison → recognition → demo-out/report.html
 demo: $(INSTALLED)
 	$(BIN)/obelisk demo --out $(DEMO)
 
-## The whole test suite, a few minutes
+## All tests but those of `make stress`; a few minutes on two cores
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
-## Style, types, import direction
+## Style, types, direction of imports
 check: $(INSTALLED)
 	$(BIN)/ruff check src tests tools
 	$(BIN)/ruff format --check src tests tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-## What takes long: full-size tables, ten thousand mutated photos
+## Tests that take long or measure speed and memory; they want a machine with nothing else to do
 stress: $(INSTALLED)
 	$(BIN)/pytest -m stress --durations=0
 
-## The model and gallery that come with the package, anew: make bundled DATA=a-gldv2-folder
+## Remake the model and gallery that come with the package: make bundled DATA=a-gldv2-folder
 bundled: $(INSTALLED)
 	$(BIN)/python tools/bundled.py $(DATA) bundled-out
 

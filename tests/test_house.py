@@ -1,4 +1,4 @@
-"""The house's own rules, read from its source: file names that stand once, short functions, clean imports."""
+"""The house's own rules, read from its source: names that stand once, small folders, short functions, clean imports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 import json
 import subprocess
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -45,6 +45,21 @@ def test_no_file_name_stands_twice() -> None:
     """A command's file bears the command's name, which a room may bear, too."""
     found = ((path.name, named(path)) for path in FILES if path.parent != PACKAGE / "cli")
     assert stand_twice(pair for pair in found if pair[0] != "__init__.py") == {}
+
+
+def test_no_function_or_class_name_stands_twice() -> None:
+    defined = (
+        (node.name, named(path))
+        for path, tree in TREES.items()
+        for node in tree.body
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and not node.name.startswith("__")
+    )
+    assert stand_twice(defined) == {}
+
+
+def test_folders_of_the_training_room_are_small() -> None:
+    sizes = Counter(named(path.parent) for path in FILES if named(path).startswith("training/"))
+    assert {folder: size for folder, size in sizes.items() if size > 10} == {}
 
 
 def test_few_functions_are_long() -> None:
