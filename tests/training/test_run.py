@@ -275,7 +275,7 @@ def test_others_can_write_to_the_cache_while_rows_are_computed(
 ) -> None:
     cache = DescriptorCache(Bundle.load(tiny_run.folder / "model"), tmp_path)
 
-    def write_beside(done: int) -> None:
+    def write_beside(what: str, done: int, total: int) -> None:
         (path,) = tmp_path.rglob("*.sqlite")
         with closing(sqlite3.connect(path, timeout=0)) as other, other:
             other.execute("INSERT OR REPLACE INTO rows VALUES ('photo', 'view', x'00')")

@@ -27,8 +27,7 @@ class CachedEmbedder(Embedder):
         """Yield one :class:`Embedded` per photo, in input order, without its content hash."""
         paths = list(sources)
         new = [path for path in dict.fromkeys(paths) if path not in self._known]
-        what = f"embeddings of {self.bundle.name}"
-        found = self._cache.get(new, progress=lambda done: self._progress(what, done, len(new)))
+        found = self._cache.get(new, what=f"embeddings of {self.bundle.name}", progress=self._progress)
         width = self.bundle.dimensions
         for index, (path, row) in enumerate(zip(new, found.rows, strict=True)):
             error = found.failed.get(index)

@@ -25,6 +25,7 @@ from obelisk.embedding.runtime import Embedder
 from obelisk.embedding.user_cache import cache_folder
 from obelisk.errors import ObeliskError, PhotoError
 from obelisk.photos import content_hash, map_in_order, read_bytes, read_photo
+from obelisk.records import Progress, no_progress
 
 COMMIT_EVERY = 64
 PLAIN = "plain"
@@ -68,12 +69,13 @@ class DescriptorCache:
         *,
         view: View | None = None,
         view_name: str = PLAIN,
-        progress: Callable[[int], None] | None = None,
+        what: str = "embedding photos",
+        progress: Progress = no_progress,
     ) -> Descriptors:
         """Return the descriptors of the photos, computing those that are not cached.
 
-        ``view_name`` must name everything that ``view`` depends on. ``progress`` is called with the rows done.
-        Raises :class:`ObeliskError` if the cache cannot be used.
+        ``view_name`` must name everything that ``view`` depends on. ``progress`` is called with ``what`` and the rows
+        done. Raises :class:`ObeliskError` if the cache cannot be used.
         """
         if self._logits:
             view_name += " with logits"
@@ -99,8 +101,7 @@ class DescriptorCache:
                     fresh.append((str(hashes[index]), view_name, found.tobytes()))
                 if len(fresh) == COMMIT_EVERY:
                     store_rows(database, fresh)
-                if progress:
-                    progress(done + count)
+                progress(what, done + count, len(paths))
             store_rows(database, fresh)
         return Descriptors(rows=rows, failed=failed, computed=len(missing))
 

@@ -215,11 +215,7 @@ def embed_with_all(
     rows: list[Embeddings] = []
     unread: dict[int, PhotoError] = {}
     for run in runs:
-        what = f"embeddings of {run.recipe.name}"
-        found = DescriptorCache(run.bundle).get(
-            paths,
-            progress=lambda done, what=what: progress(what, done, len(paths)),  # type: ignore[misc]
-        )
+        found = DescriptorCache(run.bundle).get(paths, what=f"embeddings of {run.recipe.name}", progress=progress)
         rows.append(l2n(torch.from_numpy(found.rows)).numpy())
         unread |= found.failed
     if len(unread) == len(paths):

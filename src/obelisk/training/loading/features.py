@@ -78,12 +78,8 @@ def extract_features(
     failed: dict[int, PhotoError] = {}
     for backbone in backbones:
         what = f"descriptors of {backbone.bundle.name}, {view_title(view_name)}"
-        found = DescriptorCache(backbone.bundle).get(
-            paths,
-            view=view,
-            view_name=view_name,
-            progress=lambda done, what=what: progress(what, done, len(paths)),  # type: ignore[misc]
-        )
+        cache = DescriptorCache(backbone.bundle)
+        found = cache.get(paths, view=view, view_name=view_name, what=what, progress=progress)
         # The cache keeps float16, so nothing is lost here.
         blocks.append(found.rows.astype(np.float16))
         failed |= found.failed
