@@ -80,7 +80,7 @@ Obelisk = Callable[..., tuple[int, str, str]]
 
 @pytest.mark.parametrize("columns", ["80", "100"])
 @pytest.mark.parametrize("group", [[], ["gallery"], ["data"]])
-def test_the_help_gives_the_first_sentence_of_each_command_in_full(
+def test_the_help_gives_each_command_one_whole_line(
     obelisk: Obelisk, monkeypatch: pytest.MonkeyPatch, columns: str, group: list[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
@@ -88,6 +88,7 @@ def test_the_help_gives_the_first_sentence_of_each_command_in_full(
     listed = out.partition("Commands:\n")[2]
     assert code == 0
     assert listed
+    assert [line for line in listed.splitlines() if line[2] == " "] == []  # the rest of a line above
     assert "…" not in listed
     assert "..." not in listed
 

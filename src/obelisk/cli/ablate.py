@@ -34,8 +34,9 @@ def ablate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train and evaluate every combination of some choices, and tell what each choice does.
+    """Train and evaluate every combination of some choices.
 
+    The report says what each choice contributes.
     Combinations that differ in their classifier only share one training run. What is there already is not made again:
     the same command goes on with what was interrupted.
     """

@@ -38,8 +38,9 @@ def bench(
     ] = "tf_efficientnet_lite0",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure photo → answer by stage, with memory and cold start, beside the same work done by hand.
+    """Measure the time and memory that an answer takes, by stage.
 
+    The same work done by hand and the cold start stand beside it.
     By hand means timm in eager float32 on the whole photo and scikit-learn's neighbours, where both are installed.
     Exits 1 if some of the photos given could not be used.
     """

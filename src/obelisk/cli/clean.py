@@ -41,7 +41,7 @@ def clean_command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False,
 ) -> None:
-    """Find photos with doubtful labels, and write manifests without them.
+    """Find doubtful labels, and write manifests without them.
 
     Suspects are training photos that look like another landmark. OUT can be used like a subset; suspects.csv lists all
     suspects, worst first, and pictures/ shows them beside photos of either landmark. A model that was trained on the

@@ -48,7 +48,7 @@ FigureFile = Annotated[
 
 @data_app.command("check")
 def check_data_command(directory: Dataset, as_json: AsJson = False) -> None:
-    """Find missing, unreadable, duplicated and mislabelled photos and rows.
+    """Find missing, unreadable, duplicated and mislabelled photos.
 
     Exits 1 if there are any.
     """
@@ -143,9 +143,10 @@ def subset_command(
     as_json: AsJson = False,
     figure: FigureFile = None,
 ) -> None:
-    """Sample landmarks, and split their photos into train, val and test.
+    """Sample landmarks, and split their photos into three sets.
 
-    Landmarks are sampled at random. OUT gets manifests only; the photos stay where they are.
+    Landmarks are sampled at random; the sets are train, val and test. OUT gets manifests only; the
+    photos stay where they are.
     """
     from obelisk.data import (
         draw_long_tail,

@@ -18,8 +18,9 @@ def demo(
     ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where everything goes.")] = Path("obelisk-demo"),
 ) -> None:
-    """Show the whole path: data, baseline and proposed recognizer, comparison, recognition, report.
+    """Show the whole path, from photos to a report.
 
+    It renders data, trains a baseline and a proposed recognizer, compares them and recognizes photos.
     Stages that are done already are not done again.
     """
     require_extra("train", module="torch", needed_for="the demo")

@@ -42,8 +42,9 @@ def evaluate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how well `obelisk recognize` answers a dataset's queries, with 95 % intervals.
+    """Measure how well `recognize` answers a dataset's queries.
 
+    Metrics come with 95 % intervals.
     A run or a bundle answers from a gallery of the dataset's reference photos; a gallery answers as it is. Predictions
     that are there already are not made again.
     """
@@ -78,7 +79,10 @@ def compare(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare runs and galleries on the same queries, with paired intervals of their differences."""
+    """Compare runs and galleries on the same queries.
+
+    Differences come with paired 95 % intervals.
+    """
     from obelisk.evaluation import compare_targets, open_target, remembered_data
     from obelisk.evaluation.report import write_report
 

@@ -26,7 +26,7 @@ NAMED_LANDMARKS = 10  # of those without a photo; a dataset may list thousands
 gallery_app = typer.Typer(
     cls=WholeHelp,
     name="gallery",
-    help="Build, change and inspect the reference photos that recognition rests on.",
+    help="Build, change and inspect a gallery of reference photos.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -59,7 +59,7 @@ def build_command(
         bool, typer.Option("--no-paths", help="Do not record where the photos lie on this machine.")
     ] = False,
 ) -> None:
-    """Build a gallery from a dataset, or add what is new to an existing one.
+    """Build a gallery from a dataset, or add what is new to it.
 
     An interrupted build continues where it stopped. An existing gallery keeps the photos that DIR does not have.
     Exits 1 if some photos could not be used; the gallery then holds the others.

@@ -90,8 +90,9 @@ def recognize_command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per photo.")] = False,
 ) -> None:
-    """Name the landmark in each photo, with the candidates and the reference photos that the answer rests on.
+    """Name the landmark in each photo, or say that it is unknown.
 
+    An answer lists the candidates and the reference photos that it rests on.
     Exits 0 even if photos are rejected, 1 if some could not be used.
     """
     from obelisk.bundled import bundled_gallery

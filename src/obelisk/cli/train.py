@@ -50,7 +50,7 @@ def train(
         bool, typer.Option("--json", help="With --dry-run or --find-rate: print one JSON object.")
     ] = False,
 ) -> None:
-    """Train a recipe on a dataset's reference photos and export its model.
+    """Train a recipe on a dataset and export its model.
 
     Descriptors of the frozen backbone are cached, so the next recipe on the same backbone trains in seconds. Photos
     that can't be read are named and left out; the exit code is then 1.
