@@ -105,13 +105,13 @@ def test_an_answer_rests_on_its_neighbours(recognizer: Recognizer, gallery: Gall
     assert len(answer.candidates) == 2
     assert answer.confidence == answer.candidates[0].score > answer.candidates[1].score
     ids, similarities = gallery.search(embed_name("d.jpg")[None], 4)
-    assert [neighbour.id for neighbour in answer.neighbours] == [gallery.photo(place).id for place in ids[0]]
+    assert [neighbour.id for neighbour in answer.neighbours] == [gallery.photo(photo_id).id for photo_id in ids[0]]
     assert [neighbour.similarity for neighbour in answer.neighbours] == similarities[0].tolist()
     assert answer.neighbours[0].distance == pytest.approx((2 - 2 * float(similarities[0, 0])) ** 0.5)
 
 
 @pytest.mark.parametrize("vote", ["weighted", "majority", "prototype"])
-def test_agrees_with_the_arrays_that_evaluation_uses(recognizer: Recognizer, gallery: Gallery, vote: str) -> None:
+def test_agrees_with_the_call_on_arrays(recognizer: Recognizer, gallery: Gallery, vote: str) -> None:
     names = [f"{letter}{number}.jpg" for letter in "dghabc" for number in range(20)]
     references = gallery.references()
     rows = references.rows(np.arange(len(references)))

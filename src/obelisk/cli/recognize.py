@@ -113,8 +113,8 @@ def recognize_command(
     if remark := recognizer.find_remark():
         note(remark)
     if recognizer.calibration and threshold is None:
-        told = f"`{vote}`" if vote else "what the model decides by"
-        warn(f"only `{VOTE}` is calibrated: {told} rejects nothing unless you give --threshold")
+        decider = f"`{vote}`" if vote else "the classifier of the model"
+        warn(f"only `{VOTE}` is calibrated: {decider} rejects nothing unless you give --threshold")
     pass_odd_names()
     pictures = Explainer(recognizer, explain) if explain else None
     failed = print_answers(answers, threshold, as_json=as_json, pictures=pictures)

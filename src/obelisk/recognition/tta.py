@@ -1,7 +1,7 @@
 """Test-time augmentation: embed a photo together with its mirror image and its middle.
 
 The unit-norm mean of the three embeddings stands for the photo. This takes three times the computation; on validation
-photos it named as many landmarks right, and told photos without a landmark slightly better.
+photos it named as many landmarks right, and was slightly better at rejecting photos without one.
 """
 
 from __future__ import annotations

@@ -109,9 +109,9 @@ def test_photos_that_cannot_be_read_have_no_keypoints(tmp_path: Path) -> None:
 
 
 def test_points_on_one_line_are_no_evidence() -> None:
-    places = np.stack([np.arange(40), np.full(40, 7)], axis=1).astype(np.float32)
+    positions = np.stack([np.arange(40), np.full(40, 7)], axis=1).astype(np.float32)
     descriptors = np.random.default_rng(0).integers(0, 255, (40, 128), dtype=np.uint8)
-    line = Keypoints(positions=places, descriptors=descriptors)
+    line = Keypoints(positions=positions, descriptors=descriptors)
     assert 0 <= count_inliers(line, line) <= 40
 
 

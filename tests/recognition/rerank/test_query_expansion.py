@@ -42,10 +42,10 @@ def test_a_reference_leans_on_the_ten_nearest_of_its_landmark() -> None:
     landmark_ids = rng.permutation(np.repeat([3, 7, 9], [25, 4, 1]))
     rows = random_rows(rng, 30)
     augmented = augment_references(rows, landmark_ids)
-    for place, landmark in enumerate(landmark_ids):
-        others = rows[(landmark_ids == landmark) & (np.arange(30) != place)]
-        expected = lean_literally(rows[place], others, 10) if len(others) else rows[place]
-        np.testing.assert_allclose(augmented[place], expected, atol=1e-6)
+    for index, landmark in enumerate(landmark_ids):
+        others = rows[(landmark_ids == landmark) & (np.arange(30) != index)]
+        expected = lean_literally(rows[index], others, 10) if len(others) else rows[index]
+        np.testing.assert_allclose(augmented[index], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("vote", ["weighted", "majority", "prototype"])

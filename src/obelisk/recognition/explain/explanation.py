@@ -12,7 +12,15 @@ from obelisk.gallery import Gallery
 from obelisk.photos import ModelInput
 from obelisk.recognition.explain.overlay import BADGE, draw_badge, light_up, outline_regions
 from obelisk.recognition.explain.regions import Region, Resemblance, compare_maps, weigh_locations
-from obelisk.recognition.explain.shown_photos import FAINT, PAPER, draw_lines, frame_photo, load_photo, read_original
+from obelisk.recognition.explain.shown_photos import (
+    FAINT,
+    PAPER,
+    WORDS,
+    draw_lines,
+    frame_photo,
+    load_photo,
+    read_original,
+)
 from obelisk.recognition.explain.strip import (
     COLUMNS,
     GUTTER,
@@ -25,8 +33,8 @@ from obelisk.recognition.explain.strip import (
 )
 from obelisk.records import Neighbor, Recognition
 
-TITLE, HEADING, WORDS = 28, 19, 15
-LEGEND = 130
+TITLE, HEADING = 28, 19  # pixels: heights of letters
+LEGEND = 130  # pixels: width of an entry
 PANEL = (WIDTH - GUTTER) // 2
 MARGIN = 32
 CAPTION = 200  # pixels: room for a heading and the longest caption

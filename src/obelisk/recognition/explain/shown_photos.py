@@ -13,7 +13,7 @@ from obelisk.recognition.explain.lettering import draw_line, text_width, wrap_te
 
 PAPER, INK, FAINT, SHADE, LINE = "#ffffff", "#1c1917", "#6f6a65", "#f1efec", "#cfcac4"
 THINNEST = 12  # pixels: a photo of a single row or column is drawn this wide
-WORDS = 15
+WORDS = 15  # pixels: height of the letters of captions
 
 
 def read_original(photo: ReferencePhoto | None) -> bytes | None:
