@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from docstring_markdown import as_code, in_cell, link_to, to_markdown  # beside this file
+
 SRC = Path(__file__).resolve().parents[1] / "src"
 # In the order of the data; a room that is not named here follows at the end.
 ROOMS = (
@@ -337,58 +339,3 @@ def meaning_of(found: Definition) -> str:
 def docstring_of(node: ast.Module | ast.ClassDef | Function) -> str:
     """Return a docstring with its indentation taken off, empty where there is none."""
     return ast.get_docstring(node) or ""
-
-
-def to_markdown(text: str, linked: dict[str, str]) -> str:
-    """Return a docstring as Markdown: roles become links, literal blocks and tables fenced blocks."""
-    parts: list[str] = []
-    literal = False
-    for paragraph in text.split("\n\n"):
-        indented = all(line.startswith(" ") for line in paragraph.splitlines())
-        if literal and indented and parts and parts[-1].startswith("```"):
-            parts[-1] = parts[-1].removesuffix("\n```") + f"\n\n{unindent(paragraph)}\n```"
-        elif (literal and indented) or re.search(r"^=+( +=+)+$", paragraph, re.MULTILINE):
-            parts.append(f"```{language_of(paragraph)}\n{unindent(paragraph)}\n```")
-        else:
-            literal = paragraph.rstrip().endswith("::")
-            if prose := re.sub(r"\s*::$", lambda found: "" if found[0] != "::" else ":", paragraph.rstrip()):
-                parts.append(inline(prose, linked))
-    return "\n\n".join(part for part in parts if part != ":") + "\n"
-
-
-def language_of(block: str) -> str:
-    """Say how to highlight a literal block: as Python if it is some that calls or imports anything."""
-    try:
-        nodes = list(ast.walk(ast.parse(unindent(block))))
-    except SyntaxError:
-        return "python" if block.lstrip().startswith(">>>") else "text"
-    return "python" if any(isinstance(node, ast.Call | ast.Import | ast.ImportFrom) for node in nodes) else "text"
-
-
-def unindent(block: str) -> str:
-    """Return a block without the indentation that all its lines share."""
-    lines = block.splitlines()
-    shared = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
-    return "\n".join(line[shared:] for line in lines)
-
-
-def inline(text: str, linked: dict[str, str]) -> str:
-    """Turn the inline markup of a docstring into Markdown."""
-    text = re.sub(r":\w+:`~?([^`]+)`", lambda found: link_to(found[1], linked), text)
-    return re.sub(r"``([^`]+)``", r"`\1`", text)
-
-
-def link_to(name: str, linked: dict[str, str]) -> str:
-    """Return a name as code, linked to its description where the page has one."""
-    anchor = linked.get(name.split(".")[-1])
-    return f"[`{name}`](#{anchor})" if anchor else f"`{name}`"
-
-
-def as_code(text: str) -> str:
-    """Return a fenced block of Python."""
-    return f"```python\n{text}\n```\n"
-
-
-def in_cell(text: str) -> str:
-    """Return text on one line, fit for a table."""
-    return " ".join(text.split()).replace("|", "\\|")
