@@ -142,20 +142,20 @@ class FactedProgress(Progress):
             yield self._facts
 
 
-def describe_pace(pace: StepReport, *, time_left: bool) -> str:
+def describe_step(report: StepReport, *, time_left: bool) -> str:
     """Describe the state of fine-tuning in one line; a progress bar beside it may show the time left."""
     from obelisk.training.machine import in_words
 
-    measured = pace.throughput
-    told = [
-        f"epoch {pace.epoch} of {pace.epochs}",
-        f"loss {pace.loss:.3f}",
-        f"top-1 {100 * pace.val_top1:.1f} %" if pace.val_top1 is not None else "",
-        f"{measured.photos_per_second:.1f} photos/s",
-        f"{datetime.timedelta(seconds=round(pace.seconds_left))} left" if time_left else "",
-        f"{in_words(measured.resident)}, at most {in_words(measured.peak)}" if measured.peak else "",
+    throughput = report.throughput
+    parts = [
+        f"epoch {report.epoch} of {report.epochs}",
+        f"loss {report.loss:.3f}",
+        f"top-1 {100 * report.val_top1:.1f} %" if report.val_top1 is not None else "",
+        f"{throughput.photos_per_second:.1f} photos/s",
+        f"{datetime.timedelta(seconds=round(report.seconds_left))} left" if time_left else "",
+        f"{in_words(throughput.resident)}, at most {in_words(throughput.peak)}" if throughput.peak else "",
     ]
-    return " · ".join(filter(None, told))
+    return " · ".join(filter(None, parts))
 
 
 class Meter:
@@ -186,13 +186,13 @@ class Meter:
     def __exit__(self, *reason: object) -> None:
         self._progress.stop()
 
-    def watch(self, pace: StepReport) -> None:
+    def watch(self, report: StepReport) -> None:
         """Show how fine-tuning is going: live on a terminal, otherwise one line per epoch."""
         if errors.is_terminal:
-            self._facts.plain = describe_pace(pace, time_left=False)
-            self("fine-tuning", (pace.epoch - 1) * pace.steps + pace.step, pace.epochs * pace.steps)
-        elif pace.ended:
-            note(f"fine-tuning, {describe_pace(pace, time_left=True)}")
+            self._facts.plain = describe_step(report, time_left=False)
+            self("fine-tuning", (report.epoch - 1) * report.steps + report.step, report.epochs * report.steps)
+        elif report.ended:
+            note(f"fine-tuning, {describe_step(report, time_left=True)}")
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` are done."""
