@@ -99,6 +99,6 @@ def test_the_lookup_knows_its_folder_by_any_path(tmp_path: Path) -> None:
     assert not bundled.is_bundled(tmp_path)
 
 
-def test_the_gallery_that_comes_with_the_package_tells_its_threshold() -> None:
-    told = json.loads(obelisk("gallery", "info", bundled.GALLERY, "--json").stdout)
-    assert 0.5 < told["threshold"] < 1
+def test_the_bundled_gallery_shows_its_threshold() -> None:
+    facts = json.loads(obelisk("gallery", "info", bundled.GALLERY, "--json").stdout)
+    assert 0.5 < facts["threshold"] < 1

@@ -25,7 +25,7 @@ def gallery(*words: object) -> Result:
     return CliRunner().invoke(app, ["gallery", *map(str, words)])
 
 
-def test_builds_from_a_run_and_tells_what_it_holds(tmp_path: Path, places: Path, run_folder: Path) -> None:
+def test_builds_from_a_run_and_shows_what_it_holds(tmp_path: Path, places: Path, run_folder: Path) -> None:
     city = tmp_path / "city"
     built = gallery("build", city, "--data", places, "--model", run_folder)
     assert (built.exit_code, built.stderr) == (0, "embedding photos: 9 of 9\n")
@@ -34,10 +34,10 @@ def test_builds_from_a_run_and_tells_what_it_holds(tmp_path: Path, places: Path,
     again = gallery("build", city, "--data", places, "--model", run_folder / "model")
     assert again.stdout == f"{city}: 9 photos of 3 landmarks (0 embedded, 0 reused, 9 unchanged)\n"
 
-    told = json.loads(gallery("info", city, "--json").stdout)
-    assert (told["model"], told["dimensions"], told["landmarks"], told["photos"]) == ("colours", 48, 3, 9)
-    assert told["fingerprint"] in gallery("info", city).stdout
-    assert told["threshold"] is None
+    facts = json.loads(gallery("info", city, "--json").stdout)
+    assert (facts["model"], facts["dimensions"], facts["landmarks"], facts["photos"]) == ("colours", 48, 3, 9)
+    assert facts["fingerprint"] in gallery("info", city).stdout
+    assert facts["threshold"] is None
     assert gallery("check", city).stdout == f"{city}: sound, 9 photos of 3 landmarks\n"
 
 

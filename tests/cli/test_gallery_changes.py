@@ -50,12 +50,12 @@ def test_add_prints_a_line_for_each_photo(city: Path, places: Path, photograph: 
     assert "1 of 3 photos could not be added" in added.stderr
     again = gallery("add", "city", "new/1.png", "--landmark", "Dome", "--json")
     assert again.exit_code == 0
-    told = json.loads(again.stdout)
-    assert first == f"new/1.png: added as `{told.pop('id')}` of `Dome` (id 1)"
-    assert told == {"photo": "new/1.png", "landmark": "Dome", "landmark_id": 1, "new": False, "error": None}
+    answer = json.loads(again.stdout)
+    assert first == f"new/1.png: added as `{answer.pop('id')}` of `Dome` (id 1)"
+    assert answer == {"photo": "new/1.png", "landmark": "Dome", "landmark_id": 1, "new": False, "error": None}
 
 
-def test_a_new_name_is_told_with_the_nearest_known(city: Path, photograph: Any) -> None:
+def test_a_new_name_is_reported_with_the_nearest_known_one(city: Path, photograph: Any) -> None:
     photograph(Path("new.png"), (200, 200, 30), 70)
     added = gallery("add", "city", "new.png", "--landmark", "Dom")
     assert added.exit_code == 0
@@ -63,7 +63,7 @@ def test_a_new_name_is_told_with_the_nearest_known(city: Path, photograph: Any) 
     assert landmarks()["Dom 4"] == 1
 
 
-def test_a_new_name_is_not_told_when_no_photo_made_it_a_landmark(city: Path) -> None:
+def test_a_new_name_is_not_reported_when_no_photo_made_it_a_landmark(city: Path) -> None:
     Path("bad.jpg").write_text("a text")
     added = gallery("add", "city", "bad.jpg", "--landmark", "Dom")
     assert added.exit_code == 1
@@ -83,7 +83,7 @@ def test_landmarks_of_one_name_are_told_apart_by_id(city: Path, photograph: Any)
     assert landmarks()["Dome 1"] == 4
 
 
-def test_remove_tells_what_went(city: Path) -> None:
+def test_remove_prints_what_went(city: Path) -> None:
     removed = gallery("remove", "city", "--landmark", "塔", "--photo", "Dome/0.png", "--photo", "Dome/1.png")
     assert removed.stdout.splitlines() == [
         "city: removed photo `Dome/0.png`",
@@ -94,7 +94,7 @@ def test_remove_tells_what_went(city: Path) -> None:
     assert landmarks() == {"Tôrre de Belém 2": 3}
 
 
-def test_rename_and_merge_tell_what_is_called_what(city: Path) -> None:
+def test_rename_and_merge_print_the_new_names(city: Path) -> None:
     assert gallery("rename", "city", "塔", "--into", "Tower").stdout == "city: `塔` (id 3) is called `Tower`\n"
     merged = gallery("merge", "city", "Tower", "Dome", "--into", "Ensemble")
     assert merged.stdout == "city: `Tower` (id 3), `Dome` (id 1) merged into `Ensemble` (id 1)\n"
@@ -110,7 +110,7 @@ def test_info_lists_landmarks_for_people(city: Path) -> None:
     assert (facts["format"], facts["landmarks"], facts["places"], facts["photos"]) == (2, 3, 0, 9)
 
 
-def test_build_tells_in_what_the_gallery_differs(city: Path, places: Path) -> None:
+def test_build_reports_where_the_gallery_differs(city: Path, places: Path) -> None:
     shutil.rmtree(places / "塔")
     gallery("merge", "city", "Dome", "--into", "Tôrre de Belém")
     built = gallery("build", "city", "--data", "places")

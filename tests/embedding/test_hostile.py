@@ -259,7 +259,7 @@ def test_the_runtime_is_not_loaded_to_read_a_bundle() -> None:
     assert done.stdout.strip() == "False"
 
 
-def test_running_a_network_tells_nobody(write: WriteBundle, tmp_path: Path) -> None:
+def test_running_a_network_sends_nothing(write: WriteBundle, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     code = "import sys; from obelisk.embedding import Bundle, Embedder; Embedder(Bundle.load(sys.argv[1]))"

@@ -25,7 +25,7 @@ needs_openvino = pytest.mark.skipif(not has_openvino, reason="the extra `openvin
 
 
 class StandIn:
-    """A runtime whose arithmetics are told beforehand: how long a photo takes, seconds, and how wrong it is."""
+    """A runtime whose arithmetics are known beforehand: how long a photo takes, seconds, and how wrong it is."""
 
     def __init__(
         self, network: bytes, size: int, *, arithmetic: str = "f32", ranges: object = None, where: object = ""

@@ -82,8 +82,8 @@ def test_a_photo_of_another_landmark_is_an_error_and_stays(gallery: Gallery, pla
         (refused,) = add_photos(gallery, [path], landmark, embedder=embedder)
         assert "of `Dome`" in str(refused.error)
     for landmark in ("Dome", 1, Landmark(id=1, name="Dome")):
-        (told,) = add_photos(gallery, [path], landmark, embedder=embedder)
-        assert (told.error, told.new) == (None, False)
+        (addition,) = add_photos(gallery, [path], landmark, embedder=embedder)
+        assert (addition.error, addition.new) == (None, False)
     assert set(landmark_names(gallery)) == {1, 2, 5}
 
 
@@ -100,14 +100,14 @@ def test_one_name_twice_makes_two_ids(
     assert first.landmark_id == second.landmark_id == 6
 
 
-def test_what_was_told_is_safe_before_the_next_is_looked_at(
+def test_what_was_reported_is_safe_before_the_next_photo_is_read(
     gallery: Gallery, places: Path, embedder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("obelisk.gallery.add.COMMIT_EVERY", 2)
     additions = add_photos(gallery, sorted((places / "Dome").iterdir()), "Dome", embedder=embedder)
-    told = next(additions).photo
-    assert told is not None
-    assert told.id in {photo.id for photo in Gallery.open(gallery.path).photos}
+    addition = next(additions).photo
+    assert addition is not None
+    assert addition.id in {photo.id for photo in Gallery.open(gallery.path).photos}
     assert len(embedder.seen) == 2
 
 

@@ -114,7 +114,7 @@ def test_no_room_for_a_lock_file_still_lets_one_read(gallery: Gallery, monkeypat
         again.remove(photos=["photo 0"])
 
 
-def test_a_gallery_that_is_locked_too_long_is_told_and_left_alone(
+def test_a_gallery_that_is_locked_too_long_is_reported_and_left_alone(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
@@ -176,7 +176,7 @@ def test_a_gallery_replaced_by_one_of_another_model_is_not_written_to(
     assert contents(gallery) == []
 
 
-def test_a_gallery_that_is_gone_is_told(gallery: Gallery) -> None:
+def test_a_gallery_that_is_gone_is_reported(gallery: Gallery) -> None:
     shutil.rmtree(gallery.path)
     with pytest.raises(GalleryError, match="no longer there"):
         gallery.references()

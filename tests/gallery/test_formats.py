@@ -97,7 +97,7 @@ def test_a_change_that_fails_leaves_the_old_format(golden: Path) -> None:
     assert f"format-{gather_facts(Gallery.open(golden)).format}" == golden.name
 
 
-def test_a_photo_tells_where_its_file_lay() -> None:
+def test_a_photo_knows_where_its_file_lay() -> None:
     assert ReferencePhoto(id="a", source="/photos/a.jpg").file == Path("/photos/a.jpg")
     assert ReferencePhoto(id="a", source="https://x.org/a.jpg").file is None
     assert ReferencePhoto(id="a", source="https://x.org/a.jpg", path="b/a.jpg").file == Path("b/a.jpg")

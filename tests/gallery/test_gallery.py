@@ -207,7 +207,7 @@ def test_what_is_no_whole_gallery_is_refused(gallery: Gallery, how: str, text: s
         Gallery.open(gallery.path).references()
 
 
-def test_a_gallery_that_nobody_may_read_is_told(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gallery_that_nobody_may_read_is_reported(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(folder: Path, mode: str) -> sqlite3.Connection:
         error = sqlite3.OperationalError("unable to open database file")
         error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN

@@ -222,7 +222,7 @@ def test_ten_thousand_damaged_photos_through_the_command_line(
     rng, photos = random.Random(2), sound_photos(encode, picture)
     for number in range(10_000):
         (tmp_path / "photos" / f"{number:05}.jpg").write_bytes(mutate(photos[number % len(photos)], rng))
-    # /proc/self/status tells the peak of this program alone; what resource tells counts the parent's memory, too.
+    # /proc/self/status has the peak of this program alone; the resource module counts the parent's memory, too.
     program = (
         "import atexit, sys\n"
         "from obelisk.cli.main import run\n"

@@ -107,9 +107,7 @@ def test_find_photos_of_one_file_is_that_file(tmp_path: Path) -> None:
     assert find_photos(path) == [path]
 
 
-def test_find_photos_tells_of_a_folder_that_may_not_be_searched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_find_photos_reports_a_folder_that_may_not_be_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "locked").mkdir()
     (tmp_path / "a.jpg").write_bytes(b"")
     scandir = os.scandir
@@ -120,9 +118,9 @@ def test_find_photos_tells_of_a_folder_that_may_not_be_searched(
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", forbid)
-    told: list[OSError] = []
-    assert find_photos(tmp_path, told.append) == [tmp_path / "a.jpg"]
-    assert [error.filename for error in told] == [str(tmp_path / "locked")]
+    reported: list[OSError] = []
+    assert find_photos(tmp_path, reported.append) == [tmp_path / "a.jpg"]
+    assert [error.filename for error in reported] == [str(tmp_path / "locked")]
     with pytest.raises(UsageError, match="cannot be searched: Permission denied"):
         find_photos(tmp_path)
 

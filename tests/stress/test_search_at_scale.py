@@ -2,7 +2,7 @@
 
 ``OBELISK_STRESS_REFERENCES`` makes it smaller or larger. The limits hold for two cores that have nothing else to do,
 and for rows that the system has in memory: how long the first search for a query takes, which may read some from the
-disk, is told.
+disk, is printed.
 """
 
 from __future__ import annotations

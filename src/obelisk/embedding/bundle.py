@@ -186,17 +186,17 @@ def write_bundle(
     final = draft.model_copy(update={"fingerprint": fingerprint_of(networks, draft)})
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
-        whole = Path(made) / "new"
-        whole.mkdir()
+        new = Path(made) / "new"
+        new.mkdir()
         for name, content in {**networks, **attached}.items():
-            (whole / name).write_bytes(content)
-        (whole / MANIFEST_FILE).write_text(final.to_json(), encoding="utf-8", newline="\n")
-        (whole / CARD_FILE).write_text(card, encoding="utf-8", newline="\n")
-        replace_folder(folder, whole, final, aside=Path(made) / "old")
+            (new / name).write_bytes(content)
+        (new / MANIFEST_FILE).write_text(final.to_json(), encoding="utf-8", newline="\n")
+        (new / CARD_FILE).write_text(card, encoding="utf-8", newline="\n")
+        replace_folder(folder, new, final, aside=Path(made) / "old")
     return Bundle(folder=folder, manifest=final)
 
 
-def replace_folder(folder: Path, whole: Path, manifest: BundleManifest, *, aside: Path) -> None:
+def replace_folder(folder: Path, new: Path, manifest: BundleManifest, *, aside: Path) -> None:
     """Move a complete new bundle to ``folder``; an older folder of that name is moved ``aside``.
 
     If another process writes the same bundle at the same time, its copy stays.
@@ -206,7 +206,7 @@ def replace_folder(folder: Path, whole: Path, manifest: BundleManifest, *, aside
     try:
         if folder.is_dir():
             folder.rename(aside)
-        whole.rename(folder)
+        new.rename(folder)
     except OSError:
         if not holds_bundle(folder, manifest):
             raise

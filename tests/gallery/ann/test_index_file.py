@@ -153,7 +153,7 @@ def test_a_file_that_is_cut_short_while_it_is_used_is_made_again(
         pytest.param(lambda path: path.write_bytes(b"x"), "is damaged, or of another gallery", id="damaged"),
     ],
 )
-def test_the_state_of_the_index_can_be_told(gallery: Gallery, change: Callable[[Path], object], text: str) -> None:
+def test_the_state_of_the_index_is_described(gallery: Gallery, change: Callable[[Path], object], text: str) -> None:
     def describe() -> str | None:
         with database.reading(gallery.path) as connection:
             return indexed.describe_index(gallery.path, connection)
