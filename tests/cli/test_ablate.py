@@ -68,7 +68,7 @@ def test_two_trainings_make_four_cells_and_are_not_made_again(
         assert alone == told["cells"][place]["metrics"]
 
     with monkeypatch.context() as patch:
-        patch.setattr("obelisk.training.train.train_and_write", lambda *_: pytest.fail("trained again"))
+        patch.setattr("obelisk.training.train.run_stages", lambda *_: pytest.fail("trained again"))
         patch.setattr("obelisk.evaluation.evaluate.predict_queries", lambda *_: pytest.fail("predicted again"))
         assert obelisk(*words, "--json")[1] == text
         code, shown, _ = obelisk(*words)
