@@ -11,7 +11,7 @@ from obelisk.arrays import Booleans, Embeddings, Integers
 from obelisk.defaults import TOP, VOTE, K
 from obelisk.errors import UsageError
 from obelisk.gallery.exact import ExactSearch, SearchEngine, check_fits, check_normalized
-from obelisk.recognition.ranking import Ranking, allocate_ranking
+from obelisk.recognition.ranking import Ranking, allocate_ranking, fill_rows
 from obelisk.recognition.rerank.background import Background, BackgroundReranker
 from obelisk.recognition.rerank.prototypes import RERANKED, PrototypeReranker, compute_prototypes
 from obelisk.recognition.rerank.query_expansion import expand_search
@@ -125,8 +125,7 @@ class KNNClassifier:
             final = np.empty(len(queries), dtype=bool)
             for part in np.split(pending, range(0, len(pending), max(1, PAIRS_AT_ONCE // length))[1:]):
                 found, final[part] = self._rank_shortlists(queries[part], length, k=k, top=top)
-                for name, column in vars(ranking).items():
-                    column[part] = getattr(found, name)
+                fill_rows(ranking, part, found)
             pending = pending[~final[pending]]
         return ranking
 

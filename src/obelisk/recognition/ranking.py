@@ -38,3 +38,9 @@ def allocate_ranking(queries: int, *, k: int, top: int) -> Ranking:
         neighbors=np.empty((queries, k), dtype=np.int64),
         similarities=np.empty((queries, k), dtype=np.float32),
     )
+
+
+def fill_rows(ranking: Ranking, rows: Integers, found: Ranking) -> None:
+    """Write the M rows of one ranking into another at row indices (M,)."""
+    for name, column in vars(ranking).items():
+        column[rows] = getattr(found, name)
