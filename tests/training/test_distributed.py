@@ -76,6 +76,7 @@ def test_two_processes_stopped_in_mid_epoch_resume_to_the_same_weights(
     tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OBELISK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     script, recipe = tmp_path / "stop.py", tmp_path / "tiny.toml"
     script.write_text(STOP)
     section = tiny_recipe.finetuning.model_copy(update={"epochs": 1, "batch_size": 16})

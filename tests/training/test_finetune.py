@@ -78,7 +78,7 @@ def tune(photos: LabelledPhotos, tmp_path: Path) -> Callable[..., tuple[PhotoEmb
     def run(
         checkpoint: str = "state.safetensors",
         *overrides: str,
-        watch: Callable[[StepReport], None] | None = None,
+        watch: Callable[[StepReport], None] = lambda report: None,
         **section: object,
     ) -> tuple[PhotoEmbedder, PhotoEmbedder, list[Epoch]]:
         keys = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, **section}

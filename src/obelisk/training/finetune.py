@@ -99,7 +99,7 @@ def finetune(
     checkpoint: CheckpointFile,
     dist: Distributed | None = None,
     log: Callable[[Epoch], None] = lambda epoch: None,
-    watch: Callable[[StepReport], None] | None = None,
+    watch: Callable[[StepReport], None] = lambda report: None,
 ) -> tuple[PhotoEmbedder, Loss]:
     """Train a photo embedder of one backbone with its loss; return both with the weights that the recipe keeps.
 

@@ -92,7 +92,7 @@ def train_run(
                 checkpoint_every=checkpoint_every,
                 dist=dist,
                 progress=progress if dist.is_main else no_progress,
-                watch=(watch or report_steps(progress)) if dist.is_main else None,
+                watch=(watch or report_steps(progress)) if dist.is_main else lambda report: None,
             )
             try:
                 run_stages(job)
@@ -150,7 +150,7 @@ class TrainingJob:
     checkpoint_every: float
     dist: Distributed
     progress: Progress
-    watch: Callable[[StepReport], None] | None
+    watch: Callable[[StepReport], None]
 
     def checkpoint(self, name: str, data: str, *, replaceable: bool = False) -> CheckpointFile:
         """Return the checkpoint file of a stage; ``data`` is the fingerprint of the photos that it trains on."""
@@ -202,12 +202,20 @@ def train_heads(job: TrainingJob, features: ReferenceFeatures) -> tuple[list[Tra
     heads = []
     for member, (columns, parts) in enumerate(members_of(job.recipe, job.backbones), start=1):
         # If a photo has changed since, a head trains again; only a fine-tuning insists on its photos.
-        checkpoints = [
+        choosing, refitting = (
             job.checkpoint(f"checkpoint-head-{member}{stage}.safetensors", job.data, replaceable=True)
             for stage in ("", "-refit")
-        ]
-        own = photos.slice_columns(columns)
-        heads.append(fit_head(job.recipe, own, is_val, parts, checkpoints, member, log, refit_log))
+        )
+        head = fit_head(
+            job.recipe,
+            photos.slice_columns(columns),
+            is_val,
+            parts,
+            member=member,
+            checkpoints=(choosing, refitting),
+            logs=(log, refit_log),
+        )
+        heads.append(head)
     return heads, log.epochs
 
 
@@ -222,13 +230,16 @@ def fit_head(
     photos: TrainingPhotos,
     is_val: torch.Tensor,
     parts: tuple[int, ...],
-    checkpoints: Sequence[CheckpointFile | None] = (None, None),
+    *,
     member: int = 1,
-    log: Callable[[Epoch], None] = lambda epoch: None,
-    refit_log: Callable[[Epoch], None] = lambda epoch: None,
+    checkpoints: tuple[CheckpointFile | None, CheckpointFile | None] = (None, None),
+    logs: tuple[Callable[[Epoch], None], Callable[[Epoch], None]] = (lambda epoch: None, lambda epoch: None),
 ) -> TrainedHead:
-    """Find the best epoch on the validation photos, where ``is_val`` (N,) is true, then refit on all photos."""
-    choosing, refitting = checkpoints
+    """Find the best epoch on the validation photos, where ``is_val`` (N,) is true, then refit on all photos.
+
+    Each of the two has a checkpoint and a log.
+    """
+    (choosing, refitting), (log, refit_log) = checkpoints, logs
     counts = torch.bincount(photos.landmarks)
     if recipe.loss.kind == "none" or not is_val.any():
         return train_head(recipe, photos, parts, counts, checkpoint=choosing, member=member, log=log)
@@ -253,9 +264,8 @@ def fit_head(
 def join_heads(recipe: Recipe, backbones: Sequence[FrozenBackbone], heads: Sequence[TrainedHead]) -> PhotoEmbedder:
     """Put the backbones and their trained necks together."""
     widths = [columns.stop - columns.start for columns, _ in members_of(recipe, backbones)]
-    return PhotoEmbedder(
-        [backbone.module for backbone in backbones], Necks([head.neck for head in heads], widths)
-    ).eval()
+    necks = Necks([head.neck for head in heads], widths)
+    return PhotoEmbedder([backbone.module for backbone in backbones], necks).eval()
 
 
 def finetune_backbone(
@@ -275,8 +285,7 @@ def finetune_backbone(
     def watch(report: StepReport) -> None:
         if report.ended:
             throughput(report.throughput)
-        if job.watch:
-            job.watch(report)
+        job.watch(report)
 
     labels = np.unique(references["landmark_id"].to_numpy(), return_inverse=True)[1]
     photos = LabelledPhotos(
@@ -294,7 +303,7 @@ def finetune_backbone(
         checkpoint=checkpoint,
         dist=dist,
         log=log,
-        watch=watch if dist.is_main else None,
+        watch=watch,
     )
     return embedder, loss, log.epochs
 

@@ -52,14 +52,17 @@ class EmbedderWithLoss(nn.Module, Generic[E]):
 
 
 class BatchSource(Protocol):
-    """Where the batches of a run come from: an endless-looking stream that depends on the seed alone."""
+    """Where the batches of a run come from: a stream that depends on the seed alone, and can begin anywhere."""
 
     @property
     def steps(self) -> int:
         """Batches in an epoch."""
 
     def stream(self, epoch: int, step: int) -> Generator[Batch]:
-        """Yield all batches from a step of an epoch on, both counted from 0; validation may take its own in between."""
+        """Yield the batches of all epochs, from a step of an epoch on; both count from 0.
+
+        After each epoch, those of the validation may follow in the same stream.
+        """
 
     def name_photos(self, indices: Sequence[int]) -> list[str]:
         """Return the names of photos, for error messages."""
@@ -67,11 +70,11 @@ class BatchSource(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
-    """How to train, from whichever section of the recipe.
+    """How to train, as the recipe's section for this stage says.
 
-    ``stop_after`` ends a run of ``epochs`` early, on the same schedule. ``patience`` 0 never stops early, and
-    ``ema_decay`` 0 keeps no average. ``group`` photos per landmark stay in one micro-batch. ``advice`` says what to
-    change when the loss diverges.
+    ``stop_after`` is the epoch that ends a run of ``epochs`` early, on the same schedule. ``patience`` counts epochs
+    without a better one before the run stops, 0 never; ``ema_decay`` 0 keeps no average. ``group`` photos of a landmark
+    stay in one micro-batch. ``advice`` says what to change if the loss diverges.
     """
 
     epochs: int
@@ -89,12 +92,11 @@ class TrainerSettings:
 
 @dataclass(kw_only=True)
 class Trainer(Generic[E]):
-    """Trains a model: see :meth:`fit`.
+    """Trains a model by :meth:`fit`, or by single calls of :meth:`step`.
 
-    ``model(inputs, landmarks, others, weight)`` gives the loss of a micro-batch; ``weights`` are the modules that it
-    trains. ``clipped`` are the parameters whose gradient is clipped and logged. ``validate`` is called after each
-    epoch with the weights that would be kept and the stream of batches. ``log`` gets a record of each epoch, ``watch``
-    a report of each step.
+    ``model(inputs, landmarks, others, weight)`` returns the loss of a micro-batch; ``weights`` are the modules in it
+    that are trained, and ``clipped`` the parameters whose gradient is clipped and logged. ``validate`` gets the weights
+    that would be kept and the stream of batches. ``log`` gets a record of each epoch, ``watch`` a report of each step.
     """
 
     model: nn.Module
@@ -108,7 +110,7 @@ class Trainer(Generic[E]):
     dist: Distributed = field(default_factory=Distributed)
     member: int = 1
     log: Callable[[Epoch], None] = lambda epoch: None
-    watch: Callable[[StepReport], None] | None = None
+    watch: Callable[[StepReport], None] = lambda report: None
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -121,28 +123,24 @@ class Trainer(Generic[E]):
     def fit(self) -> EmbedderWithLoss[E]:
         """Train to the last epoch, or until ``patience`` epochs were no better; return the weights to keep.
 
-        Resumes from the checkpoint, if there is one, bit for bit. On SIGTERM, finishes the step, saves a checkpoint and
-        raises SystemExit. Raises ObeliskError when the loss or the gradient diverges.
+        Resumes from the checkpoint, if there is one, bit for bit. On SIGTERM, it finishes the step, saves a checkpoint
+        and raises SystemExit. Raises ObeliskError if the loss or the gradient diverges.
         """
-        state, settings, steps = self.state, self.settings, self.batches.steps
         self.resume()
-        meter = ThroughputMeter(epochs=settings.epochs, report=self.watch) if self.watch else None
+        state, steps = self.state, self.batches.steps
+        meter = ThroughputMeter(epochs=self.settings.epochs, report=self.watch)
         with SigtermFlag() as sigterm, closing(self.batches.stream(state.epoch, state.step)) as stream:
             while not self.is_done():
+                # Train for an epoch, or for what is left of it
                 self.model.train()
-                if meter:
-                    meter.start_epoch()
+                meter.start_epoch()
                 for batch in self.take(stream, steps - state.step):
-                    # Schedule, then forward, backward, clip, step, EMA
                     self.schedule(state.step)
                     state.add(self.step(batch))
-
-                    # Report; checkpoint when it is time to
-                    if meter:
-                        meter.end_step(state, steps, photos=len(batch) * self.dist.size)
+                    meter.end_step(state, steps, photos=len(batch) * self.dist.size)
                     self.save_or_stop(sigterm)
 
-                # Validate, and keep the best
+                # Validate the weights that would be kept, and remember the best
                 self.model.eval()
                 validation = self.validate(self.current, stream)
                 best = self.note_validation(validation)
@@ -150,8 +148,9 @@ class Trainer(Generic[E]):
                 # Log
                 self.log(describe_epoch(self.member, state, self.optimizer, validation, best=best))
                 state.end_epoch()
-                if meter:
-                    meter.end_epoch(validation.top1)
+                meter.end_epoch(validation.top1)
+
+                # Checkpoint, when it is due
                 self.save_or_stop(sigterm)
         self.save()
         return self.best if self.best and state.best_epoch else self.current
@@ -166,13 +165,14 @@ class Trainer(Generic[E]):
         if empty:
             return StepResult(unreadable=round(unreadable))
 
-        # Forward and backward; several processes average their gradients after the last micro-batch
+        # Forward and backward; several processes average their gradients with the last micro-batch
         self.optimizer.zero_grad()
-        total, parts = 0.0, [part.to(dist.device) for part in batch.split(settings.micro_batches, settings.group)]
+        total, parts = 0.0, batch.split(settings.micro_batches, settings.group)
         for part in parts:
+            moved = part.to(dist.device)
             with skip_averaging(self.model, skip=part is not parts[-1]):
                 with autocast(settings.precision, dist.device):
-                    value = self.model(part.inputs, part.landmarks, part.others, part.weight)
+                    value = self.model(moved.inputs, moved.landmarks, moved.others, moved.weight)
                     value = value * (dist.size * len(part) / photos)
                 self.scaler.scale(value).backward()
             total += value.item() / dist.size
@@ -182,7 +182,7 @@ class Trainer(Generic[E]):
         # Clip
         self.scaler.unscale_(self.optimizer)
         gradient = nn.utils.clip_grad_norm_(self.clipped, settings.clip_grad_norm).item()
-        if not self.scaler.is_enabled():  # float16 overflows now and then, and the scaler leaves such steps out
+        if not self.scaler.is_enabled():  # float16 gradients overflow now and then; the scaler skips such steps
             self.refuse_diverged("gradient", gradient, batch)
 
         # Step
@@ -206,7 +206,7 @@ class Trainer(Generic[E]):
         set_learning_rates(self.optimizer, self.settings.warm_up, progress)
 
     def take(self, stream: Iterator[Batch], count: int) -> Iterator[Batch]:
-        """Yield so many batches; when too many photos are lost, save what has been learned first."""
+        """Yield ``count`` batches of the stream; if it fails for too many lost photos, save what has been learned."""
         try:
             yield from islice(stream, count)
         except DataError:
@@ -214,7 +214,7 @@ class Trainer(Generic[E]):
             raise
 
     def note_validation(self, validation: Validation) -> bool | None:
-        """Tell whether an epoch is the best so far, and copy its weights if they are to be kept; None if unknown."""
+        """Tell whether an epoch is the best so far, None if unknown; copy its weights if the best are to be kept."""
         state, score = self.state, validation.score
         if score is None:
             return None
