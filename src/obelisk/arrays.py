@@ -1,7 +1,7 @@
 """The array types that all rooms share, their shape letters, and the one L2 normalization.
 
-Letters are the same everywhere: N photos, Q queries, D dimensions, C landmarks, K neighbours, H W pixels. An alias says
-the element type; the shape stands in the docstring of whoever takes or returns the array.
+Shape letters are the same everywhere: N photos, Q queries, D dimensions, C landmarks, K neighbors, H W pixels. An alias
+gives the element type; the docstring of each function gives the shapes that it takes and returns.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Booleans = NDArray[np.bool_]
 Pixels = NDArray[np.uint8]
 """an upright RGB photo, (H, W, 3)"""
 
-ROWS_AT_ONCE = 1 << 14  # rows of which float64 copies stay small
+ROWS_AT_ONCE = 1 << 14  # so that float64 copies stay small
 
 
 def l2_normalize(embeddings: NDArray[np.floating], *, dimensions: int) -> Embeddings:
-    """Return the embeddings (N, D) as float32 rows of length 1.
+    """Return the embeddings (N, D) as float32 rows of unit length.
 
-    Raises :class:`UsageError` for another shape than (N, ``dimensions``), and for a row that is zero or not finite.
+    Raises :class:`UsageError` if the shape isn't (N, ``dimensions``), or if a row is zero or not finite.
     """
     rows = np.asarray(embeddings)
     if rows.ndim != 2 or rows.shape[1] != dimensions:
@@ -49,6 +49,6 @@ def l2_normalize(embeddings: NDArray[np.floating], *, dimensions: int) -> Embedd
 
 
 def parts_of(count: int) -> Iterator[slice]:
-    """Cut so many rows into parts of which float64 copies are small."""
+    """Yield slices that cover ``count`` rows, few enough in each for a float64 copy."""
     for start in range(0, count, ROWS_AT_ONCE):
         yield slice(start, start + ROWS_AT_ONCE)

@@ -1,14 +1,14 @@
-"""What is taken where nobody chooses: each default that several rooms share stands here, once."""
+"""The defaults that several rooms share, each in one place."""
 
 from __future__ import annotations
 
 from typing import Final
 
 K: Final = 3
-"""nearest reference photos that vote"""
+"""number of nearest reference photos that vote"""
 TOP: Final = 5
-"""candidates listed in an answer"""
+"""number of candidates in an answer"""
 VOTE: Final = "blended"
-"""how neighbours vote: a name in :data:`obelisk.recognition.votes.VOTES`"""
+"""how neighbors vote: a name in :data:`obelisk.recognition.votes.VOTES`"""
 PRECISION: Final = 0.95
-"""share of the answers given that should be right; sets the threshold"""
+"""share of the given answers that should be right, in [0, 1]; it sets the threshold of rejection"""
