@@ -155,6 +155,24 @@ def test_a_python_name_in_backticks_exists(page: Path) -> None:
     assert unknown == []
 
 
+IMPORT = re.compile(r"^(?:>>> )?from (obelisk[\w.]*) import (.+)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if IMPORT.search(page.read_text(encoding="utf-8"))], ids=name_of
+)
+def test_what_a_block_of_code_imports_exists(page: Path) -> None:
+    found = IMPORT.findall(page.read_text(encoding="utf-8"))
+    names = [f"{module}.{name.strip().split(' as ')[0]}" for module, imported in found for name in imported.split(",")]
+    unknown = []
+    for name in names:
+        try:
+            resolve(name)
+        except AttributeError:
+            unknown.append(name)
+    assert unknown == []
+
+
 def test_the_tree_of_the_readme_is_the_tree() -> None:
     (tree,) = [block for block in find_blocks(ROOT / "README.md", "") if "src/obelisk/" in block]
     listed: set[str] = set()
