@@ -19,7 +19,7 @@ import pytest
 from obelisk.data import read_catalog
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, GalleryLockedError
-from obelisk.gallery import BuildReport, Gallery, Landmark, add_photos, build_gallery, check_gallery
+from obelisk.gallery import BuildReport, Gallery, Landmark, add_photos, build_gallery, check_gallery, database
 from obelisk.gallery.landmarks import match_landmarks
 
 
@@ -232,6 +232,18 @@ def test_a_second_build_at_once_is_refused(build: Callable[..., BuildReport], tm
     assert build(progress=build_again).embedded == 1
     assert refused == [*range(10), 0, 1]
     assert [path.name for path in sorted(tmp_path.rglob("*lock*"))] == []
+
+
+def test_nothing_is_written_into_a_gallery_that_may_not_change(
+    build: Callable[..., BuildReport], tmp_path: Path, places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build()
+    monkeypatch.setattr(database, "is_bundled", lambda folder: True)
+    monkeypatch.setattr(importlib.import_module("obelisk.gallery.build_gallery"), "exclusive_lock", None)
+    assert build().unchanged == 9
+    (places / "Dome" / "0.png").write_bytes((places / "Gate" / "1.png").read_bytes() + b"changed")
+    with pytest.raises(GalleryError, match="cannot be written to"):
+        build()
 
 
 def test_photos_of_a_google_landmarks_dataset_keep_their_addresses(

@@ -132,8 +132,7 @@ def build_gallery(
         gallery.check_model(bundle)
         with database.reading(gallery.path) as connection:
             refuse_damaged(connection, gallery.dimensions, gallery.path)
-        # The lock of a growing gallery lies beside it: a folder with an open file cannot be renamed on Windows.
-        with refusing_other_builds(path, path / LOCK if finished else path.with_name(f".{path.name}.{LOCK}")):
+        with refusing_other_builds(gallery, path):
             try:
                 report = add_catalog(gallery, catalog, embedder or Embedder(bundle), progress, keep_paths=keep_paths)
                 refuse_empty(gallery, catalog)
@@ -162,8 +161,16 @@ def resume_or_start(growing: Path, bundle: Bundle) -> Gallery:
 
 
 @contextmanager
-def refusing_other_builds(path: Path, lock: Path) -> Iterator[None]:
-    """Hold the build lock of a gallery; raise :class:`GalleryLockedError` if another build holds it."""
+def refusing_other_builds(gallery: Gallery, path: Path) -> Iterator[None]:
+    """Hold the build lock of a gallery; raise :class:`GalleryLockedError` if another build holds it.
+
+    A gallery that nothing may be written to, such as the bundled one, has no lock.
+    """
+    if not database.may_write(gallery.path):
+        yield
+        return
+    # The lock of a growing gallery lies beside it: a folder with an open file cannot be renamed on Windows.
+    lock = path / LOCK if gallery.path == path else path.with_name(f".{path.name}.{LOCK}")
     with exclusive_lock(lock, wait=0) as acquired:
         if not acquired:
             fix = "wait until it is done, or stop it"
