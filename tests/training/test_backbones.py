@@ -124,5 +124,5 @@ def test_networks_without_a_channels_first_feature_map_are_refused(name: str) ->
 
 def test_backbones_that_read_photos_differently_are_not_joined() -> None:
     section = BackboneSection(names=(TINY, "test_resnet"), weights="random")
-    with pytest.raises(ModelError, match="differently normalised"):
+    with pytest.raises(ModelError, match="differently normalized"):
         load_backbones(section, PhotosSection(size=64), 0)

@@ -169,7 +169,7 @@ def test_distillation_keeps_the_descriptors_near_the_frozen_ones(
         before, after, _ = tune(f"{weight}.safetensors", epochs=4, distillation=weight)
         rows = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
-            return float(part_distance(after.describe(rows), before.describe(rows), before.necks.widths))
+            return float(part_distance(after.extract(rows), before.extract(rows), before.necks.widths))
 
     assert drift(50.0) < drift(0.0) / 2
 
@@ -234,10 +234,10 @@ def test_early_epochs_see_small_photos_and_validation_whole_ones(
 
     def note(network: PhotoEmbedder, photos: torch.Tensor) -> torch.Tensor:
         sides.append((torch.is_inference_mode_enabled(), photos.shape[-1]))
-        return describe(network, photos)
+        return extract(network, photos)
 
-    describe = PhotoEmbedder.describe
-    monkeypatch.setattr(PhotoEmbedder, "describe", note)
+    extract = PhotoEmbedder.extract
+    monkeypatch.setattr(PhotoEmbedder, "extract", note)
     tune(start_size=32, batch_size=16)
     assert list(dict.fromkeys(sides)) == [(False, 32), (True, SIZE), (False, SIZE)]
 
@@ -530,8 +530,8 @@ def test_a_gradient_that_is_no_number_moves_nothing_and_is_told(
         rows.register_hook(lambda gradient: gradient * torch.inf)
         return rows
 
-    describe = PhotoEmbedder.describe
-    monkeypatch.setattr(PhotoEmbedder, "describe", lambda network, photos: explode(describe(network, photos)))
+    extract = PhotoEmbedder.extract
+    monkeypatch.setattr(PhotoEmbedder, "extract", lambda network, photos: explode(extract(network, photos)))
     with pytest.raises(
         ObeliskError, match=r"the gradient became (nan|inf) in epoch 1, step 1 .* finetuning.learning_rate"
     ):
@@ -596,7 +596,7 @@ def test_a_finetuned_softmax_layer_answers_through_the_finetuned_backbone(
     rule = run.bundle.input
     pixels = torch.stack([torch.from_numpy(prepare(read_photo(path, min_side=rule.size), rule)) for path in paths])
     with torch.inference_mode():
-        features, embeddings = module.necks(module.describe(pixels)), module(pixels).numpy()
+        features, embeddings = module.necks(module.extract(pixels)), module(pixels).numpy()
     logits = features @ head["loss.classifier.weight"].T + head["loss.classifier.bias"]
     assert np.allclose([photo.logits for photo in photos], logits.numpy(), atol=1e-3)
     rows = np.stack([photo.embedding for photo in photos if photo.embedding is not None])

@@ -20,7 +20,7 @@ from obelisk.errors import ObeliskError
 from obelisk.photos import ModelInput, prepare, read_photo
 from obelisk.training.loading import loader
 from obelisk.training.loading.batch import Batch
-from obelisk.training.loading.loader import LabelledPhotos, count_loaders, load_batches, run_loaders
+from obelisk.training.loading.loader import LabelledPhotos, count_loaders, load_batches, run_workers
 
 
 @pytest.fixture
@@ -58,9 +58,9 @@ def test_photos_that_cannot_be_read_are_told_and_left_out(photos: LabelledPhotos
 def test_loaders_take_only_the_time_that_a_network_on_the_same_cores_leaves(
     photos: LabelledPhotos, monkeypatch: pytest.MonkeyPatch, *, aside: bool
 ) -> None:
-    monkeypatch.setattr(loader, "LONGEST_WAIT", 100.0)  # other tests may leave them little time
-    wanted = [photos.request(torch.tensor([0]))] * 9 * count_loaders()
-    with contextlib.closing(load_batches(wanted, aside=aside)) as batches:
+    monkeypatch.setattr(loader, "IDLE_TIMEOUT", 100.0)  # other tests may leave them little time
+    requests = [photos.request(torch.tensor([0]))] * 9 * count_loaders()
+    with contextlib.closing(load_batches(requests, aside=aside)) as batches:
         for _ in range(count_loaders()):  # one of each
             next(batches)
         loaders = [process.pid for process in multiprocessing.active_children()]
@@ -85,19 +85,19 @@ def test_loaders_that_get_no_time_make_place_for_others(
 
     def release(*arguments: Any, **options: Any) -> Iterator[Batch]:
         try:
-            yield from run_loaders(*arguments, **options)
+            yield from run_workers(*arguments, **options)
         except TimeoutError:
             for pid in stopped:
                 os.kill(pid, signal.SIGCONT)  # so that they can end
             raise
 
-    monkeypatch.setattr(loader, "LONGEST_WAIT", 1.0)
-    monkeypatch.setattr(loader, "run_loaders", release)
+    monkeypatch.setattr(loader, "IDLE_TIMEOUT", 1.0)
+    monkeypatch.setattr(loader, "run_workers", release)
     thread = threading.Thread(target=stop_idle)
     thread.start()
-    wanted = [photos.request(torch.tensor([place % 5])) for place in range(100)]
-    with contextlib.closing(load_batches(wanted)) as batches:
-        indices = [next(batches).indices for _ in wanted[1:]]
+    requests = [photos.request(torch.tensor([place % 5])) for place in range(100)]
+    with contextlib.closing(load_batches(requests)) as batches:
+        indices = [next(batches).indices for _ in requests[1:]]
         policies = {os.sched_getscheduler(process.pid or 0) for process in multiprocessing.active_children()}
         indices += [batch.indices for batch in batches]
     done.set()
@@ -108,8 +108,8 @@ def test_loaders_that_get_no_time_make_place_for_others(
 
 
 def test_a_loader_that_is_killed_is_told_with_what_to_do(photos: LabelledPhotos) -> None:
-    wanted = [photos.request(torch.tensor([0]))] * 100
-    with contextlib.closing(load_batches(wanted, aside=False)) as batches:
+    requests = [photos.request(torch.tensor([0]))] * 100
+    with contextlib.closing(load_batches(requests, aside=False)) as batches:
         next(batches)
         for process in multiprocessing.active_children():
             process.kill()

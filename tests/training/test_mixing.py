@@ -105,7 +105,7 @@ def test_the_loss_is_that_of_soft_labels() -> None:
             super().__init__()
             self.necks = nn.Identity()
 
-        def describe(self, photos: Tensor) -> Tensor:
+        def extract(self, photos: Tensor) -> Tensor:
             return photos
 
     torch.manual_seed(0)

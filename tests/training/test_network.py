@@ -57,9 +57,9 @@ def test_whitened_rows_are_uncorrelated_and_equally_spread() -> None:
 def test_whitening_to_more_dimensions_than_the_photos_tell_is_refused() -> None:
     torch.manual_seed(0)
     section = NeckSection(kind="whitening", dimensions=16, normalize_parts=False)
-    with pytest.raises(RecipeError, match=r"20 descriptors tell 10 directions.*--set neck.dimensions=10"):
+    with pytest.raises(RecipeError, match=r"20 descriptors determine 10 directions.*--set neck.dimensions=10"):
         build_neck(section, (40,), torch.randn(20, 40))
-    with pytest.raises(RecipeError, match="60 descriptors tell 2 directions"):
+    with pytest.raises(RecipeError, match="60 descriptors determine 2 directions"):
         build_neck(section, (40,), torch.randn(3, 40).repeat(20, 1))
 
 

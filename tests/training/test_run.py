@@ -168,7 +168,7 @@ def test_a_recipe_that_does_not_fit_the_data_leaves_the_folder_free(
             "loss": tiny_recipe.loss.model_copy(update={"kind": "none"}),
         }
     )
-    with pytest.raises(RecipeError, match="descriptors tell 30 directions"):
+    with pytest.raises(RecipeError, match="descriptors determine 30 directions"):
         train_run(wide, read_catalog(tiny_dataset), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -57,21 +57,21 @@ class FinetuningModel(nn.Module):
         self.distillation = distillation
         # Only the backbone's function is compiled, so that modules keep their names, and validation and export stay
         # eager. Each batch size is compiled for itself: what a step computes must not depend on the sizes before it.
-        self.describe = torch.compile(embedder.describe, dynamic=False) if compiled else embedder.describe
+        self.extract = torch.compile(embedder.extract, dynamic=False) if compiled else embedder.extract
 
     def forward(self, photos: Tensor, landmarks: Tensor, others: Tensor | None = None, weight: float = 1.0) -> Tensor:
         """Return the loss of the batch, with distillation.
 
         Mixed photos also count for ``others`` (n,), the landmarks of their partners, by 1 − ``weight``.
         """
-        descriptors = self.describe(photos)
+        descriptors = self.extract(photos)
         features, loss = self.weights.embedder.necks(descriptors), self.weights.loss
         value: Tensor = loss(features, landmarks)
         if others is not None:
             value = weight * value + (1.0 - weight) * loss(features, others)
         if self.frozen:
             with torch.no_grad():
-                before = self.frozen.describe(photos)
+                before = self.frozen.extract(photos)
             value = value + self.distillation * part_distance(descriptors, before, self.parts)
         return value
 
@@ -187,7 +187,7 @@ def validate_photos(weights: EmbedderWithLoss[PhotoEmbedder], batches: Iterator[
     for batch in (each.to(device) for each in batches):
         if not len(batch):
             continue
-        features = embedder.necks(embedder.describe(batch.inputs))
+        features = embedder.necks(embedder.extract(batch.inputs))
         total += loss(features, batch.landmarks).item() * len(batch)
         seen += len(batch)
         if (scores := loss.score_landmarks(features)) is not None:

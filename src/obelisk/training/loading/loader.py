@@ -1,10 +1,10 @@
-"""From photos on disk to the batches of a training: decoded, augmented and stacked while the network computes.
+"""The loader: photos on disk become batches, decoded, augmented and stacked while the network computes.
 
-A photo that cannot be read any more is left out of its batch and told; the training decides how many it can spare.
+A photo that cannot be read is left out of its batch, and its error goes with the batch.
 
-One stream serves a whole training: epochs, validations and sizes follow one another without the loading ever starting
-anew. The processes that load come from a server that holds no more than this module. Forks of the training would share
-its memory, and it would have to copy, page by page, all that it writes to while they live.
+One stream serves a whole run: epochs, validations and sizes follow one another, and the workers never restart. They
+come from a fork server that holds no more than this module. Forks of the training process would share its memory, and
+it would have to copy every page that it writes to while they live.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from obelisk.training.loading.augmentation import AugmentedView
 from obelisk.training.loading.batch import Batch
 from obelisk.training.machine import processes_here
 
-MOST_LOADERS = 16
+MAX_WORKERS = 16
 NICENESS = 10
-LONGEST_WAIT = 20.0  # s, for a batch from processes that take only the time that others leave
+IDLE_TIMEOUT = 20.0  # s, for a batch from workers that run only when nothing else does
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledPhotos:
-    """N photos on disk with their landmarks (N,), counted from 0 to C − 1, and the rule that prepares them."""
+    """N photos on disk with their landmarks (N,), numbered from 0 to C − 1, and their preprocessing."""
 
     paths: Sequence[Path]
     landmarks: Tensor
@@ -52,7 +52,7 @@ class LabelledPhotos:
         return len(self.paths)
 
     def at(self, size: int) -> LabelledPhotos:
-        """Return the same photos, prepared for squares of another size."""
+        """Return the same photos at another input size."""
         return replace(self, rule=replace(self.rule, size=size))
 
     def select(self, rows: Integers) -> LabelledPhotos:
@@ -72,7 +72,7 @@ class LabelledPhotos:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRequest:
-    """The photos of a batch before they are read, by place and path, and how they are prepared and augmented."""
+    """What a worker needs to load a batch: photos by index and path, their preprocessing, and the augmented view."""
 
     indices: list[int]
     paths: list[Path]
@@ -83,9 +83,9 @@ class BatchRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedBatch:
-    """What a loading process hands over of a batch: its sound photos as squares of bytes (n, H, W, 3), and errors.
+    """What a worker returns: the n readable photos of a batch as bytes (n, H, W, 3), and the errors of the others.
 
-    Bytes are a quarter of what the network takes.
+    Bytes are a quarter of the size that the network takes.
     """
 
     squares: Tensor
@@ -96,7 +96,7 @@ class LoadedBatch:
 
 
 class BatchReader(Dataset[LoadedBatch]):
-    """Reads whole batches, as the processes that load do."""
+    """Reads whole batches; the workers hold one."""
 
     def __getitem__(self, wanted: BatchRequest) -> LoadedBatch:
         rule = wanted.rule
@@ -122,9 +122,9 @@ class BatchReader(Dataset[LoadedBatch]):
 
 
 @contextmanager
-def out_of_reach() -> Iterator[None]:
-    """Start processes that SIGTERM, which often reaches a whole group, leaves alone: the training ends them itself."""
-    resource_tracker.ensure_running()  # what starts it later lifts the block
+def sigterm_blocked() -> Iterator[None]:
+    """Start processes that ignore SIGTERM, which often reaches a whole group: the training process ends them itself."""
+    resource_tracker.ensure_running()  # starting it later would lift the block
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         yield
@@ -132,84 +132,85 @@ def out_of_reach() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def begin_loading(aside: bool, idle: bool, _: int) -> None:
-    """Set a loading process up: its priority, and that it ends with the training.
+def start_worker(aside: bool, idle: bool, _: int) -> None:
+    """Set a worker's priority, and make it end with the training process.
 
-    ``aside``, it comes behind the network; ``idle``, it runs only where nothing else does. The end is watched here, so
-    that a training that is killed leaves nothing behind: torch watches the server, which stays.
+    ``aside`` puts it behind the network; ``idle`` lets it run only when nothing else does. It watches its parent
+    itself, so that a killed run leaves no process behind: torch would watch the fork server, which stays.
     """
     cv2.setNumThreads(1)  # photos are augmented side by side already
     if aside:
         os.nice(NICENESS)
     if idle:
-        with suppress(OSError):  # some sandboxes know one policy only
+        with suppress(OSError):  # some sandboxes know only one policy
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    training = multiprocessing.parent_process()
-    assert training is not None
+    parent = multiprocessing.parent_process()
+    assert parent is not None
 
     def watch() -> None:
-        training.join()
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
 def count_loaders() -> int:
-    """Return how many processes decode and augment for this one: a core each, of those that it can count as its own."""
-    return max(1, min(MOST_LOADERS, (os.cpu_count() or 1) // processes_here()))
+    """Return how many workers load for this process: one for each core of its share of the machine."""
+    return max(1, min(MAX_WORKERS, (os.cpu_count() or 1) // processes_here()))
 
 
-def load_batches(wanted: Iterable[BatchRequest], *, aside: bool = True) -> Generator[Batch]:
-    """Yield the batches wanted, in order; some are read ahead. Closing the iterator ends the processes.
+def load_batches(requests: Iterable[BatchRequest], *, aside: bool = True) -> Generator[Batch]:
+    """Yield the requested batches in order, some of them read ahead. Closing the iterator ends the workers.
 
-    ``aside``, for a network that computes on the same cores, the processes take only the time that it leaves: a core
-    that is taken from it for a moment makes its other threads wait, too. Where other programs leave no time at all, a
-    batch is waited for too long: then it is loaded, as all that follow, by processes of a low priority, but one.
+    With ``aside``, for a network that computes on the same cores, workers run only when the cores are idle: a core that
+    is taken from the network for a moment makes its other threads wait, too. If other programs leave them no time, a
+    batch takes longer than IDLE_TIMEOUT; then it and all that follow are loaded by workers of low priority instead.
     """
-    coming, ahead = iter(wanted), deque[BatchRequest]()
+    coming, ahead = iter(requests), deque[BatchRequest]()
 
-    def remembered() -> Iterator[BatchRequest]:
-        for each in coming:
-            ahead.append(each)
-            yield each
+    def remember() -> Iterator[BatchRequest]:
+        for request in coming:
+            ahead.append(request)
+            yield request
 
     if aside and hasattr(os, "SCHED_IDLE"):
         try:
-            for batch in run_loaders(remembered(), aside=True, longest_wait=LONGEST_WAIT):
+            for batch in run_workers(remember(), aside=True, idle_timeout=IDLE_TIMEOUT):
                 ahead.popleft()
                 yield batch
         except TimeoutError:
             coming = itertools.chain(tuple(ahead), coming)
         else:
             return
-    yield from run_loaders(coming, aside=aside)
+    yield from run_workers(coming, aside=aside)
 
 
-def run_loaders(wanted: Iterator[BatchRequest], *, aside: bool, longest_wait: float = 0.0) -> Generator[Batch]:
-    """Yield the batches wanted, in order, from processes that are idle where nobody waits longer than so many seconds.
+def run_workers(requests: Iterator[BatchRequest], *, aside: bool, idle_timeout: float = 0.0) -> Generator[Batch]:
+    """Yield the requested batches in order from worker processes.
 
-    Raises TimeoutError for a batch that takes longer; 0 waits forever. Raises ObeliskError when a process was killed.
+    With an ``idle_timeout``, in seconds, the workers run only when the cores are idle, and a batch that takes longer
+    raises TimeoutError. Raises ObeliskError if a worker was killed.
     """
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload([__name__])
     loader = DataLoader(
         BatchReader(),
         batch_size=None,
-        sampler=wanted,
+        sampler=requests,
         num_workers=count_loaders(),
         multiprocessing_context=server,
-        worker_init_fn=functools.partial(begin_loading, aside, longest_wait > 0),
-        timeout=longest_wait,
-        # Its own chance: drawing from torch's would make what follows depend on when loading began.
+        worker_init_fn=functools.partial(start_worker, aside, idle_timeout > 0),
+        timeout=idle_timeout,
+        # A generator of its own: drawing from torch's would make later draws depend on when loading began.
         generator=torch.Generator().manual_seed(0),
     )
-    with out_of_reach():
+    with sigterm_blocked():
         loaded = iter(loader)
     try:
         yield from map(prepare_batch, loaded)
     except (RuntimeError, EOFError, ConnectionError) as error:
         if "timed out" in str(error):
-            raise TimeoutError(f"no batch within {longest_wait} s") from error
+            raise TimeoutError(f"no batch within {idle_timeout} s") from error
         if not isinstance(error, RuntimeError) or "DataLoader worker (pid" in str(error):
             raise ObeliskError(
                 "a process that loads photos was killed",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from obelisk.training.losses.loss import Loss
 from obelisk.training.losses.subcenters import nearest_cosines
 
-EDGE = 1e-6  # keeps acos away from ±1, where its slope is infinite
+EDGE = 1e-6  # keeps acos away from ±1, where its gradient is infinite
 
 
 class MarginSoftmax(Loss):
@@ -162,7 +162,7 @@ def add_cosine_margin(cosines: Tensor, landmarks: Tensor, margins: Tensor) -> Te
 
 
 def modulate_hard_negatives(modified: Tensor, landmarks: Tensor, t: Tensor) -> Tensor:
-    """Replace cos θ_j by cos θ_j · (t + cos θ_j) wherever it exceeds the true landmark's modified cosine.
+    """Replace cos θ_j by cos θ_j · (t + cos θ_j) if it exceeds the true landmark's modified cosine.
 
     ``t`` () is near 0 early in training, which plays hard negatives down, and grows towards 1, which plays them up.
     Huang, Wang, Tai, Liu, Shen, Li, Li, Huang, *CurricularFace*, CVPR 2020, equation 6.

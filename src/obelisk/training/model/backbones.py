@@ -60,11 +60,11 @@ class PooledBackbone(nn.Module):
         return self.pool_maps(self.read_stages(photos))
 
     def learn_exponents(self, start: float) -> None:
-        """Pool by GeM with an exponent of its own, a parameter, for each stage; all begin at ``start``."""
+        """Pool by GeM with a learned exponent for each stage, all starting from ``start``."""
         self.exponents = nn.Parameter(torch.full((self.stages,), start))
 
     def tuned_state(self) -> dict[str, Tensor]:
-        """Return the weights that fine-tuning moves, under the names that the network has alone."""
+        """Return the weights that fine-tuning moves, under the network's own names."""
         state: dict[str, Tensor] = self.network.state_dict()
         return state if self.exponents is None else {**state, "exponents": self.exponents.detach()}
 
@@ -98,7 +98,7 @@ class PooledBackbone(nn.Module):
 
 
 class WithFeatures(nn.Module):
-    """A backbone that also gives the last feature map that it pools, for explanations: an export's two outputs."""
+    """A backbone that also returns the last feature map it pools, for explanations: an export's two outputs."""
 
     def __init__(self, backbone: PooledBackbone) -> None:
         super().__init__()
@@ -123,8 +123,8 @@ class FrozenBackbone:
 def load_backbone(name: str, section: BackboneSection, photos: PhotosSection, seed: int) -> FrozenBackbone:
     """Load a backbone by its timm name, frozen, and export it to the cache folder if it is not there yet.
 
-    Raises ModelError for an unknown name, for weights that cannot be had (with the one thing to do about it)
-    and for weights that do not fit.
+    Raises ModelError for an unknown name, for weights that cannot be found or downloaded, and for weights that do not
+    fit; each error says what to do.
     """
     network, source = create_network(name, section.weights, seed)
     if section.pooling == "avg":
@@ -142,7 +142,7 @@ def load_backbone(name: str, section: BackboneSection, photos: PhotosSection, se
 def freeze(
     name: str, module: PooledBackbone, section: BackboneSection, photos: PhotosSection, *, licence: str, origin: str
 ) -> FrozenBackbone:
-    """Freeze a backbone as it is, and export it to the cache folder if these very weights are not there yet.
+    """Freeze a backbone as it is, and export it to the cache folder if these weights are not there yet.
 
     ``origin`` says what the weights were trained on.
     """
@@ -171,7 +171,7 @@ def freeze(
 
 
 def export_backbone(module: PooledBackbone, size: int) -> bytes:
-    """Serialise a backbone as an ONNX graph: ``photos`` → ``embedding`` (its descriptors) and ``features``."""
+    """Serialize a backbone as an ONNX graph: ``photos`` → ``embedding`` (its descriptors) and ``features``."""
     return to_onnx(WithFeatures(module), torch.zeros(2, 3, size, size), "photos", "embedding", FEATURES)
 
 
@@ -197,15 +197,15 @@ def key_of(name: str, module: nn.Module, section: BackboneSection, photos: Photo
 
 
 def load_backbones(section: BackboneSection, photos: PhotosSection, seed: int) -> Sequence[FrozenBackbone]:
-    """Load every backbone of a recipe; they share one photo rule.
+    """Load every backbone of a recipe; they share one preprocessing.
 
-    Raises ModelError when their input normalisations differ, since one network reads one input.
+    Raises ModelError if their input normalizations differ, since one network reads one input.
     """
     loaded = [load_backbone(name, section, photos, seed) for name in section.names]
     rules = {backbone.bundle.input for backbone in loaded}
     if len(rules) > 1:
         raise ModelError(
-            f"backbones {', '.join(section.names)} want differently normalised photos",
+            f"backbones {', '.join(section.names)} need differently normalized photos",
             fix="choose backbones of one family",
         )
     return loaded

@@ -1,4 +1,4 @@
-"""The networks: the dense head of the reference baseline, the necks, and the whole embedder for export."""
+"""The networks: the dense head of the reference baseline, the necks, and the whole embedder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def dense_head(in_features: int, landmarks: int, *, dropout: float = 0.5) -> nn.
     """Build the baseline's head on a pooled descriptor (N, D): logits (N, C).
 
     BN, Dense 1024, Dropout, BN, Dense 512, BN, Dense C. With a ResNet50's D = 2048 and C = 943 it has
-    3,113,903 trainable parameters, all but the last layer's being the neck that makes the embedding.
+    3,113,903 trainable parameters; all but the last layer's belong to the neck that makes the embedding.
     """
     wide, narrow = DENSE_WIDTHS
     return nn.Sequential(
@@ -74,7 +74,7 @@ class Neck(nn.Module):
 def build_neck(section: NeckSection, parts: Sequence[int], descriptors: Tensor | None = None) -> Neck:
     """Build the neck of a recipe for descriptors made of ``parts``.
 
-    ``descriptors`` (N, D_in) fit the whitening; without them every weight is random, to be loaded over.
+    ``descriptors`` (N, D_in) fit the whitening; without them all weights are random, until trained ones are loaded.
     """
     first = NormalizeParts(parts) if section.normalize_parts else nn.Identity()
     width = sum(parts)
@@ -93,18 +93,18 @@ def build_neck(section: NeckSection, parts: Sequence[int], descriptors: Tensor |
 def start_at_whitening(linear: nn.Linear, rows: Tensor, *, whole: bool) -> None:
     """Set a layer to the PCA whitening of rows (N, D_in).
 
-    Few photos tell fewer directions than the layer has: if it must be ``whole``, RecipeError; otherwise the other
-    dimensions keep their small random weights, for training to use.
+    Few photos determine fewer directions than the layer has. Then it is a RecipeError if the layer must be ``whole``;
+    otherwise the other dimensions keep their small random weights, for training to use.
     """
     projection, bias = pca_whitening(rows, linear.out_features)
-    told = len(projection)
-    if whole and told < linear.out_features:
+    known = len(projection)
+    if whole and known < linear.out_features:
         raise RecipeError(
-            f"neck.dimensions = {linear.out_features}, but {len(rows)} descriptors tell {told} directions",
-            fix=f"--set neck.dimensions={told} or less",
+            f"neck.dimensions = {linear.out_features}, but {len(rows)} descriptors determine {known} directions",
+            fix=f"--set neck.dimensions={known} or less",
         )
-    linear.weight[:told] = projection
-    linear.bias[:told] = bias
+    linear.weight[:known] = projection
+    linear.bias[:known] = bias
 
 
 class Necks(nn.Module):
@@ -134,7 +134,7 @@ class Necks(nn.Module):
 
 
 class UnitRows(nn.Module):
-    """A module whose rows are scaled to unit length: necks as they are exported."""
+    """A module with its rows scaled to unit length: how necks are exported."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -155,18 +155,18 @@ class PhotoEmbedder(nn.Module):
 
     @property
     def only_backbone(self) -> PooledBackbone:
-        """The backbone of a network that has just one; raises ValueError for more."""
+        """The backbone of a network that has only one; raises ValueError if there are more."""
         (backbone,) = self.backbones
         assert isinstance(backbone, PooledBackbone)
         return backbone
 
-    def describe(self, photos: Tensor) -> Tensor:
-        """Return descriptors (N, D_in): what each backbone sees, side by side."""
+    def extract(self, photos: Tensor) -> Tensor:
+        """Return descriptors (N, D_in): those of all backbones side by side."""
         return torch.cat([backbone(photos) for backbone in self.backbones], dim=1)
 
     def forward(self, photos: Tensor) -> Tensor:
-        """Describe the photos, and embed what the backbones see."""
-        return self.necks.embed(self.describe(photos))
+        """Extract the features of the photos, and embed them."""
+        return self.necks.embed(self.extract(photos))
 
 
 class EmbeddingWithLogits(nn.Module):
@@ -198,5 +198,5 @@ class PhotoClassifier(nn.Module):
 
     def forward(self, photos: Tensor) -> tuple[Tensor, Tensor]:
         """Return embeddings and logits."""
-        embedding, logits = self.head(self.embedder.describe(photos))
+        embedding, logits = self.head(self.embedder.extract(photos))
         return embedding, logits

@@ -9,12 +9,12 @@ SMALLEST = 1e-6
 
 
 def avg(maps: Tensor) -> Tensor:
-    """Average over the places of a feature map: ``f_d = 1/(HW) · Σ x_dhw``."""
+    """Average over the positions of a feature map: ``f_d = 1/(HW) · Σ x_dhw``."""
     return maps.mean(dim=(-2, -1))
 
 
 def gem(maps: Tensor, exponent: float | Tensor = 3.0) -> Tensor:
-    """Take the generalised mean: ``f_d = (1/(HW) · Σ x_dhw^p)^(1/p)``.
+    """Take the generalized mean: ``f_d = (1/(HW) · Σ x_dhw^p)^(1/p)``.
 
     p = 1 is the average, p → ∞ the maximum. Radenović, Tolias, Chum, *Fine-tuning CNN Image Retrieval with No
     Human Annotation*, TPAMI 2018, equation 3. Values below 1e-6 are raised to it, as the power needs; half precision,

@@ -33,7 +33,7 @@ class WeightPackage:
     licence: str
 
     def file(self) -> Path | None:
-        """Return where the weights lie, or None when the package is not installed."""
+        """Return the path of the weights, or None if the package is not installed."""
         if importlib.util.find_spec(self.module) is None:
             return None
         return Path(getattr(importlib.import_module(self.module), self.path_class).get_model_file_path())
@@ -78,7 +78,7 @@ def create_network(name: str, weights: str, seed: int) -> tuple[TimmNetwork, str
 
 
 def fetch_network(name: str) -> TimmNetwork:
-    """Create a timm network with the hub's weights; raises ModelError when they cannot be had."""
+    """Create a timm network with the hub's weights; raises ModelError if they cannot be downloaded."""
     import timm
     from huggingface_hub import constants, try_to_load_from_cache
 
@@ -87,7 +87,7 @@ def fetch_network(name: str) -> TimmNetwork:
     if repository:
         cached = any(try_to_load_from_cache(repository, file) for file in HUB_FILES)
         try:
-            # The hub's client retries for most of a minute, and tells each time, where no address can be had at all.
+            # Without a name server, the hub's client would retry for most of a minute, with a warning each time.
             if not cached and not getproxies():
                 socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
             return timm.create_model(name, pretrained=True, num_classes=0)
@@ -101,7 +101,7 @@ def fetch_network(name: str) -> TimmNetwork:
 
 
 def load_file(network: TimmNetwork, path: Path, name: str) -> TimmNetwork:
-    """Load weights from a .safetensors file, or from a .pth file by way of its safetensors copy in the cache.
+    """Load weights from a .safetensors file, or from a .pth file through its safetensors copy in the cache.
 
     Tensors are matched by name, else by order when every shape agrees, which is how other implementations of
     the same network name them. A classifier in the file is left out. Raises ModelError when they do not fit.
@@ -130,7 +130,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def convert_pickle(path: Path) -> Path:
-    """Keep a pickled state dict as safetensors in the cache folder, and return where."""
+    """Convert a pickled state dict to safetensors in the cache folder; return its path."""
     from safetensors.torch import save_file
 
     digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
@@ -162,7 +162,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def describe_weights(name: str, source: str, weights: str, config: dict[str, Any]) -> tuple[str, str]:
-    """Return the licence of weights, and what they were trained on, as far as that is known."""
+    """Return the licence of weights, and what they were trained on, as far as they are known."""
     if source == "package":
         return PACKAGES[name].licence, "ImageNet"
     if source == "hub":
