@@ -10,8 +10,16 @@ import polars as pl
 import pytest
 
 from obelisk.data import Catalog, read_catalog
-from obelisk.errors import DataError, ModelError
-from obelisk.evaluation import Run, Target, compare_targets, evaluate_model, open_target
+from obelisk.errors import DataError, ModelError, UsageError
+from obelisk.evaluation import (
+    Run,
+    Target,
+    compare_targets,
+    evaluate_model,
+    evaluate_targets,
+    open_target,
+    remembered_data,
+)
 from obelisk.gallery import Gallery, build_gallery
 
 
@@ -87,3 +95,21 @@ def test_the_name_of_what_is_neither_is_said(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a finished run, and neither a bundle nor a gallery"):
         open_target(tmp_path)
     assert isinstance(open_target("bundled"), Target)
+
+
+def test_the_dataset_that_was_named_is_remembered(tiny_run: Run, catalog: Catalog, tmp_path: Path) -> None:
+    targets = [open_target(tiny_run.folder, tmp_path / name) for name in ("first", "second")]
+    evaluate_targets(targets, catalog, data=tmp_path / "subset")
+    assert remembered_data([target.folder for target in targets]) == tmp_path / "subset"
+    evaluate_model(tiny_run.folder, catalog, out=tmp_path / "third")
+    assert remembered_data([tmp_path / "third"]) == catalog.root.resolve()
+    with pytest.raises(UsageError, match="evaluated on 2 datasets"):
+        remembered_data([tmp_path / "first", tmp_path / "third"])
+
+
+def test_a_renamed_landmark_makes_predictions_anew(gallery: Gallery, catalog: Catalog, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    before = evaluate_model(gallery.path, catalog, out=out).measure()
+    gallery.rename(gallery.landmarks[0].id, "Another name")
+    after = evaluate_model(gallery.path, catalog, out=out).measure()
+    assert after.known_queries < before.known_queries

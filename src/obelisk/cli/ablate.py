@@ -48,7 +48,7 @@ def ablate(
 
     catalog = read_and_tell(data)
     with Meter() as meter:
-        done = run_ablation(loaded, catalog, out, progress=meter)
+        done = run_ablation(loaded, catalog, out, data=data, progress=meter)
     for image_id, error in done.skipped.items():
         warn(f"left out {image_id}: {error}")
     tell_remarks(done.evaluated)

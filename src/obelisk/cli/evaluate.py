@@ -53,7 +53,7 @@ def evaluate(
     target = open_target(model, out)
     catalog = read_and_tell(data)
     with Meter() as meter:
-        (evaluated,) = evaluate_targets([target], catalog, progress=meter)
+        (evaluated,) = evaluate_targets([target], catalog, data=data, progress=meter)
     tell_remarks([evaluated])
     metrics = evaluated.measure()
     if as_json:
@@ -88,9 +88,10 @@ def compare(
 
     places = dict.fromkeys(model if model == "bundled" else str(Path(model).resolve()) for model in models)
     targets = [open_target(place) for place in places]
-    catalog = read_and_tell(data or remembered_data([target.folder for target in targets]))
+    data = data or remembered_data([target.folder for target in targets])
+    catalog = read_and_tell(data)
     with Meter() as meter:
-        comparison, evaluated = compare_targets(targets, catalog, progress=meter)
+        comparison, evaluated = compare_targets(targets, catalog, data=data, progress=meter)
     tell_remarks(evaluated)
     if out:
         write_report(out, comparison, catalog)

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,10 @@ ANSWERS = 2  # version of how answers come about: raised when the same model and
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Target:
-    """What is evaluated: its name, its model with what decides, and its gallery.
+    """What is evaluated: a model, what decides for it, and its gallery.
 
-    Without a ``gallery``, one of the catalog's reference photos is built. Predictions are kept in ``folder``, nowhere
-    where it is None. ``title`` is one line for people, ``recipe`` and ``log`` are those of a run's training.
+    Without a ``gallery``, one is built from the catalog's reference photos. Predictions are kept in ``folder``; None
+    keeps them nowhere. ``title`` is one line for people; ``recipe`` and ``log`` are those of a training run.
     """
 
     name: str
@@ -75,10 +75,11 @@ class Target:
             log=read_log(run.folder),
         )
 
-    def identify(self, computes_with: str) -> str:
+    def identify(self, computes_with: str, matched: CatalogGallery | None) -> str:
         """Return a hash of all that answers depend on, except the dataset's photos.
 
-        ``computes_with`` is that of an embedder: other runtimes give other digits.
+        ``computes_with`` is that of an embedder, as other runtimes give other digits; ``matched`` is the target's own
+        gallery beside the catalog.
         """
         said: dict[str, object] = {
             "answers": ANSWERS,
@@ -87,10 +88,11 @@ class Target:
             "attachments": dict(self.bundle.manifest.files),
             "classifier": self.classifier.model_dump(),
         }
-        if self.gallery:
-            own = self.gallery.path / CALIBRATION
+        if matched:
+            own = matched.gallery.path / CALIBRATION
             said["calibration"] = own.read_text(encoding="utf-8", errors="replace") if own.is_file() else None
-            said["photos"] = [(photo.id, photo.landmark_id, photo.content_hash) for photo in self.gallery.photos]
+            said["photos"] = [(photo.id, photo.landmark_id, photo.content_hash) for photo in matched.gallery.photos]
+            said["landmarks"] = sorted(matched.landmark_ids.items())
         return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
@@ -98,9 +100,9 @@ class Target:
 class Evaluated:
     """A target with its predictions.
 
-    ``threshold`` is the confidence below which its answers are rejected, None where none is. ``left_out`` says which
-    photos could not be used, and why; ``remark`` what there is to know of the answers. ``judged`` is the catalog whose
-    references are the gallery's.
+    ``threshold`` is the confidence below which its answers are rejected, None if none is. ``left_out`` says which
+    photos could not be used, and why; ``remark`` says what else people should know about the answers. ``judged`` is the
+    catalog whose references are the gallery's.
     """
 
     target: Target
@@ -142,59 +144,56 @@ def open_target(place: Path | str, out: Path | None = None) -> Target:
 def evaluate_model(
     place: Path | str, catalog: Catalog, *, out: Path | None = None, progress: Progress = no_progress
 ) -> Evaluated:
-    """Answer the queries of a catalog by a run, a bundle or a gallery, unless its predictions are there already."""
+    """Answer the queries of a catalog by a run, a bundle or a gallery, unless its predictions are there already.
+
+    ``place`` and ``out`` are those of :func:`open_target`, which says what is raised.
+    """
     (evaluated,) = evaluate_targets([open_target(place, out)], catalog, progress=progress)
     return evaluated
 
 
 def evaluate_targets(
-    targets: Sequence[Target], catalog: Catalog, *, progress: Progress = no_progress
+    targets: Sequence[Target], catalog: Catalog, *, data: Path | None = None, progress: Progress = no_progress
 ) -> list[Evaluated]:
-    """Answer the queries of a catalog by several targets; the dataset's photos are hashed once for all of them."""
+    """Answer the queries of a catalog by several targets; the dataset's photos are hashed once for all of them.
+
+    ``data``, by default the catalog's root, is noted beside the predictions as the dataset's folder, for
+    :func:`remembered_data`.
+    """
     contents = fingerprint_of_data(catalog)
-    return [evaluate_target(target, catalog, contents, progress) for target in targets]
+    return [evaluate_target(target, catalog, contents, data or catalog.root, progress) for target in targets]
 
 
-def evaluate_target(target: Target, catalog: Catalog, contents: str, progress: Progress) -> Evaluated:
+def evaluate_target(
+    target: Target, catalog: Catalog, contents: str, data: Path, progress: Progress = no_progress
+) -> Evaluated:
     """Return a target's answers: from its folder if they are there, else given now, and kept there.
 
-    ``contents`` is the fingerprint of the catalog's photos. The dataset is noted beside the predictions, for
-    ``obelisk compare`` without --data.
+    ``contents`` is the fingerprint of the catalog's photos, ``data`` the dataset's folder.
     """
     embedder = CachedEmbedder(target.bundle, progress=progress)
-    made_by = f"{target.identify(embedder.computes_with)} {contents}"
-    if target.folder and (kept := read_kept(target, catalog, made_by)):
+    own = match_gallery(target.gallery, catalog) if target.gallery else None
+    made_by = f"{target.identify(embedder.computes_with, own)} {contents}"
+    if kept := read_kept(target, own.judged if own else catalog, made_by):
         return kept
-    with open_gallery(target, catalog, embedder) as matched:
+    with nullcontext(own) if own else build_for_evaluation(catalog, embedder) as matched:
         recognizer = open_recognizer(matched.gallery, target.classifier, embedder, progress)
-        predictions = predict_queries(recognizer, catalog, matched, made_by)
-        paths = catalog.locate_photos(catalog.queries)
-        bad = [photo.error for photo in recognizer.embedder.embed(paths) if photo.error]
+        predictions, failed = predict_queries(recognizer, catalog, matched, made_by)
         evaluated = Evaluated(
             target=target,
             predictions=predictions,
             threshold=recognizer.threshold(),
-            left_out=[str(error) for error in (*matched.failed, *bad)],
+            left_out=[*map(str, matched.failed), *failed],
             remark=recognizer.find_remark(),
             judged=matched.judged,
         )
     if target.folder:
-        keep(target.folder, evaluated, catalog.root)
+        keep(target.folder, evaluated, data)
     return evaluated
 
 
-@contextmanager
-def open_gallery(target: Target, catalog: Catalog, embedder: CachedEmbedder) -> Iterator[CatalogGallery]:
-    """Give the target's gallery; where it has none, one of the catalog's references, as long as it is needed."""
-    if target.gallery:
-        yield match_gallery(target.gallery, catalog)
-        return
-    with build_for_evaluation(catalog, embedder) as built:
-        yield built
-
-
 def keep(folder: Path, evaluated: Evaluated, data: Path) -> None:
-    """Write predictions, and beside them what they came from and what else there is to know of them."""
+    """Write predictions, and beside them what they were made from and the rest of the evaluation."""
     write_predictions(folder / "predictions.parquet", evaluated.predictions)
     noted = {
         "data": str(data.resolve()),
@@ -207,8 +206,8 @@ def keep(folder: Path, evaluated: Evaluated, data: Path) -> None:
     replace_file(folder / "evaluated.json", lambda partial: partial.write_text(text))
 
 
-def read_kept(target: Target, catalog: Catalog, made_by: str) -> Evaluated | None:
-    """Return the answers that are in a target's folder, None unless they are there and of the same model and data."""
+def read_kept(target: Target, judged: Catalog, made_by: str) -> Evaluated | None:
+    """Return the answers kept in a target's folder; None unless they were made by the same model from the same data."""
     if target.folder is None or (noted := read_note(target.folder)).get("made_by") != made_by:
         return None
     path = target.folder / "predictions.parquet"
@@ -220,12 +219,12 @@ def read_kept(target: Target, catalog: Catalog, made_by: str) -> Evaluated | Non
         threshold=noted["threshold"],
         left_out=noted["left_out"],
         remark=noted["remark"],
-        judged=match_gallery(target.gallery, catalog).judged if target.gallery else catalog,
+        judged=judged,
     )
 
 
 def read_note(folder: Path) -> dict[str, Any]:
-    """Return what the last evaluation noted beside its predictions; nothing where that cannot be read."""
+    """Return what the last evaluation noted beside its predictions; nothing if that can't be read."""
     try:
         noted = json.loads((folder / "evaluated.json").read_bytes())
     except (OSError, ValueError):
@@ -234,10 +233,7 @@ def read_note(folder: Path) -> dict[str, Any]:
 
 
 def remembered_data(folders: Sequence[Path | None]) -> Path:
-    """Return the dataset that the runs in some folders were evaluated on, as far as they were.
-
-    Raises UsageError where that was none, or several.
-    """
+    """Return the dataset that the runs in these folders were evaluated on; raise UsageError for none or several."""
     notes = [read_note(folder) for folder in folders if folder]
     known = sorted({str(noted["data"]) for noted in notes if "data" in noted})
     if len(known) != 1:
@@ -247,15 +243,15 @@ def remembered_data(folders: Sequence[Path | None]) -> Path:
 
 
 def compare_targets(
-    targets: Sequence[Target], catalog: Catalog, *, progress: Progress = no_progress
+    targets: Sequence[Target], catalog: Catalog, *, data: Path | None = None, progress: Progress = no_progress
 ) -> tuple[Comparison, list[Evaluated]]:
-    """Evaluate targets on the queries of a catalog, and compare them; return also what each of them answered."""
-    evaluated = evaluate_targets(targets, catalog, progress=progress)
+    """Evaluate targets on the queries of a catalog and compare them; also return what each of them answered."""
+    evaluated = evaluate_targets(targets, catalog, data=data, progress=progress)
     return compare_runs(describe_targets(evaluated), catalog), evaluated
 
 
 def describe_targets(evaluated: Sequence[Evaluated]) -> list[RunResult]:
-    """Put together what a comparison shows of each target, under its name, or its folder's if that is taken."""
+    """Return what a comparison shows of each target, named by its name, or by its folder if the name is taken."""
     described: dict[str, RunResult] = {}
     for one in evaluated:
         target = one.target

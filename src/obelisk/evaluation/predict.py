@@ -86,15 +86,16 @@ def open_recognizer(
 
 def predict_queries(
     recognizer: Recognizer, catalog: Catalog, matched: CatalogGallery, made_by: str = ""
-) -> Predictions:
+) -> tuple[Predictions, list[str]]:
     """Answer the queries of a catalog by a recognizer, and add the 100 nearest reference photos of each.
 
-    Candidates, scores and confidence are exactly those of :meth:`Recognizer.recognize` without options.
+    Candidates, scores and confidence are exactly those of :meth:`Recognizer.recognize` without options. The second
+    value holds the errors of the queries that could not be used.
     """
     paths = catalog.locate_photos(catalog.queries)
     answers = list(recognizer.recognize(paths, top=TOP))
     neighbours, similarities = retrieve_photos(recognizer, paths)
-    return collect_predictions(
+    predictions = collect_predictions(
         query_ids=catalog.queries["image_id"].to_list(),
         truths=catalog.queries["landmark_ids"].to_list(),
         candidates=[[matched.landmark_ids[one.landmark_id] for one in answer.candidates] for answer in answers],
@@ -104,6 +105,7 @@ def predict_queries(
         similarities=similarities,
         made_by=made_by,
     )
+    return predictions, [answer.error for answer in answers if answer.error]
 
 
 def retrieve_photos(recognizer: Recognizer, paths: list[Path]) -> tuple[list[list[str]], list[list[float]]]:

@@ -64,19 +64,19 @@ class AblationResult:
 
 
 def run_ablation(
-    ablation: Ablation, catalog: Catalog, out: Path, *, progress: Progress = no_progress
+    ablation: Ablation, catalog: Catalog, out: Path, *, data: Path | None = None, progress: Progress = no_progress
 ) -> AblationResult:
     """Train and evaluate every cell of an ablation, and write ``ablation.json`` and ``report.html`` into ``out``.
 
     Cells that differ in their classifier only share one training run. What is there already is not made again: a
-    second call goes on with what was interrupted.
+    second call goes on with what was interrupted. ``data`` is the dataset's folder, by default the catalog's root.
     """
     runs = train_all(ablation, catalog, out, progress)
     targets = [
         Target.of_run(runs[cell.training.name].read_as(cell.recipe), out / "cells" / cell.recipe.name)
         for cell in ablation.cells
     ]
-    comparison, evaluated = compare_targets(targets, catalog, progress=progress)
+    comparison, evaluated = compare_targets(targets, catalog, data=data, progress=progress)
     levels = [cell.levels for cell in ablation.cells]
     done = AblationResult(
         ablation=ablation,
