@@ -70,20 +70,14 @@ def export_run(
     few = spread_evenly(readable, CHECKED_PHOTOS)
     inputs = [prepare(read_photo(photos[index], min_side=member.size), member.input) for index in few]
     cosine = check_export(original, add_layer(module, layer), inputs)
-    network = convert_precision(original, precision)
-    check, in_int8 = None, None
-    if precision != "fp32":
-        shown = None if landmarks is None else np.asarray(landmarks, np.int64)[readable]
-        compared = ComparedPhotos(
-            paths=[photos[index] for index in readable],
-            landmarks=shown,
-            rule=member.input,
-            layer=layer.landmarks if layer else None,
-        )
-        check = compare_precisions(original, network, compared)
-        check.refuse_worse(precision)
-        if precision == "int8":
-            in_int8 = allow_int8(original, inputs[:CALIBRATION_PHOTOS], compared)
+    compared = ComparedPhotos(
+        paths=[photos[index] for index in readable],
+        landmarks=None if landmarks is None else np.asarray(landmarks, np.int64)[readable],
+        rule=member.input,
+        layer=layer.landmarks if layer else None,
+    )
+    network, check = convert_checked(original, precision, compared)
+    in_int8 = allow_int8(original, inputs[:CALIBRATION_PHOTOS], compared) if precision == "int8" else None
     attachments = pack_classifier(run.recipe.classifier, layer)
     if in_int8:
         attachments[RANGES] = pack_ranges({member.file: in_int8.ranges})
@@ -95,6 +89,18 @@ def export_run(
         in_int8=in_int8.check if in_int8 else None,
         skipped=skipped,
     )
+
+
+def convert_checked(
+    original: bytes, precision: Precision, photos: ComparedPhotos
+) -> tuple[bytes, PrecisionCheck | None]:
+    """Convert a network to a precision and compare it with the original; refuse one that differs too much."""
+    if precision == "fp32":
+        return original, None
+    network = convert_precision(original, precision)
+    check = compare_precisions(original, network, photos)
+    check.refuse_worse(precision)
+    return network, check
 
 
 @dataclass(frozen=True, kw_only=True)
