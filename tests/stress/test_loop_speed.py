@@ -17,13 +17,12 @@ from statistics import median
 import numpy as np
 import pytest
 import torch
-from obelisk.training.pace import Pace
 
 from obelisk.config import Recipe, ViewsSection, load_recipe
 from obelisk.data import read_catalog
 from obelisk.photos import ModelInput
 from obelisk.synthetic import generate_dataset
-from obelisk.training.finetune import Finetuning, build_optimizer, finetune
+from obelisk.training.finetune import FinetuningModel, finetune
 from obelisk.training.loading.augmentation import AugmentedView
 from obelisk.training.loading.loader import BatchReader, LabelledPhotos
 from obelisk.training.losses import ArcFace
@@ -31,6 +30,9 @@ from obelisk.training.model.backbones import PooledBackbone
 from obelisk.training.model.network import Necks, PhotoEmbedder, build_neck
 from obelisk.training.model.pooling import avg
 from obelisk.training.model.weights import create_network
+from obelisk.training.optim.checkpoint import CheckpointFile
+from obelisk.training.optim.logs import StepReport
+from obelisk.training.optim.optimizer import build_finetuning_optimizer
 
 pytestmark = pytest.mark.stress
 
@@ -66,9 +68,10 @@ class BareLoop:
     """The same network on one batch that is there already: forward, backward, step, and nothing else."""
 
     def __init__(self, recipe: Recipe, embedder: PhotoEmbedder, parts: tuple[int, ...], loss: ArcFace) -> None:
-        self.model = Finetuning(copy.deepcopy(embedder), copy.deepcopy(loss), parts, 0.0)
+        self.model = FinetuningModel(copy.deepcopy(embedder), copy.deepcopy(loss), parts, 0.0)
         self.model.to(memory_format=torch.channels_last)
-        self.optimizer = build_optimizer(recipe, self.model)
+        weights = self.model.weights
+        self.optimizer = build_finetuning_optimizer(recipe.finetuning, recipe.training, weights.embedder, weights.loss)
         self.photos = torch.randn(BATCH, 3, 224, 224).contiguous(memory_format=torch.channels_last)
         self.landmarks = torch.arange(BATCH) % 8
 
@@ -102,9 +105,9 @@ def test_the_loop_keeps_up_with_a_bare_one(photos: LabelledPhotos, tmp_path: Pat
     ours, beside = list[float](), list[float]()
     start = time.perf_counter()
 
-    def take_turns(pace: Pace) -> None:
+    def take_turns(report: StepReport) -> None:
         nonlocal start
-        if pace.ended or pace.step % STEPS:
+        if report.ended or report.step % STEPS:
             return
         ours.append(time.perf_counter() - start)
         with paused(multiprocessing.active_children()):
@@ -118,7 +121,7 @@ def test_the_loop_keeps_up_with_a_bare_one(photos: LabelledPhotos, tmp_path: Pat
         loss,
         photos,
         validation=None,
-        checkpoint=tmp_path / "state.safetensors",
+        checkpoint=CheckpointFile(path=tmp_path / "state.safetensors", owner=""),
         log=lambda epoch: None,
         watch=take_turns,
     )
@@ -134,7 +137,7 @@ def test_the_loop_keeps_up_with_a_bare_one(photos: LabelledPhotos, tmp_path: Pat
 
 def test_a_core_loads_more_photos_than_networks_take(photos: LabelledPhotos) -> None:
     reader, view = BatchReader(), AugmentedView(number=1, seed=0, ranges=ViewsSection())
-    batches = [photos.pick(places, view) for places in torch.split(torch.arange(len(photos)), BATCH)]
+    batches = [photos.request(rows, view) for rows in torch.split(torch.arange(len(photos)), BATCH)]
     pickle.dumps(reader[batches[0]])
     start = time.process_time()
     for batch in batches:
