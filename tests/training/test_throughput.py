@@ -88,6 +88,7 @@ def test_a_log_of_an_older_version_goes_on(tmp_path: Path) -> None:
     assert epoch.train_loss == 2.0
 
 
+@pytest.mark.usefixtures("loads_in_process")
 def test_what_no_run_repeats_is_in_a_file_of_its_own(tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path) -> None:
     section = tiny_recipe.finetuning.model_copy(update={"epochs": 2, "batch_size": 16})
     recipe = tiny_recipe.model_copy(update={"finetuning": section})
