@@ -20,7 +20,7 @@ from obelisk.errors import ObeliskError
 from obelisk.photos import ModelInput, prepare, read_photo
 from obelisk.training.loading import loader
 from obelisk.training.loading.batch import Batch
-from obelisk.training.loading.loader import LabelledPhotos, count_loaders, load_batches, run_workers
+from obelisk.training.loading.loader import LabelledPhotos, count_loaders, load_batches, stream_batches
 
 
 @pytest.fixture
@@ -85,14 +85,14 @@ def test_loaders_that_get_no_time_make_place_for_others(
 
     def release(*arguments: Any, **options: Any) -> Iterator[Batch]:
         try:
-            yield from run_workers(*arguments, **options)
+            yield from stream_batches(*arguments, **options)
         except TimeoutError:
             for pid in stopped:
                 os.kill(pid, signal.SIGCONT)  # so that they can end
             raise
 
     monkeypatch.setattr(loader, "IDLE_TIMEOUT", 1.0)
-    monkeypatch.setattr(loader, "run_workers", release)
+    monkeypatch.setattr(loader, "stream_batches", release)
     thread = threading.Thread(target=stop_idle)
     thread.start()
     requests = [photos.request(torch.tensor([place % 5])) for place in range(100)]

@@ -175,17 +175,17 @@ def load_batches(requests: Iterable[BatchRequest], *, aside: bool = True) -> Gen
 
     if aside and hasattr(os, "SCHED_IDLE"):
         try:
-            for batch in run_workers(remember(), aside=True, idle_timeout=IDLE_TIMEOUT):
+            for batch in stream_batches(remember(), aside=True, idle_timeout=IDLE_TIMEOUT):
                 ahead.popleft()
                 yield batch
         except TimeoutError:
             coming = itertools.chain(tuple(ahead), coming)
         else:
             return
-    yield from run_workers(coming, aside=aside)
+    yield from stream_batches(coming, aside=aside)
 
 
-def run_workers(requests: Iterator[BatchRequest], *, aside: bool, idle_timeout: float = 0.0) -> Generator[Batch]:
+def stream_batches(requests: Iterator[BatchRequest], *, aside: bool, idle_timeout: float = 0.0) -> Generator[Batch]:
     """Yield the requested batches in order from worker processes.
 
     With an ``idle_timeout``, in seconds, the workers run only when the cores are idle, and a batch that takes longer
