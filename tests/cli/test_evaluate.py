@@ -168,7 +168,9 @@ def test_the_classifier_of_a_recipe_travels_in_its_bundle(majority_run: Run, sof
     assert said["softmax"].kind == "softmax"
     layer = read_layer(softmax_run.bundle)
     assert layer is not None
-    assert tuple(layer.tolist()) == softmax_run.landmarks
+    assert layer.landmarks == softmax_run.landmarks
+    assert layer.names is not None
+    assert len(set(layer.names)) == len(layer.landmarks)
     assert read_layer(tiny_run.bundle) is None
 
 
@@ -194,6 +196,21 @@ def test_a_landmark_that_the_layer_does_not_know_hands_over_to_neighbours(
     code, _, err = obelisk("gallery", "build", gallery, "--data", tiny_dataset)
     assert code == 0
     assert "does not know 1 of the gallery's landmarks" in err
+
+
+def test_another_landmark_with_an_id_of_the_layer_hands_over_to_neighbours(
+    obelisk: Command, softmax_run: Run, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    gallery, taken = tmp_path / "gallery", softmax_run.landmarks[0]
+    assert obelisk("gallery", "build", gallery, "--data", tiny_dataset, "--model", softmax_run.folder)[0] == 0
+    assert obelisk("gallery", "remove", gallery, "--landmark", taken)[0] == 0
+    photo = sorted((tiny_dataset / "test").rglob("*.jpg"))[0]
+    code, _, err = obelisk("gallery", "add", gallery, photo, "--landmark", "Another", "--id", taken)
+    assert code == 0, err
+    code, out, err = obelisk("recognize", photo, "--gallery", gallery, "--json")
+    assert code == 0
+    assert f"does not know 1 of the gallery's landmarks, first `Another` (id {taken})" in err
+    assert json.loads(out)["landmark"] == "Another"
 
 
 def test_one_photo_and_many_get_the_same_probabilities(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from obelisk.defaults import VOTE, K
@@ -13,7 +12,7 @@ from obelisk.embedding import (
     LAYER,
     Bundle,
     BundleClassifier,
-    pack_layer,
+    LayerLandmarks,
     read_classifier,
     read_layer,
     write_bundle,
@@ -48,12 +47,13 @@ def test_a_bundle_without_them_is_decided_by_the_defaults(tmp_path: Path) -> Non
 
 def test_what_is_packed_is_read_and_leaves_the_fingerprint(tmp_path: Path) -> None:
     said = BundleClassifier(kind="softmax", k=7, vote="majority")
-    bundle = write(tmp_path / "bundle", classifier=said.pack(), layer=pack_layer(np.array([30, 10, 2**53])))
+    listed = LayerLandmarks(landmarks=(30, 10, 2**53), names=("Dome", "Arch", "Dome"))
+    bundle = write(tmp_path / "bundle", classifier=said.pack(), layer=listed.pack())
     copy = bundle.save_to(tmp_path / "copy")
     layer = read_layer(copy)
     assert read_classifier(copy) == find_classifier(copy) == said
-    assert layer is not None
-    assert layer.tolist() == [30, 10, 2**53]
+    assert layer == listed
+    assert layer.ids.tolist() == [30, 10, 2**53]
     assert bundle.fingerprint == write(tmp_path / "plain").fingerprint
 
 
@@ -73,11 +73,24 @@ def test_a_damaged_classifier_is_refused(tmp_path: Path, text: bytes, said: str)
         find_classifier(write(tmp_path / "bundle", classifier=text))
 
 
+def test_a_layer_knows_landmarks_by_id_and_name() -> None:
+    named = LayerLandmarks(landmarks=(30, 10), names=("Dome", "Cafe\u0301"))
+    assert named.knows(30, "Dome")
+    assert named.knows(10, "Caf\u00e9")  # names are compared in NFC
+    assert not named.knows(10, "Dome")
+    assert not named.knows(20, "Dome")
+    assert not named.knows(20, "")
+    nameless = LayerLandmarks(landmarks=(30, 10))
+    assert nameless.knows(10, "Dome")
+    assert not nameless.knows(20, "")
+
+
 BAD_LAYERS = {
     "not JSON": b"[1",
     "no landmark": b'{"landmarks": []}',
     "a landmark twice": b'{"landmarks": [3, 3]}',
     "a name": b'{"landmarks": ["Dome"]}',
+    "a name too few": b'{"landmarks": [3, 4], "names": ["Dome"]}',
     "an id too large": b'{"landmarks": [36893488147419103232]}',
 }
 

@@ -1,12 +1,16 @@
 """How a model's outputs become answers: two attachments of its bundle.
 
 ``classifier.json`` holds the recipe's section ``classifier``: a vote of the k nearest reference photos, or a softmax
-layer. ``layer.json`` lists the landmarks of that layer, in the order of the network's output ``logits``. A bundle
-without ``classifier.json`` answers by the neighbors' vote with the defaults of :mod:`obelisk.defaults`.
+layer. ``layer.json`` lists the landmarks of that layer, in the order of the network's output ``logits``, with the names
+that they had in the training data: ids alone do not identify landmarks, as those of folders are counted anew in every
+dataset. A bundle without ``classifier.json`` answers by the neighbors' vote with the defaults of
+:mod:`obelisk.defaults`.
 """
 
 from __future__ import annotations
 
+import unicodedata
+from functools import cached_property
 from typing import Annotated, Literal, TypeVar
 
 import numpy as np
@@ -39,15 +43,34 @@ class BundleClassifier(StrictModel):
 
 
 class LayerLandmarks(StrictModel):
-    """What ``layer.json`` holds."""
+    """What ``layer.json`` holds: the landmarks of a softmax layer, in the order of its C columns."""
 
     format: int = Field(default=FORMAT, ge=1, le=FORMAT, description="version of this layout")
     landmarks: tuple[LandmarkId, ...] = Field(min_length=1, description="landmark ids, in the order of the columns")
+    names: tuple[str, ...] | None = Field(default=None, description="their names; null if the run did not record them")
+
+    @cached_property
+    def ids(self) -> Integers:
+        """The landmark ids, (C,)."""
+        return np.array(self.landmarks, dtype=np.int64)
+
+    @cached_property
+    def _names(self) -> dict[int, str | None]:
+        names = [None] * len(self.landmarks) if self.names is None else map(normalize_name, self.names)
+        return dict(zip(self.landmarks, names, strict=True))
+
+    def knows(self, landmark_id: int, name: str) -> bool:
+        """Tell whether the layer has a landmark of this id and name; without recorded names, the id decides."""
+        return landmark_id in self._names and self._names[landmark_id] in (None, normalize_name(name))
+
+    def pack(self) -> bytes:
+        """Return the attachment."""
+        return (self.model_dump_json() + "\n").encode()
 
 
-def pack_layer(landmarks: Integers) -> bytes:
-    """Return the attachment ``layer.json`` for the landmark ids (C,) of a softmax layer's columns."""
-    return (LayerLandmarks(landmarks=tuple(landmarks.tolist())).model_dump_json() + "\n").encode()
+def normalize_name(name: str) -> str:
+    """Return a name as names are compared, in Unicode NFC."""
+    return unicodedata.normalize("NFC", name)
 
 
 def read_classifier(bundle: Bundle) -> BundleClassifier | None:
@@ -55,10 +78,11 @@ def read_classifier(bundle: Bundle) -> BundleClassifier | None:
     return read_attached(bundle, CLASSIFIER, BundleClassifier)
 
 
-def read_layer(bundle: Bundle) -> Integers | None:
-    """Return the landmark ids (C,) of a bundle's softmax layer, or None if it has none.
+def read_layer(bundle: Bundle) -> LayerLandmarks | None:
+    """Return the landmarks of a bundle's softmax layer, or None if it has none.
 
-    Raises ModelError for a damaged list, a landmark listed twice, and a bundle of several networks.
+    Raises ModelError for a damaged list, a landmark listed twice, names that are fewer or more than the landmarks, and
+    a bundle of several networks.
     """
     found = read_attached(bundle, LAYER, LayerLandmarks)
     if found is None:
@@ -66,7 +90,10 @@ def read_layer(bundle: Bundle) -> Integers | None:
     if len(set(found.landmarks)) < len(found.landmarks) or len(bundle.members) > 1:
         what, fix = "a softmax layer with a landmark twice, or of several networks", "copy or export the bundle again"
         raise ModelError(what, where=bundle.folder / LAYER, fix=fix)
-    return np.array(found.landmarks, dtype=np.int64)
+    if found.names is not None and len(found.names) != len(found.landmarks):
+        what = f"a softmax layer of {len(found.landmarks)} landmarks with {len(found.names)} names"
+        raise ModelError(what, where=bundle.folder / LAYER, fix="copy or export the bundle again")
+    return found
 
 
 def read_attached(bundle: Bundle, name: str, model: type[Model]) -> Model | None:

@@ -80,7 +80,7 @@ def open_recognizer(
     """
     layer = read_layer(embedder.bundle) if classifier.kind == "softmax" else None
     if layer is not None:
-        embedder = CachedEmbedder(embedder.bundle, logits=len(layer), progress=progress)
+        embedder = CachedEmbedder(embedder.bundle, logits=len(layer.landmarks), progress=progress)
     return Recognizer.open(gallery, classifier=classifier, embedder=embedder)
 
 

@@ -11,9 +11,17 @@ from pathlib import Path
 import numpy as np
 from PIL.Image import Image
 
-from obelisk.arrays import Embeddings, Integers, l2_normalize
+from obelisk.arrays import Embeddings, l2_normalize
 from obelisk.defaults import PRECISION, TOP, VOTE, K
-from obelisk.embedding import Bundle, BundleClassifier, Embedded, Embedder, read_classifier, read_layer
+from obelisk.embedding import (
+    Bundle,
+    BundleClassifier,
+    Embedded,
+    Embedder,
+    LayerLandmarks,
+    read_classifier,
+    read_layer,
+)
 from obelisk.errors import ModelError, ObeliskError, UsageError
 from obelisk.gallery import Gallery, ReferencePhoto, References, refuse_directionless
 from obelisk.recognition.calibration import Calibration, check_threshold, find_calibration
@@ -43,7 +51,7 @@ class Recognizer:
     ``background``    normalizes similarities; None if the model has none
     ``calibration``   turns scores into confidences and thresholds; None if the model has none
     ``classifier``    decides unless a call says otherwise: k neighbours by a vote, or the model's softmax layer
-    ``layer``         landmark ids (C,) of that softmax layer; None if the model has none
+    ``layer``         the landmarks of that softmax layer; None if the model has none
     ================  ==========================================================================================
 
     Example::
@@ -63,7 +71,7 @@ class Recognizer:
         background: Background | None = None,
         calibration: Calibration | None = None,
         classifier: BundleClassifier | None = None,
-        layer: Integers | None = None,
+        layer: LayerLandmarks | None = None,
     ) -> None:
         self.gallery = gallery
         self.embedder = embedder
@@ -72,6 +80,7 @@ class Recognizer:
         self.classifier = classifier or BundleClassifier()
         self.layer = layer
         self._prepared: tuple[References, tuple[object, ...], KNNClassifier] | None = None
+        self._prepared_layer: tuple[References, SoftmaxClassifier | None] | None = None
 
     @classmethod
     def open(
@@ -170,7 +179,7 @@ class Recognizer:
         """Return why the model's softmax layer can't answer for the gallery; None if it can or need not."""
         if self.classifier.kind != "softmax":
             return None
-        return describe_layer(self.layer, self.gallery.references().landmark_ids)
+        return describe_layer(self.layer, self.gallery.references())
 
     def explain(self, answer: Recognition) -> Image:
         """Draw what an answer of this recognizer rests on.
@@ -249,9 +258,13 @@ class Recognizer:
 
     def _find_layer(self, references: References) -> SoftmaxClassifier | None:
         """Return the classifier of the model's softmax layer; None if neighbours decide."""
-        if self.layer is None or len(find_unknown(references.landmark_ids, self.layer)):
+        if self.layer is None:
             return None
-        return SoftmaxClassifier(references, references.landmark_ids, self.layer)
+        if self._prepared_layer is None or self._prepared_layer[0] is not references:
+            unknown = find_unknown(references, self.layer)
+            found = None if unknown else SoftmaxClassifier(references, references.landmark_ids, self.layer.ids)
+            self._prepared_layer = references, found
+        return self._prepared_layer[1]
 
     def _calibration_for(self, vote: str) -> Calibration | None:
         """Return the calibration if it holds for a vote: calibrations are made with the default one."""

@@ -12,9 +12,9 @@ from __future__ import annotations
 import numpy as np
 
 from obelisk.arrays import Embeddings, Floats, Integers
-from obelisk.embedding import Bundle, read_classifier, read_layer
+from obelisk.embedding import Bundle, LayerLandmarks, read_classifier, read_layer
 from obelisk.errors import ModelError
-from obelisk.gallery import Gallery, SearchEngine
+from obelisk.gallery import Gallery, References, SearchEngine
 from obelisk.recognition.ranking import Ranking
 
 
@@ -68,20 +68,23 @@ def find_layer_remark(gallery: Gallery, bundle: Bundle) -> str | None:
     classifier = read_classifier(bundle)
     if classifier is None or classifier.kind != "softmax":
         return None
-    return describe_layer(read_layer(bundle), gallery.references().landmark_ids)
+    return describe_layer(read_layer(bundle), gallery.references())
 
 
-def describe_layer(layer: Integers | None, landmark_ids: Integers) -> str | None:
-    """Return why a softmax layer (C,) can't answer for the landmarks (N,) of a gallery; None if it can."""
+def describe_layer(layer: LayerLandmarks | None, references: References) -> str | None:
+    """Return why a softmax layer can't answer for the landmarks of a gallery; None if it can."""
     if layer is None:
         return "the model carries no softmax layer, so the nearest reference photos decide"
-    unknown = find_unknown(landmark_ids, layer)
-    if not len(unknown):
+    unknown = find_unknown(references, layer)
+    if not unknown:
         return None
-    what = f"the model's softmax layer does not know {len(unknown)} of the gallery's landmarks, first {unknown[0]}"
+    first = f"`{references.landmarks[unknown[0]].name}` (id {unknown[0]})"
+    what = f"the model's softmax layer does not know {len(unknown)} of the gallery's landmarks, first {first}"
     return f"{what}, so the nearest reference photos decide"
 
 
-def find_unknown(landmark_ids: Integers, layer: Integers) -> Integers:
-    """Return the landmarks among ``landmark_ids`` (N,) that a layer (C,) does not know, each once."""
-    return np.setdiff1d(landmark_ids, layer)
+def find_unknown(references: References, layer: LayerLandmarks) -> list[int]:
+    """Return the ids of the landmarks with reference photos that a layer does not know under their id and name."""
+    names = references.landmarks
+    shown = np.unique(references.landmark_ids).tolist()
+    return [landmark_id for landmark_id in shown if not layer.knows(landmark_id, names[landmark_id].name)]

@@ -74,7 +74,7 @@ def export_run(
         paths=[photos[index] for index in readable],
         landmarks=None if landmarks is None else np.asarray(landmarks, np.int64)[readable],
         rule=member.input,
-        layer=layer.landmarks if layer else None,
+        layer=layer.landmarks.ids if layer else None,
     )
     network, check = convert_checked(original, precision, compared)
     in_int8 = allow_int8(original, inputs[:CALIBRATION_PHOTOS], compared) if precision == "int8" else None

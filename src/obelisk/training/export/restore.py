@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, nn
 
-from obelisk.arrays import Integers
 from obelisk.config import Recipe
+from obelisk.embedding import LayerLandmarks, read_layer
 from obelisk.errors import ModelError
 from obelisk.evaluation.run_reader import Run
 from obelisk.training.model.backbones import FrozenBackbone, PooledBackbone, freeze, load_backbones
@@ -20,14 +20,14 @@ LOSS, PROBE = "loss", "probe"  # where head.safetensors has a softmax layer: the
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SoftmaxLayer:
-    """The linear layer that a run classifies by, over ``landmarks`` (C,).
+    """The linear layer that a run classifies by, over C ``landmarks``.
 
     It reads unit embeddings (``on_embedding``: a probe), or the features before normalization (the loss's own).
     """
 
     linear: nn.Module
     on_embedding: bool
-    landmarks: Integers
+    landmarks: LayerLandmarks
 
     def follow(self, necks: Necks) -> EmbeddingWithLogits:
         """Return the necks with this layer behind them."""
@@ -123,4 +123,5 @@ def load_layer(run: Run) -> SoftmaxLayer | None:
     weight, bias = (weights[f"{source}.classifier.{name}"] for name in ("weight", "bias"))
     linear = nn.Linear(weight.shape[1], weight.shape[0])
     linear.load_state_dict({"weight": weight, "bias": bias})
-    return SoftmaxLayer(linear=linear, on_embedding=source == PROBE, landmarks=np.array(run.landmarks, dtype=np.int64))
+    landmarks = read_layer(run.bundle) or LayerLandmarks(landmarks=run.landmarks)
+    return SoftmaxLayer(linear=linear, on_embedding=source == PROBE, landmarks=landmarks)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from obelisk.config import ClassifierSection, Recipe
-from obelisk.embedding import CLASSIFIER, LAYER, LOGITS, MODEL_FILE, BundleClassifier, pack_layer, write_bundle
+from obelisk.embedding import CLASSIFIER, LAYER, LOGITS, MODEL_FILE, BundleClassifier, LayerLandmarks, write_bundle
 from obelisk.errors import PhotoError
 from obelisk.files import replace_file
 from obelisk.photos import ModelInput, prepare, read_photo
@@ -47,7 +47,8 @@ def write_head(
     write_tensors(folder / "head.safetensors", weights)
     if layer is None or recipe.classifier.kind != "softmax":
         return None
-    return SoftmaxLayer(linear=layer.classifier, on_embedding=layer is not loss, landmarks=features.landmarks)
+    landmarks = LayerLandmarks(landmarks=tuple(features.landmarks.tolist()), names=tuple(features.names))
+    return SoftmaxLayer(linear=layer.classifier, on_embedding=layer is not loss, landmarks=landmarks)
 
 
 def choose_trained_photos(recipe: Recipe, features: ReferenceFeatures) -> TrainingPhotos:
@@ -110,7 +111,7 @@ def add_layer(embedder: PhotoEmbedder, layer: SoftmaxLayer | None) -> PhotoEmbed
 def pack_classifier(section: ClassifierSection, layer: SoftmaxLayer | None) -> dict[str, bytes]:
     """Return the attachments that say how the bundle's embeddings become answers."""
     packed = {CLASSIFIER: BundleClassifier(kind=section.kind, k=section.k, vote=section.vote).pack()}
-    return packed if layer is None else {**packed, LAYER: pack_layer(layer.landmarks)}
+    return packed if layer is None else {**packed, LAYER: layer.landmarks.pack()}
 
 
 def prepare_readable(paths: Sequence[Path], rule: ModelInput) -> Iterator[NDArray[np.float32]]:

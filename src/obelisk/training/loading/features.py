@@ -22,13 +22,15 @@ from obelisk.training.model.backbones import FrozenBackbone
 class ReferenceFeatures:
     """The descriptors of the N reference photos of a catalog that could be read.
 
-    ``views`` (V, N, D_in) has the plain view first; ``labels`` (N,) are indices into ``landmarks`` (C,), which are ids;
-    ``is_val`` (N,) marks the validation photos. ``skipped`` gives, by image id, the reason a photo is left out.
+    ``views`` (V, N, D_in) has the plain view first; ``labels`` (N,) are indices into ``landmarks`` (C,), which are ids,
+    and into their ``names`` (C,); ``is_val`` (N,) marks the validation photos. ``skipped`` gives, by image id, the
+    reason a photo is left out.
     """
 
     views: NDArray[np.float16]
     labels: NDArray[np.int64]
     landmarks: NDArray[np.int64]
+    names: Sequence[str]
     is_val: NDArray[np.bool_]
     paths: Sequence[Path]
     skipped: dict[str, str]
@@ -59,10 +61,17 @@ def extract_reference_features(
         views=np.stack([plain[kept], *augmented]),
         labels=labels,
         landmarks=landmarks,
+        names=name_landmarks(catalog, landmarks),
         is_val=(references["split"] == "val").to_numpy()[kept],
         paths=readable,
         skipped={references["image_id"][row]: str(error) for row, error in failed.items()},
     )
+
+
+def name_landmarks(catalog: Catalog, landmarks: NDArray[np.int64]) -> list[str]:
+    """Return the names of landmarks (C,) in a catalog."""
+    names = dict(catalog.landmarks.select("landmark_id", "name").iter_rows())
+    return [names[landmark_id] for landmark_id in landmarks.tolist()]
 
 
 def extract_features(
