@@ -10,8 +10,8 @@
     │   ├── GalleryError            a gallery is missing, damaged, too new, or made with another model
     │   │   └── GalleryLockedError  other processes kept a gallery locked for too long (exit 1)
     │   └── MissingExtraError       an optional part is not installed
-    ├── DownloadError               a file couldn't be fetched; the rest goes on (exit 1)
-    └── PhotoError                  a photo can't be used; the others go on (exit 1)
+    ├── DownloadError               a file couldn't be fetched; the others still are (exit 1)
+    └── PhotoError                  a photo can't be used; it is skipped (exit 1)
         ├── PhotoMissingError       no such file, a broken link, or no permission
         ├── PhotoFormatError        an empty file, not an image, or a format outside the whitelist
         ├── PhotoTruncatedError     the header is sound, but the pixels end early or are damaged
@@ -88,7 +88,7 @@ class GalleryError(UsageError):
 
 
 class GalleryLockedError(GalleryError):
-    """Other processes kept a gallery locked for too long: nobody's mistake, and worth another try."""
+    """Other processes kept a gallery locked for too long: nobody's mistake; try again."""
 
     exit_code = 1
 
@@ -101,14 +101,14 @@ class MissingExtraError(UsageError):
 
 
 class DownloadError(ObeliskError):
-    """A file couldn't be fetched; it is named, and the rest goes on."""
+    """A file couldn't be fetched. It is reported, and the download continues."""
 
 
 class PhotoError(ObeliskError):
-    """A photo can't be used; it is named, counted and skipped, and the others go on.
+    """A photo can't be used. It is reported, counted and skipped.
 
-    :meth:`obelisk.Recognizer.recognize` doesn't raise it: the answer for the photo carries it as text. What reads a
-    single photo raises it.
+    :meth:`obelisk.Recognizer.recognize` doesn't raise it: the answer for the photo carries it as text. Functions that
+    read a single photo raise it.
 
     Example::
 
@@ -146,9 +146,9 @@ def near_names(name: str, known: Iterable[str]) -> str:
 def install_command(extra: str) -> str:
     """Return the shell command that adds an extra to this installation.
 
-    pip records where it installed a package from (PEP 610, ``direct_url.json``), unless that was a package index. So a
-    clone, an archive or a repository is named again. If the folder or file is gone, the command names the packages of
-    the extra themselves.
+    pip records where it installed a package from (PEP 610, ``direct_url.json``), unless that was a package index. A
+    clone, an archive or a repository is therefore named again. If the folder or file is gone, the command names the
+    packages of the extra instead.
     """
     words = ["install", *requirements_of(extra)]
     # A `pip` of another environment would install where this Python doesn't look.
@@ -158,7 +158,7 @@ def install_command(extra: str) -> str:
 
 
 def requirements_of(extra: str) -> list[str]:
-    """Return what to tell ``pip install``, so that it adds an extra to this installation."""
+    """Return the arguments with which ``pip install`` adds an extra to this installation."""
     from importlib.metadata import PackageNotFoundError, distribution
     from urllib.parse import urlsplit
     from urllib.request import url2pathname
@@ -182,7 +182,7 @@ def requirements_of(extra: str) -> list[str]:
 
 
 def quote(word: str) -> str:
-    """Quote a word for the shell, if it needs that."""
+    """Quote a word for the shell if necessary."""
     if sys.platform == "win32":
         return f'"{word}"' if set(word) & set(" []<>=;&^") else word
     return shlex.quote(word)

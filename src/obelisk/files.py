@@ -1,4 +1,4 @@
-"""Write files whole or not at all, and keep other processes away meanwhile."""
+"""Write files atomically, and lock out other processes meanwhile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 def replace_file(path: Path, write: Callable[[Path], object]) -> Path:
     """Let ``write`` fill a temporary file, sync it, and rename it to ``path``; return ``path``.
 
-    A reader sees either the old file or the new one. If writing fails, the old file stays and the temporary one goes.
+    A reader sees either the old file or the new one. If writing fails, the old file stays and the temporary one is
+    deleted.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
@@ -37,7 +38,7 @@ def move_folder(made: Path, target: Path) -> None:
 
 
 def sync_to_disk(path: Path) -> None:
-    """Make the system write a file, or the list of names in a folder, to the disk."""
+    """Flush a file, or the list of names in a folder, to the disk."""
     if os.name == "nt":  # neither a folder nor a file that was opened for reading can be synced there
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -67,8 +68,8 @@ def partial_path(path: Path) -> Path:
 def exclusive_lock(path: Path, *, wait: float) -> Iterator[bool]:
     """Hold a lock on ``path`` for the block; yield False if another process still holds it after ``wait`` seconds.
 
-    The lock goes when its process ends, however that happens. Where no lock file can be made (a read-only folder, a
-    full disk, something else of that name), nothing is locked and the block runs all the same.
+    The lock is released when its process ends, however that happens. Where no lock file can be made (a read-only
+    folder, a full disk, something else of that name), nothing is locked and the block runs anyway.
     """
     acquired = True
     with contextlib.ExitStack() as held:

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 Progress = Callable[[str, int, int], None]
-"""Called as ``progress(what, done, total)`` while something long goes on."""
+"""Called as ``progress(what, done, total)`` during a long operation."""
 
 
 def no_progress(what: str, done: int, total: int) -> None:
-    """Report nothing: the :data:`Progress` of callers who do not watch."""
+    """Report nothing; the default :data:`Progress`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class Recognition:
     ``photo``         the path, as it was given
     ``landmark``      the name of the landmark; None if the photo is rejected or could not be read
     ``landmark_id``   its id; None as above
-    ``confidence``    how sure it is that the first candidate is right, in [0, 1]; given for rejected photos, too
+    ``confidence``    confidence that the first candidate is right, in [0, 1]; given for rejected photos, too
     ``candidates``    the ranked landmarks, best first; empty if the photo could not be read
     ``neighbours``    the nearest reference photos, nearest first
     ``error``         why the photo could not be read, else None
@@ -124,7 +124,7 @@ class Recognition:
     def from_json(cls, line: str) -> Recognition:
         """Read back a line that :meth:`to_json` wrote.
 
-        Raises KeyError or TypeError if keys are missing, TypeError for unknown ones, and ValueError if the line is no
+        Raises KeyError or TypeError if keys are missing, TypeError for unknown ones, and ValueError if the line isn't
         JSON.
         """
         fields: dict[str, Any] = json.loads(line)

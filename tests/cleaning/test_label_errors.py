@@ -123,7 +123,7 @@ def test_no_landmark_is_emptied_and_only_suspects_go_worst_first(margins, seed, 
 
 def test_impossible_rules_are_refused():
     rows, labels, folds = make_photos(0)
-    with pytest.raises(UsageError, match="0 neighbours"):
+    with pytest.raises(UsageError, match="0 neighbors"):
         find_label_issues(rows, labels, folds, k=0)
     for threshold, keep, told in (
         (-0.1, 1, "margin of -0.1"),

@@ -23,12 +23,15 @@ from obelisk.errors import DownloadError, GalleryLockedError, PhotoError, Recipe
     [
         (
             OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/out/model"),
-            "the disk is full · /out/model · free some space, and do the same again",
+            "the disk is full · /out/model · free some space, and run the command again",
         ),
-        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "the disk is full · free some space, and do the same again"),
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+            "the disk is full · free some space, and run the command again",
+        ),
         (
             OSError(errno.EACCES, os.strerror(errno.EACCES), "/out"),
-            "permission denied · /out · name a place that is there, and that you may use",
+            "permission denied · /out · name an existing place that you may use",
         ),
         (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "[Errno 12] Cannot allocate memory"),
         (OSError("no device"), "no device"),

@@ -93,7 +93,7 @@ def test_a_folder_of_which_nothing_can_be_used_is_named_and_counted(city: Path, 
     assert printed.exit_code == 1
     assert [said["photo"] for said in answers(printed)] == ["in/a.png"]
     assert printed.stderr.splitlines() == [
-        "warning: the folder cannot be searched: Permission denied · in/locked · give yourself the permission",
+        "warning: the folder cannot be searched: Permission denied · in/locked · change its permissions",
         "warning: no photo in the folder void",
         "warning: 2 folders could not be used",
     ]

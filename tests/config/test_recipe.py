@@ -150,7 +150,7 @@ TRIPLET_PARTS = [
         ),
         pytest.param(
             [*TRIPLET_PARTS, "finetuning.micro_batches=4"],
-            "finetuning.micro_batches = 4 leaves loss.kind = 'triplet' one landmark a micro-batch, "
+            "finetuning.micro_batches = 4 leaves loss.kind = 'triplet' one landmark per micro-batch, "
             "so nothing to tell apart: set finetuning.batch_size to 32 or more",
             id="parts without negatives",
         ),

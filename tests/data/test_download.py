@@ -153,7 +153,7 @@ LASTING = {
     "403": ([Fault(status=403)], "403"),
     "503 for ever": ([Fault(status=503)] * 9, "tried 4 times"),
     "a reset at the same byte for ever": ([Fault(reset_after=0)] * 9, "tried 4 times"),
-    "a way to no address": ([Fault(status=302, headers={"Location": "http://[bad/x"})], "no address"),
+    "a way to no address": ([Fault(status=302, headers={"Location": "http://[bad/x"})], "not a valid address"),
     "a way back to itself": ([Fault(status=302, headers={"Location": f"/{TAR}"})] * 20, "infinite loop"),
     "come back tomorrow": ([Fault(status=503, headers={"Retry-After": "86400"})], "come back in 86400 s"),
 }

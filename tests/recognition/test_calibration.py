@@ -88,7 +88,7 @@ def test_answers_of_one_kind_cannot_calibrate(right: bool) -> None:
 
 def test_scores_that_mislead_cannot_calibrate() -> None:
     scores = np.linspace(0.2, 0.9, 40)
-    with pytest.raises(UsageError, match="no better answers"):
+    with pytest.raises(UsageError, match="not more often right"):
         fit_calibration(Evidence(scores=scores, references=np.ones(40), right=scores < 0.5, weights=np.ones(40)))
 
 

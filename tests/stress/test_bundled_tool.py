@@ -24,7 +24,7 @@ def tool(tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     recipe = tmp_path / "tiny.toml"
-    # Pretrained weights: with random ones, better scores are no better answers, and nothing can be calibrated.
+    # Pretrained weights: with random ones, better scores are not more often right, and nothing can be calibrated.
     backbone = tiny_recipe.backbone.model_copy(update={"names": ("tf_efficientnet_lite0",), "weights": "auto"})
     section = tiny_recipe.finetuning.model_copy(update={"epochs": 1, "batch_size": 32, "frozen_groups": 6})
     recipe.write_text(tiny_recipe.model_copy(update={"backbone": backbone, "finetuning": section}).to_toml())

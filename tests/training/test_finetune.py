@@ -548,7 +548,7 @@ def test_a_gradient_that_is_no_number_moves_nothing_and_is_told(
         (["finetuning.learned_exponent=true"], "set backbone.pooling = 'gem'"),
         (["finetuning.epochs=2", "finetuning.start_size=256"], "not between 32 and photos.size = 224"),
         (["finetuning.start_size=128"], "set finetuning.epochs to 2 or more"),
-        (["finetuning.epochs=2", "finetuning.start_size=128", "finetuning.compile=true"], "set one of them only"),
+        (["finetuning.epochs=2", "finetuning.start_size=128", "finetuning.compile=true"], "set only one of them"),
         (["finetuning.keep=best"], r"set data\.refit = false"),
     ],
 )

@@ -36,7 +36,7 @@ class AnswerSpeed:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkResult:
-    """What was measured on one set of photos; the fields are the keys of ``obelisk bench --json``.
+    """The measurements on one set of photos; the fields are the keys of ``obelisk bench --json``.
 
     ``cold_s`` is the time that the command line takes for one photo, ``peak_mib`` the peak memory of a process that
     answers the whole set (None where the system doesn't report it), ``by_hand`` the speed without Obelisk.
@@ -68,7 +68,7 @@ def render_photo_sets(folder: Path) -> dict[str, list[Path]]:
 
 
 def describe_machine() -> dict[str, str | int]:
-    """Return what a reader must know about the machine to interpret the times."""
+    """Describe the machine, so that readers can interpret the times."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

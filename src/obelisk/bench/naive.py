@@ -1,7 +1,7 @@
 """The same work without Obelisk: timm in eager float32, and scikit-learn's nearest neighbors.
 
-``obelisk bench`` compares itself with this. It is written as a reader of both libraries' first pages would write it.
-The weights and the references are random; that makes no difference to the time.
+``obelisk bench`` compares Obelisk with this. It follows the introductory pages of both libraries. The weights and the
+references are random; that makes no difference to the time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class NaiveRecognizer:
         for start in range(0, len(photos), BATCH_SIZE):
             with torch.inference_mode():
                 batch = photos[start : start + BATCH_SIZE]
-                # As anybody would read a photo: whole, whatever its size.
+                # The obvious way to read a photo: at full size.
                 pixels = torch.stack([self._transform(Image.open(photo).convert("RGB")) for photo in batch])
                 embeddings = self._model(pixels).numpy()
             yield self._neighbors.kneighbors(embeddings, return_distance=False)

@@ -111,7 +111,7 @@ class TimedGallery(Gallery):
 def measure_stages(gallery: Path, photos: Sequence[Path], *, answers: int) -> dict[str, LatencyPercentiles]:
     """Answer photos one by one, at least ``answers`` times in all, and return the latency of each stage.
 
-    ``vote`` is what the other stages leave of an answer: the votes, the confidence, and putting it into words.
+    ``vote`` is the rest of an answer: counting votes, computing the confidence, and composing the answer.
     """
     timer = StageTimer()
     timed = TimedGallery(gallery, timer)

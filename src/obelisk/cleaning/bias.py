@@ -1,4 +1,4 @@
-"""The bias of a judge: a model that was trained on the same labels has learned their errors."""
+"""The bias of a judge: a model trained on the same labels may have learned their errors."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Finding reference photos that disagree with their label. Arrays in, arrays out.
 
-Each photo is judged by the photos of other folds only, so its near-duplicates, which share its fold, don't vouch for
-it. With the label y of a photo x, the landmarks L of its k nearest photos in other folds, and the cosine s::
+Each photo is judged only by photos of other folds, so its near-duplicates, which share its fold, don't vouch for it.
+With the label y of a photo x, the landmarks L of its k nearest photos in other folds, and the cosine s::
 
     f(x, l)   mean of the m largest s(x, r) over the photos r of l in other folds     fit of a landmark
     m         min(3, photos of y, photos of l in other folds)                         compares like with like
@@ -36,7 +36,7 @@ DIGITS = 6  # of a fit; further digits depend on the processor and must not deci
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelIssues:
-    """The judgement of N labels by the photos of other folds.
+    """How well N labels fit, judged by the photos of other folds.
 
     ================  ====  ===================================================================================
     ``margins``       (N,)  fit of the rival minus fit of the label, in [−2, 2]; −2 if there is no rival, or no
@@ -107,7 +107,7 @@ def find_label_issues(
 def check_bounds(*, k: int = 1, threshold: float = 0.0, keep_at_least: int = 1) -> None:
     """Raise UsageError for a number out of bounds."""
     if k < 1:
-        raise UsageError(f"k = {k} neighbours", where="--neighbours", fix="give at least 1")
+        raise UsageError(f"k = {k} neighbors", where="--neighbours", fix="give at least 1")
     if not 0 <= threshold <= 2:
         what = f"a margin of {threshold}"
         raise UsageError(what, where="--margin", fix="give one from 0 (drops most) to 2 (drops none)")

@@ -1,4 +1,4 @@
-"""``obelisk ablate``: several choices varied at once, each with each, and what each of them does."""
+"""``obelisk ablate``: several choices varied in every combination, and the effect of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from obelisk.cli.console import Meter, note, require_extra, result, table, warn
-from obelisk.cli.evaluate import AsJson, Data, read_and_tell, tell_left_out, tell_remarks
+from obelisk.cli.evaluate import AsJson, Data, note_remarks, read_dataset, warn_left_out
 
 if TYPE_CHECKING:
     from obelisk.evaluation import Comparison, Effect
@@ -27,7 +27,7 @@ def ablate(
     ],
     data: Data,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Where runs, predictions, ablation.json and report.html go.")
+        Path, typer.Option("--out", metavar="DIR", help="Folder for runs, predictions, ablation.json and report.html.")
     ],
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Set a key in every cell.")
@@ -37,8 +37,8 @@ def ablate(
     """Train and evaluate every combination of some choices.
 
     The report says what each choice contributes.
-    Combinations that differ in their classifier only share one training run. What is there already is not made again:
-    the same command goes on with what was interrupted.
+    Combinations that differ only in their classifier share one training run. Finished parts are kept: after an
+    interruption, the same command resumes.
     """
     from obelisk.config import load_ablation
 
@@ -46,23 +46,23 @@ def ablate(
     require_extra("train", module="torch", needed_for="an ablation")
     from obelisk.experiments.ablations import run_ablation
 
-    catalog = read_and_tell(data)
+    catalog = read_dataset(data)
     with Meter() as meter:
         done = run_ablation(loaded, catalog, out, data=data, progress=meter)
     for image_id, error in done.skipped.items():
         warn(f"left out {image_id}: {error}")
-    tell_remarks(done.evaluated)
+    note_remarks(done.evaluated)
     note(f"report: {done.report}")
     if as_json:
         result(done.to_json())
     else:
         show_cells([cell.levels for cell in loaded.cells], done.comparison)
         show_effects("differences, the mean over the other factors (95 %, paired)", done.effects)
-    tell_left_out([reason for one in done.evaluated for reason in one.left_out])
+    warn_left_out([reason for one in done.evaluated for reason in one.left_out])
 
 
 def show_cells(levels: Sequence[Mapping[str, str]], comparison: Comparison) -> None:
-    """Print a row a cell: its levels, its metrics, and the interval of top-1."""
+    """Print one row per cell: its levels, its metrics, and the interval of top-1."""
     rows = [
         (
             *chosen.values(),
@@ -75,7 +75,7 @@ def show_cells(levels: Sequence[Mapping[str, str]], comparison: Comparison) -> N
 
 
 def show_effects(title: str, effects: Sequence[Effect]) -> None:
-    """Print a row a main effect or interaction: by how much it changes the metrics."""
+    """Print one row per main effect or interaction: by how much it changes the metrics."""
     shown = SHOWN[:4]
     rows = [
         (str(effect), *(write_difference(effect.metrics[name]) for name in shown))

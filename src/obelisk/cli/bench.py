@@ -1,4 +1,4 @@
-"""``obelisk bench``: how long an answer takes, stage by stage, and how long the same takes by hand."""
+"""``obelisk bench``: how long an answer takes, stage by stage, and how long the same work takes by hand."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="PHOTO|FOLDER",
-            help="Photos to answer; left out, small and 12-megapixel ones are made.",
+            help="Photos to answer; by default, small and 12-megapixel ones are rendered.",
             show_default=False,
         ),
     ] = None,
     gallery: Annotated[
         Path | None,
-        typer.Option("--gallery", metavar="G", help="The gallery to recognise from.", show_default="the bundled one"),
+        typer.Option("--gallery", metavar="G", help="Gallery to recognize from.", show_default="the bundled one"),
     ] = None,
-    answers: Annotated[int, typer.Option("--answers", min=1, help="Answers that each measurement times.")] = 50,
+    answers: Annotated[int, typer.Option("--answers", min=1, help="Answers to time in each measurement.")] = 50,
     backbone: Annotated[
-        str, typer.Option("--backbone", metavar="NAME", help="The timm backbone that the work by hand uses.")
+        str, typer.Option("--backbone", metavar="NAME", help="timm backbone for the comparison by hand.")
     ] = "tf_efficientnet_lite0",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure the time and memory that an answer takes, by stage.
 
-    The same work done by hand and the cold start stand beside it.
-    By hand means timm in eager float32 on the whole photo and scikit-learn's neighbours, where both are installed.
+    Also measures the cold start, and the same work done by hand for comparison.
+    By hand means timm in eager float32 on the whole photo and scikit-learn's neighbors, if both are installed.
     Exits 1 if some of the photos given could not be used.
     """
     from obelisk.bench import describe_machine, missing_for_naive, render_photo_sets, run_benchmarks
@@ -101,11 +101,11 @@ def show_benchmark(measured: BenchmarkResult, backbone: str) -> None:
         rows.append((f"by hand: {backbone}, eager float32", measured.by_hand.answer))
     result("")
     cells = [(stage, f"{latency.p50:8.2f}", f"{latency.p95:8.2f}") for stage, latency in rows]
-    table(("ms a photo", "     p50", "     p95"), cells, title=f"{measured.count} photos: {measured.photos}")
+    table(("ms per photo", "     p50", "     p95"), cells, title=f"{measured.count} photos: {measured.photos}")
     result(f"{measured.obelisk.a_second:.1f} photos a second when many are given")
     if by_hand := measured.by_hand:
         faster = measured.obelisk.a_second / by_hand.a_second
         sooner = by_hand.answer.p50 / measured.obelisk.answer.p50
-        result(f"{by_hand.a_second:.1f} by hand: {faster:.1f} times fewer; one answer {sooner:.1f} times later")
+        result(f"{by_hand.a_second:.1f} by hand, {faster:.1f} times fewer; one answer takes {sooner:.1f} times as long")
     peak = f", at most {measured.peak_mib:.0f} MiB of memory" if measured.peak_mib else ""
     result(f"{measured.cold_s:.2f} s from command to answer{peak}")

@@ -39,7 +39,7 @@ def clean_command(
     clean: Annotated[
         bool, typer.Option("--clean", help="GLDv2 only: keep the training photos that train_clean.csv lists.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")] = False,
 ) -> None:
     """Find doubtful labels, and write manifests without them.
 

@@ -105,15 +105,15 @@ class SkippedFolders:
     def __call__(self, error: OSError) -> None:
         """Name a folder that the system doesn't let us list."""
         self.locked += 1
-        warn(f"the folder cannot be searched: {error.strerror} · {error.filename} · give yourself the permission")
+        warn(f"the folder cannot be searched: {error.strerror} · {error.filename} · change its permissions")
 
     def note_empty(self, folder: str) -> None:
         """Name a folder without a photo."""
         self.empty += 1
         warn(f"no photo in the folder {folder}")
 
-    def tell(self) -> None:
-        """Say how many there were, if there were any."""
+    def report(self) -> None:
+        """Report how many there were, if any."""
         if self:
             warn(f"{count_of(self.locked + self.empty, 'folder')} could not be used")
 
@@ -128,7 +128,7 @@ def track(items: Iterable[T], *, total: int, what: str) -> Iterator[T]:
         yield from progress.track(items, total=total)
 
 
-class FactedProgress(Progress):
+class CaptionedProgress(Progress):
     """Progress bars with a line of facts below them, if there are any."""
 
     def __init__(self, *columns: ProgressColumn, console: Console, disable: bool, facts: Text) -> None:
@@ -159,14 +159,14 @@ def describe_step(report: StepReport, *, time_left: bool) -> str:
 
 
 class Meter:
-    """Shows on stderr how far each stage of a long job is; it is a :data:`obelisk.records.Progress`.
+    """Shows the progress of each stage of a long job on stderr; it is a :data:`obelisk.records.Progress`.
 
     A terminal shows one bar per stage; a log file gets a line every half minute and one at the end of each stage.
     """
 
     def __init__(self) -> None:
         self._facts = Text()
-        self._progress = FactedProgress(
+        self._progress = CaptionedProgress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -187,7 +187,7 @@ class Meter:
         self._progress.stop()
 
     def watch(self, report: StepReport) -> None:
-        """Show how fine-tuning is going: live on a terminal, otherwise one line per epoch."""
+        """Show the progress of fine-tuning: live on a terminal, otherwise one line per epoch."""
         if errors.is_terminal:
             self._facts.plain = describe_step(report, time_left=False)
             self("fine-tuning", (report.epoch - 1) * report.steps + report.step, report.epochs * report.steps)

@@ -37,7 +37,7 @@ Dataset = Annotated[
         readable=False,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 Clean = Annotated[
     bool, typer.Option("--clean", help="GLDv2 only: keep the training photos that train_clean.csv lists.")
 ]

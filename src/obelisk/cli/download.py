@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def download_command(
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The dataset's folder, new or begun.", show_default=False)
+        Path, typer.Argument(metavar="DIR", help="Folder of the dataset, new or incomplete.", show_default=False)
     ],
     split: Annotated[
         list[str] | None,
@@ -56,7 +56,8 @@ def download_command(
     rate: Annotated[float, typer.Option("--rate", min=0.01, max=50, help="Single photos per second.")] = 2.0,
     retries: Annotated[int, typer.Option("--retries", min=0, help="Tries after failures without a new byte.")] = 6,
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Silence that counts as a failure.")
+        float,
+        typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Silence of the server that counts as a failure."),
     ] = 60.0,
     base_url: Annotated[
         str | None,

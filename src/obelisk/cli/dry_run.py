@@ -1,4 +1,4 @@
-"""Tables of ``obelisk train --dry-run`` and ``--find-rate``: what a run takes, and how the loss follows the rate."""
+"""Tables of ``obelisk train --dry-run`` and ``--find-rate``: what a run needs, and how the loss follows the rate."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def show_dry_run(run: DryRun) -> None:
-    """Print photos, weights, memory and time, a table each."""
+    """Print photos, weights, memory and time, each as a table."""
     counts = (("landmarks", run.landmarks), ("photos", run.photos), ("validation photos", run.validation))
     table(("", "count"), counts)
     result("")
     rows = [(part.name, f"{part.weights:,}", "trained" if part.trained else "frozen") for part in run.parts]
-    for name, wanted in (("all that is trained", True), ("all that is frozen", False)):
+    for name, wanted in (("all trained", True), ("all frozen", False)):
         rows.append((name, f"{sum(part.weights for part in run.parts if part.trained is wanted):,}", ""))
     table(("weights", "count", ""), rows)
     result("")
@@ -33,35 +33,35 @@ def show_memory(run: DryRun) -> None:
 
     for stage, parts in run.memory.items():
         rows = [(name, in_words(size)) for name, size in sorted(parts.items(), key=lambda each: -each[1]) if size]
-        table((f"memory, {stage}", ""), [*rows, ("together", in_words(sum(parts.values())))])
+        table((f"memory, {stage}", ""), [*rows, ("total", in_words(sum(parts.values())))])
         result("")
     if run.available is None:
         return
     result(f"available: {in_words(run.available)}")
     most = max(sum(parts.values()) for parts in run.memory.values())
     if most > run.available:
-        warn(f"the training run takes {in_words(most)}, and will be refused")
+        warn(f"the training run needs {in_words(most)}, and will be refused")
 
 
 def show_times(run: DryRun) -> None:
     """Print the steps and the time of each stage, and the throughput that was measured."""
     rows = [
-        (stage.name, str(stage.epochs), str(stage.steps), f"{stage.step_seconds:.3g}", in_time(stage.seconds))
+        (stage.name, str(stage.epochs), str(stage.steps), f"{stage.step_seconds:.3g}", format_duration(stage.seconds))
         for stage in run.stages
     ]
     extracting = run.missing_descriptors / run.descriptors_per_second
-    rows.insert(0, (f"descriptors, {run.missing_descriptors:,} not cached", "", "", "", in_time(extracting)))
+    rows.insert(0, (f"descriptors, {run.missing_descriptors:,} not cached", "", "", "", format_duration(extracting)))
     table(
-        ("stage", "epochs, at most", "steps an epoch", "seconds a step", "time"),
-        [*rows, ("together, about", "", "", "", in_time(run.seconds))],
+        ("stage", "epochs, at most", "steps per epoch", "seconds per step", "time"),
+        [*rows, ("total, about", "", "", "", format_duration(run.seconds))],
     )
     result("")
-    result(f"descriptors: {run.descriptors_per_second:.1f} a second")
+    result(f"descriptors: {run.descriptors_per_second:.1f} per second")
     if run.loaded_per_second is not None:
-        result(f"data loading: {run.loaded_per_second:.1f} augmented photos a second")
+        result(f"data loading: {run.loaded_per_second:.1f} augmented photos per second")
 
 
-def in_time(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return seconds as hours, minutes and seconds."""
     return str(datetime.timedelta(seconds=round(seconds)))
 
@@ -71,7 +71,7 @@ def show_rates(curve: RateCurve) -> None:
     rows = zip(curve.rates, curve.losses, curve.smoothed, strict=True)
     table((curve.key, "loss", "smoothed"), [(f"{rate:.3g}", loss, smoothed) for rate, loss, smoothed in rows])
     if curve.suggested is None:
-        note("the loss fell at no rate, so there is none to suggest")
+        note("the loss fell at none of the rates, so there is none to suggest")
         return
     keys = " ".join(f"--set {key}={value:g}" for key, value in curve.suggestion.items())
     result("")

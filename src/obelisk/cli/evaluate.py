@@ -36,7 +36,7 @@ def evaluate(
         typer.Option(
             "--out",
             metavar="DIR",
-            help="Where predictions.parquet and metrics.json go.",
+            help="Folder for predictions.parquet and metrics.json.",
             show_default="the run's folder; else nowhere",
         ),
     ] = None,
@@ -45,22 +45,22 @@ def evaluate(
     """Measure how well `recognize` answers a dataset's queries.
 
     Metrics come with 95 % intervals.
-    A run or a bundle answers from a gallery of the dataset's reference photos; a gallery answers as it is. Predictions
-    that are there already are not made again.
+    A run or a bundle answers from a gallery of the dataset's reference photos; a gallery answers as it is. Existing
+    predictions are reused.
     """
     from obelisk.evaluation import evaluate_targets, open_target
 
     target = open_target(model, out)
-    catalog = read_and_tell(data)
+    catalog = read_dataset(data)
     with Meter() as meter:
         (evaluated,) = evaluate_targets([target], catalog, data=data, progress=meter)
-    tell_remarks([evaluated])
+    note_remarks([evaluated])
     metrics = evaluated.measure()
     if as_json:
         result(metrics.to_json())
     else:
         show_metrics(target.name, metrics)
-    tell_left_out(evaluated.left_out)
+    warn_left_out(evaluated.left_out)
 
 
 def compare(
@@ -72,7 +72,7 @@ def compare(
     ],
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="DIR", help="The dataset; left out, the one the runs were evaluated on."),
+        typer.Option("--data", metavar="DIR", help="The dataset; by default, the one the runs were evaluated on."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write the whole report to this HTML file.")
@@ -89,10 +89,10 @@ def compare(
     places = dict.fromkeys(model if model == "bundled" else str(Path(model).resolve()) for model in models)
     targets = [open_target(place) for place in places]
     data = data or remembered_data([target.folder for target in targets])
-    catalog = read_and_tell(data)
+    catalog = read_dataset(data)
     with Meter() as meter:
         comparison, evaluated = compare_targets(targets, catalog, data=data, progress=meter)
-    tell_remarks(evaluated)
+    note_remarks(evaluated)
     if out:
         write_report(out, comparison, catalog)
         note(f"report: {out}")
@@ -100,17 +100,17 @@ def compare(
         result(comparison.to_json())
     else:
         show_comparison(comparison)
-    tell_left_out([reason for one in evaluated for reason in one.left_out])
+    warn_left_out([reason for one in evaluated for reason in one.left_out])
 
 
-def tell_remarks(evaluated: Sequence[Evaluated]) -> None:
-    """Say what there is to know of the answers."""
+def note_remarks(evaluated: Sequence[Evaluated]) -> None:
+    """Note the remarks on the answers."""
     for one in evaluated:
         if one.remark:
             note(f"{one.target.name}: {one.remark}")
 
 
-def tell_left_out(left_out: Sequence[str]) -> None:
+def warn_left_out(left_out: Sequence[str]) -> None:
     """Name what was left out, each once, and exit 1 if there was any."""
     for reason in dict.fromkeys(left_out):
         warn(f"left out: {reason}")
@@ -118,8 +118,8 @@ def tell_left_out(left_out: Sequence[str]) -> None:
         raise typer.Exit(1)
 
 
-def read_and_tell(data: Path) -> Catalog:
-    """Read a dataset and say what reading left out."""
+def read_dataset(data: Path) -> Catalog:
+    """Read a dataset, and warn about everything left out."""
     from obelisk.data import read_catalog
 
     catalog = read_catalog(data)
@@ -133,9 +133,9 @@ def show_metrics(name: str, metrics: Metrics) -> None:
     rows = []
     for metric, value in metrics.values.items():
         low, high = metrics.intervals[metric]
-        told = not math.isnan(value)
+        known = not math.isnan(value)
         rows.append(
-            (metric, f"{value:.4f}", f"{low:.4f} … {high:.4f}") if told else (metric, "not told by the data", "")
+            (metric, f"{value:.4f}", f"{low:.4f} … {high:.4f}") if known else (metric, "unknown from this data", "")
         )
     result(f"{name}: {metrics.known_queries} queries of {metrics.landmarks} landmarks, {metrics.distractors} of none")
     table(("metric", "value", "95 % interval"), rows)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from obelisk.cli.console import Meter, note, require_extra, result, warn
-from obelisk.cli.evaluate import read_and_tell
+from obelisk.cli.evaluate import read_dataset
 
 if TYPE_CHECKING:
     from obelisk.evaluation.run_reader import Run
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class PrecisionName(StrEnum):
-    """How the weights of the network are kept."""
+    """How the weights of the network are stored."""
 
     fp32 = "fp32"
     fp16 = "fp16"
@@ -30,10 +30,10 @@ def export(
         list[Path],
         typer.Argument(metavar="RUN", help="A finished run, or several for an ensemble.", show_default=False),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="BUNDLE", help="The bundle's folder, made here.")],
+    out: Annotated[Path, typer.Option("--out", metavar="BUNDLE", help="Folder of the bundle; it will be created.")],
     precision: Annotated[
         PrecisionName,
-        typer.Option("--precision", help="How weights are kept: fp16 halves the size, int8 quarters it."),
+        typer.Option("--precision", help="How to store the weights: fp16 halves the size, int8 quarters it."),
     ] = PrecisionName.fp32,
     data: Annotated[
         Path | None,
@@ -44,7 +44,7 @@ def export(
     photos: Annotated[
         Path | None,
         typer.Option(
-            "--photos", metavar="FOLDER", help="Photos to check with, of whatever; then top-1 is not compared."
+            "--photos", metavar="FOLDER", help="Any photos to check with instead; top-1 is then not compared."
         ),
     ] = None,
     weights: Annotated[
@@ -52,7 +52,7 @@ def export(
         typer.Option(
             "--weights",
             metavar="HOW",
-            help="Ensembles: `validation` chooses by validation photos, `equal`, or a number a run: 0.6,0.4.",
+            help="Ensembles: `validation` chooses by validation photos, `equal`, or one number per run: 0.6,0.4.",
         ),
     ] = "validation",
     whiten: Annotated[
@@ -63,7 +63,7 @@ def export(
 
     A model whose embeddings of 200 photos differ is refused.
     With fp16 and int8 the mean cosine to the original must be 0.99 and top-1 must not fall by more than 0.5 points.
-    Several runs are combined: their embeddings, weighted and side by side.
+    Several runs become an ensemble: their embeddings are weighted and concatenated.
     """
     from obelisk.errors import UsageError
 
@@ -94,21 +94,21 @@ def export_one(run: Run, out: Path, precision: PrecisionName, data: Path | None,
     else:
         from obelisk.evaluation import remembered_data
 
-        catalog = read_and_tell(data or remembered_data([run.folder]))
+        catalog = read_dataset(data or remembered_data([run.folder]))
         paths = catalog.locate_photos(catalog.references)
         landmarks = catalog.references["landmark_id"].to_list()
     exported = export_run(run, out, photos=paths, landmarks=landmarks, precision=precision.value)
     for error in exported.skipped:
         warn(f"left out: {error}")
     note(f"smallest cosine to torch over {exported.photos} photos: {exported.cosine:.6f}")
-    tell_check(precision.value, exported.precision)
-    tell_check("computed in int8 where that is faster", exported.in_int8)
+    show_check(precision.value, exported.precision)
+    show_check("computed in int8 where that is faster", exported.in_int8)
     if precision is PrecisionName.int8 and not exported.in_int8:
         note("computed in int8, the embeddings would differ too much: it will be computed in float32 everywhere")
     return len(exported.skipped)
 
 
-def tell_check(what: str, check: PrecisionCheck | None) -> None:
+def show_check(what: str, check: PrecisionCheck | None) -> None:
     """Say how far a smaller network is from its original."""
     if check is None:
         return
@@ -126,7 +126,7 @@ def export_ensemble(
     from obelisk.evaluation import remembered_data
     from obelisk.training.export.ensembles import combine_runs
 
-    catalog = read_and_tell(data or remembered_data([run.folder for run in runs]))
+    catalog = read_dataset(data or remembered_data([run.folder for run in runs]))
     with Meter() as meter:
         combined = combine_runs(
             runs,
@@ -153,5 +153,5 @@ def read_weights(text: str) -> Weights:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        fix = "give `validation`, `equal`, or a number a run: 0.6,0.4"
+        fix = "give `validation`, `equal`, or one number per run: 0.6,0.4"
         raise UsageError(f"--weights {text!r}", fix=fix) from None

@@ -85,7 +85,7 @@ def build_command(
     done = f"{report.embedded} embedded, {report.reused} reused, {report.unchanged} unchanged"
     facts = gather_facts(report.gallery)
     result(f"{path}: {count_contents(facts)} ({done})")
-    skipped.tell()
+    skipped.report()
     if report.failed or skipped:
         raise typer.Exit(1)
 
@@ -98,7 +98,7 @@ def report_skipped(report: BuildReport) -> None:
         total = len(report.failed) + report.embedded + report.reused + report.unchanged
         warn(f"{len(report.failed)} of {total} photos could not be used")
     for landmark in report.without_photo[:NAMED_LANDMARKS]:
-        warn(f"no usable photo of `{landmark.name}` (id {landmark.id}): it will never be recognised")
+        warn(f"no usable photo of `{landmark.name}` (id {landmark.id}): it will never be recognized")
     if len(report.without_photo) > NAMED_LANDMARKS:
         warn(f"nor of {len(report.without_photo) - NAMED_LANDMARKS} more landmarks")
 
@@ -121,7 +121,7 @@ gallery_app.command("merge")(merge_command)
 def info_command(
     path: GalleryFolder,
     landmarks: Annotated[bool, typer.Option("--landmarks", help="List the landmarks with their ids.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one a landmark.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one per landmark.")] = False,
 ) -> None:
     """Show a gallery's model, its contents and its rejection threshold."""
     from obelisk.gallery import Gallery, gather_facts, landmark_counts

@@ -1,4 +1,4 @@
-"""``obelisk gallery add``, ``remove``, ``rename``, ``merge``: each prints what it did once that is on the disk."""
+"""``obelisk gallery add``, ``remove``, ``rename``, ``merge``: each prints what it did once that is on disk."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def add_command(
             show_default=False,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a photo.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per photo.")] = False,
 ) -> None:
     """Add photos of one landmark.
 
@@ -72,7 +72,7 @@ def add_command(
             result(f"{addition.path}: {done} `{addition.photo.id}` of `{landmark}` (id {addition.photo.landmark_id})")
     if failed:
         warn(f"{failed} of {total} photos could not be added")
-    skipped.tell()
+    skipped.report()
     if failed or skipped:
         raise typer.Exit(1)
 

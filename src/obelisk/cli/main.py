@@ -29,7 +29,7 @@ from obelisk.errors import ObeliskError
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)  # a place that the caller may not use
 READER_LEFT = 128 + 13  # as a shell reports a process that SIGPIPE ended; Windows has no such signal
 
-# In the order of use, which is that of the help: photos first, then models of one's own.
+# In the order of use, which is that of the help: photos first, then training your own models.
 COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
     "recognize": recognize_command,
     "gallery": gallery_app,
@@ -53,7 +53,7 @@ class MainHelp(WholeHelp):
 
 
 def show_version(wanted: bool) -> None:
-    """Print the version and leave."""
+    """Print the version and exit."""
     if wanted:
         sys.stdout.write(f"obelisk {obelisk.__version__}\n")
         raise typer.Exit
@@ -97,7 +97,7 @@ def stop_on_sigterm(number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def stopping_on_sigterm() -> Iterator[None]:
-    """Unwind the block on SIGTERM; then bring back the handler that was there before."""
+    """Unwind the block on SIGTERM; afterwards, restore the previous handler."""
     before = signal.signal(signal.SIGTERM, stop_on_sigterm)
     try:
         yield
@@ -113,7 +113,7 @@ def run() -> None:
 
 
 def run_arguments(words: list[str]) -> None:
-    """Run the command that some words ask for, and leave with its exit code."""
+    """Run the command given by the arguments, and exit with its code."""
     debug = "--debug" in words
     arguments = [word for word in words if word != "--debug"]
     # More OpenBLAS threads would spin while they wait for the next small product, and take the cores from the threads
@@ -138,11 +138,11 @@ def run_arguments(words: list[str]) -> None:
 
 
 def explain_system_error(error: OSError) -> str:
-    """Say what the system refused, where, and what to do about it."""
+    """Explain what the system refused, where, and what to do about it."""
     if error.errno == errno.ENOSPC:
-        parts = ["the disk is full", error.filename, "free some space, and do the same again"]
+        parts = ["the disk is full", error.filename, "free some space, and run the command again"]
     elif error.filename:
-        parts = [str(error.strerror).lower(), error.filename, "name a place that is there, and that you may use"]
+        parts = [str(error.strerror).lower(), error.filename, "name an existing place that you may use"]
     else:
         return str(error)
     return " · ".join(str(part) for part in parts if part)

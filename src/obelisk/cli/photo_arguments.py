@@ -28,7 +28,7 @@ def expand_arguments(arguments: Sequence[str], skipped: SkippedFolders) -> Itera
     """Return the paths of photos that the arguments stand for; lines of stdin are read only when needed.
 
     Folders without a photo, and those that may not be searched, go to ``skipped``. Raises :class:`UsageError` for a
-    path that does not exist, before anything is recognised.
+    path that does not exist, before anything is recognized.
     """
     missing = [argument for argument in arguments if argument != "-" and is_missing(argument)]
     if missing:
@@ -41,7 +41,7 @@ def expand_arguments(arguments: Sequence[str], skipped: SkippedFolders) -> Itera
 
 
 def is_missing(path: str) -> bool:
-    """Return whether there is nothing at a path; if we may not look, there may be: reading it will say why not."""
+    """Return whether nothing is at a path; False if we may not look, as reading it will then say why."""
     try:
         os.lstat(path)
     except PermissionError:
@@ -52,7 +52,7 @@ def is_missing(path: str) -> bool:
 
 
 def list_argument(argument: str, skipped: SkippedFolders) -> list[str]:
-    """Return the photos in a folder, or the path itself if it is no folder."""
+    """Return the photos in a folder, or the path itself if it isn't a folder."""
     from obelisk.photos import find_photos
 
     if not os.path.isdir(argument):  # noqa: PTH112 - Path.is_dir raises where we may not look

@@ -25,7 +25,7 @@ def recognize_command(
         typer.Option(
             "--gallery",
             metavar="G",
-            help="Gallery to recognise from.",
+            help="Gallery to recognize from.",
             show_default="the bundled one",
             readable=False,
         ),
@@ -66,16 +66,19 @@ def recognize_command(
     ] = None,
     expand: Annotated[
         str,
-        typer.Option("--expand", help="Which embeddings to average with their neighbours: none, query or references."),
+        typer.Option("--expand", help="Which embeddings to average with their neighbors: none, query or references."),
     ] = "none",
     augment: Annotated[
-        bool, typer.Option("--augment", help="Also embed each photo mirrored and closer: three times the work.")
+        bool,
+        typer.Option(
+            "--augment", help="Also embed each photo mirrored and cropped to its middle: three times the work."
+        ),
     ] = False,
     verify: Annotated[
         bool,
         typer.Option(
             "--verify",
-            help="Also compare the geometry with the nearest reference photos, if their files are at hand "
+            help="Also compare the geometry with the nearest reference photos, if their files still exist "
             "(extra `verify`; up to half a second per photo, about 1 point more right answers).",
         ),
     ] = False,
@@ -84,7 +87,7 @@ def recognize_command(
         typer.Option(
             "--explain",
             metavar="DIR",
-            help="Draw one picture per photo into DIR: its neighbours, and the regions that match the best of them.",
+            help="Draw one picture per photo into DIR: its neighbors, and the regions that match the best of them.",
             show_default=False,
         ),
     ] = None,
@@ -118,7 +121,7 @@ def recognize_command(
     pass_odd_names()
     pictures = Explainer(recognizer, explain) if explain else None
     failed = print_answers(answers, threshold, as_json=as_json, pictures=pictures)
-    skipped.tell()
+    skipped.report()
     if failed or skipped or (pictures and pictures.failed):
         raise typer.Exit(1)
 
@@ -158,7 +161,7 @@ class Explainer:
         self.failed = 0
 
     def draw(self, answer: Recognition) -> None:
-        """Draw an answer; warn if its photo is gone by now."""
+        """Draw an answer; warn if its photo is gone."""
         try:
             picture = self._recognizer.explain(answer)
         except PhotoError as error:
@@ -173,7 +176,7 @@ class Explainer:
 
 
 def describe_answer(answer: Recognition, threshold: float | None) -> list[str]:
-    """Return the lines that tell people an answer."""
+    """Return an answer as lines for people."""
     verdict = answer.landmark or "not a landmark I know"
     bound = "" if answer.landmark else f", below the threshold {threshold:.4f}"
     lines = [f"{answer.photo}: {verdict} (confidence {answer.confidence:.4f}{bound})"]

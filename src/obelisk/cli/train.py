@@ -1,4 +1,4 @@
-"""``obelisk train``: train a recipe on a dataset; or say what the run will take, or which learning rate suits it."""
+"""``obelisk train``: train a recipe on a dataset, estimate what the run needs, or find a learning rate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from obelisk.cli.console import Meter, note, require_extra, result, warn
 from obelisk.cli.dry_run import show_dry_run, show_rates
-from obelisk.cli.evaluate import read_and_tell
+from obelisk.cli.evaluate import read_dataset
 from obelisk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,18 +24,21 @@ def train(
         typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.", show_default=False),
     ],
     data: Annotated[
-        Path, typer.Option("--data", metavar="DIR", help="The dataset: GLDv2 layout, a subset, or a folder a landmark.")
+        Path, typer.Option("--data", metavar="DIR", help="A GLDv2 dataset, a folder per landmark, or a subset.")
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="RUN", help="The run's folder, made here. Needed to train.", show_default=False),
+        typer.Option(
+            "--out", metavar="RUN", help="Folder of the run; it will be created. Required to train.", show_default=False
+        ),
     ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a key of the recipe.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an unfinished run.")] = False,
     checkpoint_every: Annotated[
-        float, typer.Option("--checkpoint-every", metavar="SECONDS", help="Between two checkpoints of a fine-tuning.")
+        float,
+        typer.Option("--checkpoint-every", metavar="SECONDS", help="Time between checkpoints during fine-tuning."),
     ] = 60.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved recipe, sizes, memory and time; train nothing.")
@@ -70,14 +73,16 @@ def train(
 
 
 def refuse_unclear(instead: list[str], out: Path | None, figure: Path | None, *, resume: bool, as_json: bool) -> None:
-    """Refuse options that do not go together, and a figure that could not be written."""
+    """Refuse options that contradict each other, and a figure that could not be written."""
     if not instead and out is None:
-        raise UsageError("no folder for the run", fix="add --out RUN, or --dry-run to see what it will be")
+        raise UsageError("no folder for the run", fix="add --out RUN, or --dry-run to see what the run needs")
     if not instead and as_json:
         raise UsageError("--json is for --dry-run and --find-rate", fix="leave it out")
     if instead and (resume or len(instead) > 1):
         second = "--resume" if resume else instead[1]
-        raise UsageError(f"{instead[0]} trains nothing, so it does not go with {second}", fix="leave one of them out")
+        raise UsageError(
+            f"{instead[0]} trains nothing, so it can't be combined with {second}", fix="leave one of them out"
+        )
     if instead and os.environ.get("WORLD_SIZE", "1") != "1":
         raise UsageError(f"{instead[0]} runs in one process", fix="start it without torchrun")
     if figure and not figure.parent.is_dir():
@@ -89,7 +94,7 @@ def train_whole(recipe: Recipe, data: Path, out: Path, *, resume: bool, checkpoi
     from obelisk.training.distributed import is_main_process
     from obelisk.training.train import train_run
 
-    catalog = read_and_tell(data)
+    catalog = read_dataset(data)
     with Meter() as meter:
         run = train_run(
             recipe,
@@ -112,10 +117,10 @@ def train_whole(recipe: Recipe, data: Path, out: Path, *, resume: bool, checkpoi
 
 
 def print_dry_run(recipe: Recipe, data: Path, *, as_json: bool) -> None:
-    """Print what a training run will take."""
+    """Print what a training run will need."""
     from obelisk.training.dry_run import dry_run
 
-    catalog = read_and_tell(data)
+    catalog = read_dataset(data)
     with Meter() as meter:
         found = dry_run(recipe, catalog, meter)
     if as_json:
@@ -130,7 +135,7 @@ def print_rates(recipe: Recipe, data: Path, figure: Path, *, as_json: bool) -> N
     """Print and draw how the loss follows the learning rate."""
     from obelisk.training.lr_finder import draw_rates, find_rate
 
-    catalog = read_and_tell(data)
+    catalog = read_dataset(data)
     with Meter() as meter:
         curve = find_rate(recipe, catalog, meter)
     draw_rates(figure, curve, recipe.name)

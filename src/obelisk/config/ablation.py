@@ -1,6 +1,6 @@
 """Ablations: one recipe with several factors, run in every combination of their levels.
 
-The file gives the keys that all cells share, and for every factor its levels, each with the keys that it sets::
+The file lists the keys that all cells share, then the levels of each factor with the keys that each level sets::
 
     name = "mine"
 
@@ -17,8 +17,8 @@ The file gives the keys that all cells share, and for every factor its levels, e
     [factors.classifier.neighbours.classifier]
     kind = "knn"
 
-Every combination of levels is a *cell*: a whole recipe. Cells that differ in their classifier only share one training
-run, so that they are compared on the same embedding to the bit.
+Every combination of levels is a *cell*: a whole recipe. Cells that differ only in their classifier share one training
+run, so they are compared on exactly the same embedding.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ FOLDER = "ablations"
 
 
 class AblationFile(Section):
-    """An ablation as it is written: recipe tables, checked after they are merged."""
+    """An ablation file as written: its recipe tables are checked after they are merged."""
 
     name: str = Field(min_length=1)
     """name of the ablation in reports"""
     title: str = ""
-    """what is varied, in one line"""
+    """what varies, in one line"""
     recipe: Tables = Field(default_factory=dict)
     """keys that all cells share, as in a recipe"""
     factors: dict[str, dict[str, Tables]] = Field(min_length=1)
-    """factor → level → the keys that the level sets, as in a recipe; the first level of a factor is its reference"""
+    """factor → level → keys that the level sets, as in a recipe; the first level of a factor is its reference"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AblationCell:
     """One level of every factor: the cell's recipe, and the recipe of the training run that it shares.
 
-    The two differ in name and classifier only.
+    The two differ only in name and classifier.
     """
 
     levels: Mapping[str, str]
@@ -88,13 +88,13 @@ def shipped_ablations() -> list[str]:
 def load_ablation(source: str, overrides: Sequence[str] = ()) -> Ablation:
     """Read an ablation file, or a shipped one by name; ``section.key=value`` overrides apply to every cell.
 
-    Raises RecipeError, which names the mistakes and the cell they are in.
+    Raises RecipeError, which lists the mistakes and the cell they are in.
     """
     text, where = find_recipe(source, FOLDER, "ablation")
     try:
         written = AblationFile.model_validate(parse(text, where))
     except ValidationError as error:
-        mistakes = "; ".join(f"`{'.'.join(map(str, told['loc']))}`: {told['msg']}" for told in error.errors())
+        mistakes = "; ".join(f"`{'.'.join(map(str, problem['loc']))}`: {problem['msg']}" for problem in error.errors())
         fix = "name, title, recipe and factors are its keys; see docs/how-to.md"
         raise RecipeError(f"not an ablation: {mistakes}", where=where, fix=fix) from None
     for factor, levels in written.factors.items():
@@ -137,10 +137,10 @@ def name_of(levels: Sequence[str]) -> str:
 
 
 def choose_training_recipes(recipes: Mapping[tuple[str, ...], Recipe], where: str) -> dict[tuple[str, ...], Recipe]:
-    """Choose one recipe to train for each group of cells that differ in their classifier only.
+    """Choose one recipe to train for each group of cells that differ only in their classifier.
 
-    If any cell of the group reads a softmax layer, a recipe that trains one is chosen. It is named by the levels that
-    all its cells have in common.
+    If any cell of the group uses a softmax layer, a recipe that trains one is chosen. It is named after the levels
+    that all its cells have in common.
     """
     alike: dict[str, list[tuple[str, ...]]] = {}
     for levels, recipe in recipes.items():

@@ -25,7 +25,7 @@ def shipped_recipes(folder: str = ".") -> list[str]:
 def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file, or a shipped recipe by name, and apply ``section.key=value`` overrides.
 
-    Values of overrides are TOML; a bare word is a string. Raises RecipeError, which names all mistakes.
+    Values of overrides are TOML; a bare word is a string. Raises RecipeError, which lists all mistakes.
     """
     text, where = find_recipe(source)
     tables = parse(text, where)
@@ -54,7 +54,7 @@ def parse(text: str, where: str) -> dict[str, Any]:
 
 
 def check(tables: dict[str, Any], where: str) -> Recipe:
-    """Build a recipe from TOML tables; raises RecipeError, which names all mistakes."""
+    """Build a recipe from TOML tables; raises RecipeError, which lists all mistakes."""
     try:
         return Recipe.model_validate(tables)
     except ValidationError as error:
@@ -65,7 +65,7 @@ def check(tables: dict[str, Any], where: str) -> Recipe:
 def find_recipe(source: str, folder: str = ".", what: str = "recipe") -> tuple[str, str]:
     """Return the text of a recipe file or shipped recipe, and where it was found.
 
-    ``folder`` is where shipped files are looked for, relative to the recipes; ``what`` is their name in errors.
+    ``folder`` holds the shipped files, relative to the recipes; ``what`` is what errors call them.
     """
     path = Path(source)
     if path.is_file():

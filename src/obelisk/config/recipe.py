@@ -75,7 +75,9 @@ class Recipe(Section):
             if 0 < self.loss.memory < 2 * size:
                 raise ValueError(f"loss.memory = {self.loss.memory} holds less than two batches of {name} = {size}")
         if self.finetuning.epochs and len(self.backbone.names) > 1:
-            raise ValueError("finetuning.epochs trains one backbone, but backbone.names has several: train a run each")
+            raise ValueError(
+                "finetuning.epochs trains one backbone, but backbone.names has several: train one run per backbone"
+            )
         if self.finetuning.epochs and not trains:
             raise ValueError("finetuning.epochs needs a loss: loss.kind cannot be 'none'")
         if self.finetuning.keep == "best" and self.data.refit:
@@ -135,8 +137,8 @@ class Recipe(Section):
         each, parts = self.training.photos_per_landmark, section.micro_batches
         if self.compares_within_batch and parts > 1 and section.batch_size < 2 * parts * each:
             raise ValueError(
-                f"finetuning.micro_batches = {parts} leaves loss.kind = {self.loss.kind!r} one landmark a micro-batch, "
-                f"so nothing to tell apart: set finetuning.batch_size to {2 * parts * each} or more"
+                f"finetuning.micro_batches = {parts} leaves loss.kind = {self.loss.kind!r} one landmark per "
+                f"micro-batch, so nothing to tell apart: set finetuning.batch_size to {2 * parts * each} or more"
             )
         if section.learned_exponent and self.backbone.pooling != "gem":
             raise ValueError("finetuning.learned_exponent = true learns p of GeM: set backbone.pooling = 'gem'")
@@ -148,8 +150,8 @@ class Recipe(Section):
             raise ValueError("finetuning.start_size needs epochs to grow in: set finetuning.epochs to 2 or more")
         if section.start_size and section.compile:
             raise ValueError(
-                "finetuning.compile = true would compile again for every photo size that finetuning.start_size brings: "
-                "set one of them only"
+                "finetuning.compile = true would compile again for each photo size on the way up from "
+                "finetuning.start_size: set only one of them"
             )
         return self
 
@@ -162,7 +164,7 @@ class Recipe(Section):
         if sampling in ("natural", "class_balanced") and each:
             raise ValueError(
                 f"training.sampling = {sampling!r} does not use training.photos_per_landmark = {each}: "
-                "set one of them only"
+                "set only one of them"
             )
         return self
 

@@ -1,6 +1,6 @@
-"""Keys and values of recipes that had another name once: named in errors, read from old run folders.
+"""Recipe keys and values that were renamed: errors name their successors, old run folders stay readable.
 
-A recipe that a person writes must use today's names: an old one is an error that gives its successor. A recipe that a
+A recipe that a person writes must use today's names: an old one is an error that names its successor. A recipe that a
 run recorded can't be edited any more, so it is translated.
 """
 

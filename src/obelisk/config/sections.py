@@ -156,7 +156,7 @@ class TrainingSection(Section):
     """How the neck is trained on cached descriptors: AdamW, a short warm-up, cosine decay."""
 
     epochs: int = Field(30, ge=0, le=1000)
-    """largest number of passes over the reference photos; 0 trains nothing"""
+    """maximum number of passes over the reference photos; 0 trains nothing"""
     patience: int = Field(8, ge=1)
     """early stopping: epochs without a better validation top-1 before training stops"""
     ema_decay: float = Field(0.0, ge=0.0, lt=1.0)

@@ -36,7 +36,7 @@ class Catalog:
     :data:`REFERENCES`, :data:`QUERIES` and :data:`LANDMARKS`. Paths are relative to ``root``, with forward slashes.
     A query without a landmark (a distractor) has an empty list. Supercategory, area level (1: parks, bays, districts,
     where "the same place" is ill-posed; 0: point-like), latitude and longitude (degrees) are null if unknown.
-    ``notes`` say what was left out: rows that can't be used, photos that are not on disk.
+    ``notes`` report what was left out: rows that can't be used, photos that are not on disk.
     """
 
     root: Path

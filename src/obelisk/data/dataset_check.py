@@ -27,7 +27,7 @@ CHECKED_SIDE = 64
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedPhoto:
-    """A photo that was opened: the hash of its bytes, or its issue."""
+    """The result of opening a photo: the hash of its bytes, or its issue."""
 
     path: str
     content_hash: str = ""
@@ -40,7 +40,7 @@ def check_dataset(directory: Path, *, progress: Progress = no_progress) -> Itera
     Every photo is opened once. Of several photos with the same content, all but the first are reported: as a duplicate
     under one landmark, as mislabelled under two, as leaked if one is a reference and the other a query.
 
-    Raises DataError if the folder is no dataset, or if its tables can't be read at all.
+    Raises DataError if the folder isn't a dataset, or if its tables can't be read at all.
     """
     check_directory(directory)
     if is_subset(directory):

@@ -124,5 +124,5 @@ def assign_folds(photos: pl.DataFrame, *, folds: int, seed: int, groups: Mapping
 def check_folds(folds: int) -> None:
     """Raise UsageError for fewer than 2 folds."""
     if folds < 2:
-        fix = "give at least 2: a photo is judged by the photos of other folds"
+        fix = "give at least 2: photos of other folds judge a photo"
         raise UsageError(f"{folds} folds", where="--folds", fix=fix)

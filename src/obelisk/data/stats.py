@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Bucket = Literal["head", "mid", "tail"]
 
-# The most reference photos of a tail and of a mid landmark. With five, the k = 3 neighbours of a vote are seldom
+# A tail and a mid landmark have at most this many reference photos. With five, the k = 3 neighbors of a vote are seldom
 # outvoted; twenty is near the mean of Google Landmarks v2 (4,132,914 photos of 203,094 landmarks).
 TAIL_PHOTOS: Final = 5
 MID_PHOTOS: Final = 20

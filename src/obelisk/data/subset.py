@@ -184,7 +184,7 @@ def drop_unreadable(photos: pl.DataFrame, found: NearDuplicates) -> pl.DataFrame
 
 
 def drop_copies(distractors: pl.DataFrame, members: pl.DataFrame, found: NearDuplicates) -> pl.DataFrame:
-    """Keep the distractors that are no copy of a landmark's photo."""
+    """Keep the distractors that aren't copies of a landmark's photo."""
     taken = {found.groups[image_id] for image_id in members["image_id"].to_list() if image_id in found.groups}
     copies = [image_id for image_id in distractors["image_id"].to_list() if found.groups.get(image_id) in taken]
     return distractors.filter(~pl.col("image_id").is_in(copies))

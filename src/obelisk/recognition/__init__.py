@@ -1,4 +1,4 @@
-"""From neighbours to an answer: rerank, vote, calibrate, answer or reject; :class:`Recognizer` does it all."""
+"""From neighbors to an answer: rerank, vote, calibrate, answer or reject; :class:`Recognizer` does it all."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The photos that a model's background is made of.
+"""The photos that make up a model's background.
 
 A background needs two kinds. The distractors of a dataset are often landmarks of other places; a background of these
-alone lets ordinary photos pass, because normalization then favours whatever resembles no landmark. Rendered ordinary
+alone lets ordinary photos pass, because normalization then favors whatever resembles no landmark. Rendered ordinary
 photos (landscapes, streets, rooms, still lifes) are the other kind, and anybody can render them again.
 """
 

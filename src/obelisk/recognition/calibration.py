@@ -5,11 +5,11 @@ With s the score of the first candidate and N the number of reference photos::
     confidence = 1 / (1 + (s₀ / s)^a)      ln s₀ = b + c · ln N
 
 This is logistic regression on ln s and ln N (Platt, *Probabilistic outputs for support vector machines*, 1999): the
-more photos compete, the nearer one of them comes by accident. It is strictly increasing in the score.
+more photos compete, the closer one of them gets by accident. It is strictly increasing in the score.
 
 a, b and c are fitted to held-out photos: of landmarks of a gallery, which should be named, and of others, which
-should not. They travel with the model, so that a gallery of anybody's places has a confidence and a threshold without
-a single labelled query. A gallery that was calibrated itself carries a calibration of its own.
+should not. They travel with the model, so that a gallery of any places has a confidence and a threshold without a
+single labelled query. A gallery that was calibrated itself carries its own.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Calibration(BaseModel):
     def threshold(self, precision: float = PRECISION) -> float:
         """Return the lowest confidence whose answers reach a wanted precision, a share of right answers.
 
-        The calibration errs, too, so the answers may only use CAUTION of the mistakes that the precision allows. If
-        no confidence reaches it, the threshold is the highest one measured.
+        The calibration errs, too, so only CAUTION of the mistakes that the precision allows are used. If no confidence
+        reaches it, the threshold is the highest one measured.
 
         Raises :class:`~obelisk.errors.UsageError` for a precision outside (0, 1).
         """
@@ -114,7 +114,9 @@ def fit_calibration(evidence: Evidence) -> Calibration:
     beta = fit_logistic(columns - mean, evidence.right, evidence.weights / evidence.weights.sum())
     slope, shift, growth = beta
     if slope <= 0:
-        raise UsageError("better scores are no better answers here", fix="give more photos, or a better model")
+        raise UsageError(
+            "here, answers with better scores are not more often right", fix="give more photos, or a better model"
+        )
     fitted = Calibration(
         slope=slope,
         center=-(shift - beta @ mean) / slope,
@@ -128,7 +130,7 @@ def fit_calibration(evidence: Evidence) -> Calibration:
 def fit_logistic(columns: Floats, right: Booleans, weights: Floats) -> Floats:
     """Return the coefficients (3,) of a logistic regression on columns (Q, 3): ln s, 1 and ln N, centered.
 
-    The ridge holds the last one back most: evidence from galleries of one size says nothing about it.
+    The ridge shrinks the last one most: evidence from galleries of one size says nothing about it.
     """
     beta = np.zeros(3)
     for _ in range(NEWTON_STEPS):
@@ -145,8 +147,8 @@ def fit_logistic(columns: Floats, right: Booleans, weights: Floats) -> Floats:
 def expected_precisions(confidences: Floats, weights: Floats) -> tuple[tuple[float, float], ...]:
     """Tabulate confidences, ascending, with the expected precision of all answers of at least each.
 
-    That is their weighted mean confidence. It is smooth and never falls; counting right answers instead would promise
-    whatever a few lucky ones reached.
+    That is their weighted mean confidence. It is smooth and never falls; the share of right answers, in contrast,
+    would depend on a few lucky ones at the top.
     """
     order = np.argsort(-confidences)
     reached = np.cumsum((weights * confidences)[order]) / np.cumsum(weights[order])

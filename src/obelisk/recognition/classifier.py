@@ -56,8 +56,8 @@ class KNNClassifier:
     :mod:`obelisk.recognition.rerank.background`). ``expand`` is ``none``, ``query`` or ``references`` (see
     :mod:`obelisk.recognition.rerank.query_expansion`).
 
-    Raises :class:`~obelisk.errors.UsageError` for unknown names and values out of range. A classifier keeps what its
-    rerankers compute of references, so that later queries are faster.
+    Raises :class:`~obelisk.errors.UsageError` for unknown names and values out of range. A classifier caches what its
+    rerankers compute for references, which makes later queries faster.
     """
 
     def __init__(
@@ -114,8 +114,8 @@ class KNNClassifier:
     def _rank(self, queries: Embeddings, *, k: int, top: int) -> Ranking:
         """Rank the landmarks of all queries, with longer and longer shortlists until every ranking is final.
 
-        How many rows it takes to be sure of ``top`` landmarks differs by query: most are done after the first, short
-        search, and only the others go on.
+        Queries differ in how many rows it takes to be sure of ``top`` landmarks. Most are done after the first, short
+        search; only the rest are searched again.
         """
         ranking = allocate_ranking(len(queries), k=k, top=top)
         pending = np.arange(len(queries))
@@ -130,7 +130,7 @@ class KNNClassifier:
         return ranking
 
     def _rank_shortlists(self, queries: Embeddings, length: int, *, k: int, top: int) -> tuple[Ranking, Booleans]:
-        """Search, rerank, vote: rank landmarks from shortlists of one length; tell which rankings (Q,) are final."""
+        """Search, rerank, vote: rank landmarks from shortlists of one length; return also which (Q,) are final."""
         nearest = shortlist = find_shortlist(self._voters, queries, length)
         for reranker in self._rerankers:
             shortlist = reranker.rerank(queries, shortlist)

@@ -1,7 +1,7 @@
 """Calibrating a model with photos that a held-out model never saw.
 
-The held-out model is trained by the model's own recipe, on some of the landmarks and some of their photos. Photos it
-has not seen then play the queries: held-out photos of a gallery's landmarks should be named, photos of other landmarks
+The held-out model is trained with the model's own recipe, on some of the landmarks and some of their photos. Photos it
+has not seen then act as queries: held-out photos of a gallery's landmarks should be named, photos of other landmarks
 and of none should not. This gives two calibrations: one for galleries of landmarks that were in no training data, as
 people build them, and one for the gallery of the training landmarks themselves.
 """

@@ -50,7 +50,7 @@ class Recognizer:
     ``embedder``      the model that made the gallery's embeddings, ready to run
     ``background``    normalizes similarities; None if the model has none
     ``calibration``   turns scores into confidences and thresholds; None if the model has none
-    ``classifier``    decides unless a call says otherwise: k neighbours by a vote, or the model's softmax layer
+    ``classifier``    decides unless a call says otherwise: k neighbors by a vote, or the model's softmax layer
     ``layer``         the landmarks of that softmax layer; None if the model has none
     ================  ==========================================================================================
 
@@ -147,7 +147,7 @@ class Recognizer:
                         (see :meth:`threshold`)
         ``verify``      raise the score of candidates whose reference photos fit the query geometrically, where their
                         files are at hand (:mod:`obelisk.recognition.rerank.geometry`)
-        ``expand``      ``none``, ``query`` or ``references``: which embeddings are averaged with their neighbours
+        ``expand``      ``none``, ``query`` or ``references``: which embeddings are averaged with their neighbors
                         (:mod:`obelisk.recognition.rerank.query_expansion`)
         ``augment``     embed the mirror image and the middle of each photo, too (:mod:`obelisk.recognition.tta`)
         ==============  ==============================================================================================
@@ -257,7 +257,7 @@ class Recognizer:
         return self.classifier.k if self.classifier.kind == "knn" else K
 
     def _find_layer(self, references: References) -> SoftmaxClassifier | None:
-        """Return the classifier of the model's softmax layer; None if neighbours decide."""
+        """Return the classifier of the model's softmax layer; None if neighbors decide."""
         if self.layer is None:
             return None
         if self._prepared_layer is None or self._prepared_layer[0] is not references:
@@ -348,7 +348,7 @@ def compose_answer(
     references: References,
     threshold: float | None,
 ) -> Recognition:
-    """Return the answer for one query of a ranking; ``near`` are its k neighbours."""
+    """Return the answer for one query of a ranking; ``near`` are its k neighbors."""
     landmarks = references.landmarks
     shown = references.landmark_ids[ranking.neighbors[query]].tolist()
     candidates = tuple(

@@ -1,4 +1,4 @@
-"""Classification by the softmax layer of a model: its probabilities rank the landmarks; neighbours are only shown.
+"""Classification by the softmax layer of a model: its probabilities rank the landmarks; neighbors are only shown.
 
 With z (C,) the logits of the layer's landmarks, computed in float64::
 

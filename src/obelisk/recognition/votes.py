@@ -1,4 +1,4 @@
-"""How the neighbours of a query vote for its landmark. Arrays in, arrays out.
+"""How the neighbors of a query vote for its landmark. Arrays in, arrays out.
 
 Each query comes with its M nearest reference photos, best first: their landmarks l₁ … l_M and cosine similarities
 s₁ ≥ … ≥ s_M. The first k of them vote; the others only say which landmarks come next. With
@@ -46,7 +46,7 @@ def agreement(similarities: NDArray[np.floating]) -> Floats:
 
 @dataclass(frozen=True, kw_only=True)
 class VoteCounts:
-    """The votes, counted: one row for every landmark among the neighbours of every query.
+    """The votes, counted: one row for every landmark among the neighbors of every query.
 
     =============  ====  ===========================================================
     ``queries``    (G,)  row index of the query, ascending
@@ -69,7 +69,7 @@ class VoteCounts:
 
 
 def count_votes(landmarks: Integers, similarities: Embeddings, *, k: int, exponent: float) -> VoteCounts:
-    """Count the votes of the first k of the M neighbours of each query.
+    """Count the votes of the first k of the M neighbors of each query.
 
     ``landmarks`` and ``similarities`` are (Q, M), best first, M ≥ k.
     """

@@ -94,7 +94,7 @@ def shade_faces(mesh: Mesh, light: Light, lamps: Floats) -> Integers:
 
 
 def draw_mesh(pen: Draw, mesh: Mesh, camera: Camera, light: Light, lamps: Floats) -> None:
-    """Draw a landmark: its parts from far to near, of each the faces that look towards the camera."""
+    """Draw a landmark: its parts from far to near, and of each part only the faces turned towards the camera."""
     points, _ = camera.project(mesh.points)
     lines = mesh.surfaces == Surface.LINE
     toward = camera.position - mesh.centers
@@ -130,7 +130,7 @@ def cast_shadow(canvas: Canvas, mesh: Mesh, camera: Camera, light: Light) -> Non
         near = np.minimum.reduceat(depth, np.array(mesh.starts[:-1])) > camera.distance * 0.15
         for i in np.flatnonzero(solid & near).tolist():
             pen.polygon(flat[2 * mesh.starts[i] : 2 * mesh.starts[i + 1]], fill=round(255 * strength))
-    # Where walls meet the ground it is dark in any light.
+    # It is dark in any light where walls meet the ground.
     column, row, scale = (value / SHADOW_SCALE for value in camera.spot(0, 0))
     wide = mesh.radius * scale
     high = wide * min(0.5, camera.height / camera.distance * 1.2 + 0.04)
@@ -139,7 +139,7 @@ def cast_shadow(canvas: Canvas, mesh: Mesh, camera: Camera, light: Light) -> Non
 
 
 def darken_ground(canvas: Canvas, mask: Image.Image, camera: Camera) -> None:
-    """Darken the ground where a small mask says so."""
+    """Darken the ground under a small mask."""
     mask.paste(0, (0, 0, mask.width, min(mask.height, max(0, round(camera.horizon / SHADOW_SCALE)))))
     box = mask.getbbox()
     if box is None:

@@ -79,7 +79,7 @@ def ordinary_scene(rng: random.Random, ground: Ground, backdrop: Backdrop, mesh:
 
 @functools.lru_cache(maxsize=16)
 def house_row(seed: int) -> Mesh:
-    """Build a row of plain houses, or one block of flats, such as stand in any town."""
+    """Build a row of plain houses, or one block of flats, as found in any town."""
     rng = random.Random(f"houses {seed}")
     b = MeshBuilder()
     count = rng.choice((1, 2, 3, 4))

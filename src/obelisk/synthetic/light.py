@@ -92,7 +92,7 @@ FOG = rgb(0xCED4DC)
 def choose_light(rng: random.Random, *, azimuth: float, snowy: bool) -> Light:
     """Draw the light of one photo taken from ``azimuth``; only a ``snowy`` place has snow in winter.
 
-    More often than not the sun stands behind the photographer, who likes it that way.
+    More often than not the sun is behind the photographer, as photographers prefer.
     """
     name = rng.choices(list(HOURS), [hour.weight for hour in HOURS.values()])[0]
     hour = HOURS[name]

@@ -113,7 +113,7 @@ class MeshBuilder:
     def loft(
         self, bottom: Sequence[Spot], top: Sequence[Spot], z0: float, z1: float, color: Color, *, lid: bool = True
     ) -> list[Wall]:
-        """Add a solid between two outlines of as many corners, and return its walls."""
+        """Add a solid between two outlines with the same number of corners, and return its walls."""
         corners = list(zip(bottom, top, strict=True))
         walls: list[Wall] = []
         for (a, d), (b, c) in pairwise([*corners, corners[0]]):
@@ -149,7 +149,7 @@ class MeshBuilder:
     def panel(
         self, wall: Wall, u: Range, v: Range, color: Color, surface: Surface = Surface.PAINT, *, arched: bool = False
     ) -> None:
-        """Paint a rectangle on a wall, ``u`` along it and ``v`` up it in [0, 1]; an arched one ends round."""
+        """Paint a rectangle on a wall, ``u`` along it and ``v`` up it in [0, 1]; an arched one has a round top."""
         (u0, u1), (v0, v1) = u, v
         outline = [(u0, v0), (u1, v0)]
         if arched:

@@ -19,9 +19,9 @@ from obelisk.synthetic.trees import paint_tree
 
 SUPERSAMPLING = 2
 GRAIN_TILES = 4
-MIDDLE_GREY = 128
+MIDDLE_GRAY = 128
 CAMERA_RENDERED_SIDE = 400
-CAMERA_NOISE = 5.0  # standard deviation, grey levels: a JPEG of quality 90 then has the 2 to 3 MB of a camera's
+CAMERA_NOISE = 5.0  # standard deviation, gray levels: a JPEG of quality 90 then has the 2 to 3 MB of a camera's
 
 
 def render_photo(landmark_seed: int, photo_index: int, size: int = 224) -> Image.Image:
@@ -38,14 +38,13 @@ def render_photo(landmark_seed: int, photo_index: int, size: int = 224) -> Image
 
 
 def render_camera_photo(landmark_seed: int, photo_index: int, *, width: int = 4000, height: int = 3000) -> Image.Image:
-    """Render a photo at a camera's size, 12 megapixels by default, to measure speed with.
+    """Render a photo at a camera's size, 12 megapixels by default, for measuring speed.
 
-    It shows no more detail than a small one, but it has a sensor's noise, so decoding it is as much work as decoding a
-    real photo.
+    It shows no more detail than a small one, but its sensor noise makes decoding as much work as for a real photo.
     """
     small = render_photo(landmark_seed, photo_index, CAMERA_RENDERED_SIDE)
     noise = Image.effect_noise((width, height), CAMERA_NOISE).convert("RGB")
-    return ImageChops.add(small.resize((width, height), Image.Resampling.BICUBIC), noise, offset=-MIDDLE_GREY)
+    return ImageChops.add(small.resize((width, height), Image.Resampling.BICUBIC), noise, offset=-MIDDLE_GRAY)
 
 
 def choose_camera(scene: Scene, rng: random.Random, side: int) -> Camera:
@@ -73,11 +72,11 @@ def choose_camera(scene: Scene, rng: random.Random, side: int) -> Camera:
 
 
 def paint_scene(scene: Scene, camera: Camera, light: Light, rng: random.Random) -> Canvas:
-    """Paint a scene from the sky to what stands in front."""
+    """Paint a scene from the sky to the foreground."""
     canvas = paint_backdrop(scene, camera, light, rng)
     pen = ImageDraw.Draw(canvas)
     lamps = np.random.default_rng(rng.getrandbits(32)).random(len(scene.mesh.surfaces))
-    rng.random()  # unused, but without this draw all photos would come out differently
+    rng.random()  # unused, but without this draw every photo would change
     shore = None
     if scene.ground != "water":
         cast_shadow(canvas, scene.mesh, camera, light)
@@ -124,7 +123,7 @@ def develop(canvas: Canvas, rng: random.Random) -> Image.Image:
         photo = photo.filter(ImageFilter.BoxBlur(rng.uniform(0.3, 0.9)))
     if rng.random() < 0.6:
         photo = ImageChops.multiply(photo, vignette(photo.width))
-    return ImageChops.add(photo, grain_tiles(photo.width)[rng.randrange(GRAIN_TILES)], offset=-MIDDLE_GREY)
+    return ImageChops.add(photo, grain_tiles(photo.width)[rng.randrange(GRAIN_TILES)], offset=-MIDDLE_GRAY)
 
 
 @functools.cache
@@ -141,6 +140,6 @@ def grain_tiles(side: int) -> tuple[Image.Image, ...]:
     rng = np.random.default_rng(20)
     tiles = []
     for strength in np.linspace(0.8, 3.4, GRAIN_TILES):
-        grey, tint = rng.normal(MIDDLE_GREY, strength, (side, side, 1)), rng.normal(0, strength / 2, (side, side, 3))
-        tiles.append(Image.fromarray(np.clip((grey + tint).round(), 0, 255).astype(np.uint8)))
+        gray, tint = rng.normal(MIDDLE_GRAY, strength, (side, side, 1)), rng.normal(0, strength / 2, (side, side, 3))
+        tiles.append(Image.fromarray(np.clip((gray + tint).round(), 0, 255).astype(np.uint8)))
     return tuple(tiles)

@@ -63,8 +63,8 @@ KINDS = {
     ),
     "bridge": LandmarkKind(bridge, ("Bridge",), "bridge", ("water",), ("hills", "mountains", "city", "forest"), 0.85),
 }
-# The kinds take turns, so that a dataset, whose seeds are consecutive, gets its share of each. In another order, seeds
-# would show other landmarks.
+# The kinds take turns, so that a dataset, whose seeds are consecutive, gets its share of each. Changing the order would
+# change every seed's landmark.
 TURNS = (
     *("church", "lighthouse", "bridge", "temple", "hall", "castle", "hall"),
     *("church", "temple", "castle", "bridge", "lighthouse", "church"),
@@ -83,7 +83,7 @@ class Tree:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """Everything that doesn't change from photo to photo; ``kind`` is None where the mesh is no landmark.
+    """Everything that doesn't change from photo to photo; ``kind`` is None if the mesh isn't a landmark.
 
     The hills are a sum of the waves of ``outline``. ``tone`` in [−1, 1] varies the colors of ground and hills.
     ``favorites`` are the azimuths from which most photos are taken, ``reach`` is the largest one, in radians.

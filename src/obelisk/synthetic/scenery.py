@@ -222,7 +222,7 @@ def paint_island(pen: Draw, scene: Scene, camera: Camera, light: Light) -> float
 
 
 def paint_reflection(canvas: Canvas, shore: float, light: Light, rng: random.Random) -> None:
-    """Mirror in the water below the shore what stands above it, darker and rippled."""
+    """Mirror what stands above the shore in the water below it, darker and rippled."""
     side, top = canvas.width, round(shore)
     deep = min(side - top, top)
     if deep < 4:

@@ -1,6 +1,6 @@
 """Downloading Google Landmarks v2: its tables, then its tars or single photos, resumed after any interruption.
 
-A ``DownloadRequest`` names the part that is wanted; a ``Downloader`` plans what is missing and fetches it.
+A ``DownloadRequest`` names the wanted part; a ``Downloader`` plans what is missing and fetches it.
 """
 
 from __future__ import annotations

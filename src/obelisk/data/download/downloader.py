@@ -38,7 +38,7 @@ class FailedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadReport:
-    """The result of a download: how many files came, how many were there before, the failures, and remarks."""
+    """The result of a download: counts of fetched files and of those already there, the failures, and remarks."""
 
     fetched: int
     there: int
@@ -47,10 +47,10 @@ class DownloadReport:
 
 
 class Downloader:
-    """Carries out one request.
+    """Carries out one download request.
 
-    ``jobs`` files are fetched at a time; of single photos two, and ``rate`` per second. ``progress`` is called several
-    times a second, on the calling thread: it counts bytes of "tables" and "tars", and "photos".
+    ``jobs`` files are fetched at a time, but only two single photos, at ``rate`` per second. ``progress`` is called
+    several times a second, on the calling thread: it counts bytes of "tables" and "tars", and "photos".
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class Downloader:
         self._remarks: list[str] = []
 
     def plan(self) -> DownloadPlan:
-        """Return what is missing, its size, and the room there is; nothing is written.
+        """Return what is missing, its size, and the free disk space; nothing is written.
 
-        Raises UsageError if the photos that are there have another size than the requested one.
+        Raises UsageError if existing photos have another size than the requested one.
         """
         self._refuse_other_size()
         files = [*self.request.list_tables(), *self.request.list_tars()]
@@ -96,7 +96,7 @@ class Downloader:
     def run(self) -> DownloadReport:
         """Fetch what is missing.
 
-        Raises DownloadError if there is not enough room, or if a table that is needed can't be fetched; UsageError or
+        Raises DownloadError if there is not enough disk space, or if a required table can't be fetched; UsageError or
         DataError for a request that the tables don't allow.
         """
         plan = self.plan()
@@ -116,7 +116,7 @@ class Downloader:
         )
 
     def _refuse_other_size(self) -> None:
-        """Raise UsageError if there are photos of another size than the requested one."""
+        """Raise UsageError if existing photos have another size than the requested one."""
         requested = self.request.max_side or 0
         for kept in self.state.list_extracted() if self.request.extracts else ():
             folder = kept.path.partition("/")[0]
@@ -129,7 +129,7 @@ class Downloader:
             raise UsageError(f"the photos in {folder} are kept {size}", where="--max-side", fix=fix)
 
     def _ask_sizes(self, files: Sequence[RemoteFile]) -> dict[str, int]:
-        """Return the sizes of the files, as far as the state or the server knows; stop if the server is silent."""
+        """Return the sizes of the files as far as the state or the server knows them; stop if the server is silent."""
         sizes = {file.path: size for file in files if (size := self.state.read(file.path).bytes) is not None}
         silent = 0
 
@@ -148,7 +148,7 @@ class Downloader:
         return sizes
 
     def _require_tables(self) -> None:
-        """Raise DownloadError if a table that decides which photos are wanted is not there."""
+        """Raise DownloadError if a table that decides which photos are wanted is missing."""
         found = find_tables(self.request.directory)
         there = {path.name for path in (found.train, found.train_clean) if path is not None}
         for failure in self._failed:
@@ -216,9 +216,9 @@ def run_workers(
 ) -> None:
     """Run the tasks on several threads, and call ``report`` on this one now and then.
 
-    The first error of a task stops the others and is raised here. Any end of the wait, an interrupt included, sets
-    ``stopping`` and gives the tasks a few seconds. A thread that hangs on a dead connection is abandoned; nothing is
-    lost, because the files on the disk are sound at any moment.
+    The first error of a task stops the others and is raised here. However the wait ends, even by an interrupt,
+    ``stopping`` is set and the tasks get a few seconds to finish. A thread that hangs on a dead connection is
+    abandoned; nothing is lost, because the files on disk are sound at any moment.
     """
     remaining = iter(tasks)
     taking = threading.Lock()
@@ -254,7 +254,7 @@ def run_workers(
 
 
 def join_threads(threads: Sequence[threading.Thread], seconds: float) -> None:
-    """Wait for the threads to end, at most that long."""
+    """Wait for the threads to end, but no longer than that."""
     until = time.monotonic() + seconds
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))

@@ -54,7 +54,7 @@ class FileFetcher:
         return self.request.directory / file.path
 
     def fetch(self, file: RemoteFile, progress: Progress) -> Iterator[str]:
-        """Fetch a file, resuming an earlier attempt, and yield remarks meanwhile; raises DownloadError if it fails.
+        """Fetch a file, resuming an earlier attempt, and yield remarks on it; raises DownloadError if that fails.
 
         ``progress`` is called as progress(path, bytes there, bytes in all) for tables and tars.
         """
@@ -81,7 +81,7 @@ class FileFetcher:
         return partial
 
     def fetch_table(self, file: RemoteFile, progress: Progress) -> None:
-        """Fetch a table; delete anything else that comes, and raise DownloadError."""
+        """Fetch a table; if the server sends anything else, delete it and raise DownloadError."""
         partial = self.transfer(file, progress)
         if flaw := find_flaw(partial, file):
             partial.unlink()
@@ -90,7 +90,7 @@ class FileFetcher:
         self.complete(file)
 
     def fetch_tar(self, file: RemoteFile, progress: Progress) -> Iterator[str]:
-        """Fetch a tar, unless it is there, and verify it; yield remarks."""
+        """Fetch a tar unless it is already there, and verify it; yield remarks."""
         path = self.path_of(file)
         if path.exists() and self.state.read(file.path).progress != "whole":
             # A tar from elsewhere: its bytes are there, but yet to be verified.
@@ -175,7 +175,7 @@ class FileFetcher:
             os.sync()
 
     def fetch_photo(self, file: RemoteFile) -> None:
-        """Fetch a single photo; raises DownloadError for anything that is no photo."""
+        """Fetch a single photo; raises DownloadError for anything that isn't a photo."""
         if not file.url:
             raise DownloadError("train.csv gives no address for it", where=Path(file.path).stem)
         data = self.photo_client.fetch_bytes(file.url, limit=MAX_BYTES)
@@ -187,14 +187,14 @@ class FileFetcher:
         write_photo(fit_photo(data, self.request.max_side)[0], self.path_of(file), sync=True)
 
     def save_photo_size(self) -> None:
-        """Save the size of single photos in the state, before the first of them is there."""
+        """Save the size of single photos in the state before the first of them is fetched."""
         saved = FileState(path=SINGLE_PHOTOS, progress="extracted", max_side=self.request.max_side or 0)
         if self.state.read(SINGLE_PHOTOS) != saved:
             self.state.write(saved)
 
 
 def find_flaw(path: Path, file: RemoteFile) -> str | None:
-    """Return why a file can't be the table that it should be; None if it has the right columns."""
+    """Return why a file isn't the expected table; None if it has the right columns."""
     try:
         check_header(path, file.columns)
     except DataError as error:
@@ -213,7 +213,7 @@ def fit_photo(data: bytes, max_side: int | None) -> tuple[bytes, str | None]:
 
 
 def write_photo(data: bytes, path: Path, *, sync: bool = False) -> None:
-    """Write a photo complete or not at all; with ``sync`` it is on the disk afterwards."""
+    """Write a photo atomically; with ``sync``, return once it is on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:

@@ -37,7 +37,7 @@ LENGTH: Final = "[0-9]{1,18}"  # a length in bytes that fits an SQLite integer
 
 @functools.cache
 def user_agent() -> str:
-    """Return who asks; the version is read from the installation, so not before somebody asks."""
+    """Return the User-Agent header; it holds the installed version, which takes a while to look up."""
     return f"obelisk/{version('obelisk-landmarks')} ({HOME}) python-urllib"
 
 
@@ -50,7 +50,7 @@ class TransientError(Exception):
 
 
 class FileChangedError(TransientError):
-    """The server does not have the rest of the file that we began: it has changed."""
+    """The server no longer has the file that we began to fetch: it has changed."""
 
 
 class StoppedError(Exception):
@@ -59,7 +59,7 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """How often and how patiently to try again; all times are in seconds.
+    """How often to retry, and how long to wait; all times are in seconds.
 
     ``retries`` bounds the failures in a row without a new byte. A server that asks for a longer wait than
     ``longest_retry_after`` is given up at once. ``timeout`` is the silence that counts as a failure.
@@ -107,7 +107,7 @@ class HttpClient:
         and DownloadError for any other failure.
         """
         if not is_web_address(url):
-            raise DownloadError("this is no address of the web", where=url)
+            raise DownloadError("this is not a web address", where=url)
         self._await_turn()
         try:
             address = quote(url, safe=string.punctuation)
@@ -123,7 +123,7 @@ class HttpClient:
                 raise DownloadError(f"the certificate cannot be trusted: {error.reason}", where=url) from error
             raise TransientError(str(error.reason)) from error
         except (http.client.InvalidURL, ValueError, OverflowError) as error:  # of this URL, or of a redirect
-            raise DownloadError(f"this is no address: {error}", where=url) from error
+            raise DownloadError(f"this is not a valid address: {error}", where=url) from error
         except (OSError, http.client.HTTPException) as error:
             raise TransientError(explain_failure(error)) from error
         return response
@@ -159,8 +159,8 @@ class HttpClient:
     def retry(self, attempt: Callable[[], T], *, url: str, reached: Callable[[], int] = lambda: 0) -> T:
         """Return the result of ``attempt``, trying again after transient failures.
 
-        An attempt that gets further than all before, measured by ``reached``, resets the count of failures. Raises
-        DownloadError after too many failures, or a lasting one.
+        An attempt that gets further than all earlier ones, as measured by ``reached``, resets the count of failures.
+        Raises DownloadError after too many failures, or after a permanent one.
         """
         failures, furthest = 0, reached()
         while True:
@@ -176,7 +176,7 @@ class HttpClient:
                 self._sleep(max(error.retry_after, self.policy.draw_wait(max(1, failures))))
 
     def fetch_bytes(self, url: str, *, limit: int) -> bytes:
-        """Return a small file, with retries; raises DownloadError for one of more than ``limit`` bytes."""
+        """Fetch a small file, with retries; raises DownloadError if it has more than ``limit`` bytes."""
 
         def attempt() -> bytes:
             with self.open(url) as response:
@@ -191,7 +191,7 @@ class HttpClient:
         return self.retry(attempt, url=url)
 
     def read_chunk(self, response: http.client.HTTPResponse) -> bytes:
-        """Return the next bytes of a response as soon as there are any; no bytes at its end."""
+        """Return the next bytes of a response as soon as there are any; empty at its end."""
         if self.stopping.is_set():
             raise StoppedError
         try:
@@ -200,7 +200,7 @@ class HttpClient:
             raise TransientError(explain_failure(error)) from error
 
     def ask_size(self, url: str) -> int | None:
-        """Ask once for the size of a file in bytes; None if the server won't tell. Raises TransientError."""
+        """Ask once for the size of a file in bytes; None if the server doesn't say. Raises TransientError."""
         try:
             with self.open(url, method="HEAD") as response:
                 return read_length(response)

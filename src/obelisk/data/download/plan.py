@@ -1,4 +1,4 @@
-"""The plan of a download: what is requested, which files of the server that is, and what room they need.
+"""The plan of a download: what is requested, which files on the server that means, and the space they need.
 
 The layout of the server is that of https://github.com/cvdfoundation/google-landmark: tables in ``metadata/``, photos in
 ``<split>/images_NNN.tar``, the MD5 of each tar in ``md5sum/<split>/md5.images_NNN.txt``.
@@ -99,7 +99,9 @@ class DownloadRequest:
 
     def __post_init__(self) -> None:
         if not is_web_address(self.base_url):
-            raise UsageError(f"`{self.base_url}` is no address", where="--base-url", fix="give http://… or https://…")
+            raise UsageError(
+                f"`{self.base_url}` is not a web address", where="--base-url", fix="give http://… or https://…"
+            )
         if self.directory.exists() and not self.directory.is_dir():
             raise UsageError("this is a file, not a folder", where=self.directory, fix="name another folder")
         if not self.splits:
@@ -174,7 +176,7 @@ class DownloadRequest:
         ]
 
     def select_tars(self, folder: str) -> tuple[int, ...]:
-        """Return the numbers of the requested tars of a folder; of a share the first ones, at least one."""
+        """Return the numbers of a folder's requested tars; a share takes the first ones, at least one."""
         count = TAR_COUNTS[folder]
         if self.tars is None:
             return tuple(range(count))
@@ -235,11 +237,11 @@ def parse_tars(text: str) -> tuple[int, ...] | float:
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadPlan:
-    """The tables and tars that are missing, and the room for everything.
+    """The tables and tars that are missing, and the disk space for everything.
 
     ``there`` counts the files that need not be fetched. ``sizes`` are the bytes of missing files, if known, ``present``
-    those already here. ``needed`` estimates the bytes that must be free on the disk at the worst moment. ``photos``
-    counts the missing single photos; None before the tables are here, and if photos come in tars.
+    those already here. ``needed`` estimates the peak of disk space, in bytes. ``photos`` counts the missing single
+    photos; None until the tables are here, and if photos come in tars.
     """
 
     missing: tuple[RemoteFile, ...]
@@ -273,7 +275,7 @@ def make_plan(
     jobs: int,
     photos: int | None,
 ) -> DownloadPlan:
-    """Estimate the room for the missing files; while photos are extracted, ``jobs`` tars are on the disk at a time."""
+    """Estimate the space for the missing files; during extraction, ``jobs`` tars are on the disk at a time."""
     present = {file.path: count_present(request.directory, file) for file in missing}
     tars = [(sizes.get(file.path, 0), file.folder) for file in missing if file.kind == "tar"]
     if request.extracts:

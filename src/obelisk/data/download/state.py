@@ -41,7 +41,7 @@ COLUMNS: Final = tuple(field.name for field in dataclasses.fields(FileState))
 
 
 class DownloadState:
-    """The states of all files of one folder; while it is open, no other process downloads into the folder."""
+    """The states of all files of one folder; while it is open, no other process can download into the folder."""
 
     def __init__(self, directory: Path, *, keep: bool = True) -> None:
         """Open the state of a folder, or create it; without ``keep``, nothing is created.
@@ -95,7 +95,7 @@ class DownloadState:
         return DownloadError(f"the state cannot be saved: {error}", where=self._path, fix="free some space there")
 
     def read(self, path: str) -> FileState:
-        """Return the state of a file; a new state if it is not known. Raises DataError if the database is damaged."""
+        """Return the state of a file; a new state if there is none. Raises DataError if the database is damaged."""
         found = self._execute(f"SELECT {', '.join(COLUMNS)} FROM parts WHERE path = ?", path)
         if found is None:
             return FileState(path=path)
@@ -105,7 +105,7 @@ class DownloadState:
     def write(self, state: FileState) -> None:
         """Save the state of a file; it is on disk when this returns.
 
-        Raises DownloadError if the disk is full, and keeps the former state; DataError if the database is damaged.
+        Raises DownloadError if the disk is full, and keeps the previous state; DataError if the database is damaged.
         """
         values = dataclasses.astuple(state)
         marks = ", ".join("?" * len(values))

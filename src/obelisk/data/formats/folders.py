@@ -1,4 +1,4 @@
-"""A folder per landmark: the format for photos of one's own."""
+"""A folder per landmark: the format for your own photos."""
 
 from __future__ import annotations
 

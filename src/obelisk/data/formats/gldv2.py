@@ -210,7 +210,7 @@ def sort_by_id(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def find_malformed(rows: pl.DataFrame) -> pl.Series:
-    """Return which rows of the labels or the solution have no photo id, or a landmark id that is no number."""
+    """Return which rows of the labels or the solution lack a photo id, or have a landmark id that isn't a number."""
     if "landmark_ids" in rows.columns:
         landmark = pl.col("landmark_ids").list.eval(pl.element().is_null()).list.any()
     else:

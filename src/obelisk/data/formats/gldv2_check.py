@@ -58,13 +58,13 @@ def at_row(table: Path, row: int) -> str:
 
 
 def find_malformed_rows(listed: LabeledRows) -> Iterator[Issue]:
-    """Yield the rows without a photo id, and those whose landmark is missing or no number."""
+    """Yield the rows without a photo id, and those whose landmark is missing or not a number."""
     landmark = "landmarks" if "landmarks" in listed.rows.columns else "landmark"
     faulty = listed.rows.filter(find_malformed(listed.rows)).select("row", "image_id", landmark)
     for row, image_id, cell in faulty.iter_rows():
         what = "the photo has no id" if image_id is None else f"photo {image_id}: "
         if image_id is not None:
-            what += "it has no landmark" if cell is None else f"`{cell}` is no landmark id"
+            what += "it has no landmark" if cell is None else f"`{cell}` is not a landmark id"
         yield make_issue("malformed", where=at_row(listed.table, row), what=what)
 
 

@@ -22,7 +22,7 @@ def name_category(category: str) -> str:
 def build_landmark_table(
     landmark_ids: pl.Series, *, details: Path | None, categories: Path | None, hierarchy: Path | None
 ) -> pl.DataFrame:
-    """Return a row per landmark id, sorted by id, with all that the tables know.
+    """Return one row per landmark id, sorted by id, with everything the tables know.
 
     ``details`` is a landmarks.csv, ``categories`` a train_label_to_category.csv, ``hierarchy`` a
     train_label_to_hierarchical.csv; each may be None. The name is that of the first table, in this order, that has

@@ -1,4 +1,4 @@
-"""Scanning a folder for photos: one walk, without a look at single files."""
+"""Scanning a folder for photos in one walk, without opening files."""
 
 from __future__ import annotations
 

@@ -41,15 +41,15 @@ CAPTION = 200  # pixels: room for a heading and the longest caption
 
 MATCHES = "The brighter an area, the more it adds to the similarity. Regions with the same number match; they add"
 NO_MATCH = "The brighter an area, the more it adds to the similarity. No region of one photo matches one of the other."
-ALONE = "The reference photo is not at hand. The brighter an area, the more it counts in what the model sees."
+ALONE = "The reference photo is not available. The brighter an area, the more it counts in what the model sees."
 
 
 def explain_answer(answer: Recognition, gallery: Gallery, embedder: Embedder) -> Image.Image:
     """Draw what an answer rests on.
 
     First comes a strip: the photo and the reference photos nearest to it. If the model gives feature maps, the regions
-    of the photo that match regions of the best reference follow; if the file of that reference is not at hand, the
-    photo alone, lit up where its own descriptor comes from.
+    of the photo that match regions of the best reference follow; if the file of that reference is gone, the photo
+    alone follows, lit up where its own descriptor comes from.
 
     Raises :class:`~obelisk.errors.PhotoError` if the photo can't be read any more.
     """
@@ -73,12 +73,12 @@ def explain_answer(answer: Recognition, gallery: Gallery, embedder: Embedder) ->
         alike = compare_maps(query, reference)
         panels = draw_resemblance(photo, load_photo(original, PANEL), alike, rule)
         captions = [[asked.name], describe_reference(shown[best])]
-        parts += [draw_panels("What made them alike", panels, captions), draw_region_legend(alike.regions)]
+        parts += [draw_panels("What makes them alike", panels, captions), draw_region_legend(alike.regions)]
     return stack_pictures(parts, margin=MARGIN)
 
 
 def best_neighbor(answer: Recognition, shown: Sequence[Neighbor]) -> int | None:
-    """Return the index of the nearest neighbour that shows the first candidate, else 0; None without neighbours."""
+    """Return the index of the nearest neighbor that shows the first candidate, else 0; None without neighbors."""
     first = answer.candidates[0].landmark_id if answer.candidates else None
     indices = [index for index, neighbor in enumerate(shown) if neighbor.landmark_id == first]
     return indices[0] if indices else (0 if shown else None)
@@ -144,7 +144,7 @@ def draw_region_legend(regions: Sequence[Region]) -> Image.Image:
 
 
 def draw_words(text: str) -> Image.Image:
-    """Draw a paragraph of small grey text."""
+    """Draw a paragraph of small gray text."""
     picture = Image.new("RGB", (WIDTH, 80), PAPER)
     end = draw_lines(ImageDraw.Draw(picture), (0, 0), text, WORDS, WIDTH, color=FAINT, lines=3)
     return picture.crop((0, 0, WIDTH, round(end)))

@@ -80,7 +80,7 @@ def longest_prefix(text: str, size: int, width: float) -> int:
 
 
 def make_legible(text: str) -> str:
-    """Return the text in one line of letters that can be drawn here; one no font has becomes e for é, or ``?``."""
+    """Return the text on one line, in letters that can be drawn: others lose their accents or become ``?``."""
     plain = (
         " " if unicodedata.category(letter)[0] in "CZ" else letter for letter in unicodedata.normalize("NFC", text)
     )
@@ -89,7 +89,7 @@ def make_legible(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def substitute_letter(letter: str) -> str:
-    """Return a letter if a font has it, else those of its parts that some font has, else ``?``."""
+    """Return a letter if a font has it, else those of its parts that a font has, else ``?``."""
     if letter == " " or any(has_letter(font, letter) for font in load_fonts(16)):
         return letter
     parts = [part for part in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(part)]

@@ -12,16 +12,16 @@ from obelisk.photos import ModelInput, source_box
 from obelisk.recognition.explain.lettering import draw_line, text_width
 from obelisk.recognition.explain.regions import Box
 
-# Okabe & Ito, Color universal design (2008): colours that colour-blind people can tell apart, too.
+# Okabe & Ito, Color universal design (2008): colors that color-blind people can tell apart, too.
 REGION_COLORS = ("#e69f00", "#56b4e9", "#cc79a7", "#009e73", "#f0e442")
 SHADOW = "#111111"
 DIM = 0.45  # of its brightness is left where an area adds nothing
-CONTRAST = 0.7  # exponent of the heat: below 1, middling heat still shows some colour
+CONTRAST = 0.7  # exponent of the heat: below 1, middling heat still shows some color
 BADGE, ROUND = 15, 10
 
 
 def light_up(photo: Image.Image, heat: Floats, rule: ModelInput) -> Image.Image:
-    """Keep a photo's colour and brightness where the map ``heat`` (H, W), 0 to 1, is high; darken and grey the rest.
+    """Keep a photo's color and brightness where the map ``heat`` (H, W), 0 to 1, is high; darken and gray the rest.
 
     The map covers the part of the photo that the resize rule shows to the network.
     """
@@ -36,7 +36,7 @@ def light_up(photo: Image.Image, heat: Floats, rule: ModelInput) -> Image.Image:
 
 
 def outline_regions(photo: Image.Image, regions: Sequence[Box], shape: tuple[int, ...], rule: ModelInput) -> None:
-    """Outline regions, boxes in the cells of a map of shape (H, W), each in its colour and with its number."""
+    """Outline regions, boxes in the cells of a map of shape (H, W), each in its color and with its number."""
     canvas = ImageDraw.Draw(photo)
     boxes = [locate_in_photo(region, shape, photo, rule) for region in regions]
     # The first has the largest share: it is drawn last and lies on top.
@@ -51,7 +51,7 @@ def outline_regions(photo: Image.Image, regions: Sequence[Box], shape: tuple[int
 
 
 def draw_badge(canvas: ImageDraw.ImageDraw, middle: tuple[float, float], number: int) -> None:
-    """Draw the number of a region, counted from 0, on its colour."""
+    """Draw the number of a region, counted from 0, on its color."""
     x, y = middle
     circle = (x - BADGE + 2, y - BADGE + 2, x + BADGE - 2, y + BADGE - 2)
     canvas.ellipse(circle, fill=REGION_COLORS[number], outline=SHADOW, width=2)

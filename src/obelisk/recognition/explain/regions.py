@@ -7,7 +7,7 @@ their mean, the cosine of the pooled descriptors is a sum over pairs of location
 
 so that ``c_i = Σ_j c_ij`` is what location i adds to the similarity (Stylianou, Souvenir & Pless, *Visualizing deep
 similarity networks*, WACV 2019). Two locations match when each is the other's most similar one, by the cosine of their
-features; matches that adjoin in both photos form a region. For a network that pools differently, or has a trained
+features; matches that are adjacent in both photos form a region. For a network that pools differently, or has a trained
 neck after its pooling, this shows where the similarity comes from, but not the exact amounts.
 """
 

@@ -17,7 +17,7 @@ WORDS = 15  # pixels: height of the letters of captions
 
 
 def read_original(photo: ReferencePhoto | None) -> bytes | None:
-    """Read the file of a reference photo; return None if it is gone or holds another photo by now."""
+    """Read the file of a reference photo; return None if it is gone or now holds another photo."""
     if photo is None or photo.file is None:
         return None
     try:
@@ -39,7 +39,7 @@ def load_photo(source: Path | bytes, side: int) -> Image.Image:
 
 
 def load_if_readable(source: Path | bytes | None, side: int) -> Image.Image | None:
-    """Return :func:`load_photo` of a photo, or None if it is not at hand or can't be read."""
+    """Return :func:`load_photo` of a photo, or None if there is no photo or it can't be read."""
     if source is None:
         return None
     try:
@@ -49,11 +49,11 @@ def load_if_readable(source: Path | bytes | None, side: int) -> Image.Image | No
 
 
 def frame_photo(photo: Image.Image | None, size: tuple[int, int], color: str = LINE, thickness: int = 2) -> Image.Image:
-    """Return a framed box of this size with the photo in its middle, or with the words that there is none."""
+    """Return a framed box of this size with the photo in its middle, or with a note that there is none."""
     box = Image.new("RGB", size, SHADE)
     canvas = ImageDraw.Draw(box)
     if photo is None:
-        text = "photo not at hand"
+        text = "photo not available"
         corner = (size[0] - text_width(text, WORDS)) / 2, size[1] / 2 - WORDS
         draw_line(canvas, corner, text, WORDS, FAINT)
     else:

@@ -31,7 +31,7 @@ NAME = 17
 
 @dataclass(frozen=True, kw_only=True)
 class StripCell:
-    """A photo of the strip and the text under it; ``right`` is whether its name is true, None if nobody knows."""
+    """A photo of the strip and the text under it; ``right`` is whether its name is true, None if unknown."""
 
     photo: Path | bytes | None
     name: str
@@ -45,17 +45,17 @@ def draw_recognitions(
     """Draw the strips of several answers, one below the other.
 
     ``truths`` are the names of the true landmarks; where one is None, nothing is marked right or wrong.
-    ``references`` are the photos of each answer's neighbours, as paths or bytes; None stands for one not at hand.
+    ``references`` are the photos of each answer's neighbors, as paths or bytes; None stands for a missing one.
     """
     strips = [draw_strip(*row) for row in zip(answers, truths, references, strict=True)]
     return stack_pictures(strips)
 
 
 def draw_strip(answer: Recognition, truth: str | None, references: Sequence[Path | bytes | None]) -> Image.Image:
-    """Draw one answer: the query, then its nearest neighbours with similarity and distance.
+    """Draw one answer: the query, then its nearest neighbors with similarity and distance.
 
-    ``truth`` and ``references`` are as in :func:`draw_recognitions`. A photo that is not at hand, or can't be read,
-    leaves an empty frame.
+    ``truth`` and ``references`` are as in :func:`draw_recognitions`. A photo that is missing, or can't be read, leaves
+    an empty frame.
     """
     named = name_landmark(answer.landmark, answer.landmark_id)
     missed = truth is not None and answer.landmark != truth
@@ -93,7 +93,7 @@ def name_landmark(name: str | None, landmark_id: int | None) -> str:
 
 
 def draw_cell(cell: StripCell, side: int, *, bold: bool) -> Image.Image:
-    """Draw a framed photo with its text; a mark, not colour alone, says whether it is right."""
+    """Draw a framed photo with its text; a mark, not color alone, says whether it is right."""
     color = {None: INK, True: RIGHT, False: WRONG}[cell.right]
     edge = LINE if cell.right is None else color
     drawn = Image.new("RGB", (side, side + 2 * 24 + (1 + len(cell.details)) * 22), PAPER)

@@ -1,4 +1,4 @@
-"""What reorders neighbours or candidates by better evidence than the plain similarity."""
+"""What reorders neighbors or candidates by better evidence than the plain similarity."""
 
 from __future__ import annotations
 

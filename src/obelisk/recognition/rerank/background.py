@@ -77,7 +77,7 @@ class Background:
 class BackgroundReranker:
     """Normalizes the similarities of ``references`` by a background.
 
-    B(r) of a reference is computed when it is first met, then kept. Raises :class:`~obelisk.errors.UsageError` for a
+    B(r) of a reference is computed once, when first needed. Raises :class:`~obelisk.errors.UsageError` for a
     background of other dimensions.
     """
 

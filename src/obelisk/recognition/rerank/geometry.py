@@ -116,7 +116,7 @@ def rank_by(scores: Floats, ranking: Ranking, *, top: int) -> Ranking:
 
 
 def find_reference_keypoints(photo: ReferencePhoto) -> Keypoints:
-    """Return the keypoints of a reference photo; none if its file is not at hand."""
+    """Return the keypoints of a reference photo; none if its file is gone."""
     data = read_original(photo)
     return NO_KEYPOINTS if data is None else find_keypoints(data)
 
@@ -138,7 +138,7 @@ def find_keypoints(source: Path | bytes) -> Keypoints:
     if descriptors is None:
         return NO_KEYPOINTS
     positions = np.array([keypoint.pt for keypoint in found], dtype=np.float32)
-    # SIFT may return a few more than it was asked for, where several are equally strong.
+    # SIFT may return a few more than requested if several are equally strong.
     return Keypoints(positions=positions[:MOST_KEYPOINTS], descriptors=descriptors[:MOST_KEYPOINTS].astype(np.uint8))
 
 

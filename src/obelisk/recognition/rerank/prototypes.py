@@ -1,9 +1,8 @@
 """Prototype reranking: a reference photo counts for more when its whole landmark fits the query.
 
 A prototype is the mean embedding of a landmark's photos (Snell, Swersky & Zemel, *Prototypical networks for few-shot
-learning*, NeurIPS 2017). Alone it blurs a landmark that has several faces; a single near photo may carry a wrong
-label. For a query q and a reference r of landmark l with unit-norm prototype p(l), the M nearest references are
-reranked by ::
+learning*, NeurIPS 2017). Alone it blurs a landmark with several sides; a single near photo may carry a wrong label.
+For a query q and a reference r of landmark l with unit-norm prototype p(l), the M nearest references are reranked by ::
 
     s'(q, r) = (s(q, r) + λ · s(q, p(l))) / (1 + λ)
 
@@ -25,8 +24,8 @@ RERANKED = 100  # M; fixed, so that a query costs the same in a large gallery
 class PrototypeReranker:
     """Blends each similarity with that of the landmark's prototype.
 
-    ``references`` searches N rows, ``landmark_ids`` (N,) is the landmark of each. A prototype is computed when its
-    landmark is first met, then kept. A shortlist must hold the M nearest rows, or all of them.
+    ``references`` searches N rows, ``landmark_ids`` (N,) is the landmark of each. A prototype is computed
+    once, when first needed. A shortlist must hold the M nearest rows, or all of them.
     """
 
     def __init__(self, references: SearchEngine, landmark_ids: Integers) -> None:

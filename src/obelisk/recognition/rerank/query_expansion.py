@@ -1,4 +1,4 @@
-"""Query expansion and database-side augmentation: an embedding is averaged with its nearest neighbours.
+"""Query expansion and database-side augmentation: an embedding is averaged with its nearest neighbors.
 
 α query expansion (Radenović, Tolias & Chum, *Fine-tuning CNN image retrieval with no human annotation*, TPAMI 2019)
 searches a second time, with the query q and its n nearest references r₁ … r_n of cosine similarities s₁ … s_n::
@@ -6,7 +6,7 @@ searches a second time, with the query q and its n nearest references r₁ … r
     q' = q + Σ_i max(s_i, 0)^α · r_i,  scaled to length 1
 
 Database-side augmentation (Arandjelović & Zisserman, CVPR 2012) does the same to each reference, here with the nearest
-photos of its own landmark (a prototype has none, and stays). Both are off by default: on validation photos they made
+photos of its own landmark (prototypes are left as they are). Both are off by default: on validation photos they made
 the answers neither better nor worse.
 """
 

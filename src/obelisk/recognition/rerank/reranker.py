@@ -1,4 +1,4 @@
-"""What reranks the neighbours of a query: the protocol, and the shortlist that rerankers pass on.
+"""What reranks the neighbors of a query: the protocol, and the shortlist that rerankers pass on.
 
 A search finds the M reference photos most similar to a query. Each reranker then replaces their similarities by
 better evidence and sorts them again. Reranking a few rows must give the same landmarks as reranking all N, so a
@@ -41,7 +41,7 @@ class Reranker(Protocol):
     """Replaces the similarities of shortlists by better evidence, and sorts them again."""
 
     def rerank(self, queries: Embeddings, shortlist: Shortlist) -> Shortlist:
-        """Return the photos listed for the unit-norm queries (Q, D) with new similarities, best first.
+        """Return the shortlist of the unit-norm queries (Q, D) with new similarities, best first.
 
         Equal similarities keep their order. The new bound holds for the new similarities of unlisted rows.
         """
