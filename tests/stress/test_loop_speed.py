@@ -26,10 +26,10 @@ from obelisk.training.finetune import FinetuningModel, finetune
 from obelisk.training.loading.augmentation import AugmentedView
 from obelisk.training.loading.loader import BatchReader, LabelledPhotos
 from obelisk.training.losses import ArcFace
+from obelisk.training.model import create_network
 from obelisk.training.model.backbones import PooledBackbone
 from obelisk.training.model.network import Necks, PhotoEmbedder, build_neck
 from obelisk.training.model.pooling import avg
-from obelisk.training.model.weights import create_network
 from obelisk.training.optim.checkpoint import CheckpointFile
 from obelisk.training.optim.logs import StepReport
 from obelisk.training.optim.optimizer import build_finetuning_optimizer

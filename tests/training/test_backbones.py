@@ -12,8 +12,8 @@ from obelisk.config import BackboneSection, PhotosSection
 from obelisk.embedding import MODEL_FILE
 from obelisk.errors import ModelError
 from obelisk.training.export.onnx import check_export, to_onnx
+from obelisk.training.model import create_network, read_state
 from obelisk.training.model.backbones import load_backbone, load_backbones
-from obelisk.training.model.weights import create_network, read_state
 
 TINY = "test_efficientnet"
 

@@ -188,3 +188,23 @@ def test_the_gradient_of_the_neck_is_clipped_and_logged() -> None:
     assert clipped.gradient_mean is not None
     assert clipped.gradient_mean > 1e-3  # the norm before clipping
     assert clipped.train_loss != free.train_loss
+
+
+@pytest.mark.parametrize(("each_epoch", "kept"), [(True, 2), (False, None)])
+def test_a_checkpoint_of_each_epoch_waits_for_no_clock(tmp_path: Path, each_epoch: bool, kept: int | None) -> None:
+    photos = made_up(120, 1)
+    file = CheckpointFile(path=tmp_path / "head.safetensors", owner="own", every=1e9, each_epoch=each_epoch)
+
+    def crash(epoch: Epoch) -> None:
+        if epoch.epoch == 3:
+            raise InterruptedError
+
+    counts = torch.bincount(photos.landmarks)
+    with pytest.raises(InterruptedError):
+        train_head(recipe_of("arcface", epochs=5), photos, (D,), counts, checkpoint=file, log=crash)
+    if kept is None:
+        assert not file.path.exists()
+        return
+    log: list[Epoch] = []
+    train_head(recipe_of("arcface", epochs=5), photos, (D,), counts, checkpoint=file, log=log.append)
+    assert [epoch.epoch for epoch in log] == [3, 4, 5]

@@ -6,10 +6,10 @@ from torch import Tensor
 from obelisk.config import Recipe, load_recipe
 from obelisk.training.finetune import FinetuningModel
 from obelisk.training.losses import Loss, build_loss
+from obelisk.training.model import create_network
 from obelisk.training.model.backbones import PooledBackbone
 from obelisk.training.model.network import Necks, PhotoEmbedder, build_neck, count_trainable
 from obelisk.training.model.pooling import avg
-from obelisk.training.model.weights import create_network
 from obelisk.training.optim.optimizer import build_finetuning_optimizer, build_head_optimizer
 
 LANDMARKS = 943

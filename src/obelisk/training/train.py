@@ -152,11 +152,17 @@ class TrainingJob:
     progress: Progress
     watch: Callable[[StepReport], None]
 
-    def checkpoint(self, name: str, data: str, *, replaceable: bool = False) -> CheckpointFile:
+    def checkpoint(
+        self, name: str, data: str, *, each_epoch: bool = False, replaceable: bool = False
+    ) -> CheckpointFile:
         """Return the checkpoint file of a stage; ``data`` is the fingerprint of the photos that it trains on."""
-        owner, writes = name_owner(self.recipe.fingerprint, data), self.dist.is_main
         return CheckpointFile(
-            path=self.out / name, owner=owner, every=self.checkpoint_every, replaceable=replaceable, writes=writes
+            path=self.out / name,
+            owner=name_owner(self.recipe.fingerprint, data),
+            every=self.checkpoint_every,
+            each_epoch=each_epoch,
+            replaceable=replaceable,
+            writes=self.dist.is_main,
         )
 
 
@@ -277,7 +283,7 @@ def finetune_backbone(
     """
     recipe, (backbone,), dist = job.recipe, job.backbones, job.dist
     references = list_references(job, features)
-    checkpoint = job.checkpoint(FINETUNING_CHECKPOINT, fingerprint_of_list(references))
+    checkpoint = job.checkpoint(FINETUNING_CHECKPOINT, fingerprint_of_list(references), each_epoch=True)
     resumed = checkpoint.path.is_file()
     log = EpochLog(Epoch, job.folder / "finetuning.jsonl", keep=resumed)
     throughput = EpochLog(Throughput, job.folder / "pace.jsonl", keep=resumed)

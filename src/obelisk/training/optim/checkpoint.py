@@ -78,8 +78,9 @@ class TrainState:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointFile:
-    """Where a run's state is kept, and how often it is written, in seconds.
+    """Where a run's state is kept, and how often it is written: at most ``every`` seconds apart.
 
+    ``each_epoch`` also writes it after every epoch, for epochs that take minutes.
     ``owner`` names the recipe and the photos: a checkpoint serves no other run. One of other photos is refused, or
     ignored and overwritten if it is ``replaceable``. Of several processes that train the same head, each for itself,
     only one ``writes``.
@@ -88,6 +89,7 @@ class CheckpointFile:
     path: Path
     owner: str
     every: float = 60.0
+    each_epoch: bool = False
     replaceable: bool = False
     writes: bool = True
 

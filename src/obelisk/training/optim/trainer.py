@@ -151,7 +151,7 @@ class Trainer(Generic[E]):
                 meter.end_epoch(validation.top1)
 
                 # Checkpoint, when it is due
-                self.save_or_stop(sigterm)
+                self.save_or_stop(sigterm, epoch_ended=True)
         self.save()
         return self.best if self.best and state.best_epoch else self.current
 
@@ -257,10 +257,11 @@ class Trainer(Generic[E]):
             )
         self.saved = time.monotonic()
 
-    def save_or_stop(self, sigterm: SigtermFlag) -> None:
+    def save_or_stop(self, sigterm: SigtermFlag, *, epoch_ended: bool = False) -> None:
         """Save the checkpoint if it is due, or if SIGTERM has reached any process; then exit."""
-        due = self.checkpoint and self.dist.is_main and time.monotonic() - self.saved >= self.checkpoint.every
-        stop, save = self.dist.sum(sigterm.received, bool(due) or sigterm.received)
+        file = self.checkpoint
+        due = file and ((epoch_ended and file.each_epoch) or time.monotonic() - self.saved >= file.every)
+        stop, save = self.dist.sum(sigterm.received, bool(due and self.dist.is_main) or sigterm.received)
         if save:
             self.save()
         if stop:
