@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from obelisk.defaults import VOTE, K
 from obelisk.embedding import (
@@ -12,6 +15,7 @@ from obelisk.embedding import (
     LAYER,
     Bundle,
     BundleClassifier,
+    Embedder,
     LayerLandmarks,
     read_classifier,
     read_layer,
@@ -21,10 +25,10 @@ from obelisk.errors import ModelError
 from obelisk.recognition import find_classifier
 
 
-def write(folder: Path, **attachments: bytes) -> Bundle:
+def write(folder: Path, network: bytes = b"none", **attachments: bytes) -> Bundle:
     return write_bundle(
         folder,
-        network=b"none",
+        network=network,
         card="",
         attachments={{"classifier": CLASSIFIER, "layer": LAYER}[name]: text for name, text in attachments.items()},
         name="none",
@@ -99,3 +103,43 @@ BAD_LAYERS = {
 def test_a_damaged_layer_is_refused(tmp_path: Path, text: bytes) -> None:
     with pytest.raises(ModelError):
         read_layer(write(tmp_path / "bundle", layer=text))
+
+
+def give_logits(*last: str, **options: int) -> bytes:
+    """Return a network that embeds photos of 8 pixels, and makes its logits from 3 numbers by a last operation."""
+    weights = {"w": np.ones((192, 4), np.float32), "v": np.ones((192, 3), np.float32)}
+    nodes = [
+        helper.make_node("Flatten", ["photos"], ["row"]),
+        helper.make_node("MatMul", ["row", "w"], ["embedding"]),
+        helper.make_node("MatMul", ["row", "v"], ["scores"]),
+        helper.make_node(*last, ["scores"], ["logits"], **options),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info("photos", TensorProto.FLOAT, ["N", 3, 8, 8])],
+        [
+            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 4]),
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, None),
+        ],
+        [numpy_helper.from_array(tensor, name) for name, tensor in weights.items()],
+    )
+    opset = helper.make_opsetid("", 13)
+    return bytes(helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString())
+
+
+WRONG_LOGITS = {
+    "too many": (give_logits("Identity"), (30, 10), r"\(1, 3\), not \(1, 2\)"),
+    "too few": (give_logits("Identity"), (1, 2, 3, 4), r"\(1, 3\), not \(1, 4\)"),
+    "a single number": (give_logits("ReduceSum", keepdims=0), (1, 2, 3), r"\(\), not \(1, 3\)"),
+}
+
+
+@pytest.mark.parametrize(("network", "landmarks", "said"), WRONG_LOGITS.values(), ids=WRONG_LOGITS)
+def test_logits_that_do_not_fit_the_layer_are_refused(
+    tmp_path: Path, network: bytes, landmarks: tuple[int, ...], said: str
+) -> None:
+    bundle = write(tmp_path / "bundle", network, layer=LayerLandmarks(landmarks=landmarks).pack())
+    embedder = Embedder(bundle, runtime="onnxruntime", logits=True)
+    with pytest.raises(ModelError, match=f"logits of shape {said}"):
+        embedder.classify_image(Image.new("RGB", (8, 8)))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from obelisk.embedding import Embedded
 from obelisk.errors import ModelError
-from obelisk.gallery import ExactSearch
+from obelisk.gallery import ExactSearch, refuse_directionless
 from obelisk.recognition import SoftmaxClassifier
 
 LAYER = np.array([40, 10, 30, 20, 50])
@@ -65,3 +67,16 @@ def test_logits_of_another_width_are_refused() -> None:
     classifier = SoftmaxClassifier(ExactSearch(random_units(rng, 5)), LAYER, LAYER)
     with pytest.raises(ModelError, match=r"logits of shape \(2, 4\) for a softmax layer of 5 landmarks"):
         classifier.classify(random_units(rng, 2), np.zeros((2, 4), np.float32), k=1, top=5)
+
+
+def test_a_photo_whose_logits_are_not_finite_fails_alone() -> None:
+    photos = [
+        Embedded(
+            path=Path("photo.jpg"), content_hash="", embedding=np.ones(6, np.float32), logits=np.float32([1, value])
+        )
+        for value in (2, np.nan, np.inf)
+    ]
+    sound, *bad = refuse_directionless(photos)
+    assert sound.error is None
+    assert [photo.embedding for photo in bad] == [None, None]
+    assert all("no finite logits" in str(photo.error) for photo in bad)

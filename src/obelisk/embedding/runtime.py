@@ -23,6 +23,7 @@ from PIL.Image import Image
 
 from obelisk.embedding.activation_ranges import RANGES, read_ranges
 from obelisk.embedding.bundle import Bundle
+from obelisk.embedding.bundle_classifier import read_layer
 from obelisk.embedding.bundle_manifest import Member
 from obelisk.embedding.onnx_model import NetworkModel
 from obelisk.embedding.runtime_choice import Runtime, open_network, read_runtime
@@ -68,6 +69,8 @@ class Embedder:
     ) -> None:
         self.bundle = bundle
         self.gives_logits = logits
+        layer = read_layer(bundle) if logits else None
+        self._logits_shape = (1, len(layer.landmarks)) if layer else None
         self._members = bundle.members
         self._runtime = runtime or read_runtime()
         self._models = [open_member(bundle, member, self._runtime, threads) for member in self._members]
@@ -138,7 +141,7 @@ class Embedder:
     def classify_image(self, image: Image) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the embedding (D,) of an upright RGB photo and the logits (C,) of the softmax layer.
 
-        Raises ModelError for a bundle without a layer.
+        Raises ModelError for a bundle without a layer, and for logits of another shape than the layer's.
         """
         (member,) = self._members
         return self.classify_pixels(prepare(image, member.input))
@@ -146,6 +149,12 @@ class Embedder:
     def classify_pixels(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the embedding (D,) and the logits (C,) of a photo that :func:`prepare` made ready: (3, H, W)."""
         rows, logits = self._models[0].classify(pixels[np.newaxis])
+        if self._logits_shape and logits.shape != self._logits_shape:
+            raise ModelError(
+                f"the network gives logits of shape {logits.shape}, not {self._logits_shape} as its softmax layer says",
+                where=self.bundle.folder / self._members[0].file,
+                fix="export the bundle again",
+            )
         return self._check(rows, 0)[0], logits[0]
 
     def embed_pixels(self, *pixels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -24,10 +24,16 @@ def load_model(place: Path | str) -> Bundle:
 
 
 def refuse_directionless(photos: Iterable[Embedded]) -> Iterator[Embedded]:
-    """Yield the photos; one whose embedding is zero or not finite, and so resembles nothing, gets an error instead."""
+    """Yield the photos; one whose embedding is zero or not finite, and so resembles nothing, gets an error instead.
+
+    So does one whose logits are not finite.
+    """
     for photo in photos:
         if photo.embedding is not None and not 0 < float(np.linalg.norm(photo.embedding)) < np.inf:
             error = PhotoError("the model sees nothing in the photo: its embedding has no direction", where=photo.path)
+            yield replace(photo, embedding=None, error=error)
+        elif photo.logits is not None and not np.isfinite(photo.logits).all():
+            error = PhotoError("the model's softmax layer gives no finite logits for the photo", where=photo.path)
             yield replace(photo, embedding=None, error=error)
         else:
             yield photo
