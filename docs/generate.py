@@ -78,7 +78,7 @@ resolved recipe, with the value of every key, is written to `RUN/recipe.toml`. T
 
 CLI_HEAD = """# The command line
 
-Results go to stdout; progress, notes and warnings go to stderr. There is no colour when piped. `--json` prints one JSON
+Results go to stdout; progress, notes and warnings go to stderr. There is no color when piped. `--json` prints one JSON
 object per line. `--debug`, anywhere on the line, shows the traceback of an error.
 [How to](how-to.md#read-the-exit-code) explains the exit codes. This page is made from `--help`.
 """

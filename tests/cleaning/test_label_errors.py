@@ -125,10 +125,10 @@ def test_impossible_rules_are_refused():
     rows, labels, folds = make_photos(0)
     with pytest.raises(UsageError, match="0 neighbors"):
         find_label_issues(rows, labels, folds, k=0)
-    for threshold, keep, told in (
+    for threshold, keep, reported in (
         (-0.1, 1, "margin of -0.1"),
         (float("nan"), 1, "margin of nan"),
         (0.1, 0, "at least 1"),
     ):
-        with pytest.raises(UsageError, match=told):
+        with pytest.raises(UsageError, match=reported):
             choose_dropped(np.zeros(3), np.zeros(3, np.int64), threshold=threshold, keep_at_least=keep)

@@ -1,4 +1,4 @@
-"""The command line in this process; and a model small enough to be written down, that sees a 4 × 4 grid of colours."""
+"""The command line in this process; and a model small enough to be written down, that sees a 4 × 4 grid of colors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from obelisk.recognition import pack_background
 Photograph = Callable[[Path, tuple[int, int, int], int], None]
 
 
-def colour_grid_network() -> bytes:
+def color_grid_network() -> bytes:
     """Photos (N, 3, 32, 32) → embeddings (N, 48): means of 8 × 8 pixels, of unit length."""
     nodes = [
         helper.make_node("AveragePool", ["photos"], ["grid"], kernel_shape=[8, 8], strides=[8, 8]),
@@ -29,7 +29,7 @@ def colour_grid_network() -> bytes:
     ]
     graph = helper.make_graph(
         nodes,
-        "colour_grid",
+        "color_grid",
         [helper.make_tensor_value_info("photos", TensorProto.FLOAT, ["N", 3, 32, 32])],
         [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 48])],
     )
@@ -38,12 +38,12 @@ def colour_grid_network() -> bytes:
     return bytes(model.SerializeToString())
 
 
-def write_colour_bundle(folder: Path, name: str, attachments: Mapping[str, bytes] | None = None) -> Bundle:
-    mean = (0.5, 0.5, 0.5) if name == "colours" else (0.4, 0.4, 0.4)
+def write_color_bundle(folder: Path, name: str, attachments: Mapping[str, bytes] | None = None) -> Bundle:
+    mean = (0.5, 0.5, 0.5) if name == "colors" else (0.4, 0.4, 0.4)
     return write_bundle(
         folder,
-        network=colour_grid_network(),
-        card="# Colours\n",
+        network=color_grid_network(),
+        card="# Colors\n",
         attachments=attachments,
         name=name,
         size=32,
@@ -59,7 +59,7 @@ def write_colour_bundle(folder: Path, name: str, attachments: Mapping[str, bytes
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
     """A training run, of which only the exported model matters here."""
-    write_colour_bundle(tmp_path / "run" / "model", "colours")
+    write_color_bundle(tmp_path / "run" / "model", "colors")
     return tmp_path / "run"
 
 
@@ -69,19 +69,19 @@ def calibrated_bundle(tmp_path: Path) -> Path:
         "background.npy": pack_background(np.eye(48, dtype=np.float32)),
         "calibration.json": b'{"slope": 5, "centre": -1, "growth": 0.05, "precisions": [[0.5, 0.9]]}',
     }
-    return write_colour_bundle(tmp_path / "calibrated", "colours", attachments).folder
+    return write_color_bundle(tmp_path / "calibrated", "colors", attachments).folder
 
 
 @pytest.fixture
 def other_bundle(tmp_path: Path) -> Path:
-    return write_colour_bundle(tmp_path / "other", "other").folder
+    return write_color_bundle(tmp_path / "other", "other").folder
 
 
 @pytest.fixture
 def photograph() -> Photograph:
-    def save(path: Path, colour: tuple[int, int, int], seed: int) -> None:
+    def save(path: Path, color: tuple[int, int, int], seed: int) -> None:
         rng = np.random.default_rng(seed)
-        pixels = np.clip(np.array(colour) + rng.normal(0, 20, size=(40, 40, 3)), 0, 255).astype(np.uint8)
+        pixels = np.clip(np.array(color) + rng.normal(0, 20, size=(40, 40, 3)), 0, 255).astype(np.uint8)
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
 
@@ -91,10 +91,10 @@ def photograph() -> Photograph:
 @pytest.fixture
 def places(tmp_path: Path, photograph: Photograph) -> Path:
     """A folder per landmark: three landmarks of three photos, the names not all ASCII."""
-    colours = {"Dome": (230, 60, 60), "Tôrre de Belém": (60, 220, 60), "塔": (60, 60, 240)}
-    for number, (name, colour) in enumerate(colours.items()):
+    colors = {"Dome": (230, 60, 60), "Tôrre de Belém": (60, 220, 60), "塔": (60, 60, 240)}
+    for number, (name, color) in enumerate(colors.items()):
         for photo in range(3):
-            photograph(tmp_path / "places" / name / f"{photo}.png", colour, 10 * number + photo)
+            photograph(tmp_path / "places" / name / f"{photo}.png", color, 10 * number + photo)
     return tmp_path / "places"
 
 

@@ -47,25 +47,25 @@ def test_two_trainings_make_four_cells_and_are_not_made_again(
     words = ("ablate", ablation, "--data", tiny_dataset, "--out", out)
     code, text, err = obelisk(*words, "--json")
     assert code == 0, err
-    told = json.loads(text)
-    assert json.loads((out / "ablation.json").read_text()) == told
+    reported = json.loads(text)
+    assert json.loads((out / "ablation.json").read_text()) == reported
     assert sorted(path.name for path in (out / "runs").iterdir()) == ["cross_entropy", "triplet"]
-    assert [tuple(cell["levels"].values()) for cell in told["cells"]] == [
+    assert [tuple(cell["levels"].values()) for cell in reported["cells"]] == [
         ("cross entropy", "softmax"),
         ("cross entropy", "neighbours"),
         ("triplet", "softmax"),
         ("triplet", "neighbours"),
     ]
-    top1 = [cell["metrics"]["top1"] for cell in told["cells"]]
+    top1 = [cell["metrics"]["top1"] for cell in reported["cells"]]
     assert all(value is not None for value in top1)
-    main, *_ = told["effects"]
+    main, *_ = reported["effects"]
     assert main["changes"] == [{"factor": "loss", "against": "cross entropy", "level": "triplet"}]
     assert main["metrics"]["top1"]["difference"] == pytest.approx((top1[2] + top1[3] - top1[0] - top1[1]) / 2)
     assert "triplet-softmax" in (out / "report.html").read_text()
     # The cell and the run by itself, evaluated by the layer it has trained, agree.
     for place, name in ((0, "cross_entropy"), (2, "triplet")):
         alone = json.loads(obelisk("evaluate", out / "runs" / name, "--data", tiny_dataset, "--json")[1])
-        assert alone == told["cells"][place]["metrics"]
+        assert alone == reported["cells"][place]["metrics"]
 
     with monkeypatch.context() as patch:
         patch.setattr("obelisk.training.train.run_stages", lambda *_: pytest.fail("trained again"))

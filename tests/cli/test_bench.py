@@ -39,7 +39,7 @@ def test_json_holds_every_stage_and_the_work_by_hand(city: Path) -> None:
     printed = run("in", "--backbone", "test_efficientnet", "--json")
     assert printed.exit_code == 0, printed.exception
     said = json.loads(printed.stdout)
-    assert (said["model"], said["references"], said["missing"]) == ("colours", 9, [])
+    assert (said["model"], said["references"], said["missing"]) == ("colors", 9, [])
     (measured,) = said["measured"]
     assert (measured["photos"], measured["count"]) == ("given", 2)
     assert tuple(measured["stages"]) == STAGES
@@ -58,7 +58,7 @@ def test_people_get_a_table_and_what_is_missing_is_said(city: Path, monkeypatch:
     printed = run("in")
     assert printed.exit_code == 1, printed.exception
     lines = printed.stdout.splitlines()
-    assert "engine onnxruntime · model colours · input 32 · references 9" in lines[0]
+    assert "engine onnxruntime · model colors · input 32 · references 9" in lines[0]
     assert [line.split()[0] for line in lines[4:11]] == [*STAGES, "answer"]
     assert "by hand" not in printed.stdout
     assert lines[-1].endswith("s from command to answer")

@@ -19,20 +19,20 @@ from obelisk.cli.data import data_app
 from obelisk.data import read_catalog
 from obelisk.errors import DataError, ObeliskError, UsageError
 
-COLOURS = {"Dome": (230, 60, 60), "Tôrre de Belém": (60, 220, 60), "塔": (60, 60, 240)}
+COLORS = {"Dome": (230, 60, 60), "Tôrre de Belém": (60, 220, 60), "塔": (60, 60, 240)}
 PLANTED = ("Dome/green.png", "塔/red.png")
 
 
 @pytest.fixture
 def noisy(tmp_path, photograph) -> Path:
     """Three landmarks of six photos, two of them with a photo more that shows another one; a fourth has two photos."""
-    for number, (name, colour) in enumerate(COLOURS.items()):
+    for number, (name, color) in enumerate(COLORS.items()):
         for photo in range(6):
-            photograph(tmp_path / "places" / name / f"{photo}.png", colour, 10 * number + photo)
-    photograph(tmp_path / "places" / PLANTED[0], COLOURS["Tôrre de Belém"], 90)
-    photograph(tmp_path / "places" / PLANTED[1], COLOURS["Dome"], 91)
-    photograph(tmp_path / "places" / "Few" / "red.png", COLOURS["Dome"], 92)
-    photograph(tmp_path / "places" / "Few" / "green.png", COLOURS["Tôrre de Belém"], 93)
+            photograph(tmp_path / "places" / name / f"{photo}.png", color, 10 * number + photo)
+    photograph(tmp_path / "places" / PLANTED[0], COLORS["Tôrre de Belém"], 90)
+    photograph(tmp_path / "places" / PLANTED[1], COLORS["Dome"], 91)
+    photograph(tmp_path / "places" / "Few" / "red.png", COLORS["Dome"], 92)
+    photograph(tmp_path / "places" / "Few" / "green.png", COLORS["Tôrre de Belém"], 93)
     return tmp_path / "places"
 
 
@@ -61,10 +61,10 @@ def test_planted_errors_are_found_dropped_and_drawn(noisy, tmp_path, run_folder)
     # Two photos that contradict each other cannot tell which of them is wrong: both are named, neither goes.
     assert {path for path, row in suspects.items() if row["dropped"] == "no"} == {"Few/red.png", "Few/green.png"}
     (line,) = done.stdout.splitlines()
-    told = json.loads(line)
-    assert told["cleaning"]["suspects"] == 4
-    assert told["cleaning"]["dropped"] == 2
-    assert told.items() <= json.loads((out / "manifest.json").read_text()).items()
+    reported = json.loads(line)
+    assert reported["cleaning"]["suspects"] == 4
+    assert reported["cleaning"]["dropped"] == 2
+    assert reported.items() <= json.loads((out / "manifest.json").read_text()).items()
     with Image.open(out / "pictures" / "001.png") as sheet:
         assert sheet.width > 1000
 
@@ -122,12 +122,12 @@ def test_validation_photos_neither_judge_nor_are_judged(noisy, tmp_path, run_fol
     )
     assert done.exit_code == 0, done.output
     before = read_catalog(tmp_path / "split")
-    told = json.loads(clean(tmp_path / "split", tmp_path / "out", run_folder, "--json").stdout)
+    output = json.loads(clean(tmp_path / "split", tmp_path / "out", run_folder, "--json").stdout)
     after = read_catalog(tmp_path / "out")
     assert before.select_references("val").height > 0
     assert after.select_references("val").equals(before.select_references("val"))
     assert after.queries.equals(before.queries)
-    assert told["cleaning"]["judged"] + told["cleaning"]["not_judged"] == before.select_references("train").height
+    assert output["cleaning"]["judged"] + output["cleaning"]["not_judged"] == before.select_references("train").height
 
 
 # Mistakes of the caller: each exits 2, tells what would be right, and leaves no folder behind.
@@ -144,8 +144,8 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize(("words", "told"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_mistakes_are_usage_errors_that_tell_the_remedy(words, told, noisy, tmp_path, run_folder):
+@pytest.mark.parametrize(("words", "reported"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistakes_are_usage_errors_that_tell_the_remedy(words, reported, noisy, tmp_path, run_folder):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("a file")
     places = {
@@ -157,7 +157,7 @@ def test_mistakes_are_usage_errors_that_tell_the_remedy(words, told, noisy, tmp_
     }
     done = call(*(word.format(**places) for word in words))
     assert isinstance(done.exception, UsageError)
-    assert told in str(done.exception)
+    assert reported in str(done.exception)
     assert not (tmp_path / "out").exists()
 
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from obelisk.cli.data import SHOWN_OF_A_KIND, data_app
 from obelisk.errors import DataError, UsageError
 
-COLOURS = ("red", "green", "blue", "white", "black", "orange")
+COLORS = ("red", "green", "blue", "white", "black", "orange")
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def places(tmp_path) -> Path:
     """A folder per landmark: A with four photos, B with two."""
     for number, path in enumerate(("A/0.png", "A/1.png", "A/2.png", "A/3.png", "B/4.png", "B/5.png")):
         (tmp_path / "places" / path).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (40, 30), COLOURS[number]).save(tmp_path / "places" / path)
+        Image.new("RGB", (40, 30), COLORS[number]).save(tmp_path / "places" / path)
     return tmp_path / "places"
 
 
@@ -154,11 +154,11 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize(("words", "told"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_mistakes_are_usage_errors_that_tell_the_remedy(words: tuple[str, ...], told: str, places, tmp_path):
+@pytest.mark.parametrize(("words", "reported"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistakes_are_usage_errors_that_tell_the_remedy(words: tuple[str, ...], reported: str, places, tmp_path):
     done = call(*(word.format(places=places, out=tmp_path / "out") for word in words))
     assert isinstance(done.exception, UsageError)
-    assert told in str(done.exception)
+    assert reported in str(done.exception)
     assert not (tmp_path / "out").exists()
 
 

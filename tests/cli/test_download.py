@@ -84,11 +84,11 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize(("words", "told"), MISTAKES.values(), ids=MISTAKES)
-def test_the_users_mistakes_exit_2(download, words, told):
+@pytest.mark.parametrize(("words", "reported"), MISTAKES.values(), ids=MISTAKES)
+def test_the_users_mistakes_exit_2(download, words, reported):
     done = download(*words)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert reported in done.stderr
 
 
 def test_a_file_in_place_of_the_folder_exits_2(download, tmp_path):
@@ -112,9 +112,9 @@ def test_sigterm_exits_143_and_the_next_run_resumes(mirror, download, tmp_path):
     while mirror.sent[tar] < 3000:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=30)
+    _, reported = process.communicate(timeout=30)
     assert process.returncode == 143
-    assert "Traceback" not in told
+    assert "Traceback" not in reported
     there = (tmp_path / "gldv2" / f"{tar}.partial").stat().st_size
     assert 3000 <= there < len(mirror.files[tar])
     mirror.chunk, mirror.rest = 2**16, 0.0
@@ -131,9 +131,9 @@ SHOWN = {
 }
 
 
-@pytest.mark.parametrize(("counts", "told"), SHOWN.values(), ids=SHOWN)
-def test_what_has_come_is_shown_in_a_fitting_unit(counts, told):
-    assert describe_progress("tars", *counts, rate=0.0) == f"{told}0 bytes/s"
+@pytest.mark.parametrize(("counts", "reported"), SHOWN.values(), ids=SHOWN)
+def test_what_has_come_is_shown_in_a_fitting_unit(counts, reported):
+    assert describe_progress("tars", *counts, rate=0.0) == f"{reported}0 bytes/s"
 
 
 def test_photos_are_counted_with_their_rate_and_the_time_left():

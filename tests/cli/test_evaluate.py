@@ -113,7 +113,7 @@ def test_evaluate_measures_what_recognize_answers(
         assert predictions.scores[query].tolist() == [one["score"] for one in answer["candidates"]]
         assert predictions.confidence[query] == answer["confidence"]
         near = [(one["id"], one["similarity"]) for one in answer["neighbours"]]
-        listed = zip(predictions.neighbours[query].tolist(), predictions.similarities[query].tolist(), strict=True)
+        listed = zip(predictions.neighbors[query].tolist(), predictions.similarities[query].tolist(), strict=True)
         assert list(listed)[: len(near)] == near
     assert (metrics["threshold"] is not None) == (model == "calibrated_gallery")
     for name, value in score(answers, tiny_dataset).items():

@@ -32,14 +32,14 @@ DOME = (230, 60, 60)
 
 
 def add_feature_map(bundle: Path) -> None:
-    """Give the colour grid's network its second output: the grid itself, (N, 3, 4, 4)."""
+    """Give the color grid's network its second output: the grid itself, (N, 3, 4, 4)."""
     model = onnx.load(bundle / "model.onnx")
     model.graph.node.append(helper.make_node("Relu", ["grid"], ["features"]))
     model.graph.output.append(helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", 3, 4, 4]))
     manifest = json.loads((bundle / "bundle.json").read_text())
     for key in ("format", "fingerprint", "precision", "normalised", "whitening"):
         manifest.pop(key, None)
-    write_bundle(bundle, network=model.SerializeToString(), card="# Colours\n", **manifest)
+    write_bundle(bundle, network=model.SerializeToString(), card="# Colors\n", **manifest)
 
 
 @pytest.fixture(params=["with features", "without"])
@@ -136,10 +136,10 @@ def test_a_photo_that_is_gone_by_now_is_named(city: Path, photograph: Any, monke
 
 
 def test_a_rejected_photo_is_explained_too(city: Path, photograph: Any) -> None:
-    photograph(Path("grey.png"), (128, 128, 128), 57)
-    printed = recognize("grey.png", "--gallery", city, "--threshold", "1", "--explain", "why")
+    photograph(Path("gray.png"), (128, 128, 128), 57)
+    printed = recognize("gray.png", "--gallery", city, "--threshold", "1", "--explain", "why")
     assert printed.exit_code == 0
-    assert Path("why/grey.explained.png").is_file()
+    assert Path("why/gray.explained.png").is_file()
 
 
 def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_answered(city: Path, photograph: Any) -> None:

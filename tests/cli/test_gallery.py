@@ -35,7 +35,7 @@ def test_builds_from_a_run_and_shows_what_it_holds(tmp_path: Path, places: Path,
     assert again.stdout == f"{city}: 9 photos of 3 landmarks (0 embedded, 0 reused, 9 unchanged)\n"
 
     facts = json.loads(gallery("info", city, "--json").stdout)
-    assert (facts["model"], facts["dimensions"], facts["landmarks"], facts["photos"]) == ("colours", 48, 3, 9)
+    assert (facts["model"], facts["dimensions"], facts["landmarks"], facts["photos"]) == ("colors", 48, 3, 9)
     assert facts["fingerprint"] in gallery("info", city).stdout
     assert facts["threshold"] is None
     assert gallery("check", city).stdout == f"{city}: sound, 9 photos of 3 landmarks\n"

@@ -19,7 +19,7 @@ from obelisk.errors import DownloadError, GalleryLockedError, PhotoError, Recipe
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "reported"),
     [
         (
             OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/out/model"),
@@ -37,8 +37,8 @@ from obelisk.errors import DownloadError, GalleryLockedError, PhotoError, Recipe
         (OSError("no device"), "no device"),
     ],
 )
-def test_what_where_and_what_to_do(error: OSError, told: str) -> None:
-    assert explain_system_error(error) == told
+def test_what_where_and_what_to_do(error: OSError, reported: str) -> None:
+    assert explain_system_error(error) == reported
 
 
 @pytest.mark.parametrize(("number", "code"), [(errno.EACCES, 2), (errno.EROFS, 2), (errno.ENOSPC, 1), (errno.EIO, 1)])

@@ -128,7 +128,7 @@ def turned(orientation: int) -> Make:
     return make
 
 
-def grey16(path: Path) -> None:
+def gray16(path: Path) -> None:
     Image.fromarray(np.asarray(picture().convert("L")).astype(np.uint16) * 257).save(path, format="PNG")
 
 
@@ -142,13 +142,13 @@ def animated(kind: str) -> Make:
     return lambda path: picture().save(path, format=kind, save_all=True, append_images=[Image.new("RGB", (60, 40))])
 
 
-# How each is made, whatever its suffix, and whether its colours still say which landmark it is.
+# How each is made, whatever its suffix, and whether its colors still say which landmark it is.
 SOUND: dict[str, tuple[Make, bool]] = {
     "cmyk": (lambda path: picture().convert("CMYK").save(path, format="JPEG"), True),
     "progressive": (lambda path: picture().save(path, format="JPEG", progressive=True), True),
-    "grey": (lambda path: picture().convert("L").save(path, format="JPEG"), False),
+    "gray": (lambda path: picture().convert("L").save(path, format="JPEG"), False),
     "palette": (lambda path: picture().quantize(16).save(path, format="PNG"), True),
-    "16 bits": (grey16, False),
+    "16 bits": (gray16, False),
     "1 bit": (lambda path: picture().convert("1").save(path, format="PNG"), False),
     "alpha": (translucent, True),
     "animated gif": (animated("GIF"), True),
@@ -164,12 +164,12 @@ SOUND: dict[str, tuple[Make, bool]] = {
 
 @pytest.mark.parametrize("name", SOUND)
 def test_what_is_odd_but_sound_is_answered(city: Path, name: str) -> None:
-    make, coloured = SOUND[name]
+    make, colored = SOUND[name]
     make(Path("photo.jpg"))
     printed, (answer,) = recognize("photo.jpg", "--threshold", "0")
     assert (printed.exit_code, printed.stderr, answer["error"]) == (0, "", None)
     assert answer["landmark"]
-    assert answer["landmark"] == "Dome" or not coloured
+    assert answer["landmark"] == "Dome" or not colored
 
 
 def test_all_orientations_get_the_same_answer(city: Path) -> None:

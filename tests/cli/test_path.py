@@ -230,7 +230,7 @@ def test_a_users_mistake_gets_one_error_and_leaves_nothing_behind(
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
-def test_several_mistakes_in_a_recipe_are_told_together(obelisk: Command, tiny_dataset: Path, tmp_path: Path) -> None:
+def test_mistakes_in_a_recipe_are_reported_together(obelisk: Command, tiny_dataset: Path, tmp_path: Path) -> None:
     words = ("--set", "loss.scale=-1", "--set", "photos.sise=224", "--set", "neck.kind=round")
     code, _, err = obelisk("train", "arcface", "--data", tiny_dataset, "--out", tmp_path / "new", *words)
     assert code == 2

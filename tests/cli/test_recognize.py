@@ -118,7 +118,7 @@ def test_a_photo_in_a_locked_folder_is_not_called_missing(
     assert "no permission to read the photo · locked/d.png" in printed.stderr
 
 
-def test_a_gallery_that_may_not_be_read_is_told_without_usage(
+def test_a_gallery_that_may_not_be_read_is_reported_without_usage(
     city: Path, photograph: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photograph(Path("d.png"), DOME, 72)
@@ -142,16 +142,16 @@ def test_people_get_lines_they_can_read(city: Path, photograph: Any) -> None:
 
 
 def test_a_rejected_photo_is_an_answer(city: Path, photograph: Any) -> None:
-    photograph(Path("grey.png"), (128, 128, 128), 63)
-    printed = recognize("grey.png", "--gallery", city, "--threshold", "0.95", "--json")
+    photograph(Path("gray.png"), (128, 128, 128), 63)
+    printed = recognize("gray.png", "--gallery", city, "--threshold", "0.95", "--json")
     assert printed.exit_code == 0
     (said,) = answers(printed)
     assert (said["landmark"], said["landmark_id"], said["error"]) == (None, None, None)
     assert 0 < said["confidence"] < 0.95
     assert len(said["candidates"]) == 3
-    told = recognize("grey.png", "--gallery", city, "--threshold", "0.95").stdout.splitlines()[0]
-    assert told.startswith("grey.png: not a landmark I know (confidence 0.")
-    assert told.endswith(", below the threshold 0.9500)")
+    reported = recognize("gray.png", "--gallery", city, "--threshold", "0.95").stdout.splitlines()[0]
+    assert reported.startswith("gray.png: not a landmark I know (confidence 0.")
+    assert reported.endswith(", below the threshold 0.9500)")
 
 
 @pytest.mark.parametrize("options", [("--expand", "query"), ("--expand", "references"), ("--augment",)])

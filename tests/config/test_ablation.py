@@ -80,7 +80,7 @@ def test_cells_are_every_choice_and_the_last_factor_changes_first(tmp_path: Path
     ],
     ids=["unknown key", "wrong value", "one level", "unknown table", "no name", "names alike", "not TOML"],
 )
-def test_mistakes_are_told_with_their_place(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+def test_mistakes_are_reported_with_their_place(tmp_path: Path, change: tuple[str, str], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load(tmp_path, SMALL.replace(*change))
 

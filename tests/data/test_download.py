@@ -114,7 +114,7 @@ def test_photos_are_shrunk_and_another_size_is_refused(fetch, folder):
         fetch(extract=True)
 
 
-def test_a_photo_that_cannot_be_shrunk_is_kept_and_told(mirror, fetch, folder):
+def test_a_photo_that_cannot_be_shrunk_is_kept_and_reported(mirror, fetch, folder):
     odd = name_photo(0)
     put_tar(mirror.files, "train", 0, pack({place_photo(odd): b"no photo"}))
     report = fetch(extract=True, max_side=40, tars=(0,))
@@ -159,12 +159,12 @@ LASTING = {
 }
 
 
-@pytest.mark.parametrize(("faults", "told"), LASTING.values(), ids=LASTING)
-def test_a_part_that_fails_is_named_and_it_alone_is_fetched_by_the_next_run(mirror, fetch, folder, faults, told):
+@pytest.mark.parametrize(("faults", "reported"), LASTING.values(), ids=LASTING)
+def test_a_part_that_fails_is_named_and_it_alone_is_fetched_by_the_next_run(mirror, fetch, folder, faults, reported):
     mirror.faults[TAR] = list(faults)
     report = fetch()
     assert [failure.path for failure in report.failed] == [TAR]
-    assert told in report.failed[0].reason
+    assert reported in report.failed[0].reason
     assert "\n" not in report.failed[0].reason
     assert report.fetched == 7
     mirror.faults.clear()
@@ -241,7 +241,7 @@ def test_what_is_no_table_fails_its_part_and_is_fetched_again(mirror, fetch, fol
     assert left_over(folder) == []
 
 
-def test_a_wrong_sum_is_fetched_twice_then_told_with_both_sums_then_accepted(mirror, fetch, folder):
+def test_a_wrong_sum_is_fetched_twice_then_reported_with_both_sums_then_accepted(mirror, fetch, folder):
     listed, found = "0" * 32, hashlib.md5(mirror.files[TAR]).hexdigest()
     mirror.files[SUM] = f"{listed}  images_000.tar\n".encode()
     report = fetch()
@@ -332,12 +332,12 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("extract", [True, False], ids=["extracted", "kept"])
-@pytest.mark.parametrize(("tar", "told"), HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_or_truncated_tar_is_refused_whole(mirror, fetch, folder, tar, told, extract):
+@pytest.mark.parametrize(("tar", "reported"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_or_truncated_tar_is_refused_whole(mirror, fetch, folder, tar, reported, extract):
     put_tar(mirror.files, "train", 0, tar)
     report = fetch(tars=(0,), extract=extract)
     assert [failure.path for failure in report.failed] == [TAR]
-    with pytest.raises(DownloadError, match=told):
+    with pytest.raises(DownloadError, match=reported):
         raise DownloadError(report.failed[0].reason)
     assert photos_on_disk(folder) == {}
     asked = mirror.count(TAR)
@@ -345,7 +345,7 @@ def test_a_hostile_or_truncated_tar_is_refused_whole(mirror, fetch, folder, tar,
     assert mirror.count(TAR) == asked, "nor fetched again, as its sum is right"
 
 
-def test_too_little_room_is_told_before_anything_is_written(mirror, fetch, folder, monkeypatch):
+def test_too_little_room_is_reported_before_anything_is_written(mirror, fetch, folder, monkeypatch):
     monkeypatch.setattr("obelisk.data.download.plan.measure_free", lambda directory: 1000)
     with pytest.raises(DownloadError, match=r"about \d+\.\d\d kB are needed, 1\.00 kB are free"):
         fetch()
@@ -362,14 +362,14 @@ def test_two_downloads_into_one_folder_do_not_meet(folder):
         pass
 
 
-def test_a_damaged_state_is_told_with_the_remedy(folder):
+def test_a_damaged_state_is_reported_with_the_remedy(folder):
     folder.mkdir()
     (folder / ".download.sqlite").write_bytes(b"no database at all, " * 100)
     with pytest.raises(UsageError, match="delete it"):
         DownloadState(folder)
 
 
-def test_a_state_damaged_behind_its_header_is_told_with_the_remedy(fetch, folder):
+def test_a_state_damaged_behind_its_header_is_reported_with_the_remedy(fetch, folder):
     fetch()
     state = folder / ".download.sqlite"
     state.write_bytes(state.read_bytes()[:4096] + b"?" * 8192)
@@ -378,7 +378,7 @@ def test_a_state_damaged_behind_its_header_is_told_with_the_remedy(fetch, folder
 
 
 @pytest.mark.parametrize(("extract", "place"), [(False, "metadata"), (True, "train")], ids=["bytes", "photos"])
-def test_a_full_disk_is_told_with_the_place(fetch, folder, monkeypatch, extract, place):
+def test_a_full_disk_is_reported_with_the_place(fetch, folder, monkeypatch, extract, place):
     fetch()
     if not extract:
         (folder / "metadata/train.csv").unlink()

@@ -103,13 +103,13 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize(("fault", "told"), ODD.values(), ids=ODD)
-def test_a_photo_that_does_not_come_is_named_and_fetched_the_next_time(mirror, fetch, folder, fault, told):
+@pytest.mark.parametrize(("fault", "reported"), ODD.values(), ids=ODD)
+def test_a_photo_that_does_not_come_is_named_and_fetched_the_next_time(mirror, fetch, folder, fault, reported):
     odd = sorted(expected())[0]
     mirror.faults[f"commons/{odd}.jpg"] = [fault]
     report = fetch()
     assert [failure.path for failure in report.failed] == [f"train/{place_photo(odd)}"]
-    assert told in report.failed[0].reason
+    assert reported in report.failed[0].reason
     assert f"/commons/{odd}.jpg" in report.failed[0].reason
     assert on_disk(folder) == set(expected()) - {odd}
     report = fetch()

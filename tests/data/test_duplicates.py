@@ -44,7 +44,7 @@ COPIES = {
     "squashed to another aspect": lambda image: image.resize((200, 90)),
     "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.2),
     "less contrast": lambda image: ImageEnhance.Contrast(image).enhance(0.7),
-    "grey": lambda image: ImageOps.grayscale(image),
+    "gray": lambda image: ImageOps.grayscale(image),
     "mirrored": ImageOps.mirror,
     "mirrored and encoded again": lambda image: encode_again(ImageOps.mirror(image), 40),
     "3 % off every edge": lambda image: cut(image, 0.03, 0.03, 0.03, 0.03),
@@ -114,8 +114,8 @@ def test_unreadable_photos_are_named_and_the_others_compared(tmp_path, draw_phot
 
 
 def test_flat_pictures_are_copies_only_when_they_are_the_same(tmp_path):
-    for name, colour in (("a.png", "white"), ("b.png", "white"), ("c.png", "black")):
-        Image.new("RGB", (50, 50), colour).save(tmp_path / name)
+    for name, color in (("a.png", "white"), ("b.png", "white"), ("c.png", "black")):
+        Image.new("RGB", (50, 50), color).save(tmp_path / name)
     found = find_near_duplicates(tmp_path, frame({"a.png": 1, "b.png": 1, "c.png": 1}))
     assert found.groups == {"a.png": "a.png", "b.png": "a.png"}
 
@@ -132,9 +132,9 @@ def test_hash_bits_say_where_a_picture_grows_brighter():
 
 
 def test_gradients_agree_with_themselves_and_not_with_their_negative(draw_photo):
-    grey = np.asarray(draw_photo(1).convert("L").resize((48, 48)))
-    assert compare_gradients(view_gradients(grey), view_gradients(grey)) == pytest.approx(1.0)
-    assert compare_gradients(view_gradients(grey), view_gradients(255 - grey)) < 0.5
+    gray = np.asarray(draw_photo(1).convert("L").resize((48, 48)))
+    assert compare_gradients(view_gradients(gray), view_gradients(gray)) == pytest.approx(1.0)
+    assert compare_gradients(view_gradients(gray), view_gradients(255 - gray)) < 0.5
 
 
 def make_hashes(seed: int, photos: int) -> np.ndarray:

@@ -82,9 +82,9 @@ def test_whole_dataset_has_distance_zero(catalog):
     assert subset.percentiles == subset.source_percentiles
 
 
-@pytest.mark.parametrize(("landmarks", "told"), [(13, "at most 12"), (0, "at least 1"), (-4, "at least 1")])
-def test_impossible_number_of_landmarks_is_an_error_with_what_is_possible(landmarks: int, told: str, catalog):
-    with pytest.raises(UsageError, match=told):
+@pytest.mark.parametrize(("landmarks", "reported"), [(13, "at most 12"), (0, "at least 1"), (-4, "at least 1")])
+def test_impossible_number_of_landmarks_is_an_error_with_what_is_possible(landmarks: int, reported: str, catalog):
+    with pytest.raises(UsageError, match=reported):
         sample_subset(catalog, landmarks=landmarks, seed=0)
 
 

@@ -273,10 +273,10 @@ def test_every_page_is_linked_from_another() -> None:
 
 def test_the_examples_of_the_metrics_page_give_what_they_show() -> None:
     examples = "\n".join(find_blocks(ROOT / "docs/metrics.md", "python"))
-    told: list[str] = []
+    reported: list[str] = []
     test = doctest.DocTestParser().get_doctest(examples, {}, "docs/metrics.md", None, 0)
-    outcome = doctest.DocTestRunner(verbose=False).run(test, out=told.append)
-    assert outcome.failed == 0, "".join(told)
+    outcome = doctest.DocTestRunner(verbose=False).run(test, out=reported.append)
+    assert outcome.failed == 0, "".join(reported)
     assert outcome.attempted > 25
 
 

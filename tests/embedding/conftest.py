@@ -44,7 +44,7 @@ def serialise(
 
 
 def grid_nodes(cell: int = 8, *, maps: str = "maps") -> list[NodeProto]:
-    """Return a network that sees the mean colour of each ``cell`` × ``cell`` pixels."""
+    """Return a network that sees the mean color of each ``cell`` × ``cell`` pixels."""
     return [
         helper.make_node("AveragePool", ["photos"], [maps], kernel_shape=[cell, cell], strides=[cell, cell]),
         helper.make_node("Flatten", [maps], ["row"]),
@@ -64,7 +64,7 @@ WriteBundle = Callable[..., Bundle]
 
 @pytest.fixture
 def write(tmp_path: Path) -> WriteBundle:
-    """Write a bundle of a network, by default the colour grid, into its own folder."""
+    """Write a bundle of a network, by default the color grid, into its own folder."""
 
     def write_one(name: str = "bundle", network: bytes | None = None, **changed: Any) -> Bundle:
         about = {"name": name, "dimensions": 48, "card": "# Made for tests\n", **RULE, **ABOUT, **changed}
@@ -109,5 +109,5 @@ def tiny_network() -> bytes:
 
 @pytest.fixture(scope="session")
 def mapped_network() -> bytes:
-    """The colour grid, whose means are also its feature maps."""
+    """The color grid, whose means are also its feature maps."""
     return serialise(grid_nodes(maps="features"), features=(3, 4, 4))

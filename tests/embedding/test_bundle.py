@@ -18,7 +18,7 @@ GOLDEN = Path(__file__).parent / "golden"
 WriteBundle = Callable[..., Bundle]
 
 
-def colour_grid(bundle: Bundle, photo: Path) -> np.ndarray[Any, Any]:
+def color_grid(bundle: Bundle, photo: Path) -> np.ndarray[Any, Any]:
     """Compute in NumPy what the golden bundles' network sees."""
     pixels = prepare(read_photo(photo), bundle.input)
     row = pixels.reshape(3, 4, 8, 4, 8).mean(axis=(2, 4)).ravel()
@@ -41,7 +41,7 @@ def test_bundles_of_every_format_still_load(name: str, photo: Path) -> None:
     assert bundle.read_attachment("note.txt") == attached
     row = Embedder(bundle).embed_one(photo).embedding
     assert row is not None
-    assert np.allclose(row, colour_grid(bundle, photo), atol=1e-6)
+    assert np.allclose(row, color_grid(bundle, photo), atol=1e-6)
 
 
 def test_what_is_written_today_is_the_newest_golden_bundle(write: WriteBundle) -> None:

@@ -65,14 +65,14 @@ def make_predictions() -> MakePredictions:
     ) -> Predictions:
         # One stream says how hard a query is, the other what this run makes of it: runs of one seed are correlated.
         difficulty = np.random.default_rng(seed)
-        chance = np.random.default_rng([seed, 1 if noise_seed is None else noise_seed])
+        rng = np.random.default_rng([seed, 1 if noise_seed is None else noise_seed])
         landmarks = catalog.references["landmark_id"].unique().sort().to_list()
         photos = catalog.references["image_id"].to_list()
         rows = catalog.queries.select("image_id", "landmark_ids").rows()
-        candidates, confidence, neighbours, similarities = [], [], [], []
+        candidates, confidence, neighbors, similarities = [], [], [], []
         for _, true in rows:
-            order = chance.permutation(landmarks).tolist()
-            luck = 0.8 * difficulty.random() + 0.2 * chance.random()
+            order = rng.permutation(landmarks).tolist()
+            luck = 0.8 * difficulty.random() + 0.2 * rng.random()
             known = [landmark for landmark in true if landmark in landmarks]
             if known and luck < accuracy:
                 order = [known[0], *(landmark for landmark in order if landmark != known[0])]
@@ -80,8 +80,8 @@ def make_predictions() -> MakePredictions:
                 order = [*(landmark for landmark in order if landmark not in known), *known]
             candidates.append(order[:5])
             confidence.append(float(np.clip(1.1 - luck if known else 0.6 * luck, 0, 1)))
-            neighbours.append(chance.permutation(photos)[:K].tolist())
-            similarities.append(np.sort(chance.random(min(K, len(photos))))[::-1].tolist())
+            neighbors.append(rng.permutation(photos)[:K].tolist())
+            similarities.append(np.sort(rng.random(min(K, len(photos))))[::-1].tolist())
         return collect_predictions(
             query_ids=[query for query, _ in rows],
             truths=[true for _, true in rows],
@@ -90,7 +90,7 @@ def make_predictions() -> MakePredictions:
                 [value / (rank + 1) for rank in range(len(c))] for c, value in zip(candidates, confidence, strict=True)
             ],
             confidence=confidence,
-            neighbours=neighbours,
+            neighbors=neighbors,
             similarities=similarities,
             made_by=f"seed {seed}",
         )

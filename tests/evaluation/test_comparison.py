@@ -49,7 +49,7 @@ def test_runs_that_answer_alike_do_not_differ_at_all(catalog, make_run):
     assert comparison.best.name == "a", "the first of equals"
 
 
-def test_a_single_run_is_told_with_its_interval(catalog, make_run):
+def test_a_single_run_is_reported_with_its_interval(catalog, make_run):
     headline = compare_runs([make_run("alone")], catalog, resamples=50).headline()
     assert re.fullmatch(r"alone: \d\d\.\d % of 300 queries named right \(95 % interval .* % to .* %\)\.", headline)
 
@@ -75,7 +75,7 @@ def test_confusions_are_counted_most_frequent_first(make_catalog):
         candidates=answers,
         scores=[[1.0]] * 5,
         confidence=[0.5] * 5,
-        neighbours=[[]] * 5,
+        neighbors=[[]] * 5,
         similarities=[[]] * 5,
     )
     run = RunResult(name="run", title="", recipe={}, predictions=predictions)

@@ -27,24 +27,24 @@ def test_what_was_built_in_comes_out() -> None:
     effects = {
         str(e): e.metrics["top1"] for e in find_effects([(c, arm(value(c), [value(c)] * 3)) for c in CELLS], FACTORS)
     }
-    told = {name: difference.value for name, difference in effects.items()}
-    assert told["backbone: a → b"] == pytest.approx(5 + 4 / 3)
-    assert told["backbone: a → b, at v, s"] == pytest.approx(9)
-    assert told["backbone: a → b, at w, k"] == pytest.approx(5)
-    assert told["loss: u → v"] == pytest.approx(2 + 2)
-    assert told["loss: u → w"] == pytest.approx(3)
-    assert told["classifier: s → k"] == pytest.approx(-1)
-    assert told["backbone: a → b × loss: u → v"] == pytest.approx(4)
-    assert told["backbone: a → b × loss: u → w"] == pytest.approx(0)
-    assert told["loss: u → v × classifier: s → k"] == pytest.approx(0)
+    reported = {name: difference.value for name, difference in effects.items()}
+    assert reported["backbone: a → b"] == pytest.approx(5 + 4 / 3)
+    assert reported["backbone: a → b, at v, s"] == pytest.approx(9)
+    assert reported["backbone: a → b, at w, k"] == pytest.approx(5)
+    assert reported["loss: u → v"] == pytest.approx(2 + 2)
+    assert reported["loss: u → w"] == pytest.approx(3)
+    assert reported["classifier: s → k"] == pytest.approx(-1)
+    assert reported["backbone: a → b × loss: u → v"] == pytest.approx(4)
+    assert reported["backbone: a → b × loss: u → w"] == pytest.approx(0)
+    assert reported["loss: u → v × classifier: s → k"] == pytest.approx(0)
     assert effects["backbone: a → b"].interval == pytest.approx((5 + 4 / 3, 5 + 4 / 3))
     # 4 main effects: 6 choices of the others for the backbone, 4 for each loss, 6 for the classifier; 5 pairs.
     assert len(effects) == 4 + 6 + 4 + 4 + 6 + 5
 
 
 def test_intervals_are_those_of_the_resampled_sums() -> None:
-    chance = np.random.default_rng(0)
-    samples = {tuple(c.values()): chance.normal(size=500) for c in CELLS}
+    rng = np.random.default_rng(0)
+    samples = {tuple(c.values()): rng.normal(size=500) for c in CELLS}
     cells = [(c, arm(0.0, samples[tuple(c.values())])) for c in CELLS]
     effects = {str(effect): effect.metrics["top1"] for effect in find_effects(cells, FACTORS)}
     others = list(itertools.product("uvw", "sk"))

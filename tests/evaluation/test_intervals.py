@@ -8,11 +8,11 @@ import pytest
 from obelisk.evaluation.intervals import Difference, bootstrap, draw_resamples, paired_difference, percentile_interval
 
 
-def simulate(chance, *, landmarks, of_landmark=8, spread=0.25, truth=0.7):
+def simulate(rng, *, landmarks, of_landmark=8, spread=0.25, truth=0.7):
     """Queries of landmarks that are each easier or harder as a whole: (clusters, right)."""
-    rates = np.clip(truth + spread * chance.uniform(-1, 1, size=landmarks), 0, 1)
+    rates = np.clip(truth + spread * rng.uniform(-1, 1, size=landmarks), 0, 1)
     clusters = np.repeat(np.arange(landmarks), of_landmark)
-    return clusters, chance.random(len(clusters)) < rates[clusters]
+    return clusters, rng.random(len(clusters)) < rates[clusters]
 
 
 def interval_of_mean(values, clusters, *, seed=0, resamples=200):
@@ -53,10 +53,10 @@ def test_draws_of_landmarks_do_not_depend_on_the_distractors():
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     covered = 0
     for trial in range(200):
-        clusters, right = simulate(chance, landmarks=40)
+        clusters, right = simulate(rng, landmarks=40)
         low, high = interval_of_mean(right, clusters, seed=trial)
         covered += low <= 0.7 <= high
     # 95 % of 200 is 190, with a standard error of 3; 40 clusters are few, and cost a little.
@@ -77,9 +77,9 @@ def test_percentiles_leave_out_undefined_resamples():
 
 
 def test_the_paired_interval_of_correlated_runs_is_narrower_than_the_unpaired_one():
-    chance = np.random.default_rng(2)
-    clusters, right = simulate(chance, landmarks=60)
-    better = right | (chance.random(len(right)) < 0.2)
+    rng = np.random.default_rng(2)
+    clusters, right = simulate(rng, landmarks=60)
+    better = right | (rng.random(len(right)) < 0.2)
     strata = np.zeros(len(clusters), dtype=np.int64)
 
     def samples(values, seed):

@@ -49,16 +49,16 @@ def test_gap_of_the_known_case(ignore, expected):
 
 @pytest.mark.parametrize("ignore", [False, True])
 def test_gap_equals_the_literal_definition_on_random_cases(ignore):
-    chance = np.random.default_rng(7)
+    rng = np.random.default_rng(7)
     for _ in range(1000):
-        queries = [f"q{n:02}" for n in chance.permutation(int(chance.integers(1, 14)))]
-        solution = {query: chance.choice(6, size=chance.integers(0, 3), replace=False).tolist() for query in queries}
+        queries = [f"q{n:02}" for n in rng.permutation(int(rng.integers(1, 14)))]
+        solution = {query: rng.choice(6, size=rng.integers(0, 3), replace=False).tolist() for query in queries}
         solution["always"] = [1]
         # Few distinct scores: most are ties.
         predictions = {
-            query: (int(chance.integers(6)), float(chance.integers(4)) / 4)
-            for query in chance.permutation(queries).tolist()
-            if chance.random() < 0.8
+            query: (int(rng.integers(6)), float(rng.integers(4)) / 4)
+            for query in rng.permutation(queries).tolist()
+            if rng.random() < 0.8
         }
         expected = literal_gap(solution, predictions, ignore_non_landmarks=ignore)
         assert gap(solution, predictions, ignore_non_landmarks=ignore) == pytest.approx(expected, abs=1e-12)
@@ -96,13 +96,13 @@ def test_gap_refuses_a_score_that_is_not_a_number():
 
 
 def test_ranked_gap_equals_gap():
-    chance = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     for _ in range(200):
-        Q = int(chance.integers(1, 20))
+        Q = int(rng.integers(1, 20))
         ids = [f"{n:03}" for n in range(Q)]
-        truths = chance.integers(-1, 4, size=(Q, 1))
-        answers = chance.integers(-1, 4, size=Q)
-        confidence = chance.integers(0, 4, size=Q) / 4
+        truths = rng.integers(-1, 4, size=(Q, 1))
+        answers = rng.integers(-1, 4, size=Q)
+        confidence = rng.integers(0, 4, size=Q) / 4
         solution = {query: [t for t in row.tolist() if t >= 0] for query, row in zip(ids, truths, strict=True)}
         listed = zip(ids, answers.tolist(), confidence.tolist(), strict=True)
         predictions = {query: (answer, score) for query, answer, score in listed if answer >= 0}
@@ -259,14 +259,14 @@ def literal_map(solution, predictions, k):
 
 
 def test_retrieval_map_equals_the_literal_definition_on_random_cases():
-    chance = np.random.default_rng(5)
+    rng = np.random.default_rng(5)
     for _ in range(1000):
         photos = [f"p{n}" for n in range(8)]
-        queries = [f"q{n}" for n in range(int(chance.integers(1, 6)))]
-        solution = {q: chance.choice(photos, size=chance.integers(1, 8), replace=False).tolist() for q in queries}
+        queries = [f"q{n}" for n in range(int(rng.integers(1, 6)))]
+        solution = {q: rng.choice(photos, size=rng.integers(1, 8), replace=False).tolist() for q in queries}
         # Drawn with replacement: some photos are listed twice.
-        predictions = {q: chance.choice(photos, size=chance.integers(0, 9)).tolist() for q in queries[1:]}
-        k = int(chance.integers(1, 10))
+        predictions = {q: rng.choice(photos, size=rng.integers(0, 9)).tolist() for q in queries[1:]}
+        k = int(rng.integers(1, 10))
         assert retrieval_map(solution, predictions, k=k) == pytest.approx(literal_map(solution, predictions, k))
 
 

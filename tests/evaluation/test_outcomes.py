@@ -22,15 +22,15 @@ ANSWERS = {"a": [1, 2], "b": [3, 2], "c": [2, 1], "d": [3, 1], "e": [3, 1], "f":
 CONFIDENCE = {"a": 0.9, "b": 0.5, "c": 0.8, "d": 0.7, "e": 0.6, "f": 0.1}
 
 
-def answer(answers=ANSWERS, truths=TRUTHS, neighbours=None):
+def answer(answers=ANSWERS, truths=TRUTHS, neighbors=None):
     return collect_predictions(
         query_ids=list(truths),
         truths=list(truths.values()),
         candidates=[answers[query] for query in truths],
         scores=[[1.0 / (rank + 1) for rank in range(len(answers[query]))] for query in truths],
         confidence=[CONFIDENCE[query] for query in truths],
-        neighbours=[(neighbours or {}).get(query, []) for query in truths],
-        similarities=[[0.5] * len((neighbours or {}).get(query, [])) for query in truths],
+        neighbors=[(neighbors or {}).get(query, []) for query in truths],
+        similarities=[[0.5] * len((neighbors or {}).get(query, [])) for query in truths],
     )
 
 
@@ -66,7 +66,7 @@ def test_every_query_is_judged(outcomes):
         pytest.param("mid", 0.0, id="b"),
         pytest.param("tail", 1.0, id="a"),
         pytest.param("point_like", 1 / 2, id="a and b: landmark 3 is an area"),
-        pytest.param("map100", math.nan, id="too few neighbours listed"),
+        pytest.param("map100", math.nan, id="too few neighbors listed"),
     ],
 )
 def test_metrics_by_hand(outcomes, name, expected):
@@ -111,20 +111,20 @@ def test_gap_is_the_one_of_the_definition(make_catalog, make_predictions):
 def test_retrieval_counts_photos_of_all_true_landmarks(make_catalog):
     photos = {1: 2, 2: 1}
     truths = {"a": [1], "b": [1, 2], "f": []}
-    neighbours = {
+    neighbors = {
         "a": ["r1-000", "r2-000", "r1-001"],  # AP = (1/1 + 2/3) / 2
         "b": ["r2-000", "r1-001", "r1-000"],  # AP = 1
         "f": ["r1-000", "r1-001", "r2-000"],
     }
-    outcomes = judge(answer(truths=truths, neighbours=neighbours), make_catalog(photos, truths))
+    outcomes = judge(answer(truths=truths, neighbors=neighbors), make_catalog(photos, truths))
     assert outcomes.average_precision.tolist() == pytest.approx([5 / 6, 1.0, math.nan], nan_ok=True)
     assert outcomes.measure()["map100"] == pytest.approx((5 / 6 + 1) / 2)
 
 
 def random_outcomes(make_catalog, make_predictions, *, seed=0, landmarks=60):
-    chance = np.random.default_rng(seed)
-    photos = {landmark: int(chance.integers(1, 40)) for landmark in range(landmarks)}
-    of_landmarks = [landmark for landmark in photos for _ in range(int(chance.integers(1, 12)))]
+    rng = np.random.default_rng(seed)
+    photos = {landmark: int(rng.integers(1, 40)) for landmark in range(landmarks)}
+    of_landmarks = [landmark for landmark in photos for _ in range(int(rng.integers(1, 12)))]
     truths = {f"q{n:04}": [landmark] for n, landmark in enumerate(of_landmarks)}
     truths |= {f"x{n:04}": [] for n in range(80)}
     catalog = make_catalog(photos, truths)

@@ -19,7 +19,7 @@ ROWS = {
     "candidates": [[7, 9], [9]],
     "scores": [[0.75, 0.25], [0.5]],
     "confidence": [0.75, 0.125],
-    "neighbours": [["r1", "r22", "r3"], []],
+    "neighbors": [["r1", "r22", "r3"], []],
     "similarities": [[0.5, 0.25, 0.125], []],
 }
 
@@ -34,7 +34,7 @@ def test_rows_are_sorted_by_id_and_filled_up():
     assert predictions.truths.tolist() == [[-1, -1], [7, 8]]
     assert predictions.candidates.tolist() == [[9, -1], [7, 9]]
     assert predictions.answers.tolist() == [9, 7]
-    assert predictions.neighbours.tolist() == [["", "", ""], ["r1", "r22", "r3"]]
+    assert predictions.neighbors.tolist() == [["", "", ""], ["r1", "r22", "r3"]]
     assert predictions.similarities.tolist() == [[0, 0, 0], [0.5, 0.25, 0.125]]
 
 
@@ -53,7 +53,7 @@ def row_sets(draw):
         "candidates": [[landmark for landmark, _ in row] for row in lists],
         "scores": [[score for _, score in row] for row in lists],
         "confidence": [draw(st.floats(0, 1)) for _ in ids],
-        "neighbours": [[photo for photo, _ in row] for row in near],
+        "neighbors": [[photo for photo, _ in row] for row in near],
         "similarities": [[similarity for _, similarity in row] for row in near],
         "made_by": draw(IDS),
     }

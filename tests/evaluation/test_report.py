@@ -62,7 +62,7 @@ def catalog(make_catalog):
 
 @pytest.fixture
 def photos(catalog):
-    """The photos of the catalog: small, each of its own colour, tall and wide ones among them."""
+    """The photos of the catalog: small, each of its own color, tall and wide ones among them."""
     listed = catalog.references["path"].to_list() + catalog.queries["path"].to_list()
     for number, path in enumerate(listed):
         target = catalog.root / path
@@ -181,7 +181,7 @@ def test_the_sample_has_every_kind_of_query_and_follows_the_seed(compare):
     assert sample_queries(comparison, seed=4) != [some, every, no_run, distractors]
 
 
-def test_frames_say_which_neighbours_are_right(make_catalog, tmp_path):
+def test_frames_say_which_neighbors_are_right(make_catalog, tmp_path):
     catalog = make_catalog({1: 2, 2: 2}, {"q": [1]})
     predictions = collect_predictions(
         query_ids=["q"],
@@ -189,7 +189,7 @@ def test_frames_say_which_neighbours_are_right(make_catalog, tmp_path):
         candidates=[[2, 1]],
         scores=[[0.6, 0.4]],
         confidence=[0.62],
-        neighbours=[["r2-000", "r1-001", "r2-001", "r1-000"]],
+        neighbors=[["r2-000", "r1-001", "r2-001", "r1-000"]],
         similarities=[[0.875, 0.5, 0.25, 0.0]],
     )
     run = RunResult(name="run", title="", recipe={}, predictions=predictions)
@@ -201,7 +201,7 @@ def test_frames_say_which_neighbours_are_right(make_catalog, tmp_path):
         ("wrong", "Place 2 · r2-000", "✗"),
         ("right", "Place 1 · r1-001", "✓"),
         ("wrong", "Place 2 · r2-001", "✗"),
-    ], "three neighbours voted"
+    ], "three neighbors voted"
     assert "s 0.875" in written
     assert "d 0.500" in written
     assert "confidence 0.62" in written

@@ -1,4 +1,4 @@
-"""Photos of one colour a landmark, and a model that sees nothing but colours."""
+"""Photos of one color a landmark, and a model that sees nothing but colors."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from obelisk.embedding import Bundle, Embedded, write_bundle
 from obelisk.errors import PhotoError
 from obelisk.photos import content_hash, read_photo
 
-COLOURS = {"Dome": (220, 40, 40), "Gate": (40, 200, 40), "Tower": (40, 40, 230)}
+COLORS = {"Dome": (220, 40, 40), "Gate": (40, 200, 40), "Tower": (40, 40, 230)}
 DIMENSIONS = 24
 
 
-class ColourEmbedder:
+class ColorEmbedder:
     """Stands in for the runtime: a histogram of the three channels, 8 bins each; counts the photos it saw."""
 
     def __init__(self, bundle: Bundle) -> None:
@@ -37,9 +37,9 @@ class ColourEmbedder:
             yield Embedded(path=path, content_hash=content_hash(path.read_bytes()), embedding=row)
 
 
-def save_photo(path: Path, colour: tuple[int, int, int], seed: int) -> None:
+def save_photo(path: Path, color: tuple[int, int, int], seed: int) -> None:
     rng = np.random.default_rng(seed)
-    pixels = np.clip(np.array(colour) + rng.normal(0, 30, size=(24, 24, 3)), 0, 255).astype(np.uint8)
+    pixels = np.clip(np.array(color) + rng.normal(0, 30, size=(24, 24, 3)), 0, 255).astype(np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
 
@@ -53,7 +53,7 @@ def make_bundle(tmp_path: Path) -> MakeBundle:
         return write_bundle(
             tmp_path / "models" / name,
             network=name.encode(),
-            card="# A model of colours\n",
+            card="# A model of colors\n",
             name=name,
             size=24,
             resize="squash",
@@ -69,20 +69,20 @@ def make_bundle(tmp_path: Path) -> MakeBundle:
 
 @pytest.fixture
 def bundle(make_bundle: MakeBundle) -> Bundle:
-    return make_bundle("colours")
+    return make_bundle("colors")
 
 
 @pytest.fixture
-def embedder(bundle: Bundle) -> ColourEmbedder:
-    return ColourEmbedder(bundle)
+def embedder(bundle: Bundle) -> ColorEmbedder:
+    return ColorEmbedder(bundle)
 
 
 @pytest.fixture
 def places(tmp_path: Path) -> Path:
     """A folder per landmark: 3 landmarks of 4, 3 and 2 photos."""
-    for number, (name, colour) in enumerate(COLOURS.items()):
+    for number, (name, color) in enumerate(COLORS.items()):
         for photo in range(4 - number):
-            save_photo(tmp_path / "places" / name / f"{photo}.png", colour, seed=10 * number + photo)
+            save_photo(tmp_path / "places" / name / f"{photo}.png", color, seed=10 * number + photo)
     return tmp_path / "places"
 
 

@@ -139,7 +139,7 @@ def test_what_another_model_left_unfinished_is_left_alone(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         build(progress=interrupt)
-    with pytest.raises(GalleryError, match=r"unfinished build with model `colours` .* finish it with `--model"):
+    with pytest.raises(GalleryError, match=r"unfinished build with model `colors` .* finish it with `--model"):
         build_gallery(tmp_path / "city", read_catalog(places), make_bundle("shapes"), embedder=embedder)
     assert build().embedded == 9
 
@@ -152,7 +152,7 @@ def test_a_gallery_of_another_model_is_left_alone(
     build: Callable[..., BuildReport], tmp_path: Path, places: Path, make_bundle: Callable[[str], Bundle], embedder: Any
 ) -> None:
     build()
-    with pytest.raises(GalleryError, match="built with model `colours`"):
+    with pytest.raises(GalleryError, match="built with model `colors`"):
         build_gallery(tmp_path / "city", read_catalog(places), make_bundle("shapes"), embedder=embedder)
     assert len(Gallery.open(tmp_path / "city")) == 9
 

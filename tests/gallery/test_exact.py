@@ -73,7 +73,7 @@ def test_rows_without_a_direction_are_refused(embeddings: np.ndarray, text: str)
 @pytest.mark.parametrize(
     ("k", "size", "text"),
     [
-        (4, 3, "k = 4 neighbours asked of 3 reference photos · give k of at most 3"),
+        (4, 3, "k = 4 neighbors asked of 3 reference photos · give k of at most 3"),
         (2, 1, "asked of 1 reference photo · give k of at most 1"),
         (1, 0, "asked of 0 reference photos · add reference photos first"),
     ],

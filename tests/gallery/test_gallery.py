@@ -51,7 +51,7 @@ def test_what_was_added_is_there_for_the_next_one_who_opens_it(gallery: Gallery,
     )
     assert again.photos[0] == ReferencePhoto(id="a", landmark_id=7, content_hash="h", source="/photos/a.jpg")
     assert [photo.landmark_id for photo in again.photos] == [7, 7, 8]
-    assert (again.model, again.fingerprint, again.dimensions) == ("colours", bundle.fingerprint, D)
+    assert (again.model, again.fingerprint, again.dimensions) == ("colors", bundle.fingerprint, D)
     np.testing.assert_array_equal(again.references().rows(np.arange(3)), as_stored(l2_normalize(rows(3), dimensions=D)))
     assert again.load_bundle().fingerprint == bundle.fingerprint
     assert sorted(file.name for file in gallery.path.iterdir()) == ["gallery.sqlite", "model"], "no log is left behind"
@@ -329,7 +329,7 @@ def test_check_notices_a_changed_model_copy(gallery: Gallery) -> None:
 
 def test_another_model_is_refused_with_the_way_out(gallery: Gallery, make_bundle: Callable[[str], Bundle]) -> None:
     other = make_bundle("shapes")
-    with pytest.raises(GalleryError, match=r"built with model `colours` .* not with `shapes`") as caught:
+    with pytest.raises(GalleryError, match=r"built with model `colors` .* not with `shapes`") as caught:
         gallery.check_model(other)
     assert f"obelisk gallery build NEW-GALLERY --data DIR --model {other.folder}" in str(caught.value)
 

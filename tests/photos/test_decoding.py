@@ -15,7 +15,7 @@ Encode = Callable[..., bytes]
 
 
 def distance(photo: Image.Image, expected: Image.Image) -> float:
-    """Mean absolute difference of two pictures of one size, in grey levels."""
+    """Mean absolute difference of two pictures of one size, in gray levels."""
     assert photo.size == expected.size
     return float(np.abs(np.asarray(photo, dtype=float) - np.asarray(expected, dtype=float)).mean())
 
@@ -36,11 +36,11 @@ def on_white(picture: Image.Image) -> Image.Image:
     return expected
 
 
-def grey16(picture: Image.Image) -> Image.Image:
+def gray16(picture: Image.Image) -> Image.Image:
     return Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
 
 
-def grey_alpha(picture: Image.Image) -> Image.Image:
+def gray_alpha(picture: Image.Image) -> Image.Image:
     holed = picture.convert("L").convert("LA")
     holed.putalpha(with_hole(picture).getchannel("A"))
     return holed
@@ -52,11 +52,11 @@ def animated(encode: Encode, picture: Image.Image, kind: str) -> bytes:
     return encode(picture, kind, save_all=True, append_images=[black, black], duration=50, **lossless)
 
 
-# Odd photos that are sound: how each is made, what it must look like, how far it may be off in grey levels.
+# Odd photos that are sound: how each is made, what it must look like, how far it may be off in gray levels.
 SOUND: dict[str, tuple[Callable[[Encode, Image.Image], bytes], Callable[[Image.Image], Image.Image], float]] = {
     "plain jpeg": (lambda e, p: e(p, "JPEG", quality=95), lambda p: p, 2.0),
     "progressive jpeg": (lambda e, p: e(p, "JPEG", quality=95, progressive=True), lambda p: p, 2.0),
-    "grey jpeg": (lambda e, p: e(p.convert("L"), "JPEG", quality=95), lambda p: p.convert("L").convert("RGB"), 2.0),
+    "gray jpeg": (lambda e, p: e(p.convert("L"), "JPEG", quality=95), lambda p: p.convert("L").convert("RGB"), 2.0),
     "cmyk jpeg, which Adobe stores inverted": (
         lambda e, p: e(p.convert("CMYK"), "JPEG", quality=95),
         lambda p: p,
@@ -68,23 +68,23 @@ SOUND: dict[str, tuple[Callable[[Encode, Image.Image], bytes], Callable[[Image.I
         lambda p: p.quantize(64).convert("RGB"),
         0.0,
     ),
-    "palette png with a transparent colour": (
+    "palette png with a transparent color": (
         lambda e, p: e(with_hole(p).quantize(64), "PNG"),
         lambda p: on_white(p),
         6.0,
     ),
     "rgba png": (lambda e, p: e(with_hole(p), "PNG"), on_white, 0.0),
-    "grey and alpha png": (
-        lambda e, p: e(grey_alpha(p), "PNG"),
+    "gray and alpha png": (
+        lambda e, p: e(gray_alpha(p), "PNG"),
         lambda p: on_white(p.convert("L").convert("RGB")),
         0.0,
     ),
-    "rgb png with one transparent colour": (
+    "rgb png with one transparent color": (
         lambda e, p: e(Image.new("RGB", p.size, (9, 8, 7)), "PNG", transparency=(9, 8, 7)),
         lambda p: Image.new("RGB", p.size, "white"),
         0.0,
     ),
-    "16-bit grey png": (lambda e, p: e(grey16(p), "PNG"), lambda p: p.convert("L").convert("RGB"), 0.0),
+    "16-bit gray png": (lambda e, p: e(gray16(p), "PNG"), lambda p: p.convert("L").convert("RGB"), 0.0),
     "1-bit png": (
         lambda e, p: e(p.convert("1"), "PNG"),
         lambda p: p.convert("1").convert("RGB"),
@@ -93,7 +93,7 @@ SOUND: dict[str, tuple[Callable[[Encode, Image.Image], bytes], Callable[[Image.I
     "animated png": (lambda e, p: animated(e, p, "PNG"), lambda p: p, 0.0),
     "gif": (lambda e, p: e(p.quantize(128), "GIF"), lambda p: p.quantize(128).convert("RGB"), 0.0),
     "animated gif": (lambda e, p: animated(e, p, "GIF"), lambda p: p, 4.0),
-    "gif with a transparent colour": (
+    "gif with a transparent color": (
         lambda e, p: e(with_hole(p), "GIF"),
         on_white,
         12.0,
@@ -128,11 +128,11 @@ def test_odd_but_sound_photos_become_rgb(name: str, encode: Encode, picture: Ima
 
 def test_16_bit_rgb_keeps_its_upper_8_bits(picture: Image.Image) -> None:
     # Pillow cannot write this kind, so it is put together by hand.
-    photo = read_photo(png16(picture, colour_type=2, channels=3))
+    photo = read_photo(png16(picture, color_type=2, channels=3))
     assert distance(photo, picture) == 0
 
 
-def png16(picture: Image.Image, *, colour_type: int, channels: int) -> bytes:
+def png16(picture: Image.Image, *, color_type: int, channels: int) -> bytes:
     import struct
     import zlib
 
@@ -142,7 +142,7 @@ def png16(picture: Image.Image, *, colour_type: int, channels: int) -> bytes:
     values = (np.asarray(picture).astype(np.uint16) * 257).astype(">u2").reshape(picture.height, -1)
     rows = b"".join(b"\0" + row.tobytes() for row in values)
     assert values.shape[1] == picture.width * channels
-    header = struct.pack(">IIBBBBB", picture.width, picture.height, 16, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", picture.width, picture.height, 16, color_type, 0, 0, 0)
     transparent = struct.pack(">HHH", 1, 300, 65535)
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         chunk(name, data)

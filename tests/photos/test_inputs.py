@@ -49,7 +49,7 @@ def test_crop_is_resizing_the_shorter_side_then_cutting_the_centre(size: tuple[i
 
 
 def test_shrinking_is_antialiased() -> None:
-    # Columns one pixel wide, black and white in turn, must blend to grey; a filter that skips pixels keeps them.
+    # Columns one pixel wide, black and white in turn, must blend to gray; a filter that skips pixels keeps them.
     stripes = np.zeros((800, 800, 3), dtype=np.uint8)
     stripes[:, ::2] = 255
     prepared = prepare(Image.fromarray(stripes), ModelInput(size=100, resize="squash", **PLAIN))

@@ -18,8 +18,8 @@ from obelisk.recognition.background_photos import choose_background, embed_backg
 D = 4
 
 
-class MeanColour:
-    """Embeds a photo by its colour; a file by its name."""
+class MeanColor:
+    """Embeds a photo by its color; a file by its name."""
 
     bundle = SimpleNamespace(dimensions=D)
 
@@ -47,13 +47,13 @@ def test_half_of_the_distractors_are_chosen_by_their_ids() -> None:
 
 def test_a_background_holds_photos_and_rendered_ones() -> None:
     photos = [Path("sea.jpg"), Path("gone.jpg"), Path("cat.jpg")]
-    rows = embed_background(MeanColour(), photos, rendered=6)
+    rows = embed_background(MeanColor(), photos, rendered=6)
     assert rows.shape == (8, D)
     assert rows.dtype == np.float32
     assert len(np.unique(rows[2:], axis=0)) == 6
-    np.testing.assert_array_equal(rows, embed_background(MeanColour(), photos, rendered=6))
+    np.testing.assert_array_equal(rows, embed_background(MeanColor(), photos, rendered=6))
     assert len(Background(rows)) == 8
 
 
 def test_nothing_asked_for_is_nothing() -> None:
-    assert embed_background(MeanColour(), [], rendered=0).shape == (0, D)
+    assert embed_background(MeanColor(), [], rendered=0).shape == (0, D)

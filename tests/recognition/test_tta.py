@@ -16,7 +16,7 @@ D = 3
 
 
 class CornerEmbedder:
-    """Embeds a photo by the colour of its left upper corner, of any length."""
+    """Embeds a photo by the color of its left upper corner, of any length."""
 
     gives_logits = False
     bundle = SimpleNamespace(dimensions=D, members=[SimpleNamespace(size=8)])

@@ -46,19 +46,19 @@ def test_a_disk_that_grows_step_by_step_ends_with_every_byte(
     request = DownloadRequest(
         directory=disk / "gldv2", splits=("train",), tars=TARS, base_url=mirror.url, extract=extract
     )
-    told: list[str] = []
+    reported: list[str] = []
     for size in range(128, 4096, 64):
         subprocess.run(["mount", "-o", f"remount,size={size}k", str(disk)], check=True)
         try:
             with DownloadState(request.directory) as state:
                 report = Downloader(request, state, jobs=1, policy=RetryPolicy(retries=1, first_wait=0.01)).run()
         except (OSError, DownloadError) as error:
-            told.append(str(error))
+            reported.append(str(error))
             continue
         assert report.failed == ()
         break
-    assert len(told) >= 2
-    assert all("No space left" in text or "full" in text for text in told)
+    assert len(reported) >= 2
+    assert all("No space left" in text or "full" in text for text in reported)
     tars = [f"train/images_{number:03}.tar" for number in TARS]
     if extract:
         served = {Path(path).stem: data for path, data in mirror.files.items() if path.startswith("commons/")}
@@ -66,4 +66,4 @@ def test_a_disk_that_grows_step_by_step_ends_with_every_byte(
     else:
         assert all((request.directory / tar).read_bytes() == mirror.files[tar] for tar in tars)
     whole, sent = (sum(count) for count in ((len(mirror.files[t]) for t in tars), (mirror.sent[t] for t in tars)))
-    assert sent - whole <= len(told) * 2**18, "one piece that did not fit is lost each time"
+    assert sent - whole <= len(reported) * 2**18, "one piece that did not fit is lost each time"

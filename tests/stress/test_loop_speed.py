@@ -24,7 +24,7 @@ from obelisk.photos import ModelInput
 from obelisk.synthetic import generate_dataset
 from obelisk.training.finetune import FinetuningModel, finetune
 from obelisk.training.loading.augmentation import AugmentedView
-from obelisk.training.loading.loader import BatchReader, LabelledPhotos
+from obelisk.training.loading.loader import BatchReader, LabeledPhotos
 from obelisk.training.losses import ArcFace
 from obelisk.training.model import create_network
 from obelisk.training.model.backbones import PooledBackbone
@@ -44,7 +44,7 @@ LEAST_LOADED = 150  # photos a second and core
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> LabelledPhotos:
+def photos(tmp_path_factory: pytest.TempPathFactory) -> LabeledPhotos:
     data = generate_dataset(
         tmp_path_factory.mktemp("photos") / "data", landmarks=8, references=PHOTOS, queries=8, distractors=1
     )
@@ -52,7 +52,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> LabelledPhotos:
     _, labels = np.unique(catalog.references["landmark_id"].to_numpy(), return_inverse=True)
     rule = ModelInput(size=224, resize="squash", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     paths = catalog.locate_photos(catalog.references)[:PHOTOS]
-    return LabelledPhotos(paths=paths, landmarks=torch.from_numpy(labels)[:PHOTOS], rule=rule)
+    return LabeledPhotos(paths=paths, landmarks=torch.from_numpy(labels)[:PHOTOS], rule=rule)
 
 
 def build(recipe: Recipe) -> tuple[PhotoEmbedder, tuple[int, ...], ArcFace]:
@@ -97,7 +97,7 @@ def paused(processes: Iterable[BaseProcess]) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def test_the_loop_keeps_up_with_a_bare_one(photos: LabelledPhotos, tmp_path: Path) -> None:
+def test_the_loop_keeps_up_with_a_bare_one(photos: LabeledPhotos, tmp_path: Path) -> None:
     keys = {"epochs": EPOCHS, "batch_size": BATCH, "ema_decay": 0.99}
     recipe = load_recipe("arcface", [f"finetuning.{key}={value}" for key, value in keys.items()])
     embedder, parts, loss = build(recipe)
@@ -130,12 +130,12 @@ def test_the_loop_keeps_up_with_a_bare_one(photos: LabelledPhotos, tmp_path: Pat
     # turn holds the start of the loaders; a checkpoint, one a minute, is in few of the others.
     shares = [alone / loop for alone, loop in zip(beside[1:], ours[1:], strict=True)]
     pace, bare_pace = (BATCH * STEPS / median(seconds[1:]) for seconds in (ours, beside))
-    told = ", ".join(f"{share:.3f}" for share in sorted(shares))
-    print(f"\n{pace:.1f} photos/s, bare {bare_pace:.1f}; shares {told}")
+    reported = ", ".join(f"{share:.3f}" for share in sorted(shares))
+    print(f"\n{pace:.1f} photos/s, bare {bare_pace:.1f}; shares {reported}")
     assert median(shares) >= LEAST_SHARE
 
 
-def test_a_core_loads_more_photos_than_networks_take(photos: LabelledPhotos) -> None:
+def test_a_core_loads_more_photos_than_networks_take(photos: LabeledPhotos) -> None:
     reader, view = BatchReader(), AugmentedView(number=1, seed=0, ranges=ViewsSection())
     batches = [photos.request(rows, view) for rows in torch.split(torch.arange(len(photos)), BATCH)]
     pickle.dumps(reader[batches[0]])

@@ -95,7 +95,7 @@ def test_any_numbers_render(seed: int, index: int) -> None:
 
 
 def test_landmarks_can_be_told_apart_by_their_pixels() -> None:
-    # The nearest neighbor of small color pictures: far above chance (1 in 13), and far from perfect.
+    # The nearest neighbor of small color pictures: far above rng (1 in 13), and far from perfect.
     views = {seed: [thumbnail(seed, index) for index in range(12)] for seed in range(13)}
     gallery = [(seed, view) for seed, shown in views.items() for view in shown[:9]]
     asked = [(seed, view) for seed, shown in views.items() for view in shown[9:]]

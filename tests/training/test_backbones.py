@@ -93,8 +93,8 @@ def test_the_exported_backbone_computes_what_torch_does(pooling: str, stages: in
     backbone = load_backbone(TINY, section, PhotosSection(size=64), 0)
     assert len(backbone.parts) == parts
     assert backbone.bundle.dimensions == sum(backbone.parts)
-    chance = np.random.default_rng(0)
-    photos = [chance.standard_normal((3, 64, 64), dtype=np.float32) for _ in range(10)]
+    rng = np.random.default_rng(0)
+    photos = [rng.standard_normal((3, 64, 64), dtype=np.float32) for _ in range(10)]
     assert check_export((backbone.bundle.folder / MODEL_FILE).read_bytes(), backbone.module, photos) > 0.9999
 
 

@@ -92,8 +92,8 @@ def test_two_processes_stopped_in_mid_epoch_resume_to_the_same_weights(
     train(whole, 0)
     train(stopped, 2)
     assert (stopped / "finetuning.safetensors").is_file()
-    told = train(stopped, 0)
-    assert (stopped / "run.json").is_file(), told
+    reported = train(stopped, 0)
+    assert (stopped / "run.json").is_file(), reported
     for name in ("backbone.safetensors", "head.safetensors", "finetuning.jsonl"):
         assert (stopped / name).read_bytes() == (whole / name).read_bytes(), name
 

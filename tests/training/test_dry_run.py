@@ -59,10 +59,10 @@ def test_the_command_prints_one_object_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     before = files()
     words = ["train", str(recipe_file), "--data", str(tiny_dataset), "--dry-run"]
-    told = json.loads(CliRunner().invoke(make_app(), [*words, "--json"]).stdout)
-    assert told["recipe"]["finetuning"]["epochs"] == 2
-    assert told["memory"]["fine-tuning"]["photos of a step"] > 0
-    assert told["stages"][1]["name"] == "fine-tuning"
+    reported = json.loads(CliRunner().invoke(make_app(), [*words, "--json"]).stdout)
+    assert reported["recipe"]["finetuning"]["epochs"] == 2
+    assert reported["memory"]["fine-tuning"]["photos of a step"] > 0
+    assert reported["stages"][1]["name"] == "fine-tuning"
     shown = CliRunner().invoke(make_app(), words)
     assert shown.exit_code == 0
     assert 'name = "tiny"' in shown.stdout

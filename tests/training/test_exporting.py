@@ -121,10 +121,10 @@ def test_what_changes_the_model_too_much_is_refused(
 
 
 def test_leave_one_out_agrees_with_a_double_loop() -> None:
-    chance = np.random.default_rng(0)
-    rows = chance.normal(size=(40, 5)).astype(np.float32)
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(40, 5)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    landmarks = chance.integers(0, 12, 40)
+    landmarks = rng.integers(0, 12, 40)
     right = asked = 0
     for place in range(40):
         others = [other for other in range(40) if other != place]
@@ -156,13 +156,13 @@ def linear_network(weights: np.ndarray, op: str) -> bytes:
 
 @pytest.mark.parametrize("op", ["MatMul", "Gemm", "Gemm of transposed weights"])
 def test_int8_has_a_scale_for_each_output_channel(op: str) -> None:
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     # Channels of very unlike size: one scale for all would lose the small ones.
-    weights = (chance.normal(size=(128, 96)) * np.logspace(-4, 2, 96)).astype(np.float32)
+    weights = (rng.normal(size=(128, 96)) * np.logspace(-4, 2, 96)).astype(np.float32)
     network = linear_network(weights, op)
     smaller = convert_precision(network, "int8")
     assert len(smaller) < 0.3 * len(network)
-    rows = chance.normal(size=(16, 128)).astype(np.float32)
+    rows = rng.normal(size=(16, 128)).astype(np.float32)
     exact, rounded = OnnxModel(network).run(rows), OnnxModel(smaller).run(rows)
     assert (np.abs(rounded - exact).max(axis=0) / np.abs(exact).max(axis=0)).max() < 0.02
 

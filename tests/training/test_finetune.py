@@ -26,7 +26,7 @@ from obelisk.training.export.restore import load_module
 from obelisk.training.finetune import finetune, interpolate, part_distance
 from obelisk.training.loading.augmentation import AugmentedView, augmented_views
 from obelisk.training.loading.batch import micro_batch_rows
-from obelisk.training.loading.loader import LabelledPhotos
+from obelisk.training.loading.loader import LabeledPhotos
 from obelisk.training.loading.photo_batches import photo_side
 from obelisk.training.loading.samplers import epoch_batches, epoch_seed
 from obelisk.training.losses import ArcFace, CurricularFace, MarginSoftmax
@@ -53,12 +53,12 @@ SIZE = 64
 
 
 @pytest.fixture
-def photos(tiny_dataset: Path, tmp_path: Path) -> LabelledPhotos:
+def photos(tiny_dataset: Path, tmp_path: Path) -> LabeledPhotos:
     catalog = read_catalog(shutil.copytree(tiny_dataset, tmp_path / "photos"))
     _, labels = np.unique(catalog.references["landmark_id"].to_numpy(), return_inverse=True)
     rule = ModelInput(size=SIZE, resize="squash", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     paths = catalog.locate_photos(catalog.references)
-    return LabelledPhotos(paths=paths, landmarks=torch.from_numpy(labels), rule=rule)
+    return LabeledPhotos(paths=paths, landmarks=torch.from_numpy(labels), rule=rule)
 
 
 def build(recipe: Recipe, landmarks: int) -> tuple[PhotoEmbedder, tuple[int, ...], MarginSoftmax]:
@@ -74,7 +74,7 @@ def build(recipe: Recipe, landmarks: int) -> tuple[PhotoEmbedder, tuple[int, ...
 
 
 @pytest.fixture
-def tune(photos: LabelledPhotos, tmp_path: Path) -> Callable[..., tuple[PhotoEmbedder, PhotoEmbedder, list[Epoch]]]:
+def tune(photos: LabeledPhotos, tmp_path: Path) -> Callable[..., tuple[PhotoEmbedder, PhotoEmbedder, list[Epoch]]]:
     def run(
         checkpoint: str = "state.safetensors",
         *overrides: str,
@@ -163,7 +163,7 @@ def test_interpolation_is_linear_and_leaves_counters() -> None:
 
 
 def test_distillation_keeps_the_descriptors_near_the_frozen_ones(
-    tune: Callable[..., tuple], photos: LabelledPhotos
+    tune: Callable[..., tuple], photos: LabeledPhotos
 ) -> None:
     def drift(weight: float) -> float:
         before, after, _ = tune(f"{weight}.safetensors", epochs=4, distillation=weight)
@@ -356,7 +356,7 @@ def test_patience_ends_a_fine_tuning_that_gets_no_better(
     assert [epoch.epoch for epoch in log] == [1, 2, 3, 4]
 
 
-def test_the_log_tells_rates_gradients_and_missing_photos(tune: Callable[..., tuple], photos: LabelledPhotos) -> None:
+def test_the_log_tells_rates_gradients_and_missing_photos(tune: Callable[..., tuple], photos: LabeledPhotos) -> None:
     photos.paths[3].unlink()
     keys = {"quarantine": 0.5, "clip_grad_norm": 1e-3, "head_lr_scale": 0.5, "learned_exponent": True}
     *_, log = tune("state.safetensors", "backbone.pooling=gem", epochs=2, **keys)
@@ -395,7 +395,7 @@ def test_averaged_weights_lag_behind(tune: Callable[..., tuple]) -> None:
 
 
 def test_photos_that_rot_are_listed_and_spared(
-    tune: Callable[..., tuple], photos: LabelledPhotos, tmp_path: Path
+    tune: Callable[..., tuple], photos: LabeledPhotos, tmp_path: Path
 ) -> None:
     photos.paths[3].write_bytes(b"no photo")
     photos.paths[5].unlink()
@@ -447,7 +447,7 @@ def test_photos_that_vanish_are_brought_back_and_the_run_goes_on(
 
 
 def test_photos_that_were_lost_before_a_stop_still_count(
-    tune: Callable[..., tuple], photos: LabelledPhotos, tmp_path: Path
+    tune: Callable[..., tuple], photos: LabeledPhotos, tmp_path: Path
 ) -> None:
     section = load_recipe("arcface").training
     batches = epoch_batches(section, photos.landmarks, 16, epoch_seed(0, 0))
@@ -517,13 +517,13 @@ def test_a_checkpoint_that_cannot_be_used_leaves_the_run_as_it_is(
     assert {"recipe.toml", "log.jsonl"} <= {path.name for path in run.iterdir()}
 
 
-def test_a_loss_that_is_no_number_is_told(tune: Callable[..., tuple], tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_is_reported(tune: Callable[..., tuple], tmp_path: Path) -> None:
     with pytest.raises(ObeliskError, match=r"the loss became .* finetuning.learning_rate"):
         tune(epochs=4, learning_rate=1e30)
     assert json.loads((tmp_path / "diverged.json").read_text())["photos"]
 
 
-def test_a_gradient_that_is_no_number_moves_nothing_and_is_told(
+def test_a_gradient_that_is_no_number_moves_nothing_and_is_reported(
     tune: Callable[..., tuple], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def explode(rows: torch.Tensor) -> torch.Tensor:

@@ -20,20 +20,20 @@ from obelisk.errors import ObeliskError
 from obelisk.photos import ModelInput, prepare, read_photo
 from obelisk.training.loading import loader
 from obelisk.training.loading.batch import Batch
-from obelisk.training.loading.loader import LabelledPhotos, count_loaders, load_batches, stream_batches
+from obelisk.training.loading.loader import LabeledPhotos, count_loaders, load_batches, stream_batches
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> LabelledPhotos:
+def photos(tmp_path: Path) -> LabeledPhotos:
     rng = np.random.default_rng(0)
     paths = [tmp_path / f"{number}.png" for number in range(5)]
     for path in paths:
         Image.fromarray(rng.integers(256, size=(70, 50, 3), dtype=np.uint8)).save(path)
     rule = ModelInput(size=48, resize="crop", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    return LabelledPhotos(paths=paths, landmarks=torch.arange(5), rule=rule)
+    return LabeledPhotos(paths=paths, landmarks=torch.arange(5), rule=rule)
 
 
-def test_pixels_are_those_of_every_other_reader(photos: LabelledPhotos) -> None:
+def test_pixels_are_those_of_every_other_reader(photos: LabeledPhotos) -> None:
     indices = [3, 1, 1, 0]  # samplings may draw a photo twice
     first, second = load_batches([photos.request(torch.tensor(indices)), photos.request(torch.tensor([4, 2]))])
     assert first.landmarks.tolist() == indices
@@ -43,7 +43,7 @@ def test_pixels_are_those_of_every_other_reader(photos: LabelledPhotos) -> None:
     assert len(second.inputs) == 2
 
 
-def test_photos_that_cannot_be_read_are_told_and_left_out(photos: LabelledPhotos) -> None:
+def test_photos_that_cannot_be_read_are_reported_and_left_out(photos: LabeledPhotos) -> None:
     photos.paths[1].write_bytes(b"no photo")
     photos.paths[4].unlink()
     first, second = load_batches([photos.request(torch.tensor([0, 1])), photos.request(torch.tensor([4]))])
@@ -56,7 +56,7 @@ def test_photos_that_cannot_be_read_are_told_and_left_out(photos: LabelledPhotos
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="this system has no processes that run only when idle")
 @pytest.mark.parametrize("aside", [True, False])
 def test_loaders_take_only_the_time_that_a_network_on_the_same_cores_leaves(
-    photos: LabelledPhotos, monkeypatch: pytest.MonkeyPatch, *, aside: bool
+    photos: LabeledPhotos, monkeypatch: pytest.MonkeyPatch, *, aside: bool
 ) -> None:
     monkeypatch.setattr(loader, "IDLE_TIMEOUT", 100.0)  # other tests may leave them little time
     requests = [photos.request(torch.tensor([0]))] * 9 * count_loaders()
@@ -69,9 +69,7 @@ def test_loaders_take_only_the_time_that_a_network_on_the_same_cores_leaves(
 
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="this system has no processes that run only when idle")
-def test_loaders_that_get_no_time_make_place_for_others(
-    photos: LabelledPhotos, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_loaders_that_get_no_time_make_place_for_others(photos: LabeledPhotos, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped, done = set[int](), threading.Event()
 
     def stop_idle() -> None:
@@ -107,7 +105,7 @@ def test_loaders_that_get_no_time_make_place_for_others(
     assert indices == [[place % 5] for place in range(100)]
 
 
-def test_a_loader_that_is_killed_is_told_with_what_to_do(photos: LabelledPhotos) -> None:
+def test_a_loader_that_is_killed_is_reported_with_what_to_do(photos: LabeledPhotos) -> None:
     requests = [photos.request(torch.tensor([0]))] * 100
     with contextlib.closing(load_batches(requests, aside=False)) as batches:
         next(batches)

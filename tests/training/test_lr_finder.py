@@ -92,9 +92,11 @@ def test_the_command_draws_a_curve_and_touches_no_run(
     recipe, run = tmp_path / "tiny.toml", tmp_path / "run"
     recipe.write_text(tiny_recipe.model_copy(update={"finetuning": section}).to_toml())
     words = ["train", str(recipe), "--data", str(tiny_dataset), "--out", str(run)]
-    told = json.loads(CliRunner().invoke(make_app(), [*words, "--find-rate", str(tmp_path / "r.png"), "--json"]).stdout)
-    assert told["key"] == "finetuning.learning_rate"
-    rates = [row["rate"] for row in told["rows"]]
+    output = json.loads(
+        CliRunner().invoke(make_app(), [*words, "--find-rate", str(tmp_path / "r.png"), "--json"]).stdout
+    )
+    assert output["key"] == "finetuning.learning_rate"
+    rates = [row["rate"] for row in output["rows"]]
     assert rates == pytest.approx(rising_rates(*BACKBONE_RATES, 12)[: len(rates)])
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.png", "tiny.toml"]

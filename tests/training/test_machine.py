@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from obelisk.training.machine import available_memory, in_words, peak_memory, resident_memory
+from obelisk.training.machine import available_memory, format_bytes, peak_memory, resident_memory
 
 GIB = 2**30
 MOST, USED = "memory.max", "memory.current"
@@ -54,5 +54,5 @@ def test_a_system_that_tells_nothing_is_not_guessed_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mib", "words"), [(0.3, "0.3 MiB"), (476.4, "476 MiB"), (2400, "2.3 GiB")])
-def test_sizes_are_told_as_people_read_them(mib: float, words: str) -> None:
-    assert in_words(mib * 2**20) == words
+def test_sizes_are_reported_as_people_read_them(mib: float, words: str) -> None:
+    assert format_bytes(mib * 2**20) == words

@@ -44,8 +44,8 @@ def test_unit_length_leaves_a_zero_row_at_zero() -> None:
 
 
 def test_whitened_rows_are_uncorrelated_and_equally_spread() -> None:
-    chance = np.random.default_rng(0)
-    rows = (chance.standard_normal((500, 12)) @ chance.standard_normal((12, 12)) + 3.0).astype(np.float32)
+    rng = np.random.default_rng(0)
+    rows = (rng.standard_normal((500, 12)) @ rng.standard_normal((12, 12)) + 3.0).astype(np.float32)
     projection, bias = pca_whitening(torch.from_numpy(rows), 8)
     whitened = rows @ projection.numpy().T + bias.numpy()
     assert np.abs(whitened.mean(axis=0)).max() < 1e-4

@@ -56,8 +56,8 @@ def test_the_whole_group_is_stopped_and_the_training_goes_on_from_there(
     def train_until(wanted: int, *options: str) -> None:
         process = training.run_until(wanted, *options)
         os.killpg(process.pid, signal.SIGTERM)
-        _, told = process.communicate(timeout=WAIT)
-        assert "Traceback" not in told
+        _, reported = process.communicate(timeout=WAIT)
+        assert "Traceback" not in reported
         assert process.returncode == 143
         assert (tmp_path / "run" / "finetuning.safetensors").is_file()
 

@@ -1,4 +1,4 @@
-"""How a fine-tuning is told while it runs: measured by a clock, drawn on a terminal, a line an epoch where piped."""
+"""The reports of fine-tuning: measured by a clock, drawn live on a terminal, one line per epoch when piped."""
 
 import io
 import json
@@ -24,8 +24,8 @@ def seconds() -> Iterator[float]:
 
 def watch_two_epochs() -> list[StepReport]:
     """Two epochs of two steps of 8 photos; each look at the clock, one a step, finds it a second on."""
-    ticks, told = seconds(), list[StepReport]()
-    meter = ThroughputMeter(epochs=2, report=told.append, clock=lambda: next(ticks))
+    ticks, reported = seconds(), list[StepReport]()
+    meter = ThroughputMeter(epochs=2, report=reported.append, clock=lambda: next(ticks))
     for epoch, top1 in ((0, 0.25), (1, 0.5)):
         state = TrainState(epoch=epoch)
         meter.start_epoch()
@@ -33,7 +33,7 @@ def watch_two_epochs() -> list[StepReport]:
             state.add(StepResult(loss=2.0 - epoch))
             meter.end_step(state, 2, photos=8)
         meter.end_epoch(top1)
-    return told
+    return reported
 
 
 def test_throughput_is_measured_by_steps_and_epochs() -> None:
@@ -46,12 +46,12 @@ def test_throughput_is_measured_by_steps_and_epochs() -> None:
     assert (last.ended, last.seconds_left, last.val_top1) == (True, 0.0, 0.5)
 
 
-def test_an_epoch_that_had_no_step_left_is_not_told() -> None:
-    told = list[StepReport]()
-    meter = ThroughputMeter(epochs=2, report=told.append)
+def test_an_epoch_that_had_no_step_left_is_not_reported() -> None:
+    reported = list[StepReport]()
+    meter = ThroughputMeter(epochs=2, report=reported.append)
     meter.start_epoch()
     meter.end_epoch(0.5)
-    assert told == []
+    assert reported == []
     assert meter.val_top1 == 0.5
 
 
@@ -92,10 +92,10 @@ def test_a_log_of_an_older_version_goes_on(tmp_path: Path) -> None:
 def test_what_no_run_repeats_is_in_a_file_of_its_own(tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path) -> None:
     section = tiny_recipe.finetuning.model_copy(update={"epochs": 2, "batch_size": 16})
     recipe = tiny_recipe.model_copy(update={"finetuning": section})
-    told, lines = list[StepReport](), list[tuple[str, int, int]]()
+    reported, lines = list[StepReport](), list[tuple[str, int, int]]()
     catalog = read_catalog(tiny_dataset)
     runs = [
-        train_run(recipe, catalog, tmp_path / "watched", watch=told.append),
+        train_run(recipe, catalog, tmp_path / "watched", watch=reported.append),
         train_run(recipe, catalog, tmp_path / "plain", progress=lambda *line: lines.append(line)),
     ]
     first, second = ((run.folder / "finetuning.jsonl").read_text() for run in runs)
@@ -104,5 +104,5 @@ def test_what_no_run_repeats_is_in_a_file_of_its_own(tiny_recipe: Recipe, tiny_d
     paces = EpochLog(Throughput, runs[0].folder / "pace.jsonl", keep=True).epochs
     assert [pace.photos for pace in paces] == [60, 60]
     assert all(pace.peak >= pace.resident > 0 and pace.seconds > 0 for pace in paces)
-    assert [pace.ended for pace in told].count(True) == 2
+    assert [pace.ended for pace in reported].count(True) == 2
     assert [line for line in lines if line[0] == "fine-tuning, epoch 2 of 2"][-1][1:] == (4, 4)

@@ -144,7 +144,7 @@ class CaptionedProgress(Progress):
 
 def describe_step(report: StepReport, *, time_left: bool) -> str:
     """Describe the state of fine-tuning in one line; a progress bar beside it may show the time left."""
-    from obelisk.training.machine import in_words
+    from obelisk.training.machine import format_bytes
 
     throughput = report.throughput
     parts = [
@@ -153,7 +153,7 @@ def describe_step(report: StepReport, *, time_left: bool) -> str:
         f"top-1 {100 * report.val_top1:.1f} %" if report.val_top1 is not None else "",
         f"{throughput.photos_per_second:.1f} photos/s",
         f"{datetime.timedelta(seconds=round(report.seconds_left))} left" if time_left else "",
-        f"{in_words(throughput.resident)}, at most {in_words(throughput.peak)}" if throughput.peak else "",
+        f"{format_bytes(throughput.resident)}, at most {format_bytes(throughput.peak)}" if throughput.peak else "",
     ]
     return " · ".join(filter(None, parts))
 

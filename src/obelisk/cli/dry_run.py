@@ -29,18 +29,18 @@ def show_dry_run(run: DryRun) -> None:
 
 def show_memory(run: DryRun) -> None:
     """Print what each stage holds in memory, largest first; warn if it can't fit."""
-    from obelisk.training.machine import in_words
+    from obelisk.training.machine import format_bytes
 
     for stage, parts in run.memory.items():
-        rows = [(name, in_words(size)) for name, size in sorted(parts.items(), key=lambda each: -each[1]) if size]
-        table((f"memory, {stage}", ""), [*rows, ("total", in_words(sum(parts.values())))])
+        rows = [(name, format_bytes(size)) for name, size in sorted(parts.items(), key=lambda each: -each[1]) if size]
+        table((f"memory, {stage}", ""), [*rows, ("total", format_bytes(sum(parts.values())))])
         result("")
     if run.available is None:
         return
-    result(f"available: {in_words(run.available)}")
+    result(f"available: {format_bytes(run.available)}")
     most = max(sum(parts.values()) for parts in run.memory.values())
     if most > run.available:
-        warn(f"the training run needs {in_words(most)}, and will be refused")
+        warn(f"the training run needs {format_bytes(most)}, and will be refused")
 
 
 def show_times(run: DryRun) -> None:

@@ -86,8 +86,8 @@ def compare(
     from obelisk.evaluation import compare_targets, open_target, remembered_data
     from obelisk.evaluation.report import write_report
 
-    places = dict.fromkeys(model if model == "bundled" else str(Path(model).resolve()) for model in models)
-    targets = [open_target(place) for place in places]
+    sources = dict.fromkeys(model if model == "bundled" else str(Path(model).resolve()) for model in models)
+    targets = [open_target(source) for source in sources]
     data = data or remembered_data([target.folder for target in targets])
     catalog = read_dataset(data)
     with Meter() as meter:

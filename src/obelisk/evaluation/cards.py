@@ -96,17 +96,17 @@ class CardDrawer:
             element("strong", named),
             element("small", text(f"confidence {predictions.confidence[row]:.2f}")),
         )
-        neighbours = [
-            self._draw_neighbour(str(photo), float(similarity), predictions.truths[row].tolist())
+        neighbors = [
+            self._draw_neighbor(str(photo), float(similarity), predictions.truths[row].tolist())
             for photo, similarity in zip(
-                predictions.neighbours[row, : arm.run.k], predictions.similarities[row, : arm.run.k], strict=True
+                predictions.neighbors[row, : arm.run.k], predictions.similarities[row, : arm.run.k], strict=True
             )
             if photo
         ]
-        return element("section", head, element("div", *neighbours, class_="strip"), class_="answer")
+        return element("section", head, element("div", *neighbors, class_="strip"), class_="answer")
 
-    def _draw_neighbour(self, photo: str, similarity: float, true: list[int]) -> Markup:
-        """Return a reference photo in a frame that says, by colour, line and mark, whether it is right."""
+    def _draw_neighbor(self, photo: str, similarity: float, true: list[int]) -> Markup:
+        """Return a reference photo in a frame that says, by color, line and mark, whether it is right."""
         landmark = self._landmark_of.get(photo, NO_LANDMARK)
         right = landmark in true and landmark != NO_LANDMARK
         name = self._name(landmark)
@@ -117,7 +117,7 @@ class CardDrawer:
             element("span", text(f"s {similarity:.3f}"), class_="number"),
             element("span", text(f"d {distance:.3f}"), class_="number"),
         )
-        picture = self._thumbnails.show_reference(photo, f"{'right' if right else 'wrong'} neighbour {photo}: {name}")
+        picture = self._thumbnails.show_reference(photo, f"{'right' if right else 'wrong'} neighbor {photo}: {name}")
         framed = element("div", picture, mark(right=right), class_="frame")
         return element("figure", framed, caption, class_="right" if right else "wrong", title=f"{name} · {photo}")
 

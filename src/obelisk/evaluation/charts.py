@@ -26,7 +26,7 @@ def show_figure(svg: Markup, title: str, note: str) -> Markup:
 
 
 def draw_legend(comparison: Comparison) -> Markup:
-    """Return the colours of the runs."""
+    """Return the colors of the runs."""
     return element("p", *(swatch(number, arm.name) for number, arm in enumerate(comparison.arms)), class_="legend")
 
 

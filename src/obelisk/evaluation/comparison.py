@@ -35,7 +35,7 @@ class RunResult:
     """A run to compare: its name, what it is, what it said, and how its training went.
 
     ``title`` is one line for people; ``recipe`` its settings in words (name → value), shown as they are.
-    ``k`` is how many neighbours voted, ``threshold`` the confidence below which answers are rejected. ``judged`` is the
+    ``k`` is how many neighbors voted, ``threshold`` the confidence below which answers are rejected. ``judged`` is the
     catalog whose reference photos made its gallery, where that is another than the one of the comparison.
     ``log`` has one row an epoch: ``epoch``, ``train_loss``, ``val_loss``, ``val_top1``, ``learning_rate``.
     """

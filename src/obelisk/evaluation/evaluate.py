@@ -120,17 +120,17 @@ class Evaluated:
         return metrics
 
 
-def open_target(place: Path | str, out: Path | None = None) -> Target:
+def open_target(source: Path | str, out: Path | None = None) -> Target:
     """Open a finished run, a bundle, a gallery, or the bundled one by the word ``bundled``, to be evaluated.
 
     Predictions are kept in ``out``; without it, those of a run in its folder and others nowhere. Raises ModelError
     for a folder that is none of these, and what opening one raises.
     """
-    folder = bundled_gallery() if str(place) == BUNDLED else Path(place)
+    folder = bundled_gallery() if str(source) == BUNDLED else Path(source)
     if (folder / DATABASE).is_file():
         gallery = Gallery.open(folder)
         bundle = gallery.load_bundle()
-        name = BUNDLED if str(place) == BUNDLED else folder.resolve().name
+        name = BUNDLED if str(source) == BUNDLED else folder.resolve().name
         return Target(name=name, bundle=bundle, classifier=find_classifier(bundle), gallery=gallery, folder=out)
     if (folder / MANIFEST_FILE).is_file():
         bundle = Bundle.load(folder)
@@ -142,13 +142,13 @@ def open_target(place: Path | str, out: Path | None = None) -> Target:
 
 
 def evaluate_model(
-    place: Path | str, catalog: Catalog, *, out: Path | None = None, progress: Progress = no_progress
+    source: Path | str, catalog: Catalog, *, out: Path | None = None, progress: Progress = no_progress
 ) -> Evaluated:
     """Answer the queries of a catalog by a run, a bundle or a gallery, unless its predictions are there already.
 
-    ``place`` and ``out`` are those of :func:`open_target`, which says what is raised.
+    ``source`` and ``out`` are those of :func:`open_target`, which says what is raised.
     """
-    (evaluated,) = evaluate_targets([open_target(place, out)], catalog, progress=progress)
+    (evaluated,) = evaluate_targets([open_target(source, out)], catalog, progress=progress)
     return evaluated
 
 
@@ -252,12 +252,12 @@ def compare_targets(
 
 def describe_targets(evaluated: Sequence[Evaluated]) -> list[RunResult]:
     """Return what a comparison shows of each target, named by its name, or by its folder if the name is taken."""
-    described: dict[str, RunResult] = {}
+    results: dict[str, RunResult] = {}
     for one in evaluated:
         target = one.target
         folder = target.gallery.path if target.gallery else target.folder or target.bundle.folder
-        name = next(name for name in (target.name, folder.name, str(folder)) if name not in described)
-        described[name] = RunResult(
+        name = next(name for name in (target.name, folder.name, str(folder)) if name not in results)
+        results[name] = RunResult(
             name=name,
             title=target.title,
             recipe=target.recipe,
@@ -267,4 +267,4 @@ def describe_targets(evaluated: Sequence[Evaluated]) -> list[RunResult]:
             judged=one.judged,
             log=target.log,
         )
-    return list(described.values())
+    return list(results.values())

@@ -1,6 +1,6 @@
 """The figures of the report, as SVG to put into a page.
 
-Colours are names of the page's style sheet, so that a figure follows the reader's light or dark screen.
+Colors are names of the page's style sheet, so that a figure follows the reader's light or dark screen.
 The same data give the same bytes: no dates, no random ids.
 """
 
@@ -22,7 +22,7 @@ from obelisk.evaluation.markup import ARM_COLORS, Markup
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# matplotlib takes numbers for colours: these stand for the names that the page gives them.
+# matplotlib takes numbers for colors: these stand for the names that the page gives them.
 INK, FAINT = "#010101", "#020202"
 STYLES: Sequence[tuple[str, str]] = (("-", "o"), ("--", "s"), ("-.", "^"), (":", "D"))
 
@@ -54,7 +54,7 @@ SETTINGS = {
 
 
 def arm_color(number: int) -> str:
-    """Return the number that stands for the colour of an arm."""
+    """Return the number that stands for the color of an arm."""
     return f"#0a0a{number % ARM_COLORS:02x}"
 
 
@@ -80,7 +80,7 @@ def draw_svg(name: str, plot: Callable[[Axes], None], *, size: tuple[float, floa
 
 
 def fit_into_page(svg: str, name: str) -> Markup:
-    """Name colours, fonts and ids as the page does, and let the page decide on the size."""
+    """Name colors, fonts and ids as the page does, and let the page decide on the size."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', svg, count=1)
     svg = re.sub(r"<metadata>.*?</metadata>|<style type.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)

@@ -42,6 +42,6 @@ def html_table(head: Iterable[Markup], rows: Iterable[Iterable[Markup]]) -> Mark
 
 
 def swatch(number: int, name: str) -> Markup:
-    """Return the name of a run behind its colour; it may break after an underscore, like words do."""
+    """Return the name of a run behind its color; it may break after an underscore, like words do."""
     breakable = element("span", Markup(text(name).replace("_", "_<wbr>")))
     return element("span", element("i", class_=f"swatch arm-{number % ARM_COLORS}"), breakable, class_="arm")

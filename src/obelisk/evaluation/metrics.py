@@ -1,6 +1,6 @@
 """The metrics, in NumPy: arrays in, numbers out.
 
-Letters: Q queries, T candidates of a query (ranked, best first), C landmarks, K neighbours of a query
+Letters: Q queries, T candidates of a query (ranked, best first), C landmarks, K neighbors of a query
 (ranked, best first). A landmark is an integer id; ``NO_LANDMARK`` fills the rows that have fewer
 candidates or fewer true landmarks than others. A query may have several true landmarks: naming any one
 of them is right. A metric of nothing (no query, no answer) is ``nan``.
@@ -12,7 +12,7 @@ of them is right. A metric of nothing (no query, no answer) is ``nan``.
 :func:`auroc`                       does the confidence tell landmarks from distractors?
 :func:`expected_calibration_error`  is a confidence of 0.8 right in 80 % of the cases?
 :func:`precision_and_recall`        how good are the answers at or above a threshold?
-:func:`retrieval_map`               do all photos of the landmark come first among the neighbours?
+:func:`retrieval_map`               do all photos of the landmark come first among the neighbors?
 ==================================  ===================================================================
 """
 
@@ -61,7 +61,7 @@ def f1_scores(truths: Integers, answers: Integers) -> tuple[float, float]:
 
     ``truths`` (Q,) is the one landmark that each query counts for (:func:`counted_landmarks`) and
     ``answers`` (Q,) the first candidate, which no confidence rejects. Distractors play no part: whether
-    they are recognised as such is what ``gap``, ``auroc`` and the precision measure.
+    they are recognized as such is what ``gap``, ``auroc`` and the precision measure.
     """
     if not len(truths):
         return math.nan, math.nan
@@ -202,7 +202,7 @@ def retrieval_map(
 
 
 def average_precision(relevant: Booleans, totals: Integers, k: int = 100) -> Floats:
-    """Return the average precision (Q,) of the first k neighbours.
+    """Return the average precision (Q,) of the first k neighbors.
 
     ``AP@k = 1/min(n, k) · Σ_{i=1…k} P(i) · rel(i)``, with n the photos that should be found and ``P(i)``
     the precision among the first i. ``relevant`` is (Q, K), ``totals`` (Q,) is n; where n = 0, AP is nan.

@@ -41,7 +41,7 @@ class Outcomes:
     ``confidence``         (Q,)    of the first candidate
     ``buckets``            (Q,)    "head", "mid" or "tail": how many reference photos ``landmarks`` has
     ``point_like``         (Q,)    ``landmarks`` is a building or the like, not a park, bay or district
-    ``average_precision``  (Q,)    of the first 100 neighbours; nan where it is undefined
+    ``average_precision``  (Q,)    of the first 100 neighbors; nan where it is undefined
     =====================  ======  ==================================================================
     """
 
@@ -163,17 +163,17 @@ def judge(predictions: Predictions, catalog: Catalog) -> Outcomes:
 
 
 def retrieve(predictions: Predictions, truths: Integers, catalog: Catalog) -> Floats:
-    """Return the average precision (Q,) at 100: nan for distractors, and where fewer neighbours are listed."""
-    Q, K = predictions.neighbours.shape
+    """Return the average precision (Q,) at 100: nan for distractors, and where fewer neighbors are listed."""
+    Q, K = predictions.neighbors.shape
     photos = catalog.references["image_id"].to_numpy().astype(np.str_)
     landmarks = catalog.references["landmark_id"].to_numpy()
     needed = min(RETRIEVED, len(photos))
     if needed > K:
         return np.full(Q, np.nan)
     order = np.argsort(photos)
-    sorted_rows = np.minimum(np.searchsorted(photos, predictions.neighbours, sorter=order), len(photos) - 1)
+    sorted_rows = np.minimum(np.searchsorted(photos, predictions.neighbors, sorter=order), len(photos) - 1)
     found = order[sorted_rows]
-    near = np.where(photos[found] == predictions.neighbours, landmarks[found], NO_LANDMARK)
+    near = np.where(photos[found] == predictions.neighbors, landmarks[found], NO_LANDMARK)
     names, counts = np.unique(landmarks, return_counts=True)
     sizes = np.append(counts, 0)
     # A query's relevant photos are those of all its landmarks; the filler NO_LANDMARK finds the 0 at the end.

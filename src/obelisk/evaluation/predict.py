@@ -23,7 +23,7 @@ from obelisk.gallery.landmarks import match_landmarks
 from obelisk.recognition import Recognizer
 from obelisk.records import Progress, no_progress
 
-RETRIEVED = 100  # neighbours kept of each query, for mAP@100
+RETRIEVED = 100  # neighbors kept of each query, for mAP@100
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,14 +94,14 @@ def predict_queries(
     """
     paths = catalog.locate_photos(catalog.queries)
     answers = list(recognizer.recognize(paths, top=TOP))
-    neighbours, similarities = retrieve_photos(recognizer, paths)
+    neighbors, similarities = retrieve_photos(recognizer, paths)
     predictions = collect_predictions(
         query_ids=catalog.queries["image_id"].to_list(),
         truths=catalog.queries["landmark_ids"].to_list(),
         candidates=[[matched.landmark_ids[one.landmark_id] for one in answer.candidates] for answer in answers],
         scores=[[one.score for one in answer.candidates] for answer in answers],
         confidence=[answer.confidence for answer in answers],
-        neighbours=neighbours,
+        neighbors=neighbors,
         similarities=similarities,
         made_by=made_by,
     )

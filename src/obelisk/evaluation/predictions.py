@@ -46,11 +46,11 @@ class Predictions:
     ``candidates``    (Q, T)  landmark ids, best first, filled up with ``NO_LANDMARK``
     ``scores``        (Q, T)  their scores, higher is better; 0 where there is no candidate
     ``confidence``    (Q,)    that the first candidate is right, in [0, 1]
-    ``neighbours``    (Q, K)  ids of the nearest reference photos, nearest first, filled up with ``""``
-    ``similarities``  (Q, K)  their cosine similarities; 0 where there is no neighbour
+    ``neighbors``    (Q, K)  ids of the nearest reference photos, nearest first, filled up with ``""``
+    ``similarities``  (Q, K)  their cosine similarities; 0 where there is no neighbor
     ================  ======  ===============================================================
 
-    A query that could not be read has no candidate, no neighbour and confidence 0: it counts as missed.
+    A query that could not be read has no candidate, no neighbor and confidence 0: it counts as missed.
     ``made_by`` is the fingerprint of the model, data and settings that the predictions depend on.
     """
 
@@ -59,7 +59,7 @@ class Predictions:
     candidates: Integers
     scores: Floats
     confidence: Floats
-    neighbours: Strings
+    neighbors: Strings
     similarities: NDArray[np.float32]
     made_by: str = ""
 
@@ -76,7 +76,7 @@ def collect_predictions(
     candidates: Sequence[Sequence[int]] | Integers,
     scores: Sequence[Sequence[float]] | Floats,
     confidence: Sequence[float] | Floats,
-    neighbours: Sequence[Sequence[str]],
+    neighbors: Sequence[Sequence[str]],
     similarities: Sequence[Sequence[float]] | NDArray[np.float32],
     made_by: str = "",
 ) -> Predictions:
@@ -88,7 +88,7 @@ def collect_predictions(
     Q = len(query_ids)
     if Q == 0:
         raise DataError("no query to evaluate", fix="give a dataset with test photos")
-    lengths = {len(rows) for rows in (truths, candidates, scores, confidence, neighbours, similarities)}
+    lengths = {len(rows) for rows in (truths, candidates, scores, confidence, neighbors, similarities)}
     if lengths != {Q}:
         raise DataError(f"predictions of {Q} queries with columns of {sorted(lengths)} rows")
     ids, order, counts = np.unique(np.asarray(query_ids, dtype=np.str_), return_index=True, return_counts=True)
@@ -100,7 +100,7 @@ def collect_predictions(
         candidates=fill_up(candidates, NO_LANDMARK, np.int64)[order],
         scores=fill_up(scores, 0.0, np.float64)[order],
         confidence=np.asarray(confidence, dtype=np.float64)[order],
-        neighbours=fill_up(neighbours, "", np.str_)[order],
+        neighbors=fill_up(neighbors, "", np.str_)[order],
         similarities=fill_up(similarities, 0.0, np.float32)[order],
         made_by=made_by,
     )
@@ -116,7 +116,7 @@ def write_predictions(path: Path, predictions: Predictions) -> Path:
     """Write predictions as parquet, whole or not at all; equal predictions give equal bytes."""
     named = (predictions.candidates != NO_LANDMARK).sum(axis=1)
     true = (predictions.truths != NO_LANDMARK).sum(axis=1)
-    near = (predictions.neighbours != "").sum(axis=1)
+    near = (predictions.neighbors != "").sum(axis=1)
     frame = pl.DataFrame(
         {
             "query_id": predictions.query_ids.tolist(),
@@ -124,7 +124,7 @@ def write_predictions(path: Path, predictions: Predictions) -> Path:
             "candidate_ids": trim_rows(predictions.candidates, named),
             "candidate_scores": trim_rows(predictions.scores, named),
             "confidence": predictions.confidence.tolist(),
-            "neighbour_ids": trim_rows(predictions.neighbours, near),
+            "neighbour_ids": trim_rows(predictions.neighbors, near),
             "similarities": trim_rows(predictions.similarities, near),
             "made_by": [predictions.made_by] * len(predictions.query_ids),
         },
@@ -158,7 +158,7 @@ def read_predictions(path: Path) -> Predictions:
         candidates=frame["candidate_ids"].to_list(),
         scores=frame["candidate_scores"].to_list(),
         confidence=frame["confidence"].to_list(),
-        neighbours=frame["neighbour_ids"].to_list(),
+        neighbors=frame["neighbour_ids"].to_list(),
         similarities=frame["similarities"].to_list(),
         made_by=frame["made_by"][0] if len(frame) else "",
     )

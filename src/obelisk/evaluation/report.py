@@ -75,8 +75,8 @@ def draw_headline(comparison: Comparison) -> Markup:
     if others and comparison.first not in (best, others[0]):
         difference = best.minus(comparison.first)[DECIDING]
         words = say_difference(difference, f"the first run, {comparison.first.name}")
-        chance = "" if difference.excludes_zero else "; that may be chance"
-        lines.append(element("p", text(f"It is {words}{chance}.")))
+        doubt = "" if difference.excludes_zero else "; that may be chance"
+        lines.append(element("p", text(f"It is {words}{doubt}.")))
     return join(lines)
 
 

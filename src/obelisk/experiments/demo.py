@@ -54,7 +54,7 @@ def is_begun(folder: Path) -> bool:
 
 
 def recognize_some(run: Run, catalog: Catalog, out: Path) -> tuple[list[Recognition], Path]:
-    """Build a gallery with a run's model, name the landmarks in a few queries, and draw them with their neighbours."""
+    """Build a gallery with a run's model, name the landmarks in a few queries, and draw them with their neighbors."""
     gallery = build_gallery(out / "gallery", catalog, run.bundle).gallery
     known = catalog.select_known_queries()
     queries = known[:: max(1, known.height // SHOWN)][:SHOWN]

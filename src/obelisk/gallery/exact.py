@@ -152,7 +152,7 @@ def as_stored(embeddings: NDArray[np.floating]) -> Embeddings:
 def check_fits(k: int, size: int) -> None:
     """Raise :class:`UsageError` for k < 1, :class:`GalleryError` for more neighbors than there are references."""
     if k < 1:
-        raise UsageError(f"k = {k} neighbours", fix="k must be at least 1")
+        raise UsageError(f"k = {k} neighbors", fix="k must be at least 1")
     if k > size:
-        what = f"k = {k} neighbours asked of {size} reference photo{'' if size == 1 else 's'}"
+        what = f"k = {k} neighbors asked of {size} reference photo{'' if size == 1 else 's'}"
         raise GalleryError(what, fix=f"give k of at most {size}" if size else "add reference photos first")

@@ -14,13 +14,13 @@ from obelisk.errors import PhotoError
 RUN_BUNDLE = "model"
 
 
-def load_model(place: Path | str) -> Bundle:
+def load_model(folder: Path | str) -> Bundle:
     """Load the bundle in a folder, or in the ``model`` folder of a training run or gallery.
 
     Raises :class:`ModelError` if there is none, or if it is damaged.
     """
-    place = Path(place)
-    return Bundle.load(place / RUN_BUNDLE if (place / RUN_BUNDLE).is_dir() else place)
+    folder = Path(folder)
+    return Bundle.load(folder / RUN_BUNDLE if (folder / RUN_BUNDLE).is_dir() else folder)
 
 
 def refuse_directionless(photos: Iterable[Embedded]) -> Iterator[Embedded]:

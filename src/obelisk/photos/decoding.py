@@ -138,7 +138,7 @@ def refuse_too_many_pixels(
 def convert_to_rgb(image: Image.Image) -> Image.Image:
     """Convert a decoded photo of any mode to RGB, blending transparent pixels with white."""
     if image.mode.startswith("I;16"):
-        # Pillow's own conversion clips 16-bit grey at 255 instead of scaling it.
+        # Pillow's own conversion clips 16-bit gray at 255 instead of scaling it.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         canvas = Image.new("RGB", image.size, "white")

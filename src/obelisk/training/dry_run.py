@@ -37,7 +37,7 @@ from obelisk.training.export.restore import members_of
 from obelisk.training.finetune import build_finetuning_trainer
 from obelisk.training.head import TrainingPhotos, build_head_trainer
 from obelisk.training.loading.augmentation import augmented_views, fresh_view
-from obelisk.training.loading.loader import LabelledPhotos, count_loaders, load_batches
+from obelisk.training.loading.loader import LabeledPhotos, count_loaders, load_batches
 from obelisk.training.loading.samplers import count_batches
 from obelisk.training.losses import build_loss
 from obelisk.training.machine import available_memory, one_thread
@@ -109,7 +109,7 @@ class SamplePhotos:
     that are not cached.
     """
 
-    photos: LabelledPhotos
+    photos: LabeledPhotos
     rows: Tensor
     descriptors_per_second: float
     missing: float
@@ -200,7 +200,7 @@ def measure_features(
     landmarks = torch.from_numpy(labels)
     descriptors = len(chosen) * len(views) * len(backbones)
     return SamplePhotos(
-        photos=LabelledPhotos(
+        photos=LabeledPhotos(
             paths=[chosen[index] for index in sound],
             landmarks=landmarks[torch.from_numpy(rows[sound])],
             rule=backbones[0].bundle.input,
@@ -245,7 +245,7 @@ def time_least(action: Callable[[], object]) -> float:
     return min(times[1:])
 
 
-def measure_loading(recipe: Recipe, photos: LabelledPhotos, dist: Distributed) -> float:
+def measure_loading(recipe: Recipe, photos: LabeledPhotos, dist: Distributed) -> float:
     """Return how many augmented photos per second the loaders give when nothing holds them up.
 
     They start while they load their first batches, so one batch of each is not counted.

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from obelisk.config import Recipe
 from obelisk.training.distributed import Distributed
 from obelisk.training.loading.batch import Batch
-from obelisk.training.loading.loader import LabelledPhotos
+from obelisk.training.loading.loader import LabeledPhotos
 from obelisk.training.loading.photo_batches import PhotoBatches
 from obelisk.training.loading.quarantine import Quarantine
 from obelisk.training.losses import Loss
@@ -93,9 +93,9 @@ def finetune(
     embedder: PhotoEmbedder,
     parts: Sequence[int],
     loss: Loss,
-    photos: LabelledPhotos,
+    photos: LabeledPhotos,
     *,
-    validation: LabelledPhotos | None,
+    validation: LabeledPhotos | None,
     checkpoint: CheckpointFile,
     dist: Distributed | None = None,
     log: Callable[[Epoch], None] = lambda epoch: None,
@@ -126,9 +126,9 @@ def build_finetuning_trainer(
     embedder: PhotoEmbedder,
     parts: Sequence[int],
     loss: Loss,
-    photos: LabelledPhotos,
+    photos: LabeledPhotos,
     *,
-    validation: LabelledPhotos | None = None,
+    validation: LabeledPhotos | None = None,
     folder: Path,
     dist: Distributed,
 ) -> Trainer[PhotoEmbedder]:

@@ -35,7 +35,7 @@ from obelisk.training.export.restore import members_of
 from obelisk.training.finetune import build_finetuning_trainer
 from obelisk.training.head import build_head_trainer
 from obelisk.training.loading.features import ReferenceFeatures, extract_reference_features
-from obelisk.training.loading.loader import LabelledPhotos
+from obelisk.training.loading.loader import LabeledPhotos
 from obelisk.training.machine import available_memory, one_thread
 from obelisk.training.memory_estimate import refuse_out_of_memory
 from obelisk.training.model.backbones import FrozenBackbone
@@ -214,7 +214,7 @@ def raise_backbone_rate(
         join_heads(recipe, backbones, [head]),
         parts,
         head.loss,
-        LabelledPhotos(paths=features.paths, landmarks=photos.landmarks, rule=backbones[0].bundle.input),
+        LabeledPhotos(paths=features.paths, landmarks=photos.landmarks, rule=backbones[0].bundle.input),
         folder=folder,
         dist=dist,
     )

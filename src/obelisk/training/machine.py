@@ -103,7 +103,7 @@ def processes_here() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def in_words(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Format a number of bytes for people: ``476 MiB``, ``2.3 GiB``."""
     mib = size / 2**20
     return f"{mib:,.{int(mib < 10)}f} MiB" if mib < 1000 else f"{mib / 1024:,.1f} GiB"

@@ -27,7 +27,7 @@ from obelisk.config import MARGIN_SOFTMAX, Recipe
 from obelisk.data import Catalog
 from obelisk.errors import RecipeError
 from obelisk.training.head import NAMED_AT_ONCE
-from obelisk.training.machine import in_words, processes_here
+from obelisk.training.machine import format_bytes, processes_here
 from obelisk.training.model.backbones import FrozenBackbone
 from obelisk.training.model.network import build_neck, count_trainable
 from obelisk.training.optim.optimizer import free_layers
@@ -200,11 +200,11 @@ def refuse_out_of_memory(
     if limit is None or processes * total <= limit:
         return
     largest = sorted(parts.items(), key=lambda item: -item[1])[:4]
-    listed = ", ".join(f"{name} {in_words(size)}" for name, size in largest)
+    listed = ", ".join(f"{name} {format_bytes(size)}" for name, size in largest)
     each = f" in each of {processes} processes" if processes > 1 else ""
     raise RecipeError(
-        f"{sizes.landmarks:,} landmarks and {sizes.photos:,} photos take {in_words(total)}{each} "
-        f"({stage}: {listed}), but {in_words(limit)} are available",
+        f"{sizes.landmarks:,} landmarks and {sizes.photos:,} photos take {format_bytes(total)}{each} "
+        f"({stage}: {listed}), but {format_bytes(limit)} are available",
         where=where,
         fix=f"lower {', '.join(list_memory_keys(recipe, stage))}, or train on fewer photos or landmarks "
         "(obelisk data subset)",

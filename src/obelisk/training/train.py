@@ -30,7 +30,7 @@ from obelisk.training.export.write_bundle import write_head, write_model
 from obelisk.training.finetune import finetune
 from obelisk.training.head import TrainedHead, TrainingPhotos, train_head
 from obelisk.training.loading.features import ReferenceFeatures, extract_reference_features
-from obelisk.training.loading.loader import LabelledPhotos
+from obelisk.training.loading.loader import LabeledPhotos
 from obelisk.training.loading.quarantine import find_lost_photos
 from obelisk.training.loading.references import refuse_too_few, refuse_without_validation, split_for_validation
 from obelisk.training.loading.samplers import refuse_small_batches
@@ -294,7 +294,7 @@ def finetune_backbone(
         job.watch(report)
 
     labels = np.unique(references["landmark_id"].to_numpy(), return_inverse=True)[1]
-    photos = LabelledPhotos(
+    photos = LabeledPhotos(
         paths=job.catalog.locate_photos(references), landmarks=torch.from_numpy(labels), rule=backbone.bundle.input
     )
     is_val = (references["split"] == "val").to_numpy()

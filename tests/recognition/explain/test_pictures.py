@@ -1,4 +1,4 @@
-"""Pictures: any name, any shape of photo, anything missing; marks not by colour alone; names of files safe."""
+"""Pictures: any name, any shape of photo, anything missing; marks not by color alone; names of files safe."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_the_caption_of_the_best_reference_is_legible_to_the_end(photo: Path) ->
     assert len({drawn(name, "a.jpg", 0.5), drawn(name, "b.jpg", 0.5), drawn(name, "a.jpg", 0.6)}) == 3
 
 
-def test_right_and_wrong_differ_in_more_than_colour(photo: Path) -> None:
+def test_right_and_wrong_differ_in_more_than_color(photo: Path) -> None:
     answer = answer_for(photo, ["Dome"])
     pictures = [draw_recognitions([answer], [truth], [[photo]]).convert("L") for truth in ("Dome", "Gate", None)]
     shapes = [np.asarray(picture) < 200 for picture in pictures]
@@ -154,15 +154,15 @@ def test_light_is_where_the_heat_is() -> None:
     heat[0, 3] = 1.0
     lit = np.asarray(light_up(Image.new("RGB", (80, 80), (200, 40, 40)), heat, RULES["squash"])).astype(int)
     assert lit[5, 75].tolist() == [200, 40, 40]
-    assert np.ptp(lit[75, 5]) == 0, "grey"
+    assert np.ptp(lit[75, 5]) == 0, "gray"
     assert lit[75, 5].max() < 60
 
 
 @pytest.mark.parametrize("size", [(300, 200), (12, 560), (560, 12), (1, 1)], ids=str)
 def test_outlines_are_drawn_on_photos_of_any_size(size: tuple[int, int]) -> None:
-    photo = Image.new("RGB", size, "grey")
+    photo = Image.new("RGB", size, "gray")
     outline_regions(photo, [(0, 0, 1, 1), (6, 6, 7, 7), (0, 0, 7, 7)], (7, 7), RULES["crop"])
-    assert (np.asarray(photo) != np.asarray(Image.new("RGB", size, "grey"))).any()
+    assert (np.asarray(photo) != np.asarray(Image.new("RGB", size, "gray"))).any()
     assert len(REGION_COLORS) >= MOST_REGIONS
 
 

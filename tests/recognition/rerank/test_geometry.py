@@ -43,7 +43,7 @@ QUADS = {
 
 
 def paint(seed: int) -> Image.Image:
-    """A wall of coloured boxes and discs, another for each seed."""
+    """A wall of colored boxes and discs, another for each seed."""
     rng = np.random.default_rng(seed)
     wall = Image.new("RGB", (300, 300), tuple(rng.integers(60, 200, 3).tolist()))
     canvas = ImageDraw.Draw(wall)

@@ -29,7 +29,7 @@ from obelisk.gallery.exact import check_fits, cosines, nearest_rows
 from obelisk.records import Progress
 
 EXACT_UP_TO = 200_000  # photos that are searched without an index: 400 MB of embeddings with 512 values
-GROWTH = 1.5  # times the photos an index was measured with; beyond, it is learnt anew
+GROWTH = 1.5  # times the photos an index was measured with; beyond, it is learned anew
 FINGERPRINT_ROWS = 256  # by which an index knows its gallery
 LOCK = "lock"
 LONGEST_WAIT = 3600.0  # s, for another process that makes the same index

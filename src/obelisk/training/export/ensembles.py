@@ -3,7 +3,7 @@
 With eᵢ the unit embedding of run i, the ensemble's is ``(√a₁ e₁, √a₂ e₂, …)`` with weights that add up to one. So the
 cosine of two photos is the weighted mean ``Σ aᵢ cosᵢ`` of the members' cosines, and a member that tells little can be
 given little to say. Embeddings may be whitened over the reference photos first, which helps those of an untrained
-neck, and undoes what a trained one has learnt.
+neck, and undoes what a trained one has learned.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def combine_runs(
     ``whiten`` whitens each embedding over the catalog's reference photos. ``weights``, one a run, are chosen by the
     top-1 of validation photos that no run was trained on (``validation``), or ``equal``, or given. A smaller
     ``precision`` of each network is compared with the original on the reference photos. The ``classifier`` travels in
-    the bundle; without one, the default neighbours decide.
+    the bundle; without one, the default neighbors decide.
 
     Raises UsageError for weights that do not fit, or that validation cannot tell because a run was refitted on the
     validation photos; ModelError when the networks differ from torch, or in their precision too much.

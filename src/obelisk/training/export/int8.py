@@ -27,7 +27,7 @@ FEW_PHOTOS = 16  # to rank the tensors by
 
 
 def choose_ranges(network: bytes, photos: Sequence[NDArray[np.float32]]) -> dict[str, Range]:
-    """Return the ranges of the activations of a serialised ONNX graph that may be rounded to bytes, by tensor.
+    """Return the ranges of the activations of a serialized ONNX graph that may be rounded to bytes, by tensor.
 
     ``photos`` are some dozens, each prepared as the network takes it, (3, H, W). No tensor may be in the end, when
     each costs too much.
@@ -116,8 +116,8 @@ def round_activations(network: bytes, ranges: Mapping[str, Range]) -> bytes:
     nodes = [each for node in model.graph.node for each in (node, *behind(node, added))]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    serialised: bytes = model.SerializeToString()
-    return serialised
+    serialized: bytes = model.SerializeToString()
+    return serialized
 
 
 def behind(node: NodeProto, added: Mapping[str, Sequence[NodeProto]]) -> list[NodeProto]:

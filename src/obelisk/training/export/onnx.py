@@ -20,7 +20,7 @@ SMALLEST_COSINE = 0.9999
 
 
 def to_onnx(module: nn.Module, example: Tensor, input_name: str, *output_names: str) -> bytes:
-    """Serialise a module of one input as an ONNX graph whose first axis is free; equal weights give equal bytes.
+    """Serialize a module of one input as an ONNX graph whose first axis is free; equal weights give equal bytes.
 
     ``example`` has two rows, so that the exporter does not take the number of rows for a constant.
     """
@@ -45,8 +45,8 @@ def to_onnx(module: nn.Module, example: Tensor, input_name: str, *output_names: 
     forget_origin(graph)
     onnx.checker.check_model(graph)
     # Protobuf orders maps by hash unless told otherwise.
-    serialised: bytes = graph.SerializeToString(deterministic=True)
-    return serialised
+    serialized: bytes = graph.SerializeToString(deterministic=True)
+    return serialized
 
 
 def forget_origin(graph: object) -> None:
@@ -59,7 +59,7 @@ def forget_origin(graph: object) -> None:
 
 
 def join_graphs(backbones: Sequence[bytes], neck: bytes) -> bytes:
-    """Join serialised graphs into one: photos → each backbone → descriptors, side by side → neck → embedding.
+    """Join serialized graphs into one: photos → each backbone → descriptors, side by side → neck → embedding.
 
     The backbones' graphs read ``photos`` and write ``embedding``; the neck's reads ``descriptors`` and writes
     ``embedding``, and ``logits`` where a softmax layer follows. The first backbone's ``features``, where it gives them,
@@ -72,12 +72,12 @@ def join_graphs(backbones: Sequence[bytes], neck: bytes) -> bytes:
         onnx.compose.add_prefix(model, f"part{number}_", rename_inputs=False, rename_outputs=model is not models[-1])
         for number, model in enumerate(models)
     ]
-    described = [net.graph.output[0].name for net in nets]
+    descriptors = [net.graph.output[0].name for net in nets]
     features = [output for output in models[0].graph.output if output.name == FEATURES]
     graph = onnx.helper.make_graph(
         nodes=[
             *(node for net in nets for node in net.graph.node),
-            onnx.helper.make_node("Concat", described, [last.graph.input[0].name], axis=1),
+            onnx.helper.make_node("Concat", descriptors, [last.graph.input[0].name], axis=1),
             *last.graph.node,
             *(onnx.helper.make_node("Identity", [f"part0_{FEATURES}"], [FEATURES]) for _ in features),
         ],
@@ -88,12 +88,12 @@ def join_graphs(backbones: Sequence[bytes], neck: bytes) -> bytes:
     )
     joined = onnx.helper.make_model(graph, opset_imports=last.opset_import, ir_version=last.ir_version)
     onnx.checker.check_model(joined)
-    serialised: bytes = joined.SerializeToString(deterministic=True)
-    return serialised
+    serialized: bytes = joined.SerializeToString(deterministic=True)
+    return serialized
 
 
 def drop_logits(network: bytes) -> bytes:
-    """Return a serialised graph without its output ``logits`` and what computes only that; as it is without one."""
+    """Return a serialized graph without its output ``logits`` and what computes only that; as it is without one."""
     import onnx
 
     model = onnx.load_from_string(network)
@@ -114,13 +114,13 @@ def drop_logits(network: bytes) -> bytes:
     )
     rest = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
     onnx.checker.check_model(rest)
-    serialised: bytes = rest.SerializeToString(deterministic=True)
-    return serialised
+    serialized: bytes = rest.SerializeToString(deterministic=True)
+    return serialized
 
 
 @one_thread()
 def check_export(network: bytes, module: nn.Module, inputs: Sequence[NDArray[np.float32]]) -> float:
-    """Compare a serialised graph with the module it came from, over inputs (…) in batches of 1, 2 and 5.
+    """Compare a serialized graph with the module it came from, over inputs (…) in batches of 1, 2 and 5.
 
     A module that gives embeddings and logits is compared in both. Returns the smallest cosine of a row; raises
     ModelError when it is under 0.9999.

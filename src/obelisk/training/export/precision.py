@@ -32,7 +32,7 @@ SMALLEST_INT8_LAYER = 10_000
 
 
 def convert_precision(network: bytes, precision: Precision) -> bytes:
-    """Return a serialised ONNX graph whose weights are kept in another precision; its inputs and outputs stay.
+    """Return a serialized ONNX graph whose weights are kept in another precision; its inputs and outputs stay.
 
     ``fp16`` halves the size. ``int8`` quarters it: weights of large layers are rounded to 255 levels a channel, the
     others (small and depthwise layers, biases) are kept as float16. Equal graphs give equal bytes.
@@ -61,8 +61,8 @@ def convert_precision(network: bytes, precision: Precision) -> bytes:
     model.graph.initializer.extend(kept)
     model.graph.node.extend(nodes)
     onnx.checker.check_model(model)
-    serialised: bytes = model.SerializeToString(deterministic=True)
-    return serialised
+    serialized: bytes = model.SerializeToString(deterministic=True)
+    return serialized
 
 
 def output_axes(nodes: Sequence[NodeProto]) -> dict[str, int]:

@@ -107,7 +107,7 @@ def refuse_joined(run: Run) -> None:
 
 
 def load_layer(run: Run) -> SoftmaxLayer | None:
-    """Load the softmax layer that a run classifies by, None where its recipe leaves that to neighbours.
+    """Load the softmax layer that a run classifies by, None where its recipe leaves that to neighbors.
 
     Raises ModelError for a run that has none.
     """

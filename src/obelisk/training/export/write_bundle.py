@@ -133,8 +133,8 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     from safetensors.torch import save
 
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    serialised = save(whole, metadata={"order": json.dumps(list(whole))})
-    replace_file(path, lambda partial: partial.write_bytes(serialised))
+    serialized = save(whole, metadata={"order": json.dumps(list(whole))})
+    replace_file(path, lambda partial: partial.write_bytes(serialized))
 
 
 def weights_of(backbones: Sequence[FrozenBackbone]) -> str:

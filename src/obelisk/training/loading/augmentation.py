@@ -106,11 +106,11 @@ def change_light(pixels: Pixels, ranges: ViewsSection, rng: np.random.Generator)
     contrast = 1.0 + rng.uniform(-ranges.contrast, ranges.contrast)
     saturation = 1.0 + rng.uniform(-ranges.saturation, ranges.saturation)
     mean = sum(cv2.sumElems(pixels)) / pixels.size
-    # x ← contrast · (x − mean) + brightness · mean, then x ← grey + saturation · (x − grey), as one matrix for all
+    # x ← contrast · (x − mean) + brightness · mean, then x ← gray + saturation · (x − gray), as one matrix for all
     # pixels: OpenCV takes an eighth of Pillow's time, and Pillow a tenth of NumPy's.
     offset = mean * (brightness - contrast)
-    own, grey = contrast * saturation, contrast * (1.0 - saturation) / 3
-    rows = [[*(own + grey if channel == row else grey for channel in range(3)), offset] for row in range(3)]
+    own, gray = contrast * saturation, contrast * (1.0 - saturation) / 3
+    rows = [[*(own + gray if channel == row else gray for channel in range(3)), offset] for row in range(3)]
     return np.asarray(cv2.transform(pixels, np.array(rows)), dtype=np.uint8)
 
 

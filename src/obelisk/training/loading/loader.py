@@ -41,7 +41,7 @@ IDLE_TIMEOUT = 20.0  # s, for a batch from workers that run only when nothing el
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledPhotos:
+class LabeledPhotos:
     """N photos on disk with their landmarks (N,), numbered from 0 to C − 1, and their preprocessing."""
 
     paths: Sequence[Path]
@@ -51,11 +51,11 @@ class LabelledPhotos:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def at(self, size: int) -> LabelledPhotos:
+    def at(self, size: int) -> LabeledPhotos:
         """Return the same photos at another input size."""
         return replace(self, rule=replace(self.rule, size=size))
 
-    def select(self, rows: Integers) -> LabelledPhotos:
+    def select(self, rows: Integers) -> LabeledPhotos:
         """Return the photos at some rows; landmarks keep their numbers."""
         return replace(self, paths=[self.paths[row] for row in rows], landmarks=self.landmarks[torch.from_numpy(rows)])
 

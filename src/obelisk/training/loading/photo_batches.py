@@ -15,7 +15,7 @@ from obelisk.config import FinetuningSection, Recipe
 from obelisk.training.distributed import Distributed
 from obelisk.training.loading.augmentation import fresh_view, mix_photos
 from obelisk.training.loading.batch import Batch
-from obelisk.training.loading.loader import BatchRequest, LabelledPhotos, load_batches
+from obelisk.training.loading.loader import BatchRequest, LabeledPhotos, load_batches
 from obelisk.training.loading.quarantine import Quarantine
 from obelisk.training.loading.samplers import count_batches, epoch_batches, epoch_seed
 
@@ -27,8 +27,8 @@ class PhotoBatches:
     """Batches of photos, or this process's share of them, for ``epochs`` epochs; loaded while the network computes."""
 
     recipe: Recipe
-    photos: LabelledPhotos
-    validation: LabelledPhotos | None
+    photos: LabeledPhotos
+    validation: LabeledPhotos | None
     quarantine: Quarantine
     dist: Distributed
     epochs: int

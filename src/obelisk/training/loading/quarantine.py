@@ -11,7 +11,7 @@ from obelisk.errors import DataError, PhotoError
 from obelisk.files import replace_file
 from obelisk.photos import read_photo
 from obelisk.training.distributed import Distributed
-from obelisk.training.loading.loader import LabelledPhotos
+from obelisk.training.loading.loader import LabeledPhotos
 
 QUARANTINE = "quarantine.json"
 
@@ -23,7 +23,7 @@ class Quarantine:
     The list stands in ``quarantine.json`` in ``folder``; each of several processes has its own.
     """
 
-    photos: LabelledPhotos
+    photos: LabeledPhotos
     folder: Path
     limit: float
     dist: Distributed

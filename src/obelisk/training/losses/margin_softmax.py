@@ -69,7 +69,7 @@ class MarginSoftmax(Loss):
         """
         means = find_means()
         noise = torch.randn(len(means), self.subcenters, means.shape[1]) * (0.5 / means.shape[1] ** 0.5)
-        # One sub-center sits on the mean; further ones lie around it, so that they can specialise.
+        # One sub-center sits on the mean; further ones lie around it, so that they can specialize.
         noise[:, 0] *= 0.01
         self.weight.copy_((means[:, None] + noise).flatten(0, 1))
 

@@ -14,12 +14,12 @@ SIDE = 8
 has_openvino = importlib.util.find_spec("openvino") is not None
 
 
-def convolve(chance: np.random.Generator) -> bytes:
+def convolve(rng: np.random.Generator) -> bytes:
     """Return photos → convolution → ReLU6 → convolution → depthwise convolution → embedding."""
     weights = {
-        "w1": chance.normal(size=(6, 3, 3, 3)),
-        "w2": chance.normal(size=(4, 6, 1, 1)),
-        "w3": chance.normal(size=(4, 1, 3, 3)),
+        "w1": rng.normal(size=(6, 3, 3, 3)),
+        "w2": rng.normal(size=(4, 6, 1, 1)),
+        "w3": rng.normal(size=(4, 1, 3, 3)),
         "least": np.array(0.0),
         "most": np.array(6.0),
     }
