@@ -44,7 +44,9 @@ def shift_ids(catalog: Catalog, by: int) -> Catalog:
 
 
 def test_landmarks_are_matched_by_name_where_ids_differ(gallery: Gallery, catalog: Catalog) -> None:
-    metrics = evaluate_model(gallery.path, catalog).measure()
+    evaluated = evaluate_model(gallery.path, catalog)
+    assert "no query shows" not in str(evaluated.remark)
+    metrics = evaluated.measure()
     assert metrics.known_queries == 18
     shifted = evaluate_model(gallery.path, shift_ids(catalog, 1_000_000)).measure()
     assert shifted.values["top1"] == metrics.values["top1"] > 0
@@ -66,9 +68,11 @@ def test_queries_of_landmarks_that_a_gallery_lacks_are_no_known_ones(gallery: Ga
 def test_a_landmark_that_the_dataset_lacks_is_a_wrong_answer(gallery: Gallery, catalog: Catalog) -> None:
     for landmark in gallery.landmarks:
         gallery.rename(landmark.id, f"another {landmark.name}")
-    metrics = evaluate_model(gallery.path, catalog).measure()
+    evaluated = evaluate_model(gallery.path, catalog)
+    metrics = evaluated.measure()
     assert (metrics.known_queries, metrics.distractors) == (0, 24)
     assert metrics.values["precision"] == 0.0
+    assert str(evaluated.remark).startswith("no query shows a landmark of this gallery")
 
 
 def test_predictions_are_made_again_when_the_gallery_changed(
@@ -94,6 +98,8 @@ def test_nothing_is_written_beside_a_bundle_or_a_gallery(
 def test_the_name_of_what_is_neither_is_said(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a finished run, and neither a bundle nor a gallery"):
         open_target(tmp_path)
+    with pytest.raises(ModelError, match="no such file or folder"):
+        open_target(tmp_path / "nothing")
     assert isinstance(open_target("bundled"), Target)
 
 

@@ -136,8 +136,8 @@ def open_target(source: Path | str, out: Path | None = None) -> Target:
         bundle = Bundle.load(folder)
         return Target(name=bundle.name, bundle=bundle, classifier=find_classifier(bundle), folder=out)
     if not (folder / "run.json").is_file():
-        what = "not a finished run, and neither a bundle nor a gallery"
-        raise ModelError(what, where=folder, fix="obelisk train … --out RUN, or name a bundle or a gallery")
+        what = "not a finished run, and neither a bundle nor a gallery" if folder.exists() else "no such file or folder"
+        raise ModelError(what, where=folder, fix="name a finished run, a bundle or a gallery, or `bundled`")
     return Target.of_run(Run.open(folder), out)
 
 
@@ -184,12 +184,19 @@ def evaluate_target(
             predictions=predictions,
             threshold=recognizer.threshold(),
             left_out=[*map(str, matched.failed), *failed],
-            remark=recognizer.find_remark(),
+            remark="; ".join(filter(None, (find_mismatch(catalog, matched), recognizer.find_remark()))) or None,
             judged=matched.judged,
         )
     if target.folder:
         keep(target.folder, evaluated, data)
     return evaluated
+
+
+def find_mismatch(catalog: Catalog, matched: CatalogGallery) -> str | None:
+    """Say so if no query shows a landmark of the gallery: then there is hardly a metric that means anything."""
+    if catalog.queries["landmark_ids"].explode().is_in(list(matched.landmark_ids.values())).any():
+        return None
+    return "no query shows a landmark of this gallery, so all count as distractors (landmarks are matched by name)"
 
 
 def keep(folder: Path, evaluated: Evaluated, data: Path) -> None:
