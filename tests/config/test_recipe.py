@@ -224,6 +224,23 @@ def test_an_override_that_sets_nothing_is_refused(write_recipe, override: str, m
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "places"),
+    [
+        pytest.param([], "{file}", id="in the file"),
+        pytest.param(["training.epochs=few"], "{file} and --set", id="in both"),
+        pytest.param(["seed=1", "seed = 2"], "{file}", id="overrides are sound"),
+        pytest.param(["loss.margn=0.2"], "--set", id="the file's value is overridden"),
+        pytest.param(["loss={ margn = 0.2 }"], "--set", id="a whole section"),
+    ],
+)
+def test_a_mistake_is_located_in_the_file_or_in_the_override(write_recipe, overrides: list[str], places: str) -> None:
+    path = write_recipe('name = "mine"\n[loss]\nmargn = 0.1\n')
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path, overrides)
+    assert caught.value.where == places.format(file=path)
+
+
 def test_a_file_that_is_not_toml_is_refused_with_the_line(write_recipe) -> None:
     with pytest.raises(RecipeError, match=r"not TOML: .*line 2") as caught:
         load_recipe(write_recipe('name = "mine"\nseed ==\n'))

@@ -31,7 +31,7 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
     tables = parse(text, where)
     for override in overrides:
         apply_override(tables, override)
-    return check(tables, where)
+    return check(tables, where, overrides)
 
 
 def load_recorded_recipe(run: Path) -> Recipe:
@@ -53,13 +53,21 @@ def parse(text: str, where: str) -> dict[str, Any]:
         raise RecipeError(f"not TOML: {error}", where=where, fix="correct that line") from None
 
 
-def check(tables: dict[str, Any], where: str) -> Recipe:
-    """Build a recipe from TOML tables; raises RecipeError, which lists all mistakes."""
+def check(tables: dict[str, Any], where: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Build a recipe from TOML tables; raises RecipeError, which lists all mistakes.
+
+    ``overrides`` are those that the tables hold already: a mistake in one of them isn't the file's.
+    """
     try:
         return Recipe.model_validate(tables)
     except ValidationError as error:
         mistakes = "; ".join(explain(problem) for problem in error.errors())
-        raise RecipeError(mistakes, where=where, fix="every key is described in docs/recipes.md") from None
+        keys = {key_of(problem) for problem in error.errors()}
+        named = {override.partition("=")[0].strip() for override in overrides}
+        overridden = {key for key in keys if key in named or any(key.startswith(f"{one}.") for one in named)}
+        places = [where] * bool(keys - overridden) + ["--set"] * bool(overridden)
+        fix = "every key is described in docs/recipes.md"
+        raise RecipeError(mistakes, where=" and ".join(places), fix=fix) from None
 
 
 def find_recipe(source: str, folder: str = ".", what: str = "recipe") -> tuple[str, str]:
@@ -100,9 +108,14 @@ def apply_override(tables: dict[str, Any], override: str) -> None:
     table[last] = value
 
 
+def key_of(problem: ErrorDetails) -> str:
+    """Return the key that a mistake is about, or ``recipe`` if it is about several."""
+    return ".".join(str(part) for part in problem["loc"]) or "recipe"
+
+
 def explain(problem: ErrorDetails) -> str:
     """Describe one mistake in a recipe: its key, what is wrong, and the nearest known name."""
-    key = ".".join(str(part) for part in problem["loc"]) or "recipe"
+    key = key_of(problem)
     if problem["type"] == "extra_forbidden":
         if key in RENAMED:
             return f"`{key}` is called `{RENAMED[key]}` now"
