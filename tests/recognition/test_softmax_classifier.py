@@ -72,7 +72,10 @@ def test_logits_of_another_width_are_refused() -> None:
 def test_a_photo_whose_logits_are_not_finite_fails_alone() -> None:
     photos = [
         Embedded(
-            path=Path("photo.jpg"), content_hash="", embedding=np.ones(6, np.float32), logits=np.float32([1, value])
+            path=Path("photo.jpg"),
+            content_hash="",
+            embedding=np.ones(6, np.float32),
+            logits=np.array([1, value], np.float32),
         )
         for value in (2, np.nan, np.inf)
     ]
