@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -50,3 +51,26 @@ def test_an_unfinished_run_is_named(old_run: Path, missing: str, tiny_recipe: Re
     (old_run / missing).unlink()
     with pytest.raises(Exception, match=r"not a finished run|recipe"):
         open_target(old_run)
+
+
+@pytest.mark.parametrize("line", [b"garbage\n", b"[1]\n", b"{}\n", b"\xff\n"])
+def test_a_damaged_log_is_named(old_run: Path, line: bytes) -> None:
+    with (old_run / "log.jsonl").open("ab") as log:
+        log.write(line)
+    with pytest.raises(ModelError, match=r"a damaged log · .*log\.jsonl"):
+        open_target(old_run)
+
+
+def test_a_read_only_run_is_evaluated_without_keeping_its_predictions(
+    old_run: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # who runs the tests may be allowed everything
+    monkeypatch.setattr(os, "access", lambda path, mode: path != old_run or mode != os.W_OK)
+    before = sorted(old_run.iterdir())
+    evaluated = evaluate_model(old_run, read_catalog(tiny_dataset))
+    assert evaluated.measure().queries == 24
+    assert sorted(old_run.iterdir()) == before
+    assert evaluated.target.kept_in is None
+    out = old_run.parent / "out"
+    assert evaluate_model(old_run, read_catalog(tiny_dataset), out=out).target.kept_in == out
+    assert (out / "predictions.parquet").is_file()

@@ -104,8 +104,10 @@ def compare(
 
 
 def note_remarks(evaluated: Sequence[Evaluated]) -> None:
-    """Note the remarks on the answers."""
+    """Note the remarks on the answers, and which of them are not kept."""
     for one in evaluated:
+        if one.target.folder and not one.target.kept_in:
+            note(f"{one.target.name}: {one.target.folder} is read-only, so its predictions are not kept")
         if one.remark:
             note(f"{one.target.name}: {one.remark}")
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -50,7 +51,8 @@ class Target:
     """What is evaluated: a model, what decides for it, and its gallery.
 
     Without a ``gallery``, one is built from the catalog's reference photos. Predictions are kept in ``folder``; None
-    keeps them nowhere. ``title`` is one line for people; ``recipe`` and ``log`` are those of a training run.
+    keeps them nowhere. A read-only ``folder`` is an error if it was ``asked_for``; otherwise predictions are read from
+    there, but not written. ``title`` is one line for people; ``recipe`` and ``log`` are those of a training run.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Target:
     classifier: BundleClassifier
     gallery: Gallery | None = None
     folder: Path | None = None
+    asked_for: bool = True
     title: str = ""
     recipe: Mapping[str, str] = field(default_factory=dict)
     log: Sequence[LogRow] = ()
@@ -71,9 +74,15 @@ class Target:
             bundle=run.bundle,
             classifier=run.find_classifier(),
             folder=folder or run.folder,
+            asked_for=folder is not None,
             recipe=run.recipe.summary(),
             log=read_log(run.folder),
         )
+
+    @property
+    def kept_in(self) -> Path | None:
+        """The folder to which predictions are written; None if they are not."""
+        return self.folder if self.folder and (self.asked_for or os.access(self.folder, os.W_OK)) else None
 
     def identify(self, computes_with: str, matched: CatalogGallery | None) -> str:
         """Return a hash of all that answers depend on, except the dataset's photos.
@@ -115,15 +124,16 @@ class Evaluated:
     def measure(self) -> Metrics:
         """Measure the predictions, and write ``metrics.json`` beside them where they are kept."""
         metrics = measure(self.predictions, self.judged, threshold=self.threshold)
-        if self.target.folder:
-            write_metrics(self.target.folder / "metrics.json", metrics)
+        if folder := self.target.kept_in:
+            write_metrics(folder / "metrics.json", metrics)
         return metrics
 
 
 def open_target(source: Path | str, out: Path | None = None) -> Target:
     """Open a finished run, a bundle, a gallery, or the bundled one by the word ``bundled``, to be evaluated.
 
-    Predictions are kept in ``out``; without it, those of a run in its folder and others nowhere. Raises ModelError
+    Predictions are kept in ``out``; without it, those of a run in its folder, unless that is read-only, and others
+    nowhere. Raises ModelError
     for a folder that is none of these, and what opening one raises.
     """
     folder = bundled_gallery() if str(source) == BUNDLED else Path(source)
@@ -187,8 +197,8 @@ def evaluate_target(
             remark="; ".join(filter(None, (find_mismatch(catalog, matched), recognizer.find_remark()))) or None,
             judged=matched.judged,
         )
-    if target.folder:
-        keep(target.folder, evaluated, data)
+    if folder := target.kept_in:
+        keep(folder, evaluated, data)
     return evaluated
 
 

@@ -92,13 +92,20 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def read_log(folder: Path) -> list[Mapping[str, float | None]]:
-    """Read a run's log; of an ensemble, the mean of its necks for every epoch that all of them reached."""
+    """Read a run's log; of an ensemble, the mean of its necks for every epoch that all of them reached.
+
+    Raises ModelError for a damaged one.
+    """
     log = folder / "log.jsonl"
-    rows = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
-    members = {row["member"] for row in rows}
     epochs: dict[int, list[dict[str, float | None]]] = {}
-    for row in rows:
-        epochs.setdefault(row["epoch"], []).append(row)
+    try:
+        rows = [json.loads(line) for line in log.read_bytes().splitlines()] if log.is_file() else []
+        members = {row["member"] for row in rows}
+        for row in rows:
+            epochs.setdefault(row["epoch"], []).append(row)
+    except (ValueError, TypeError, KeyError):
+        fix = "delete it: only the curves of a comparison are drawn from it"
+        raise ModelError("a damaged log", where=log, fix=fix) from None
     return [
         {key: mean_or_none(row[key] for row in same) for key in same[0]}
         for same in epochs.values()

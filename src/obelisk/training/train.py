@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -249,12 +249,13 @@ def fit_head(
     counts = torch.bincount(photos.landmarks)
     if recipe.loss.kind == "none" or not is_val.any():
         return train_head(recipe, photos, parts, counts, checkpoint=choosing, member=member, log=log)
+    plain = replace(photos, views=photos.views[:1])
     chosen = train_head(
         recipe,
         photos.select(~is_val),
         parts,
         counts,
-        validation=photos.select(is_val),
+        validation=plain.select(is_val),
         checkpoint=choosing,
         member=member,
         log=log,
