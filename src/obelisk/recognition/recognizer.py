@@ -41,16 +41,16 @@ Rank = Callable[[Embeddings, Sequence[Embedded]], Ranking]
 
 
 class Recognizer:
-    """Names the landmarks of a gallery in photos.
+    """Names the landmark in each photo, among those of a gallery.
 
-    :meth:`open` finds by itself what a recognizer is made of:
+    :meth:`open` puts a recognizer together from these parts:
 
     ================  ==========================================================================================
     ``gallery``       the reference photos and their landmarks
     ``embedder``      the model that made the gallery's embeddings, ready to run
     ``background``    normalizes similarities; None if the model has none
     ``calibration``   turns scores into confidences and thresholds; None if the model has none
-    ``classifier``    decides unless a call says otherwise: k neighbors by a vote, or the model's softmax layer
+    ``classifier``    what decides by default: a vote of k neighbors, or the model's softmax layer
     ``layer``         the landmarks of that softmax layer; None if the model has none
     ================  ==========================================================================================
 
@@ -93,11 +93,12 @@ class Recognizer:
     ) -> Recognizer:
         """Open a gallery with its own model.
 
-        ``model`` may be the model that you expect the gallery to have been built with. ``classifier`` replaces the
-        one that the model carries; ``embedder`` is used instead of a new one.
+        If ``model`` is given, the gallery must have been built with it. ``classifier`` replaces the one that the
+        model carries; ``embedder`` is used instead of a new one.
 
-        Raises :class:`~obelisk.errors.GalleryError` if there is no gallery, and if ``model`` is not its model, with
-        the command that rebuilds it; :class:`~obelisk.errors.ModelError` if the gallery's model is damaged.
+        Raises :class:`~obelisk.errors.GalleryError` if there is no gallery, or if it was built with a model other than
+        ``model`` (the message gives the command that rebuilds it), and :class:`~obelisk.errors.ModelError` if the
+        gallery's model is damaged.
         """
         opened = gallery if isinstance(gallery, Gallery) else Gallery.open(gallery)
         if model:
@@ -131,30 +132,30 @@ class Recognizer:
     ) -> Iterator[Recognition]:
         """Name the landmark in each photo; yield one answer per photo, in input order, as soon as it is known.
 
-        ``paths`` may be endless: photos are read as answers are taken. If a photo can't be read, its answer carries
-        the error instead.
+        Photos are read as answers are consumed, so ``paths`` may be endless. If a photo can't be read, its answer
+        carries the error instead.
 
         ==============  ==============================================================================================
-        ``top``         candidates in an answer, at least 1
-        ``k``           nearest reference photos that vote; by default as many as the model's classifier says, or all
-                        of a smaller gallery
-        ``vote``        how they vote: a name in :data:`~obelisk.recognition.votes.VOTES`; by default as the model's
+        ``top``         number of candidates in an answer, at least 1
+        ``k``           number of nearest reference photos that vote; by default what the model's classifier says, or
+                        all photos of a smaller gallery
+        ``vote``        how they vote: a name in :data:`~obelisk.recognition.votes.VOTES`; by default what the model's
                         classifier says. If that is a softmax layer that knows every landmark of the gallery, the layer
                         decides (:mod:`obelisk.recognition.softmax_classifier`)
-        ``exponent``    p of the vote (:mod:`obelisk.recognition.votes`); by default that of the vote
+        ``exponent``    p of the vote (:mod:`obelisk.recognition.votes`); each vote has its own default
         ``threshold``   confidence in [0, 1] below which an answer is rejected, that is, names no landmark
-        ``precision``   where there is no ``threshold``: the share of answers that should be right, which sets it
-                        (see :meth:`threshold`)
-        ``verify``      raise the score of candidates whose reference photos fit the query geometrically, where their
-                        files are at hand (:mod:`obelisk.recognition.rerank.geometry`)
-        ``expand``      ``none``, ``query`` or ``references``: which embeddings are averaged with their neighbors
+        ``precision``   share of the given answers that should be right; sets the threshold if none is given (see
+                        :meth:`threshold`)
+        ``verify``      raise the score of candidates whose reference photos fit the query geometrically, if their
+                        files still exist (:mod:`obelisk.recognition.rerank.geometry`)
+        ``expand``      ``none``, ``query`` or ``references``: which embeddings to average with their neighbors
                         (:mod:`obelisk.recognition.rerank.query_expansion`)
-        ``augment``     embed the mirror image and the middle of each photo, too (:mod:`obelisk.recognition.tta`)
+        ``augment``     also embed the mirror image and the middle of each photo (:mod:`obelisk.recognition.tta`)
         ==============  ==============================================================================================
 
-        Raises :class:`~obelisk.errors.UsageError` for unusable values, :class:`~obelisk.errors.GalleryError` for a
-        ``k`` above the number of reference photos, both at once; for ``verify`` without OpenCV
-        :class:`~obelisk.errors.MissingExtraError`.
+        The options are checked right away, before any photo is read. Raises :class:`~obelisk.errors.UsageError` for
+        unusable values, :class:`~obelisk.errors.GalleryError` for a ``k`` above the number of reference photos, and
+        :class:`~obelisk.errors.MissingExtraError` for ``verify`` without OpenCV.
         """
         check_threshold(threshold)
         if threshold is None:
@@ -165,10 +166,10 @@ class Recognizer:
         return self._answer(listed, rank, references, threshold, augment=augment)
 
     def threshold(self, precision: float = PRECISION, *, vote: str | None = None) -> float | None:
-        """Return the confidence below which answers are rejected, so that this share of the others is right.
+        """Return the confidence below which answers must be rejected so that this share of the others is right.
 
-        None if neither the gallery nor its model is calibrated, or if anything but the default vote decides: then
-        nothing is rejected. Raises :class:`~obelisk.errors.UsageError` for a precision outside (0, 1).
+        None, which rejects nothing, if neither the gallery nor its model is calibrated, or if anything but the default
+        vote decides. Raises :class:`~obelisk.errors.UsageError` for a precision outside (0, 1).
         """
         if self.layer is not None and vote is None and self._find_layer(self.gallery.references()):
             return None
@@ -176,7 +177,7 @@ class Recognizer:
         return calibration.threshold(precision) if calibration else None
 
     def find_remark(self) -> str | None:
-        """Return why the model's softmax layer can't answer for the gallery; None if it can or need not."""
+        """Return why the model's softmax layer can't answer for the gallery; None if it can, or doesn't have to."""
         if self.classifier.kind != "softmax":
             return None
         return describe_layer(self.layer, self.gallery.references())
@@ -185,7 +186,7 @@ class Recognizer:
         """Draw what an answer of this recognizer rests on.
 
         The picture shows the photo beside its nearest reference photos. If the model gives feature maps, it also shows
-        which regions of the photo match which of the best reference. References whose files are gone are drawn
+        which regions of the photo match which regions of the best reference. References whose files are gone are drawn
         without a photo.
 
         Raises :class:`~obelisk.errors.PhotoError` if the photo is no longer at ``answer.photo``.
@@ -232,7 +233,7 @@ class Recognizer:
     def _prepare_classifier(
         self, references: References, *, vote: str, exponent: float | None, expand: str
     ) -> KNNClassifier:
-        """Return the classifier of these references; the last one again if nothing changed, as it keeps its results."""
+        """Return a classifier of these references; the previous one, with its cache, if nothing has changed."""
         options = (vote, exponent, expand)
         if self._prepared and self._prepared[0] is references and self._prepared[1] == options:
             return self._prepared[2]
@@ -249,7 +250,7 @@ class Recognizer:
 
     @property
     def _vote(self) -> str:
-        """The vote if a call names none; the default one stands in for a softmax layer that can't answer."""
+        """The vote if a call names none; the default one replaces a softmax layer that can't answer."""
         return self.classifier.vote if self.classifier.kind == "knn" else VOTE
 
     @property
@@ -281,7 +282,7 @@ class Recognizer:
     ) -> Iterator[Recognition]:
         """Embed photos, rank a few at a time, and yield their answers."""
         given, read = tee(paths)
-        names = (os.fspath(path) for path in given)  # as given: a Path would tidy them
+        names = (os.fspath(path) for path in given)  # as given: Path would normalize them
         embedded = self._embed(map(Path, read), augment=augment)
         photos = zip(names, refuse_directionless(embedded), strict=True)
         while batch := list(islice(photos, PHOTOS_AT_ONCE)):
@@ -317,7 +318,7 @@ def gather_logits(photos: Sequence[Embedded]) -> Embeddings:
 
 
 def check_recognition(path: Path | str) -> list[str]:
-    """Check what recognition needs of a gallery besides sound tables and a sound model.
+    """Check what recognition needs from a gallery, beyond sound tables and a sound model.
 
     Returns one sentence per problem, or an empty list.
     """

@@ -59,13 +59,13 @@ def train_run(
 ) -> Run:
     """Train a recipe on the reference photos of a catalog, and export its model to the folder ``out``.
 
-    A finished run of the same recipe and data is returned as it is; an unfinished one resumes bit for bit, with
-    ``resume``. Checkpoints are ``checkpoint_every`` seconds apart. ``watch`` gets a report of every step of a
-    fine-tuning, in place of ``progress``.
+    A finished run of the same recipe and data is returned as it is; with ``resume``, an unfinished one resumes bit for
+    bit. Checkpoints are ``checkpoint_every`` seconds apart. During fine-tuning, ``watch`` receives a report of every
+    step, in place of ``progress``.
 
-    Raises RecipeError for a folder with another recipe's run and for a recipe that needs more memory than there is,
-    ModelError for a checkpoint of another recipe or of other photos, DataError for data that nothing can be learned
-    from, and SystemExit with a saved checkpoint on SIGTERM.
+    Raises RecipeError if the folder holds another recipe's run, or if the recipe needs more memory than is available;
+    ModelError for a checkpoint of another recipe or of other photos; DataError for data that nothing can be learned
+    from. On SIGTERM, it saves a checkpoint and raises SystemExit.
     """
     with join_processes() as dist:
         data = fingerprint_of_data(catalog)
@@ -79,7 +79,7 @@ def train_run(
             return Run.open(out)
         setup = prepare_training(recipe, catalog, dist)
         refuse_out_of_memory(recipe, setup.sizes, available_memory, where=catalog.root)
-        dist.barrier()  # until all have seen the folder as it was
+        dist.barrier()  # until all have checked the folder
         with open_folder(dist, out) as folder:
             begin_folder(recipe, folder)
             job = TrainingJob(
@@ -107,7 +107,7 @@ def train_run(
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSetup:
-    """A catalog with its validation photos held out, the loaded backbones, and what the memory depends on."""
+    """A catalog with its validation photos held out, the loaded backbones, and the sizes that memory depends on."""
 
     catalog: Catalog
     backbones: Sequence[FrozenBackbone]
@@ -117,7 +117,7 @@ class TrainingSetup:
 def prepare_training(recipe: Recipe, catalog: Catalog, dist: Distributed) -> TrainingSetup:
     """Check that a recipe can be trained on a catalog and on this machine; split the catalog, load the backbones.
 
-    Raises RecipeError for what the recipe, the photos or the machine rule out, DataError for data that nothing can be
+    Raises RecipeError if the recipe, the photos or the machine rule it out, DataError for data that nothing can be
     learned from. Memory is not checked.
     """
     if recipe.ensemble.runs:
@@ -136,9 +136,9 @@ def prepare_training(recipe: Recipe, catalog: Catalog, dist: Distributed) -> Tra
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """What a run is made from, where it goes, and the process that makes it.
+    """Everything that the stages of a run share: its inputs, its folder, and the process that works on it.
 
-    ``folder`` is where this process writes: the run's folder ``out``, for the main one.
+    ``folder`` is where this process writes: the run's folder ``out`` in the main process, a temporary one in others.
     """
 
     recipe: Recipe
@@ -167,10 +167,10 @@ class TrainingJob:
 
 
 def run_stages(job: TrainingJob) -> None:
-    """Take a run through its stages, in its folder; ``run.json``, written last, makes it whole.
+    """Run the stages of a training run in its folder; ``run.json``, written last, marks the run as finished.
 
-    Of several processes, each trains the same heads, on features that the main one has cached; only the main one
-    exports.
+    If there are several processes, each trains the same heads, on features that the main process has cached; only the
+    main process exports.
     """
     # Extract features
     if not job.dist.is_main:
@@ -200,14 +200,14 @@ def run_stages(job: TrainingJob) -> None:
 
 
 def train_heads(job: TrainingJob, features: ReferenceFeatures) -> tuple[list[TrainedHead], Sequence[Epoch]]:
-    """Train every head of the recipe; return them, and the epochs that chose them."""
+    """Train every head of the recipe; return them, and the logged epochs from which the best were chosen."""
     resumed = any(job.out.glob(HEAD_CHECKPOINTS))
     log = EpochLog(Epoch, job.folder / "log.jsonl", keep=resumed)
     refit_log = EpochLog(Epoch, job.folder / "refit.jsonl", keep=resumed)
     photos, is_val = read_training_photos(features), torch.from_numpy(features.is_val)
     heads = []
     for member, (columns, parts) in enumerate(members_of(job.recipe, job.backbones), start=1):
-        # If a photo has changed since, a head trains again; only a fine-tuning insists on its photos.
+        # If a photo has changed since, the head is trained again; fine-tuning would refuse to resume.
         choosing, refitting = (
             job.checkpoint(f"checkpoint-head-{member}{stage}.safetensors", job.data, replaceable=True)
             for stage in ("", "-refit")
@@ -226,7 +226,7 @@ def train_heads(job: TrainingJob, features: ReferenceFeatures) -> tuple[list[Tra
 
 
 def read_training_photos(features: ReferenceFeatures) -> TrainingPhotos:
-    """Return all reference photos, as a head trains on them."""
+    """Return all reference photos in the form that heads train on."""
     views, labels = torch.from_numpy(features.views), torch.from_numpy(features.labels)
     return TrainingPhotos(views=views, landmarks=labels, paths=features.paths)
 
@@ -243,7 +243,7 @@ def fit_head(
 ) -> TrainedHead:
     """Find the best epoch on the validation photos, where ``is_val`` (N,) is true, then refit on all photos.
 
-    Each of the two has a checkpoint and a log.
+    Either pass has a checkpoint and a log of its own.
     """
     (choosing, refitting), (log, refit_log) = checkpoints, logs
     counts = torch.bincount(photos.landmarks)
@@ -269,7 +269,7 @@ def fit_head(
 
 
 def join_heads(recipe: Recipe, backbones: Sequence[FrozenBackbone], heads: Sequence[TrainedHead]) -> PhotoEmbedder:
-    """Put the backbones and their trained necks together."""
+    """Join the backbones and their trained necks into one network."""
     widths = [columns.stop - columns.start for columns, _ in members_of(recipe, backbones)]
     necks = Necks([head.neck for head in heads], widths)
     return PhotoEmbedder([backbone.module for backbone in backbones], necks).eval()
@@ -280,7 +280,7 @@ def finetune_backbone(
 ) -> tuple[PhotoEmbedder, Loss, Sequence[Epoch]]:
     """Fine-tune backbone, neck and loss together; return the embedder and the loss to keep, and all epochs.
 
-    As the head before, it trains on all reference photos if the recipe refits, else on those not held out.
+    Like the head, it trains on all reference photos if the recipe refits, otherwise on those not held out.
     """
     recipe, (backbone,), dist = job.recipe, job.backbones, job.dist
     references = list_references(job, features)
@@ -316,7 +316,7 @@ def finetune_backbone(
 
 
 def list_references(job: TrainingJob, features: ReferenceFeatures) -> pl.DataFrame:
-    """Return the references that the fine-tuning began with: those read now, and those it has lost since."""
+    """Return the references that fine-tuning started with: those readable now, and those lost since."""
     references = job.catalog.references
     known = {str(path) for path in features.paths}
     if (job.out / FINETUNING_CHECKPOINT).is_file():
@@ -325,7 +325,7 @@ def list_references(job: TrainingJob, features: ReferenceFeatures) -> pl.DataFra
 
 
 def collect_facts(job: TrainingJob, features: ReferenceFeatures, heads: Sequence[TrainedHead]) -> dict[str, object]:
-    """Return what ``run.json`` says of a run."""
+    """Return the contents of ``run.json``."""
     return {
         "recipe": job.recipe.fingerprint,
         "data": job.data,
@@ -344,7 +344,7 @@ def delete_checkpoints(folder: Path) -> None:
 
 
 def report_steps(progress: Progress) -> Callable[[StepReport], None]:
-    """Report the steps of a fine-tuning as the progress of any other stage."""
+    """Report fine-tuning steps like the progress of any other stage."""
 
     def watch(report: StepReport) -> None:
         if not report.ended:

@@ -1,11 +1,11 @@
 """One training loop, for heads on cached descriptors and for backbones on photos.
 
 :meth:`Trainer.fit` and :meth:`Trainer.step` are the method on one page: schedule → forward → backward → clip → step →
-EMA → log → validate → keep the best → checkpoint. What differs is given in: where batches come from, the model whose
-forward pass is the loss, the optimizer's groups, and a validation.
+EMA → validate → keep the best → log → checkpoint. Whatever differs between the two is passed in: the source of batches,
+the model whose forward pass is the loss, the optimizer's groups, and the validation.
 
-Each process of a distributed run computes its share of every batch. With n of the batch's N photos in a share and P
-processes, its loss is weighted by P · n / N: then the mean of the gradients is the gradient of the batch's mean loss.
+Each process of a distributed run computes its share of every batch. With P processes, a share of n of the batch's N
+photos has its loss weighted by P · n / N, so that the mean of the gradients is the gradient of the batch's mean loss.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ E = TypeVar("E", bound=nn.Module)
 
 
 class EmbedderWithLoss(nn.Module, Generic[E]):
-    """What is trained, averaged, validated and kept: a neck or a whole photo embedder, and its loss."""
+    """An embedder (a neck or a whole photo embedder) and its loss: trained, averaged, validated and kept together."""
 
     def __init__(self, embedder: E, loss: Loss) -> None:
         super().__init__()
@@ -52,16 +52,16 @@ class EmbedderWithLoss(nn.Module, Generic[E]):
 
 
 class BatchSource(Protocol):
-    """Where the batches of a run come from: a stream that depends on the seed alone, and can begin anywhere."""
+    """The source of a run's batches: a stream that depends only on the seed and can start at any step."""
 
     @property
     def steps(self) -> int:
         """Batches in an epoch."""
 
     def stream(self, epoch: int, step: int) -> Generator[Batch]:
-        """Yield the batches of all epochs, from a step of an epoch on; both count from 0.
+        """Yield the batches of all epochs, starting at a step of an epoch; both count from 0.
 
-        After each epoch, those of the validation may follow in the same stream.
+        Each epoch may be followed by its validation batches, in the same stream.
         """
 
     def name_photos(self, indices: Sequence[int]) -> list[str]:
@@ -70,11 +70,12 @@ class BatchSource(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
-    """How to train, as the recipe's section for this stage says.
+    """The settings of one training stage, taken from its section of the recipe.
 
-    ``stop_after`` is the epoch that ends a run of ``epochs`` early, on the same schedule. ``patience`` counts epochs
-    without a better one before the run stops, 0 never; ``ema_decay`` 0 keeps no average. ``group`` photos of a landmark
-    stay in one micro-batch. ``advice`` says what to change if the loss diverges.
+    ``stop_after`` ends training after that epoch, on the schedule of all ``epochs``. ``patience`` is the number of
+    epochs without improvement after which training stops; 0 never stops early. ``ema_decay`` = 0 turns the EMA off.
+    Groups of ``group`` photos of one landmark stay in one micro-batch. ``advice`` says what to change if the loss
+    diverges.
     """
 
     epochs: int
@@ -92,11 +93,11 @@ class TrainerSettings:
 
 @dataclass(kw_only=True)
 class Trainer(Generic[E]):
-    """Trains a model by :meth:`fit`, or by single calls of :meth:`step`.
+    """Trains a model with :meth:`fit`, or one :meth:`step` at a time.
 
-    ``model(inputs, landmarks, others, weight)`` returns the loss of a micro-batch; ``weights`` are the modules in it
-    that are trained, and ``clipped`` the parameters whose gradient is clipped and logged. ``validate`` gets the weights
-    that would be kept and the stream of batches. ``log`` gets a record of each epoch, ``watch`` a report of each step.
+    ``model(inputs, landmarks, others, weight)`` returns the loss of a micro-batch; ``weights`` are the trained modules
+    in it, and ``clipped`` the parameters whose gradient is clipped and logged. ``validate`` receives the weights that
+    would be kept, and the stream of batches. ``log`` receives a record of each epoch, ``watch`` a report of each step.
     """
 
     model: nn.Module
@@ -121,17 +122,17 @@ class Trainer(Generic[E]):
         self.saved = time.monotonic()
 
     def fit(self) -> EmbedderWithLoss[E]:
-        """Train to the last epoch, or until ``patience`` epochs were no better; return the weights to keep.
+        """Train until the last epoch, or until ``patience`` epochs bring no improvement; return the weights to keep.
 
-        Resumes from the checkpoint, if there is one, bit for bit. On SIGTERM, it finishes the step, saves a checkpoint
-        and raises SystemExit. Raises ObeliskError if the loss or the gradient diverges.
+        If there is a checkpoint, training resumes from it bit for bit. On SIGTERM, it finishes the step, saves a
+        checkpoint and raises SystemExit. Raises ObeliskError if the loss or the gradient diverges.
         """
         self.resume()
         state, steps = self.state, self.batches.steps
         meter = ThroughputMeter(epochs=self.settings.epochs, report=self.watch)
         with SigtermFlag() as sigterm, closing(self.batches.stream(state.epoch, state.step)) as stream:
             while not self.is_done():
-                # Train for an epoch, or for what is left of it
+                # Train for an epoch, or for the rest of one
                 self.model.train()
                 meter.start_epoch()
                 for batch in self.take(stream, steps - state.step):
@@ -150,22 +151,22 @@ class Trainer(Generic[E]):
                 state.end_epoch()
                 meter.end_epoch(validation.top1)
 
-                # Checkpoint, when it is due
+                # Checkpoint, if it is due
                 self.save_or_stop(sigterm, epoch_ended=True)
         self.save()
         return self.best if self.best and state.best_epoch else self.current
 
     def step(self, batch: Batch) -> StepResult:
-        """Move the weights once: forward and backward by micro-batches, clip, step, EMA.
+        """Update the weights once: forward and backward by micro-batches, clip, step, EMA.
 
-        A batch of which some process could read no photo moves nothing, nor does one whose float16 gradients overflow.
+        The step is skipped if one of the processes could read none of its photos, or if float16 gradients overflow.
         """
         dist, settings = self.dist, self.settings
         photos, empty, unreadable = dist.sum(len(batch), not len(batch), len(batch.unreadable))
         if empty:
             return StepResult(unreadable=round(unreadable))
 
-        # Forward and backward; several processes average their gradients with the last micro-batch
+        # Forward and backward; processes average their gradients at the last micro-batch
         self.optimizer.zero_grad()
         total, parts = 0.0, batch.split(settings.micro_batches, settings.group)
         for part in parts:
@@ -197,7 +198,7 @@ class Trainer(Generic[E]):
 
     @property
     def current(self) -> EmbedderWithLoss[E]:
-        """The weights as they are validated: their moving average, if there is one."""
+        """The weights to validate and keep: their moving average, if there is one."""
         return cast("EmbedderWithLoss[E]", self.ema.module) if self.ema else self.weights
 
     def schedule(self, step: int) -> None:
@@ -206,7 +207,7 @@ class Trainer(Generic[E]):
         set_learning_rates(self.optimizer, self.settings.warm_up, progress)
 
     def take(self, stream: Iterator[Batch], count: int) -> Iterator[Batch]:
-        """Yield ``count`` batches of the stream; if it fails for too many lost photos, save what has been learned."""
+        """Yield ``count`` batches of the stream; if it fails because too many photos are lost, save first."""
         try:
             yield from islice(stream, count)
         except DataError:
@@ -214,7 +215,7 @@ class Trainer(Generic[E]):
             raise
 
     def note_validation(self, validation: Validation) -> bool | None:
-        """Tell whether an epoch is the best so far, None if unknown; copy its weights if the best are to be kept."""
+        """Return whether this epoch is the best so far, None if unknown; copy its weights if the best are kept."""
         state, score = self.state, validation.score
         if score is None:
             return None
@@ -226,11 +227,11 @@ class Trainer(Generic[E]):
         return True
 
     def is_done(self) -> bool:
-        """Tell whether no epoch is left, or the last ``patience`` epochs were no better than the best one."""
+        """Return whether all epochs are done, or the last ``patience`` of them brought no improvement."""
         state, settings = self.state, self.settings
         last = settings.epochs if settings.stop_after is None else settings.stop_after
         impatient = state.best_epoch > 0 and 0 < settings.patience <= state.epoch - state.best_epoch
-        # Only the main process validates, so only its opinion counts.
+        # Only the main process validates, so it decides for all.
         return bool(self.dist.sum(impatient and self.dist.is_main)[0]) or state.epoch >= last
 
     @property
@@ -240,7 +241,7 @@ class Trainer(Generic[E]):
         return {"weights": self.weights} | {name: module for name, module in followers.items() if module}
 
     def resume(self) -> None:
-        """Restore the checkpoint, if there is one, and let several processes train together."""
+        """Restore the checkpoint, if there is one, and wrap the model for distributed training."""
         if self.checkpoint:
             self.state.restore(
                 load_checkpoint(self.checkpoint, self.saved_modules, self.optimizer, scaler=self.scaler, dist=self.dist)
@@ -250,7 +251,7 @@ class Trainer(Generic[E]):
         self.model = self.dist.wrap(self.model)
 
     def save(self) -> None:
-        """Write the checkpoint, if there is to be one; all processes call this together."""
+        """Write the checkpoint, if the run keeps one; all processes call this together."""
         if self.checkpoint:
             save_checkpoint(
                 self.checkpoint, self.saved_modules, self.optimizer, self.state, scaler=self.scaler, dist=self.dist
@@ -258,7 +259,7 @@ class Trainer(Generic[E]):
         self.saved = time.monotonic()
 
     def save_or_stop(self, sigterm: SigtermFlag, *, epoch_ended: bool = False) -> None:
-        """Save the checkpoint if it is due, or if SIGTERM has reached any process; then exit."""
+        """Save the checkpoint if it is due; if SIGTERM has reached any process, save it and exit."""
         file = self.checkpoint
         due = file and ((epoch_ended and file.each_epoch) or time.monotonic() - self.saved >= file.every)
         stop, save = self.dist.sum(sigterm.received, bool(due and self.dist.is_main) or sigterm.received)
@@ -290,5 +291,5 @@ def follow_weights(weights: nn.Module, decay: float) -> AveragedModel:
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Return the context in which a model computes in a precision, by its name in recipes."""
+    """Return the autocast context for a precision, named as in recipes."""
     return torch.autocast(device.type, dtype=getattr(torch, precision), enabled=precision != "float32")
