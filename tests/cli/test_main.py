@@ -65,6 +65,25 @@ def test_one_command_reads_as_all_do(capsys: pytest.CaptureFixture[str]) -> None
         assert f"obelisk {words[0]}" in shown[0].out + shown[0].err
 
 
+@pytest.mark.parametrize(
+    ("columns", "printed"),
+    [
+        pytest.param(("name", "photos"), "name     photos\nSt Mary      12\nGate          3\n", id="header"),
+        pytest.param(("", ""), "St Mary  12\nGate      3\n", id="no column has a name"),
+    ],
+)
+def test_a_table_has_a_header_if_its_columns_have_names(
+    capsys: pytest.CaptureFixture[str], columns: tuple[str, str], printed: str
+) -> None:
+    console.table(columns, [("St Mary", 12), ("Gate", 3)])
+    assert capsys.readouterr().out == printed
+
+
+def test_a_table_in_a_file_has_no_spaces_at_the_end_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    console.table(("photos", "name"), [(12, "St Mary"), (3, "Gate")])
+    assert capsys.readouterr().out == "photos  name\n    12  St Mary\n     3  Gate\n"
+
+
 def test_a_full_standard_output_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for write in (lambda: console.result("x"), lambda: console.table(("x",), [("y",)])):
         monkeypatch.setattr("sys.stdout", io.TextIOWrapper(NothingFits()))

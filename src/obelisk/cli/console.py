@@ -54,17 +54,28 @@ def result(text: str) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-    """Print a table to stdout; text is aligned to the left, columns of numbers to the right."""
+    """Print a table to stdout; text is aligned to the left, columns of numbers to the right.
+
+    If no column has a name, there is no header.
+    """
     listed = [list(row) for row in rows]
-    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    drawn = Table(
+        title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", show_header=any(columns)
+    )
     for index, column in enumerate(columns):
         numeric = bool(listed) and all(isinstance(row[index], int | float) for row in listed)
         drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in listed:
         drawn.add_row(*(Text(f"{cell:.4f}" if isinstance(cell, float) else visible(str(cell))) for cell in row))
-    out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     with naming_full_disk("standard output"):
-        out.print(drawn)
+        if sys.stdout.isatty():
+            Console(highlight=False).print(drawn)
+        else:
+            padded = Console(highlight=False, width=200)
+            with padded.capture() as lines:
+                padded.print(drawn)
+            sys.stdout.write("".join(f"{line.rstrip()}\n" for line in lines.get().splitlines()))
+            sys.stdout.flush()
 
 
 def note(text: str) -> None:

@@ -138,7 +138,7 @@ def info_command(
         if as_json:
             result(json.dumps(facts, ensure_ascii=False))
         else:
-            table(("", ""), list(facts.items()))
+            table(("", ""), [(fact, "none" if value is None else value) for fact, value in facts.items()])
         return
     rows = [{**asdict(landmark), "photos": photos} for landmark, photos in landmark_counts(gallery).items()]
     if as_json:

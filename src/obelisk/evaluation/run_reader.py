@@ -70,7 +70,7 @@ class Run:
         section, bundle = self.recipe.classifier, self.bundle
         if section.kind == "softmax" and read_layer(bundle) is None:
             what = "the run's bundle lacks the softmax layer: an earlier version exported it"
-            fix = f"obelisk export {self.folder} --out BUNDLE, then evaluate BUNDLE"
+            fix = f"obelisk export {self.folder} --out BUNDLE, then name BUNDLE in place of the run"
             raise ModelError(what, where=bundle.folder, fix=fix)
         return BundleClassifier(kind=section.kind, k=section.k, vote=section.vote)
 
