@@ -45,8 +45,15 @@ def test_runs_that_answer_alike_do_not_differ_at_all(catalog, make_run):
             assert difference.value == 0, name
             assert difference.interval == (0, 0), name
             assert not difference.excludes_zero
-    assert comparison.headline().startswith("a is ahead, which may be chance: ")
+    assert re.fullmatch(r"a and b are level: \d\d\.\d % of 300 queries named right by each\.", comparison.headline())
     assert comparison.best.name == "a", "the first of equals"
+
+
+def test_a_lead_that_may_be_chance_is_called_so(catalog, make_run):
+    comparison = compare_runs([make_run("a"), make_run("b", noise_seed=2)], catalog, resamples=50)
+    best, other = comparison.ranked()
+    assert comparison.headline().startswith(f"{best.name} is ahead, which may be chance: ")
+    assert f"points more than {other.name} (95 % interval" in comparison.headline()
 
 
 def test_a_single_run_is_reported_with_its_interval(catalog, make_run):

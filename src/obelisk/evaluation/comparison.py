@@ -121,6 +121,8 @@ class Comparison:
             low, high = metrics.intervals[DECIDING]
             return f"{best.name}: {right} (95 % interval {percent(low)} to {percent(high)})."
         difference = best.minus(others[0])[DECIDING]
+        if difference.value == 0:
+            return f"{best.name} and {others[0].name} are level: {right} by each."
         verdict = "wins" if difference.excludes_zero else "is ahead, which may be chance"
         return f"{best.name} {verdict}: {right}, {say_difference(difference, others[0].name)}."
 

@@ -279,9 +279,9 @@ def split_validation_rows(
     for run in runs:
         if run.recipe.data.refit and run.recipe.loss.kind != "none":
             raise UsageError(
-                "the run was refitted on its validation photos, so they cannot tell its weight",
+                "the run was refitted on its validation photos, so they can't tell its weight",
                 where=run.folder,
-                fix="train it with --set data.refit=false to learn the weights, then give them",
+                fix="take --weights equal, or learn the weights from runs trained with --set data.refit=false",
             )
     splits = {(run.recipe.seed, run.recipe.data.validation_share): run.recipe for run in runs}
     held = [
