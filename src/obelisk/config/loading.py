@@ -62,7 +62,7 @@ def check(tables: dict[str, Any], where: str, overrides: Sequence[str] = ()) -> 
         return Recipe.model_validate(tables)
     except ValidationError as error:
         mistakes = "; ".join(explain(problem) for problem in error.errors())
-        keys = {key_of(problem) for problem in error.errors()}
+        keys = {find_key(problem) for problem in error.errors()}
         named = {override.partition("=")[0].strip() for override in overrides}
         overridden = {key for key in keys if key in named or any(key.startswith(f"{one}.") for one in named)}
         places = [where] * bool(keys - overridden) + ["--set"] * bool(overridden)
@@ -108,14 +108,14 @@ def apply_override(tables: dict[str, Any], override: str) -> None:
     table[last] = value
 
 
-def key_of(problem: ErrorDetails) -> str:
+def find_key(problem: ErrorDetails) -> str:
     """Return the key that a mistake is about, or ``recipe`` if it is about several."""
     return ".".join(str(part) for part in problem["loc"]) or "recipe"
 
 
 def explain(problem: ErrorDetails) -> str:
     """Describe one mistake in a recipe: its key, what is wrong, and the nearest known name."""
-    key = key_of(problem)
+    key = find_key(problem)
     if problem["type"] == "extra_forbidden":
         if key in RENAMED:
             return f"`{key}` is called `{RENAMED[key]}` now"
