@@ -134,7 +134,7 @@ def embed_photos(
 ) -> tuple[Embeddings, dict[str, str]]:
     """Return the unit embeddings (N, D) of the photos that have one, and the reasons of the others by image id."""
     paths = catalog.locate_photos(photos)
-    found = DescriptorCache(bundle).get(paths, what="embedding", progress=progress)
+    found = DescriptorCache(bundle).get(paths, what="embedding photos", progress=progress)
     lengths = np.linalg.norm(found.rows.astype(np.float64), axis=1)
     sound = (lengths > 0) & np.isfinite(lengths)
     failed = {}
