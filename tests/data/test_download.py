@@ -356,7 +356,7 @@ def test_too_little_room_is_reported_before_anything_is_written(mirror, fetch, f
 def test_two_downloads_into_one_folder_do_not_meet(folder):
     with (
         DownloadState(folder),
-        pytest.raises(DownloadError, match="another download is at work"),
+        pytest.raises(DownloadError, match="another download is running"),
         DownloadState(folder),
     ):
         pass

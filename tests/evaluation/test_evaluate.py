@@ -96,7 +96,7 @@ def test_nothing_is_written_beside_a_bundle_or_a_gallery(
 
 
 def test_the_name_of_what_is_neither_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="not a finished run, and neither a bundle nor a gallery"):
+    with pytest.raises(ModelError, match="not a finished run, a bundle or a gallery"):
         open_target(tmp_path)
     with pytest.raises(ModelError, match="no such file or folder"):
         open_target(tmp_path / "nothing")

@@ -223,7 +223,7 @@ def test_a_full_disk_names_the_gallery(build: Callable[..., BuildReport], tmp_pa
 def test_a_second_build_at_once_is_refused(build: Callable[..., BuildReport], tmp_path: Path, places: Path) -> None:
     def build_again(what: str, done: int, total: int) -> None:
         refused.append(done)
-        with pytest.raises(GalleryLockedError, match="another build is at work"):
+        with pytest.raises(GalleryLockedError, match="another build is working"):
             build()
 
     refused = list[int]()

@@ -172,7 +172,7 @@ def test_no_query_gives_empty_columns() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        pytest.param({"k": 10}, GalleryError, "k = 10 neighbors asked of 9 reference photos", id="k above N"),
+        pytest.param({"k": 10}, GalleryError, "k = 10 neighbors, but only 9 reference photos", id="k above N"),
         pytest.param({"k": 0}, UsageError, "k = 0 neighbors", id="k below 1"),
         pytest.param({"top": 0}, UsageError, "top = 0 candidates", id="top below 1"),
         pytest.param({"exponent": 0.0}, UsageError, "exponent = 0.0", id="exponent 0"),

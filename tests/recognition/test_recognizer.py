@@ -155,7 +155,7 @@ def test_the_next_call_sees_what_was_removed(recognizer: Recognizer, gallery: Ga
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"k": 19}, "k = 19 neighbors asked of 18 reference photos"),
+        ({"k": 19}, "k = 19 neighbors, but only 18 reference photos"),
         ({"k": 0}, "k = 0"),
         ({"top": 0}, "top = 0"),
         ({"threshold": 1.5}, "threshold = 1.5"),

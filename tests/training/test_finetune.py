@@ -439,7 +439,7 @@ def test_photos_that_vanish_are_brought_back_and_the_run_goes_on(
     data = Path(shutil.copytree(tiny_dataset, tmp_path / "data"))
     with monkeypatch.context() as patch:
         away = lose_photos(patch, data / "train", 0.5)
-        with pytest.raises(DataError, match=r"cannot be read any more .* go on with --resume"):
+        with pytest.raises(DataError, match=r"cannot be read any more .* add --resume"):
             train_run(tuning, read_catalog(data), tmp_path / "run")
     shutil.copytree(away, data / "train", dirs_exist_ok=True)
     run = train_run(tuning, read_catalog(data), tmp_path / "run", resume=True)

@@ -28,5 +28,5 @@ def bundled_gallery() -> Path:
 
 
 def is_bundled(folder: Path) -> bool:
-    """Say whether a folder is the bundled gallery, which is never written to."""
+    """Return whether a folder is the bundled gallery, which is never written to."""
     return folder.resolve() == GALLERY.resolve()

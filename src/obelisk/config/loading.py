@@ -56,7 +56,7 @@ def parse(text: str, where: str) -> dict[str, Any]:
 def check(tables: dict[str, Any], where: str, overrides: Sequence[str] = ()) -> Recipe:
     """Build a recipe from TOML tables; raises RecipeError, which lists all mistakes.
 
-    ``overrides`` are those that the tables hold already: a mistake in one of them isn't the file's.
+    ``overrides`` have been applied to the tables already: their mistakes are located at ``--set``, not in the file.
     """
     try:
         return Recipe.model_validate(tables)
@@ -65,9 +65,9 @@ def check(tables: dict[str, Any], where: str, overrides: Sequence[str] = ()) -> 
         keys = {find_key(problem) for problem in error.errors()}
         named = {override.partition("=")[0].strip() for override in overrides}
         overridden = {key for key in keys if key in named or any(key.startswith(f"{one}.") for one in named)}
-        places = [where] * bool(keys - overridden) + ["--set"] * bool(overridden)
+        locations = [where] * bool(keys - overridden) + ["--set"] * bool(overridden)
         fix = "every key is described in docs/recipes.md"
-        raise RecipeError(mistakes, where=" and ".join(places), fix=fix) from None
+        raise RecipeError(mistakes, where=" and ".join(locations), fix=fix) from None
 
 
 def find_recipe(source: str, folder: str = ".", what: str = "recipe") -> tuple[str, str]:

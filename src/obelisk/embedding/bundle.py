@@ -213,7 +213,7 @@ def replace_folder(folder: Path, new: Path, manifest: BundleManifest, *, aside: 
 
 
 def holds_bundle(folder: Path, manifest: BundleManifest) -> bool:
-    """Say whether a folder holds a complete bundle with this manifest."""
+    """Return whether a folder holds a complete bundle with this manifest."""
     try:
         return Bundle.load(folder).manifest == manifest
     except (ModelError, OSError):

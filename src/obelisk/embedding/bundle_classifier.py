@@ -60,7 +60,7 @@ class LayerLandmarks(StrictModel):
         return dict(zip(self.landmarks, names, strict=True))
 
     def knows(self, landmark_id: int, name: str) -> bool:
-        """Tell whether the layer has a landmark of this id and name; without recorded names, the id decides."""
+        """Return whether the layer has a landmark of this id and name; without recorded names, the id decides."""
         return landmark_id in self._names and self._names[landmark_id] in (None, normalize_name(name))
 
     def pack(self) -> bytes:

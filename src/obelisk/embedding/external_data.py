@@ -40,7 +40,7 @@ def refuse_external_data(network: bytes, *, where: object = "") -> None:
 
 
 def has_external_data(message: memoryview, kind: str, depth: int) -> bool:
-    """Say whether a tensor inside a serialized message lies in another file."""
+    """Return whether a tensor inside a serialized message lies in another file."""
     if depth == 0:
         raise ValueError("nested too deeply")
     for number, value in read_fields(message):

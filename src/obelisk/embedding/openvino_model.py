@@ -100,7 +100,7 @@ class OpenVinoModel:
 def round_convolutions(model: Any, ranges: Ranges) -> None:
     """Make OpenVINO compute in int8 those convolutions whose inputs have a range: it does so if both sides are rounded.
 
-    Weights are rounded to 255 levels a channel, from −max|w| to max|w|.
+    Weights are rounded to 255 levels per channel, from −max|w| to max|w|.
     """
     from openvino import opset13
 

@@ -59,7 +59,7 @@ def chart_long_tail(comparison: Comparison, catalog: Catalog) -> Markup:
     sizes, shares = group_by_count(comparison, catalog)
     if len(sizes):
         lines = figures.draw_svg("by-count", partial(figures.plot_by_count, counts=sizes, shares=shares))
-        charts.append(show_figure(lines, "Top-1 by number of photos", "each point groups landmarks of like counts"))
+        charts.append(show_figure(lines, "Top-1 by number of photos", "each point groups landmarks of similar counts"))
     return join([draw_legend(comparison), element("div", *charts, class_="charts")])
 
 

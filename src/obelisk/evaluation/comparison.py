@@ -36,8 +36,8 @@ class RunResult:
 
     ``title`` is one line for people; ``recipe`` its settings in words (name → value), shown as they are.
     ``k`` is how many neighbors voted, ``threshold`` the confidence below which answers are rejected. ``judged`` is the
-    catalog whose reference photos made its gallery, where that is another than the one of the comparison.
-    ``log`` has one row an epoch: ``epoch``, ``train_loss``, ``val_loss``, ``val_top1``, ``learning_rate``.
+    catalog whose reference photos made its gallery, if that is not the comparison's own.
+    ``log`` has one row per epoch: ``epoch``, ``train_loss``, ``val_loss``, ``val_top1``, ``learning_rate``.
     """
 
     name: str
@@ -159,7 +159,7 @@ def compare_runs(
 ) -> Comparison:
     """Measure runs on the same queries and resamples.
 
-    ``catalog`` is the one whose reference photos made every run's gallery, save those that say otherwise. Raises
+    ``catalog`` is the one whose reference photos made every run's gallery, unless a run names another. Raises
     UsageError for no run or two of one name, DataError for runs that were evaluated on different queries, or whose
     galleries know the landmarks of different ones.
     """
@@ -179,7 +179,7 @@ def compare_runs(
 
 
 def check_comparable(runs: Sequence[RunResult]) -> None:
-    """Refuse runs that a paired comparison cannot tell apart or hold against each other."""
+    """Refuse runs with equal names or different queries: they can't be compared in pairs."""
     if not runs:
         raise UsageError("no run to compare", fix="obelisk compare RUN RUN …")
     names = Counter(run.name for run in runs)
@@ -206,13 +206,13 @@ def percent(value: float) -> str:
 
 
 def say_difference(difference: Difference, other: str) -> str:
-    """Say by how much top-1 is above that of another run, with the interval."""
+    """Put into words by how much top-1 is above that of another run, with the interval."""
     points = 100 * difference.value
     return f"{points:.1f} points more than {other} (95 % interval {points_between(difference.interval)})"
 
 
 def points_between(interval: Interval) -> str:
-    """Write an interval of differences in points, with a sign and a minus that is one."""
+    """Write an interval of differences in points, with signs (a true minus, not a hyphen)."""
     low, high = (f"{100 * bound:+.1f}".replace("-", "−") for bound in interval)
     return f"{low} to {high}"
 

@@ -6,10 +6,10 @@ the factors that are left::
     main effect of b over a         mean of  y(b, ·) − y(a, ·)
     interaction of b over a, v over u   mean of  [y(b, v) − y(a, v)] − [y(b, u) − y(a, u)]
 
-A main effect is a difference of means over as many cells each: every cell weighs alike, so that no factor is mixed up
-with another (Montgomery, *Design and Analysis of Experiments*, chapter 6). An interaction says by how much a factor
-does more at one level of another than at the other. All cells answer the same queries and are measured on the same
-resamples (see :mod:`obelisk.evaluation.intervals`), so the intervals are paired.
+A main effect is a difference of means over equally many cells: every cell has the same weight, so that no factor is
+confounded with another (Montgomery, *Design and Analysis of Experiments*, chapter 6). An interaction is how much larger
+the effect of a factor is at one level of another factor than at the other. All cells answer the same queries and are
+measured on the same resamples (see :mod:`obelisk.evaluation.intervals`), so the intervals are paired.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Levels = Mapping[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A factor brought from one level, ``against``, to another."""
+    """A factor changed from one level, ``against``, to another."""
 
     factor: str
     against: str

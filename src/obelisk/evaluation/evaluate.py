@@ -43,12 +43,12 @@ from obelisk.records import Progress, no_progress
 
 BUNDLED = "bundled"
 DATABASE = "gallery.sqlite"
-ANSWERS = 2  # version of how answers come about: raised when the same model and data may get other ones
+ANSWERS = 2  # raised whenever the same model and data may get other answers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Target:
-    """What is evaluated: a model, what decides for it, and its gallery.
+    """What is evaluated: a model, its decision rule, and its gallery.
 
     Without a ``gallery``, one is built from the catalog's reference photos. Predictions are kept in ``folder``; None
     keeps them nowhere. A read-only ``folder`` is an error if it was ``asked_for``; otherwise predictions are read from
@@ -132,9 +132,8 @@ class Evaluated:
 def open_target(source: Path | str, out: Path | None = None) -> Target:
     """Open a finished run, a bundle, a gallery, or the bundled one by the word ``bundled``, to be evaluated.
 
-    Predictions are kept in ``out``; without it, those of a run in its folder, unless that is read-only, and others
-    nowhere. Raises ModelError
-    for a folder that is none of these, and what opening one raises.
+    Predictions are kept in ``out``; without it, a run's are kept in its folder, unless that is read-only; others are
+    not kept. Raises ModelError for a folder that is none of these, and whatever opening one of these raises.
     """
     folder = bundled_gallery() if str(source) == BUNDLED else Path(source)
     if (folder / DATABASE).is_file():
@@ -146,7 +145,7 @@ def open_target(source: Path | str, out: Path | None = None) -> Target:
         bundle = Bundle.load(folder)
         return Target(name=bundle.name, bundle=bundle, classifier=find_classifier(bundle), folder=out)
     if not (folder / "run.json").is_file():
-        what = "not a finished run, and neither a bundle nor a gallery" if folder.exists() else "no such file or folder"
+        what = "not a finished run, a bundle or a gallery" if folder.exists() else "no such file or folder"
         raise ModelError(what, where=folder, fix="name a finished run, a bundle or a gallery, or `bundled`")
     return Target.of_run(Run.open(folder), out)
 
@@ -154,7 +153,7 @@ def open_target(source: Path | str, out: Path | None = None) -> Target:
 def evaluate_model(
     source: Path | str, catalog: Catalog, *, out: Path | None = None, progress: Progress = no_progress
 ) -> Evaluated:
-    """Answer the queries of a catalog by a run, a bundle or a gallery, unless its predictions are there already.
+    """Answer the queries of a catalog with a run, a bundle or a gallery, unless its predictions exist already.
 
     ``source`` and ``out`` are those of :func:`open_target`, which says what is raised.
     """
@@ -165,7 +164,7 @@ def evaluate_model(
 def evaluate_targets(
     targets: Sequence[Target], catalog: Catalog, *, data: Path | None = None, progress: Progress = no_progress
 ) -> list[Evaluated]:
-    """Answer the queries of a catalog by several targets; the dataset's photos are hashed once for all of them.
+    """Answer the queries of a catalog with several targets; the dataset's photos are hashed once for all of them.
 
     ``data``, by default the catalog's root, is noted beside the predictions as the dataset's folder, for
     :func:`remembered_data`.
@@ -177,7 +176,7 @@ def evaluate_targets(
 def evaluate_target(
     target: Target, catalog: Catalog, contents: str, data: Path, progress: Progress = no_progress
 ) -> Evaluated:
-    """Return a target's answers: from its folder if they are there, else given now, and kept there.
+    """Return a target's answers: from its folder if they exist, else computed now and kept there.
 
     ``contents`` is the fingerprint of the catalog's photos, ``data`` the dataset's folder.
     """

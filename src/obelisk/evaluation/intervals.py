@@ -1,6 +1,6 @@
-"""Bootstrap intervals that respect how queries come: landmark by landmark.
+"""Bootstrap intervals for queries that come in clusters: landmark by landmark.
 
-Photos of one landmark are alike, so 50 queries of one landmark tell less than 50 of fifty. A resample
+Photos of one landmark are alike, so 50 queries of one landmark say less than 50 of fifty landmarks. A resample
 therefore draws clusters (landmarks, with all their queries), as many as there are and with replacement;
 a query without a landmark is a cluster of its own. Queries with and without a landmark are drawn apart
 (strata), so that every resample has as many landmarks and as many distractors as the data.
@@ -36,7 +36,7 @@ class Difference:
 
     @property
     def excludes_zero(self) -> bool:
-        """Tell whether the interval lies on one side of zero; False where it is undefined."""
+        """Return whether the interval lies on one side of zero; False where it is undefined."""
         low, high = self.interval
         return low > 0 or high < 0
 

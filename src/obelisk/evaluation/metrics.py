@@ -30,9 +30,9 @@ NO_LANDMARK = -1
 
 
 def find_hits(candidates: Integers, truths: Integers) -> Booleans:
-    """Tell which candidates are true landmarks: (Q, T).
+    """Return which candidates are true landmarks: (Q, T).
 
-    ``candidates`` (Q, T) and ``truths`` (Q, L) are landmark ids, rows filled up with ``NO_LANDMARK``.
+    ``candidates`` (Q, T) and ``truths`` (Q, L) are landmark ids, rows padded with ``NO_LANDMARK``.
     """
     same = candidates[:, :, None] == truths[:, None, :]
     hits: Booleans = same.any(axis=2) & (candidates != NO_LANDMARK)

@@ -40,7 +40,7 @@ class Outcomes:
     ``hits``               (Q, 5)  which of the first five candidates are true
     ``confidence``         (Q,)    of the first candidate
     ``buckets``            (Q,)    "head", "mid" or "tail": how many reference photos ``landmarks`` has
-    ``point_like``         (Q,)    ``landmarks`` is a building or the like, not a park, bay or district
+    ``point_like``         (Q,)    ``landmarks`` is a building or similar, not a park, bay or district
     ``average_precision``  (Q,)    of the first 100 neighbors; nan where it is undefined
     =====================  ======  ==================================================================
     """
@@ -134,7 +134,7 @@ class Outcomes:
 
 
 def judge(predictions: Predictions, catalog: Catalog) -> Outcomes:
-    """Hold predictions against the truth. The gallery holds all reference photos of ``catalog``."""
+    """Compare predictions with the truth. The gallery holds all reference photos of ``catalog``."""
     gallery = catalog.references["landmark_id"].unique().sort().to_numpy()
     in_gallery = np.isin(predictions.truths, gallery)
     labelled: Booleans = np.any(predictions.truths != NO_LANDMARK, axis=1)

@@ -1,4 +1,4 @@
-"""The first stage of an evaluation: a recognizer answers the queries of a catalog, as it answers anybody's photos."""
+"""The first stage of an evaluation: a recognizer answers the queries of a catalog, as it answers anyone's photos."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def open_recognizer(
 def predict_queries(
     recognizer: Recognizer, catalog: Catalog, matched: CatalogGallery, made_by: str = ""
 ) -> tuple[Predictions, list[str]]:
-    """Answer the queries of a catalog by a recognizer, and add the 100 nearest reference photos of each.
+    """Answer the queries of a catalog with a recognizer, and add the 100 nearest reference photos of each.
 
     Candidates, scores and confidence are exactly those of :meth:`Recognizer.recognize` without options. The second
     value holds the errors of the queries that could not be used.

@@ -21,7 +21,7 @@ from obelisk.files import replace_file
 
 Strings = NDArray[np.str_]
 
-# One row a query, rows in the order of the query ids. Lists are as long as they are: nothing is filled up on disk.
+# One row per query, rows in the order of the query ids. Lists keep their lengths: nothing is padded on disk.
 COLUMNS = pl.Schema(
     {
         "query_id": pl.String(),
@@ -42,11 +42,11 @@ class Predictions:
 
     ================  ======  ===============================================================
     ``query_ids``     (Q,)    ids of the query photos, ascending, each once
-    ``truths``        (Q, L)  landmark ids that are true, filled up with ``NO_LANDMARK``
-    ``candidates``    (Q, T)  landmark ids, best first, filled up with ``NO_LANDMARK``
+    ``truths``        (Q, L)  landmark ids that are true, padded with ``NO_LANDMARK``
+    ``candidates``    (Q, T)  landmark ids, best first, padded with ``NO_LANDMARK``
     ``scores``        (Q, T)  their scores, higher is better; 0 where there is no candidate
     ``confidence``    (Q,)    that the first candidate is right, in [0, 1]
-    ``neighbors``    (Q, K)  ids of the nearest reference photos, nearest first, filled up with ``""``
+    ``neighbors``     (Q, K)  ids of the nearest reference photos, nearest first, padded with ``""``
     ``similarities``  (Q, K)  their cosine similarities; 0 where there is no neighbor
     ================  ======  ===============================================================
 
@@ -80,7 +80,7 @@ def collect_predictions(
     similarities: Sequence[Sequence[float]] | NDArray[np.float32],
     made_by: str = "",
 ) -> Predictions:
-    """Put the answers to Q queries, in any order, into arrays in the order of the query ids.
+    """Collect the answers to Q queries, in any order, in arrays ordered by query id.
 
     Rows of the nested sequences may differ in length. Raises DataError when there is no query, when an
     id comes twice, or when the sequences do not have Q rows each.

@@ -34,12 +34,12 @@ class Metrics:
     ``auroc_unknown``                      the same against landmarks that the gallery lacks
     ``ece``                                expected calibration error over all queries (lower is better)
     ``head`` ``mid`` ``tail``              top-1 where the landmark has many, some, few photos
-    ``point_like``                         top-1 without parks, bays, districts and the like
+    ``point_like``                         top-1 without parks, bays, districts and similar
     ``map100``                             retrieval mAP@100 over known queries
     ``precision`` ``recall``               of the answers of at least ``threshold``; without one, of all
     =====================================  =====================================================
 
-    What the data cannot tell is nan here and null in JSON.
+    What the data cannot determine is nan here and null in JSON.
     """
 
     queries: int

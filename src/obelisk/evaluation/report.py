@@ -55,7 +55,7 @@ def anchor(title: str) -> str:
 
 
 def describe_data(comparison: Comparison, catalog: Catalog) -> Markup:
-    """Say in one line what was compared on what."""
+    """Describe in one line what was compared, and on which data."""
     metrics = comparison.first.metrics
     runs = f"{len(comparison.arms)} runs" if len(comparison.arms) > 1 else "1 run"
     parts = [

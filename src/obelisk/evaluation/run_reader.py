@@ -4,7 +4,7 @@
 
     RUN/recipe.toml    the resolved recipe
     RUN/run.json       landmarks, best epochs, what was left out; written last: with it, the run is whole
-    RUN/log.jsonl      one line an epoch
+    RUN/log.jsonl      one line per epoch
     RUN/model/         the bundle: photos → embeddings, and how these become answers
 
 Training writes these files (see :mod:`obelisk.training.run`).

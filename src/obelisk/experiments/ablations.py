@@ -1,4 +1,4 @@
-"""Ablations: every combination of some choices trained and evaluated, and what each choice does.
+"""Ablations: train and evaluate every combination of some choices, and measure the effect of each.
 
 ::
 
@@ -68,8 +68,8 @@ def run_ablation(
 ) -> AblationResult:
     """Train and evaluate every cell of an ablation, and write ``ablation.json`` and ``report.html`` into ``out``.
 
-    Cells that differ in their classifier only share one training run. What is there already is not made again: a
-    second call goes on with what was interrupted. ``data`` is the dataset's folder, by default the catalog's root.
+    Cells that differ only in their classifier share one training run. Finished parts are kept: a second call resumes
+    after an interruption. ``data`` is the dataset's folder, by default the catalog's root.
     """
     runs = train_all(ablation, catalog, out, progress)
     targets = [
@@ -92,7 +92,7 @@ def run_ablation(
 
 
 def train_all(ablation: Ablation, catalog: Catalog, out: Path, progress: Progress) -> dict[str, Run]:
-    """Train what the cells read, as far as it is not there yet; return the runs by the names of their recipes."""
+    """Train the runs that the cells share, unless they exist; return them by the names of their recipes."""
     runs: dict[str, Run] = {}
     for done, recipe in enumerate(ablation.training_recipes):
         progress(f"training runs, now {recipe.name}", done, len(ablation.training_recipes))

@@ -34,7 +34,7 @@ class DemoResult:
 def run_demo(catalog: Catalog, out: Path, *, progress: Progress = no_progress) -> DemoResult:
     """Train the two arms of the reference comparison on a catalog, compare them, and name landmarks in a few queries.
 
-    Stages that are done already are not done again. Raises DataError for a catalog without a query of a landmark.
+    Finished stages are skipped. Raises DataError for a catalog without a query of a landmark.
     """
     if not catalog.select_known_queries().height:
         raise DataError("no query shows a landmark", where=catalog.root, fix="give a dataset with test photos")
@@ -49,7 +49,7 @@ def run_demo(catalog: Catalog, out: Path, *, progress: Progress = no_progress) -
 
 
 def is_begun(folder: Path) -> bool:
-    """Tell whether an earlier demo was stopped in the middle of this run."""
+    """Return whether an earlier demo was stopped in the middle of this run."""
     return (folder / "recipe.toml").is_file() and not (folder / "run.json").is_file()
 
 

@@ -144,7 +144,7 @@ def build_gallery(
 
 
 def is_occupied(path: Path) -> bool:
-    """Say whether ``path`` holds anything other than an empty folder."""
+    """Return whether ``path`` holds anything other than an empty folder."""
     return path.exists() and not (path.is_dir() and not any(path.iterdir()))
 
 
@@ -174,7 +174,7 @@ def refusing_other_builds(gallery: Gallery, path: Path) -> Iterator[None]:
     with exclusive_lock(lock, wait=0) as acquired:
         if not acquired:
             fix = "wait until it is done, or stop it"
-            raise GalleryLockedError("another build is at work on this gallery", where=path, fix=fix)
+            raise GalleryLockedError("another build is working on this gallery", where=path, fix=fix)
         try:
             yield
         finally:
@@ -190,7 +190,7 @@ def refuse_empty(gallery: Gallery, catalog: Catalog) -> None:
 
 
 def is_empty(gallery: Gallery) -> bool:
-    """Say whether a gallery has no photo."""
+    """Return whether a gallery has no photo."""
     with database.reading(gallery.path) as connection:
         return count_reference_photos(connection) == 0
 

@@ -127,7 +127,7 @@ def connect(folder: Path, mode: str) -> sqlite3.Connection:
 
 
 def may_write(folder: Path) -> bool:
-    """Say whether the database may be changed; the bundled gallery never may."""
+    """Return whether the database may be changed; the bundled gallery never may."""
     return not is_bundled(folder) and os.access(folder, os.W_OK) and os.access(folder / DATABASE, os.W_OK)
 
 
@@ -150,7 +150,7 @@ def stat_log(folder: Path) -> tuple[int, int]:
 
 
 def shows_later_changes(state: tuple[int, ...]) -> bool:
-    """Say whether any later change will show in :func:`stat_database`: the times of files advance in steps."""
+    """Return whether any later change will show in :func:`stat_database`: the times of files advance in steps."""
     return time.time_ns() - max(state[1], state[4]) > TIME_STEP
 
 
@@ -194,7 +194,7 @@ def primary_code(error: sqlite3.DatabaseError) -> int:
 
 
 def is_disk_full(error: sqlite3.DatabaseError) -> bool:
-    """Say whether the disk is full; SQLite has a code of its own where only its lock file finds no room."""
+    """Return whether the disk is full; SQLite has a code of its own where only its lock file finds no room."""
     code = getattr(error, "sqlite_errorcode", 0)
     return primary_code(error) == sqlite3.SQLITE_FULL or code in (
         sqlite3.SQLITE_IOERR_SHMSIZE,

@@ -154,5 +154,5 @@ def check_fits(k: int, size: int) -> None:
     if k < 1:
         raise UsageError(f"k = {k} neighbors", fix="k must be at least 1")
     if k > size:
-        what = f"k = {k} neighbors asked of {size} reference photo{'' if size == 1 else 's'}"
+        what = f"k = {k} neighbors, but only {size} reference photo{'' if size == 1 else 's'}"
         raise GalleryError(what, fix=f"give k of at most {size}" if size else "add reference photos first")

@@ -38,7 +38,7 @@ class Gallery:
     >>> import obelisk
     >>> from obelisk.bundled import bundled_gallery
     >>> gallery = obelisk.Gallery.open(bundled_gallery())
-    >>> queries = gallery.references().rows([0, 1])  # embeddings of two of its own photos, for want of others
+    >>> queries = gallery.references().rows([0, 1])  # two of its own embeddings, as an example
     >>> ids, similarities = gallery.search(queries, k=3)
     >>> ids.shape, similarities.round(4)[:, 0].tolist()
     ((2, 3), [1.0, 1.0])

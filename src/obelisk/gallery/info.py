@@ -1,4 +1,4 @@
-"""What can be said about a gallery without reading its embeddings."""
+"""Facts about a gallery that need no embeddings."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class ReferencePhoto:
 
     @property
     def file(self) -> Path | None:
-        """Where the photo lay when it was added, or None if unknown. It may be gone or changed by now."""
+        """The photo's file when it was added, or None if unknown; it may be gone or changed since."""
         path = self.path or ("" if "://" in self.source else self.source)
         return Path(path) if path else None
 
@@ -131,7 +131,7 @@ def check_format(connection: sqlite3.Connection, folder: Path) -> int:
 
 
 def migrate(connection: sqlite3.Connection, folder: Path) -> None:
-    """Bring a database of an older format up to the present one."""
+    """Bring a database of an older format up to the current one."""
     found = check_format(connection, folder)
     for version in range(found, FORMAT):
         for statement in MIGRATIONS[version]:
@@ -171,12 +171,12 @@ def about_of(connection: sqlite3.Connection, folder: Path) -> About:
 
 
 def read_revision(connection: sqlite3.Connection) -> int:
-    """Return the number of changes made to the gallery so far: whatever was derived at another number is stale."""
+    """Return the number of changes made to the gallery so far; what was derived at another number is stale."""
     return read_number(connection, "revision")
 
 
 def count_revision(connection: sqlite3.Connection) -> None:
-    """Count the present change."""
+    """Count the current change."""
     connection.execute(SET_NUMBER, ("revision", str(read_revision(connection) + 1)))
 
 
@@ -186,7 +186,7 @@ def read_edited(connection: sqlite3.Connection) -> int:
 
 
 def mark_edited(connection: sqlite3.Connection) -> None:
-    """Note that the present change does more than add new photos."""
+    """Note that the current change does more than add new photos."""
     connection.execute(SET_NUMBER, ("edited", str(read_revision(connection) + 1)))
 
 

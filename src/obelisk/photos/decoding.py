@@ -126,7 +126,7 @@ def refuse_too_many_pixels(
 ) -> None:
     """Raise PhotoTooLargeError if ``size``, the pixels to decode, exceeds the limit; it reports ``full_size``."""
     width, height = size
-    # libwebp keeps two canvases and Pillow two copies: 20 bytes a pixel, where other formats need 8.
+    # libwebp keeps two canvases and Pillow two copies: 20 bytes per pixel, where other formats need 8.
     limit = MAX_PIXELS // 2 if format == "WebP" else MAX_PIXELS
     if width * height > limit:
         width, height = full_size or size

@@ -28,7 +28,7 @@ _REASONS = {
 def read_bytes(path: Path) -> bytes:
     """Read the bytes of a photo: of a file, or of a photo inside a tar (see :mod:`obelisk.photos.tars`).
 
-    Only regular files are read, because a named pipe or a device could block the reader for ever. Raises
+    Only regular files are read, because a named pipe or a device could block the reader forever. Raises
     PhotoMissingError for anything that is not a readable file, and PhotoTooLargeError for a file of more than 128 MiB,
     which no photo below the pixel limit needs.
     """
@@ -67,7 +67,7 @@ def read_from_tar(path: Path, error: OSError) -> bytes:
 
 
 def photo_exists(path: Path) -> bool:
-    """Say whether a photo exists, as a file or inside a tar."""
+    """Return whether a photo exists, as a file or inside a tar."""
     try:
         return path.is_file() or find_in_tar(path) is not None
     except DataError:
@@ -75,7 +75,7 @@ def photo_exists(path: Path) -> bool:
 
 
 def explain_os_error(error: OSError, path: Path) -> str:
-    """Say why a file can't be read."""
+    """Explain why a file can't be read."""
     if error.errno == errno.ENOENT and path.is_symlink():
         return "a broken link"
     return _REASONS.get(error.errno or 0, f"the photo cannot be read: {error.strerror}")
@@ -121,10 +121,10 @@ def walk_photos(folder: Path, onerror: Callable[[OSError], None]) -> Iterator[tu
 
 
 def is_hidden(name: str) -> bool:
-    """Say whether a file or folder is hidden, or one that macOS adds to archives."""
+    """Return whether a file or folder is hidden, or one that macOS adds to archives."""
     return name.startswith(".") or name == MACOS_METADATA
 
 
 def is_photo_name(name: str) -> bool:
-    """Say whether a file has the suffix of a photo and is not hidden."""
+    """Return whether a file has the suffix of a photo and is not hidden."""
     return not name.startswith(".") and Path(name).suffix.lower() in PHOTO_SUFFIXES

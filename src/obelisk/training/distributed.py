@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 def is_main_process() -> bool:
-    """Tell whether this process writes files and prints: the only one, or torchrun's first."""
+    """Return whether this process writes files and prints: the only one, or torchrun's first."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -1,8 +1,8 @@
-"""What a training run will take, before it starts: counted if it can be counted, measured if not.
+"""What a training run will need, before it starts: counted if it can be counted, measured if not.
 
 Photos, weights, steps and memory are counted (:mod:`obelisk.training.memory_estimate`). Measured, on some photos of the
-data, are extracted descriptors and loaded photos per second, and one step of each kind: the lesser time of two, after
-one that warms up. The times of the stages follow ::
+data, are extracted descriptors and loaded photos per second, and one step of each kind: the shorter time of two, after
+a warm-up. The times of the stages follow ::
 
     features      descriptors that are not cached / descriptors per second
     neck          epochs · steps · step, once more if the recipe refits; at most, since it may stop early
@@ -74,7 +74,7 @@ class StageTime:
 
 @dataclass(frozen=True, kw_only=True)
 class DryRun:
-    """What a training run will take. ``memory`` is in bytes; ``available`` is None if the system does not say.
+    """What a training run will need. ``memory`` is in bytes; ``available`` is None if the system does not say.
 
     ``loaded_per_second`` counts augmented photos, None without fine-tuning. ``missing_descriptors``, those not cached,
     are estimated from the photos that were measured on.
@@ -118,9 +118,9 @@ class SamplePhotos:
 
 
 def dry_run(recipe: Recipe, catalog: Catalog, progress: Progress = no_progress) -> DryRun:
-    """Count and measure what training a recipe on a catalog's reference photos will take.
+    """Count and measure what training a recipe on a catalog's reference photos will need.
 
-    Raises what the training itself would raise before its first step, except that too little memory is only reported.
+    Raises what training itself would raise before its first step, except that too little memory is only reported.
     """
     stages, loaded = [], None
     with join_processes() as dist, tempfile.TemporaryDirectory(prefix="obelisk-") as folder:
@@ -236,7 +236,7 @@ def measure_heads(recipe: Recipe, backbones: Sequence[FrozenBackbone], sample: S
 
 
 def time_least(action: Callable[[], object]) -> float:
-    """Return the seconds of an action: the least of some times, after one that warms up."""
+    """Return the seconds that an action takes: the shortest of several times, after a warm-up."""
     times = []
     for _ in range(1 + REPEATS):
         start = time.perf_counter()
@@ -265,7 +265,7 @@ def measure_loading(recipe: Recipe, photos: LabeledPhotos, dist: Distributed) ->
 def measure_finetuning(
     recipe: Recipe, backbone: FrozenBackbone, sample: SamplePhotos, loaded: float, dist: Distributed, folder: Path
 ) -> StageTime:
-    """Take steps of a fine-tuning, from an untrained neck, on one batch of real photos."""
+    """Take fine-tuning steps, from an untrained neck, on one batch of real photos."""
     section, photos = recipe.finetuning, sample.photos
     neck = build_neck(recipe.neck, backbone.parts)
     loss = build_loss(recipe.loss, neck.dimensions, torch.bincount(sample.landmarks))

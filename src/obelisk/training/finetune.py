@@ -39,7 +39,7 @@ from obelisk.training.optim.trainer import EmbedderWithLoss, Trainer, TrainerSet
 
 
 class FinetuningModel(nn.Module):
-    """What a fine-tuning minimizes: photos (n, 3, H, W) and landmarks (n,) → the loss of the batch."""
+    """What fine-tuning minimizes: photos (n, 3, H, W) and landmarks (n,) → the loss of the batch."""
 
     def __init__(
         self,

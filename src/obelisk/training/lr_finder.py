@@ -6,7 +6,7 @@ its gain g: its loss minus its loss with the initial weights. Gains are smoothed
 ``m / (1 − β^(i + 1))`` in place of m, since it starts at 0, and the mean initial loss is added. The suggested rate is
 the one where this curve falls most steeply over log r, before its lowest point.
 
-For a fine-tuning, it starts from the trained head, and only the rates of the backbone's layer groups rise, in the
+Fine-tuning starts from the trained head, and only the rates of the backbone's layer groups rise, in the
 proportions of ``finetuning.layer_decay``; neck and landmark weights stay as they are, so that the loss shows what the
 backbone does. For a head, the rates of neck and landmark weights rise in the recipe's proportion.
 """
@@ -90,7 +90,7 @@ class RateCurve:
 def find_rate(recipe: Recipe, catalog: Catalog, progress: Progress = no_progress) -> RateCurve:
     """Raise the learning rate of a recipe's last stage on a catalog's reference photos; touch no run folder.
 
-    Raises RecipeError for a recipe that trains nothing, and what its training would raise before its first step.
+    Raises RecipeError for a recipe that trains nothing, and whatever training would raise before its first step.
     """
     if recipe.loss.kind == "none":
         raise RecipeError("loss.kind = 'none' trains nothing, so there is no rate to find")

@@ -1,4 +1,4 @@
-"""The machine at hand: its memory, the threads torch uses, and results that repeat to the bit."""
+"""The machine's memory, the threads that torch uses, and results that repeat bit for bit."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def be_deterministic(device: torch.device | None = None) -> None:
 
 
 def refuse_unsupported(section: FinetuningSection, device: torch.device) -> None:
-    """Refuse a fine-tuning that this machine cannot do."""
+    """Refuse fine-tuning settings that this machine does not support."""
     if not section.epochs:
         return
     if section.precision == "float16" and device.type != "cuda":

@@ -1,12 +1,12 @@
-"""A run on disk: what training leaves in its folder, and which folders it takes.
+"""A run on disk: what training leaves in its folder, and which folders it accepts.
 
 ::
 
     RUN/recipe.toml         the resolved recipe
-    RUN/log.jsonl           one line an epoch of the training that the early stop watched
+    RUN/log.jsonl           one line per epoch of the training that the early stop watched
     RUN/refit.jsonl         the same for the refit on all reference photos
     RUN/finetuning.jsonl    the same for the fine-tuning of the backbone, where the recipe asks for it
-    RUN/pace.jsonl          its seconds, photos a second and memory, one line an epoch: what no run repeats
+    RUN/pace.jsonl          its seconds, photos per second and memory, one line per epoch: what no run repeats
     RUN/curves.png          both losses and the validation top-1
     RUN/head.safetensors    the trained neck, and the softmax layer where there is one: that of the loss, or, where
                             another loss made the embedding, a probe trained on it afterwards
@@ -14,8 +14,8 @@
     RUN/model/              the bundle: photos → embeddings, without torch
     RUN/run.json            landmarks, best epoch, what was left out; written last: with it, the run is whole
 
-Descriptors are computed once into the cache; training a second head on them takes seconds. What evaluation reads of a
-run, without torch, it reads by :mod:`obelisk.evaluation.run_reader`.
+Descriptors are computed once into the cache; training a second head on them takes seconds. Evaluation reads a run,
+without torch, through :mod:`obelisk.evaluation.run_reader`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def find_finished(recipe: Recipe, data: str, out: Path, *, resume: bool) -> Run 
         if load_recorded_recipe(out).fingerprint != recipe.fingerprint:
             raise RecipeError("holds an unfinished run of another recipe", where=out, fix="choose another --out")
         if not resume:
-            raise RecipeError("holds an unfinished run of this recipe", where=out, fix="add --resume to go on with it")
+            raise RecipeError("holds an unfinished run of this recipe", where=out, fix="add --resume to continue it")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RecipeError("is not empty, and holds no run", where=out, fix="choose another --out")
     elif resume:
@@ -67,7 +67,7 @@ def find_finished(recipe: Recipe, data: str, out: Path, *, resume: bool) -> Run 
 def begin_folder(recipe: Recipe, out: Path) -> None:
     """Make the run's folder with its recipe in it: from now on it is this run's.
 
-    What a run that was killed here had not written whole goes.
+    Incomplete files that a killed run left here are deleted.
     """
     replace_file(out / "recipe.toml", lambda partial: partial.write_text(recipe.to_toml()))
     for partial in out.glob(".*"):
@@ -76,7 +76,7 @@ def begin_folder(recipe: Recipe, out: Path) -> None:
 
 
 def forget_folder(out: Path) -> None:
-    """Take back a folder just begun, of a run that cannot be trained as it was asked for: it can be asked for anew."""
+    """Undo :func:`begin_folder` for a run that can't be trained as requested, so that it can be started again."""
     for name in ("recipe.toml", "log.jsonl", "refit.jsonl", "finetuning.jsonl", "pace.jsonl"):
         (out / name).unlink(missing_ok=True)
     if not any(out.iterdir()):
@@ -84,7 +84,7 @@ def forget_folder(out: Path) -> None:
 
 
 def fingerprint_of_list(references: pl.DataFrame) -> str:
-    """Return a hash of which photos show which landmarks, and of their split, whatever is in the files."""
+    """Return a hash of which photos show which landmarks, and of their split, regardless of file contents."""
     digest = hashlib.blake2b(digest_size=8)
     for row in references.select("image_id", "landmark_id", "split").iter_rows():
         digest.update(f"{row}\n".encode())

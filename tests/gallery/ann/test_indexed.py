@@ -94,7 +94,7 @@ def test_any_number_of_neighbours_is_given(gallery: Gallery, k: int) -> None:
     ids, _ = gallery.search(QUERIES[:9], k)
     assert ids.shape == (9, k)
     assert all(len(set(row)) == k for row in ids.tolist())
-    with pytest.raises(GalleryError, match=f"of {N} reference photos"):
+    with pytest.raises(GalleryError, match=f"only {N} reference photos"):
         gallery.search(QUERIES, N + 1)
 
 

@@ -91,7 +91,7 @@ class DownloadState:
             return DataError(f"the state of the download is damaged: {error}", where=self._path, fix=fix)
         if code == sqlite3.SQLITE_BUSY:
             fix = "wait until it is done, or stop it"
-            return DownloadError("another download is at work in this folder", where=self._path.parent, fix=fix)
+            return DownloadError("another download is running in this folder", where=self._path.parent, fix=fix)
         return DownloadError(f"the state cannot be saved: {error}", where=self._path, fix="free some space there")
 
     def read(self, path: str) -> FileState:

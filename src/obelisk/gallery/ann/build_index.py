@@ -22,7 +22,7 @@ ReadRows = Callable[[Integers], tuple[Integers, Embeddings]]
 
 ROWS_PER_CENTROID = 48  # in the training sample
 ITERATIONS = 8  # of k-means
-MOST_CODES = 512  # of an embedding: 256 bytes a row; fine codes cost memory, but save reading candidates
+MOST_CODES = 512  # of an embedding: 256 bytes per row; fine codes cost memory, but save reading candidates
 ROWS_AT_ONCE = 1 << 14
 SEED = 0
 

@@ -96,7 +96,7 @@ def arrays_of(index: IvfPqIndex, header: Header) -> list[memoryview]:
 
 
 def read_index(path: Path, *, dimensions: int, most_rows: int) -> IvfPqIndex | None:
-    """Return the index of embeddings (N, D), N ≤ ``most_rows``, in a file; None if there is none, or none to trust.
+    """Return the index of embeddings (N, D), N ≤ ``most_rows``, in a file; None if there is none that can be trusted.
 
     Its codes stay in the file, see :class:`CodesInFile`.
     """
@@ -148,7 +148,7 @@ class CodesInFile:
         weakref.finalize(self, file.close)
 
     def __getitem__(self, part: slice) -> NDArray[np.uint8]:
-        """Return the codes of consecutive rows; raises :class:`GalleryError` if the file is shorter by now."""
+        """Return the codes of consecutive rows; raises :class:`GalleryError` if the file has become too short."""
         rows, width = self._shape
         first, end, _ = part.indices(rows)
         self._file.seek(self._start + first * width)
@@ -185,7 +185,7 @@ def body_size(header: Header) -> int:
 
 
 def is_sound(index: IvfPqIndex) -> bool:
-    """Say whether a search with these arrays terminates, and never names a row twice."""
+    """Return whether a search with these arrays terminates, and never names a row twice."""
     finite = np.isfinite(index.codebooks).all() and (np.abs(index.centroids) < 1.01).all()  # unit norm
     N = len(index.rows)
     whole = ((index.sizes >= 0) & (index.sizes <= N)).all() and index.sizes.sum() == N

@@ -29,7 +29,7 @@ from obelisk.gallery.exact import check_fits, cosines, nearest_rows
 from obelisk.records import Progress
 
 EXACT_UP_TO = 200_000  # photos that are searched without an index: 400 MB of embeddings with 512 values
-GROWTH = 1.5  # times the photos an index was measured with; beyond, it is learned anew
+GROWTH = 1.5  # times the photos an index was measured with; beyond, it is trained again
 FINGERPRINT_ROWS = 256  # by which an index knows its gallery
 LOCK = "lock"
 LONGEST_WAIT = 3600.0  # s, for another process that makes the same index
@@ -147,7 +147,7 @@ def open_index(
     paths = index_paths(folder)
     index = read_best_index(paths, folder, ids, dimensions)
     if not (index and covers(np.sort(index.rows), ids)):
-        # After the longest wait it goes on all the same: two writers cost time, not correctness.
+        # After the longest wait, continue anyway: two writers cost time, not correctness.
         with exclusive_lock(paths[-1].with_name(LOCK), wait=LONGEST_WAIT):
             index = read_best_index(paths, folder, ids, dimensions)  # another process may have made it meanwhile
             if not (index and covers(np.sort(index.rows), ids)):
@@ -158,9 +158,9 @@ def open_index(
 
 
 def describe_index(folder: Path, connection: sqlite3.Connection) -> str | None:
-    """Say in a sentence what is wrong with the search index of a gallery; None if it is sound, or not needed.
+    """Describe in one sentence what is wrong with the search index of a gallery; None if it is sound, or not needed.
 
-    That is no fault of the gallery: the next search repairs the index.
+    The gallery itself is sound all the same: the next search repairs the index.
     """
     ids = np.fromiter((row for (row,) in connection.execute("SELECT row FROM photos ORDER BY row")), dtype=np.int64)
     if len(ids) <= EXACT_UP_TO:
@@ -209,7 +209,7 @@ def read_own_index(path: Path, folder: Path, dimensions: int, *, most_rows: int)
 def update_index(
     index: IvfPqIndex | None, folder: Path, ids: Integers, dimensions: int, progress: Progress
 ) -> IvfPqIndex:
-    """Bring an index up to the photos ``ids`` (N,); learn it anew if there is none, or if N has grown too far."""
+    """Bring an index up to the photos ``ids`` (N,); train it again if there is none, or if N has grown too far."""
     reader = EmbeddingReader(folder, dimensions)
 
     def read(rows: Integers) -> tuple[Integers, Embeddings]:

@@ -49,7 +49,7 @@ class IvfPqIndex:
     ``codebooks``            (M, 16, P/M)  float32
     ``sizes``                (L,)          int64, rows in each list
     ``rows``                 (N,)          int64, row numbers, list by list, ascending in each
-    ``codes``                (N, M/2)      uint8, two codes a byte, in the order of ``rows``
+    ``codes``                (N, M/2)      uint8, two codes per byte, in the order of ``rows``
     ``fingerprint_rows``     (W,)          int64, row numbers; with their embeddings they identify the gallery
     ``fingerprint_vectors``  (W, D)        float16, the embeddings as they are stored in the gallery
     =======================  ============  ==============================================================
@@ -95,7 +95,7 @@ class CandidateSearch:
         return len(self.rows)
 
     def still_pays(self, ids: Integers) -> bool:
-        """Say whether the index is worth using for the photos ``ids`` (N,): few were added since, and few removed."""
+        """Return whether the index is worth using for the photos ``ids`` (N,): few were added or removed since."""
         added = len(ids) - int(np.searchsorted(ids, self.last, side="right"))
         return added <= LONGEST_TAIL and 2 * (len(ids) - added) >= len(self)
 
@@ -216,7 +216,7 @@ def pad_columns(embeddings: Embeddings, width: int) -> Embeddings:
 
 
 def covers(rows: Integers, ids: Integers) -> bool:
-    """Say whether the ascending rows of an index hold all photos ``ids``, except a few that were added last."""
+    """Return whether the ascending rows of an index hold all photos ``ids``, except a few that were added last."""
     old = ids[: np.searchsorted(ids, rows[-1], side="right")]
     return len(ids) - len(old) <= LONGEST_TAIL and (np.array_equal(rows, old) or bool(contains(rows, old).all()))
 

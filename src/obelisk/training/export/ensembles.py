@@ -1,8 +1,8 @@
 """Several runs as one model: their embeddings, weighted and side by side.
 
 With eᵢ the unit embedding of run i, the ensemble's is ``(√a₁ e₁, √a₂ e₂, …)`` with weights that add up to one. So the
-cosine of two photos is the weighted mean ``Σ aᵢ cosᵢ`` of the members' cosines, and a member that tells little can be
-given little to say. Embeddings may be whitened over the reference photos first, which helps those of an untrained
+cosine of two photos is the weighted mean ``Σ aᵢ cosᵢ`` of the members' cosines, and a member that contributes little
+can get a small weight. Embeddings may be whitened over the reference photos first, which helps those of an untrained
 neck, and undoes what a trained one has learned.
 """
 
@@ -126,12 +126,12 @@ def combine_runs(
 ) -> Combined:
     """Write the ensemble of several runs as one bundle: one joined network where their photo rules are equal.
 
-    ``whiten`` whitens each embedding over the catalog's reference photos. ``weights``, one a run, are chosen by the
+    ``whiten`` whitens each embedding over the catalog's reference photos. ``weights``, one per run, are chosen by the
     top-1 of validation photos that no run was trained on (``validation``), or ``equal``, or given. A smaller
     ``precision`` of each network is compared with the original on the reference photos. The ``classifier`` travels in
     the bundle; without one, the default neighbors decide.
 
-    Raises UsageError for weights that do not fit, or that validation cannot tell because a run was refitted on the
+    Raises UsageError for weights that do not fit, or that validation cannot choose because a run was refitted on the
     validation photos; ModelError when the networks differ from torch, or in their precision too much.
     """
     if len(runs) < 2:
@@ -188,14 +188,14 @@ def join_runs(recipe: Recipe, catalog: Catalog, data: str, out: Path, progress: 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trial:
-    """Photos with their landmarks (N,), on which networks are held against torch and against their precision."""
+    """Photos with their landmarks (N,), to compare networks with torch, and smaller precisions with the original."""
 
     precision: Precision
     paths: Sequence[Path]
     landmarks: NDArray[np.int64]
 
     def shrink(self, network: bytes, module: nn.Module, member: Member) -> bytes:
-        """Return a network in the wanted precision; raises ModelError where it, or the original, differs too much."""
+        """Return a network in the wanted precision; raises ModelError if it, or the original, differs too much."""
         few = [self.paths[index] for index in spread_evenly(np.arange(len(self.paths)), CHECKED_PHOTOS)]
         inputs = [prepare(read_photo(path, min_side=member.size), member.input) for path in few]
         check_export(network, module.eval(), inputs)
@@ -224,7 +224,7 @@ def embed_with_all(
 
 
 def make_part(run: Run, references: Tensor, whiten: bool) -> EnsembleMember:
-    """Make a member of a run, whitened over the embeddings (N, D) of reference photos if that is wanted."""
+    """Turn a run into a member, whitened over the embeddings (N, D) of reference photos if requested."""
     bundle = run.bundle
     if len(bundle.members) > 1:
         raise ModelError("an ensemble cannot be a member of another", where=bundle.folder, fix="name its runs instead")
@@ -252,7 +252,7 @@ def choose_weights(
 ) -> list[float]:
     """Choose the weights with which most validation photos are nearest to a photo of their landmark.
 
-    Of equal ones those that set the right landmark farthest apart from the others.
+    Among equals, the weights that separate the right landmark best from the others win.
     """
     runs = [part.run for part in parts]
     if len(runs) > MOST_RUNS:

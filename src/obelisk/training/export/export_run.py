@@ -1,4 +1,4 @@
-"""From a run to a bundle of its own: checked against torch, in the precision that is wanted."""
+"""From a run to a bundle of its own: checked against torch, in the requested precision."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def export_run(
     """Write a run's bundle to ``out``, unless it differs from what was trained.
 
     The network is compared with torch on 200 of the photos (all, where they are fewer), in batches of 1, 2 and 5. A
-    smaller ``precision`` is compared with the original on 2,000; where ``landmarks`` are given, one a photo, also by
+    smaller ``precision`` is compared with the original on 2,000; where ``landmarks`` are given, one per photo, also by
     what the nearest photos and the softmax layer name. With int8 the bundle also says which activations may be rounded
     to bytes, if that passes the same comparison. Raises ModelError for a network that differs too much, DataError when
     no photo can be read; nothing is written then. A bundle that is already in ``out`` is replaced, anything else
@@ -159,7 +159,7 @@ def spread_evenly(indices: NDArray[np.int64], most: int) -> NDArray[np.int64]:
 def copy_bundle(
     bundle: Bundle, out: Path, network: bytes, precision: Precision, attachments: Mapping[str, bytes]
 ) -> Bundle:
-    """Write a bundle anew with another form of its network, and more attachments: same manifest and card."""
+    """Rewrite a bundle with another form of its network, and more attachments: same manifest and card."""
     manifest = bundle.manifest.model_dump(exclude={"format", "files", "fingerprint", "precision", "members"})
     attached = {name: bundle.read_attachment(name) for name in bundle.manifest.files}
     return write_bundle(

@@ -29,8 +29,8 @@ FEW_PHOTOS = 16  # to rank the tensors by
 def choose_ranges(network: bytes, photos: Sequence[NDArray[np.float32]]) -> dict[str, Range]:
     """Return the ranges of the activations of a serialized ONNX graph that may be rounded to bytes, by tensor.
 
-    ``photos`` are some dozens, each prepared as the network takes it, (3, H, W). No tensor may be in the end, when
-    each costs too much.
+    ``photos`` are some dozens, each prepared as the network takes it, (3, H, W). The result may be empty, if
+    every tensor costs too much.
     """
     ranges = find_ranges(network, photos)
     expected = embed(network, photos)
@@ -131,7 +131,7 @@ def convolutions(model: ModelProto) -> list[NodeProto]:
 
 
 def round_weights(weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return weights (C, …) rounded to 255 levels a channel, ``w ← s · round(w / s)`` with ``s = max|w| / 127``."""
+    """Return weights (C, …) rounded to 255 levels per channel, ``w ← s · round(w / s)`` with ``s = max|w| / 127``."""
     steps = np.abs(weights).max(axis=tuple(range(1, weights.ndim)), keepdims=True) / np.float32(127)
     steps[steps == 0] = 1
     rounded: NDArray[np.float32] = (np.rint(weights / steps) * steps).astype(np.float32)

@@ -34,7 +34,7 @@ SMALLEST_INT8_LAYER = 10_000
 def convert_precision(network: bytes, precision: Precision) -> bytes:
     """Return a serialized ONNX graph whose weights are kept in another precision; its inputs and outputs stay.
 
-    ``fp16`` halves the size. ``int8`` quarters it: weights of large layers are rounded to 255 levels a channel, the
+    ``fp16`` halves the size. ``int8`` quarters it: weights of large layers are rounded to 255 levels per channel, the
     others (small and depthwise layers, biases) are kept as float16. Equal graphs give equal bytes.
     """
     import onnx
@@ -78,14 +78,14 @@ def output_axes(nodes: Sequence[NodeProto]) -> dict[str, int]:
 
 
 def is_depthwise(weights: NDArray[np.float32]) -> bool:
-    """Tell whether these are the weights (C, 1, h, w) of a convolution that keeps channels apart."""
+    """Return whether these are the weights (C, 1, h, w) of a convolution that keeps channels apart."""
     return weights.ndim == 4 and weights.shape[1] == 1
 
 
 def add_int8(
     name: str, weights: NDArray[np.float32], axis: int, kept: list[TensorProto], restored: list[NodeProto]
 ) -> None:
-    """Keep weights as ``round(w / s)`` in int8 with one s a channel of the axis, ``s = max|w| / 127``."""
+    """Keep weights as ``round(w / s)`` in int8 with one s per channel of the axis, ``s = max|w| / 127``."""
     from onnx import helper, numpy_helper
 
     others = tuple(other for other in range(weights.ndim) if other != axis % weights.ndim)

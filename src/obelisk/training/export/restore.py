@@ -45,11 +45,11 @@ def members_of(recipe: Recipe, backbones: Sequence[FrozenBackbone]) -> list[tupl
 
 
 def load_frozen(run: Run) -> Sequence[FrozenBackbone]:
-    """Load the backbones that a run started from; raises ModelError when they are not the same any more."""
+    """Load the backbones that a run started from; raises ModelError if they have changed."""
     backbones = load_backbones(run.recipe.backbone, run.recipe.photos, run.recipe.seed)
     if [backbone.bundle.fingerprint for backbone in backbones] != list(run.backbones):
         raise ModelError(
-            "the run was trained on other backbone weights than those at hand",
+            "the run was trained on other backbone weights than those found here",
             where=run.folder,
             fix="bring back the weights or the versions it was trained with, or train again",
         )

@@ -54,7 +54,7 @@ def write_head(
 def choose_trained_photos(recipe: Recipe, features: ReferenceFeatures) -> TrainingPhotos:
     """Return the photos that the kept neck was trained on: all where the recipe refits, else those not for validation.
 
-    Labels go on counting through all landmarks.
+    Labels keep their numbers among all landmarks.
     """
     views, labels = torch.from_numpy(features.views), torch.from_numpy(features.labels)
     kept = torch.from_numpy(np.full_like(features.is_val, recipe.data.refit) | ~features.is_val)
@@ -115,7 +115,7 @@ def pack_classifier(section: ClassifierSection, layer: SoftmaxLayer | None) -> d
 
 
 def prepare_readable(paths: Sequence[Path], rule: ModelInput) -> Iterator[NDArray[np.float32]]:
-    """Yield photos from all over, prepared, without those that cannot be read any more."""
+    """Yield prepared photos, evenly spread, without those that cannot be read any more."""
     apart = -(-len(paths) // CHECKED_PHOTOS)
     for path in chain.from_iterable(paths[start::apart] for start in range(apart)):
         with suppress(PhotoError):

@@ -1,4 +1,4 @@
-"""The batches of a fine-tuning: augmented photos in epochs, with the validation photos after each epoch."""
+"""The batches of fine-tuning: augmented photos in epochs, with the validation photos after each epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos that become unreadable while a network trains on them: listed in a file, and spared up to a limit."""
+"""Photos that become unreadable while a network trains on them: listed in a file, and tolerated up to a limit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Quarantine:
         return self.dist.own_path(self.folder / QUARANTINE)
 
     def recall(self) -> None:
-        """Take over what an interrupted run has listed, as far as it still cannot be read."""
+        """Take over the list of an interrupted run, without the photos that can be read again."""
         listed = json.loads(self.path.read_text()) if self.path.is_file() else {}
         for index, photo in enumerate(self.photos.paths):
             if str(photo) in listed and not is_readable(photo, self.photos.rule.size):
@@ -53,12 +53,12 @@ class Quarantine:
             raise DataError(
                 f"{lost:.0f} of {len(self.photos)} photos cannot be read any more",
                 where=self.folder / QUARANTINE,
-                fix="bring them back and go on with --resume, or allow more by finetuning.quarantine",
+                fix="bring them back and add --resume, or allow more by finetuning.quarantine",
             )
 
 
 def is_readable(photo: Path, side: int) -> bool:
-    """Tell whether a photo can be read."""
+    """Return whether a photo can be read."""
     try:
         read_photo(photo, min_side=side)
     except PhotoError:

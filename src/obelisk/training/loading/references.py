@@ -10,7 +10,7 @@ from obelisk.errors import DataError, RecipeError
 def split_for_validation(recipe: Recipe, catalog: Catalog) -> Catalog:
     """Hold out validation photos from the references, unless the dataset's manifest has done so.
 
-    They watch the training and choose the weights of an ensemble. Near-duplicates never stand on both sides.
+    They decide on early stopping, and on the weights of an ensemble. Near-duplicates never end up on both sides.
     """
     if (catalog.references["split"] == "val").any() or recipe.data.validation_share == 0:
         return catalog
@@ -39,5 +39,5 @@ def refuse_without_validation(catalog: Catalog, section: FinetuningSection) -> N
         raise RecipeError(
             "finetuning.keep = 'best', but no reference photo is held out for validation",
             where=catalog.root,
-            fix="raise data.validation_share, give more photos a landmark, or set finetuning.keep = 'last'",
+            fix="raise data.validation_share, give more photos per landmark, or set finetuning.keep = 'last'",
         )

@@ -143,7 +143,7 @@ def add_angular_margin(cosines: Tensor, landmarks: Tensor, margins: Tensor) -> T
     """Replace each true cosine, cos θ_y, by cos(θ_y + m_y) in cosines (N, C).
 
     ``landmarks`` (N,) are the true columns, ``margins`` (N,) radians. Past θ + m = π the cosine would rise again
-    and reward a worse angle; there the modified logit is ``cos θ − m · sin m`` instead, which goes on falling, as in
+    and reward a worse angle; there the modified logit is ``cos θ − m · sin m`` instead, which keeps falling, as in
     the authors' code. Deng, Guo, Xue, Zafeiriou, *ArcFace*, CVPR 2019, equation 3.
     """
     true = cosines.gather(1, landmarks[:, None]).squeeze(1).clamp(-1 + EDGE, 1 - EDGE)

@@ -196,7 +196,7 @@ def freeze(
     module.eval().requires_grad_(requires_grad=False)
     parts = module.measure_parts(photos.size)
     data = module.network.pretrained_cfg
-    folder = cache_folder() / "backbones" / key_of(name, module, section, photos)
+    folder = cache_folder() / "backbones" / name_export(name, module, section, photos)
     try:
         bundle = Bundle.load(folder)
     except ModelError:
@@ -234,7 +234,7 @@ class GeMPool(nn.Module):
         return gem(maps, self.exponent)
 
 
-def key_of(name: str, module: nn.Module, section: BackboneSection, photos: PhotosSection) -> str:
+def name_export(name: str, module: nn.Module, section: BackboneSection, photos: PhotosSection) -> str:
     """Name the cached export by everything it depends on."""
     digest = hashlib.blake2b(digest_size=12)
     digest.update(repr((EXPORT, name, section.pooling, section.gem_exponent, section.stages, photos)).encode())

@@ -81,7 +81,7 @@ class CheckpointFile:
     """Where a run's state is kept, and how often it is written: at most ``every`` seconds apart.
 
     ``each_epoch`` also writes it after every epoch, for epochs that take minutes.
-    ``owner`` names the recipe and the photos: a checkpoint serves no other run. One of other photos is refused, or
+    ``owner`` names the recipe and the photos: no other run can use the checkpoint. One of other photos is refused, or
     ignored and overwritten if it is ``replaceable``. Of several processes that train the same head, each for itself,
     only one ``writes``.
     """

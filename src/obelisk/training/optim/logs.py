@@ -1,7 +1,7 @@
 """What a training run logs: its epochs, its throughput, and the curves of both.
 
 Results and throughput are logged apart, in ``log.jsonl``, ``refit.jsonl`` and ``finetuning.jsonl``, and in
-``pace.jsonl``: a run that is repeated, or resumed, finds the same results to the bit, but never takes the same time.
+``pace.jsonl``: a repeated or resumed run gets the same results bit for bit, but never takes the same time.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class Validation:
 class Epoch:
     """One line of a run's log; what an older version did not log is None. ``member`` counts the heads from 1.
 
-    ``learning_rate`` is that of the neck for a head, and that of the landmark weights for a fine-tuning, where
+    ``learning_rate`` is that of the neck for a head, and that of the landmark weights for fine-tuning, where
     ``backbone_rate`` is that of the last layer group; all are those of the last step. ``gradient_mean`` and
     ``gradient_largest`` are norms before clipping, without those that overflow in float16: the neck's for a head, the
-    backbone's for a fine-tuning. ``unreadable`` counts the photos that batches lacked; ``best`` tells whether no
+    backbone's for fine-tuning. ``unreadable`` counts the photos that batches lacked; ``best`` is whether no
     earlier epoch was better, None without validation photos.
     """
 
@@ -120,7 +120,7 @@ class Throughput:
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """How far a fine-tuning is after a step, or, with ``ended``, after an epoch and its validation.
+    """The progress of fine-tuning after a step, or, with ``ended``, after an epoch and its validation.
 
     ``loss`` is the epoch's mean so far, ``val_top1`` that of the last validation. ``seconds_left`` until the last step
     are estimated from the steps and validations of this process.
@@ -213,10 +213,10 @@ Line = TypeVar("Line", Epoch, Throughput)
 
 
 class EpochLog(Generic[Line]):
-    """The epochs of a run, as a list and in a file, one JSON object a line."""
+    """The epochs of a run, as a list and in a file, one JSON object per line."""
 
     def __init__(self, kind: type[Line], path: Path, *, keep: bool = False) -> None:
-        """Begin a log; with ``keep``, go on with the one that is there."""
+        """Begin a log; with ``keep``, continue the existing one."""
         self._path = path
         lines = path.read_text().splitlines() if keep and path.is_file() else []
         self.epochs: list[Line] = [kind(**json.loads(line)) for line in lines]

@@ -39,7 +39,7 @@ def build_head_optimizer(section: TrainingSection, neck: nn.Module, loss: nn.Mod
 def build_finetuning_optimizer(
     section: FinetuningSection, training: TrainingSection, embedder: PhotoEmbedder, loss: nn.Module
 ) -> torch.optim.Optimizer:
-    """Build the optimizer of a fine-tuning: a learning rate for each layer group, the neck and the landmark weights.
+    """Build the optimizer for fine-tuning: a learning rate for each layer group, the neck and the landmark weights.
 
     The rate decays from the last layer group to the first (layer-wise learning-rate decay). The parameters of the
     frozen groups stop requiring gradients.
