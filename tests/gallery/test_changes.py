@@ -180,7 +180,7 @@ KNOWN = {1: "Dome", 2: "Gate", 5: "Gate", 7: "Arch", 9: "42", 42: "Mill"}
     ],
 )
 def test_people_name_landmarks(given: str, found: int) -> None:
-    assert find_landmark(given, KNOWN) == found
+    assert find_landmark(given, KNOWN, Path("my city")) == found
 
 
 @pytest.mark.parametrize(
@@ -188,13 +188,13 @@ def test_people_name_landmarks(given: str, found: int) -> None:
     [
         pytest.param("Gate", r"2 landmarks are called `Gate` · ids \[2, 5\] · give the id", id="a name of two"),
         pytest.param("Domw", r"no landmark `Domw` · did you mean `Dome`\?", id="a mistyped name"),
-        pytest.param("99", r"no landmark `99` · .*info GALLERY --landmarks", id="an unknown id"),
+        pytest.param("99", r"no landmark `99` · .*info 'my city' --landmarks", id="an unknown id"),
         pytest.param("²", "no landmark `²`", id="a digit that is no number"),
     ],
 )
 def test_people_misname_landmarks(given: str, text: str) -> None:
     with pytest.raises(GalleryError, match=text):
-        find_landmark(given, KNOWN)
+        find_landmark(given, KNOWN, Path("my city"))
 
 
 DOME, GATE, OTHER = {"Dome 1": ("a", "b")}, {"Gate 2": ("c",)}, {"Gate 5": ("d",)}

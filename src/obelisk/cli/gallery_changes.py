@@ -133,7 +133,7 @@ def remove_command(
     gallery = Gallery.open(path)
     before = landmark_counts(gallery)
     names = {landmark.id: landmark.name for landmark in before}
-    chosen = [find_landmark(name, names) for name in landmarks or ()]
+    chosen = [find_landmark(name, names, path) for name in landmarks or ()]
     gallery.remove(photos=photos or (), landmarks=chosen)
     for photo_id in photos or ():
         result(f"{path}: removed photo `{photo_id}`")
@@ -156,7 +156,7 @@ def rename_command(
 
     gallery = Gallery.open(path)
     names = landmark_names(gallery)
-    landmark_id = find_landmark(name, names)
+    landmark_id = find_landmark(name, names, path)
     gallery.rename(landmark_id, into)
     result(f"{path}: `{names[landmark_id]}` (id {landmark_id}) is called `{into}`")
 
@@ -178,9 +178,9 @@ def merge_command(
 
     gallery = Gallery.open(path)
     names = landmark_names(gallery)
-    merged = [find_landmark(name, names) for name in landmarks]
+    merged = [find_landmark(name, names, path) for name in landmarks]
     known = into in names.values() or (into.isdigit() and int(into) in names)
-    target = find_landmark(into, names) if known else min(merged)
+    target = find_landmark(into, names, path) if known else min(merged)
     gallery.merge(merged, target, name=None if known else into)
     called = names[target] if known else into
     listed = ", ".join(f"`{names[landmark_id]}` (id {landmark_id})" for landmark_id in merged)

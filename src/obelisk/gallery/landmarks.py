@@ -7,8 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from pathlib import Path
 
-from obelisk.errors import GalleryError, near_names
+from obelisk.errors import GalleryError, near_names, quote
 
 MAX_ID = 2**53 - 1  # the largest integer that every JSON reader holds exactly
 
@@ -79,18 +80,19 @@ def check_name(name: str) -> None:
         raise GalleryError(what, fix="give one with letters, and without line breaks or control characters")
 
 
-def find_landmark(given: str, known: Mapping[int, str]) -> int:
+def find_landmark(given: str, known: Mapping[int, str], gallery: Path) -> int:
     """Return the id of the landmark that a user means: ``given`` is its name or, if no landmark has it, its id.
 
-    ``known`` maps id → name. Raises :class:`GalleryError` for a name that several landmarks have, and for an unknown
-    name, with the nearest known one.
+    ``known`` maps id → name; ``gallery`` is the folder that errors tell how to list. Raises :class:`GalleryError` for a
+    name that several landmarks have, and for an unknown name, with the nearest known one.
     """
     ids = [landmark_id for landmark_id, name in known.items() if name == given]
     if not ids and given.isascii() and given.isdigit() and int(given) in known:
         ids = [int(given)]
     found = one_of(given, ids)
     if found is None:
-        hint = near_names(given, known.values()) or "`obelisk gallery info GALLERY --landmarks` lists them"
+        listing = f"`obelisk gallery info {quote(str(gallery))} --landmarks` lists them"
+        hint = near_names(given, known.values()) or listing
         raise GalleryError(f"the gallery has no landmark `{given}`", fix=hint)
     return found
 
