@@ -272,7 +272,7 @@ def test_a_landmark_with_one_photo_trains_and_stays_a_reference(
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["obelisk", "evaluate", "nothing", "--data", "nothing", "--debug"])
-    with pytest.raises(Exception, match="not a finished run"):
+    with pytest.raises(Exception, match="no such file or folder"):
         run()
 
 

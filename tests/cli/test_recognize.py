@@ -186,7 +186,7 @@ def test_the_gallerys_own_model_may_be_named(city: Path, photograph: Any) -> Non
         pytest.param(["d.png", "--gallery", "places"], GalleryError, "not a gallery", id="another folder"),
         pytest.param(["gone.png", "--gallery", "city"], UsageError, "no such photo or folder: `gone", id="no path"),
         pytest.param(["void", "--gallery", "city"], UsageError, "no photo found · void", id="a folder without photos"),
-        pytest.param(["d.png", "--gallery", "city", "--k", "10"], GalleryError, "of 9 reference", id="k above N"),
+        pytest.param(["d.png", "--gallery", "city", "--k", "10"], GalleryError, "only 9 reference", id="k above N"),
         pytest.param(["d.png", "--gallery", "city", "--k", "0"], UsageError, "k = 0", id="k below 1"),
         pytest.param(["d.png", "--gallery", "city", "--top", "0"], UsageError, "top = 0", id="top below 1"),
         pytest.param(["d.png", "--gallery", "city", "--threshold", "2"], UsageError, "threshold = 2.0", id="threshold"),

@@ -128,7 +128,7 @@ def join_levels(written: AblationFile, levels: Sequence[str], overrides: Sequenc
                 tables[section] = keys
     for override in overrides:
         apply_override(tables, override)
-    return check(tables, f"{where}, cell {name}")
+    return check(tables, f"{where}, cell {name}", overrides)
 
 
 def name_of(levels: Sequence[str]) -> str:
