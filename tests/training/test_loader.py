@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -41,6 +42,18 @@ def test_pixels_are_those_of_every_other_reader(photos: LabeledPhotos) -> None:
     assert np.array_equal(first.inputs.numpy(), expected)
     assert first.inputs.is_contiguous(memory_format=torch.channels_last)
     assert len(second.inputs) == 2
+
+
+def test_opencv_has_one_thread_beside_the_network_and_its_own_number_afterwards(photos: LabeledPhotos) -> None:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        with contextlib.closing(load_batches([photos.request(torch.tensor([0]))] * 2)) as batches:
+            next(batches)
+            assert cv2.getNumThreads() == 1
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_photos_that_cannot_be_read_are_reported_and_left_out(photos: LabeledPhotos) -> None:

@@ -132,6 +132,17 @@ def sigterm_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextmanager
+def one_opencv_thread() -> Iterator[None]:
+    """Keep OpenCV to one thread for a while: more of them would take the cores from the network."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
 def start_worker(aside: bool, idle: bool, _: int) -> None:
     """Set a worker's priority, and make it end with the training process.
 
@@ -207,7 +218,8 @@ def stream_batches(requests: Iterator[BatchRequest], *, aside: bool, idle_timeou
     with sigterm_blocked():
         loaded = iter(loader)
     try:
-        yield from map(prepare_batch, loaded)
+        with one_opencv_thread():
+            yield from map(prepare_batch, loaded)
     except (RuntimeError, EOFError, ConnectionError) as error:
         if "timed out" in str(error):
             raise TimeoutError(f"no batch within {idle_timeout} s") from error
