@@ -37,12 +37,11 @@ from obelisk.evaluation.predictions import Predictions, read_predictions, write_
 from obelisk.evaluation.protocol import Metrics, measure, write_metrics
 from obelisk.evaluation.run_reader import Run, fingerprint_of_data, read_log
 from obelisk.files import replace_file
-from obelisk.gallery import Gallery
+from obelisk.gallery import DATABASE, Gallery
 from obelisk.recognition import CALIBRATION, find_classifier
 from obelisk.records import Progress, no_progress
 
 BUNDLED = "bundled"
-DATABASE = "gallery.sqlite"
 ANSWERS = 2  # raised whenever the same model and data may get other answers
 
 

@@ -14,10 +14,11 @@ from obelisk.gallery.gallery_check import check_gallery, check_index
 from obelisk.gallery.info import GalleryFacts, gather_facts, landmark_counts, landmark_names
 from obelisk.gallery.landmarks import Landmark, find_landmark
 from obelisk.gallery.models import load_model, refuse_directionless
-from obelisk.gallery.schema import ReferencePhoto, rebuild_advice
+from obelisk.gallery.schema import DATABASE, ReferencePhoto, rebuild_advice
 from obelisk.gallery.snapshot import References
 
 __all__ = [
+    "DATABASE",
     "Addition",
     "BuildReport",
     "ExactSearch",

@@ -65,15 +65,22 @@ def load_necks(run: Run, backbones: Sequence[FrozenBackbone], weights: Mapping[s
     return necks.eval()
 
 
-def load_tuned(run: Run) -> Sequence[FrozenBackbone]:
-    """Load the backbones that a run ended with: where it fine-tuned, an export of the new weights is in the cache."""
+def load_trained(run: Run) -> Sequence[FrozenBackbone]:
+    """Load the backbones of a run with the weights that it ended with; their bundles are those that it started from."""
     from safetensors.torch import load_file
 
     backbones = load_frozen(run)
+    if run.recipe.finetuning.epochs:
+        backbones[0].module.load_tuned(load_file(run.folder / "backbone.safetensors"))
+    return backbones
+
+
+def load_tuned(run: Run) -> Sequence[FrozenBackbone]:
+    """Load the backbones that a run ended with: where it fine-tuned, an export of the new weights is in the cache."""
+    backbones = load_trained(run)
     if not run.recipe.finetuning.epochs:
         return backbones
     (backbone,) = backbones
-    backbone.module.load_tuned(load_file(run.folder / "backbone.safetensors"))
     return [freeze_tuned(run.recipe, backbone, backbone.module)]
 
 
@@ -92,9 +99,7 @@ def load_module(run: Run) -> PhotoEmbedder:
     from safetensors.torch import load_file
 
     refuse_joined(run)
-    backbones = load_frozen(run)
-    if run.recipe.finetuning.epochs:
-        backbones[0].module.load_tuned(load_file(run.folder / "backbone.safetensors"))
+    backbones = load_trained(run)
     necks = load_necks(run, backbones, load_file(run.folder / "head.safetensors"))
     return PhotoEmbedder([backbone.module for backbone in backbones], necks).eval()
 

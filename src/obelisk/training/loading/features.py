@@ -57,21 +57,16 @@ def extract_reference_features(
             raise DataError(f"a photo vanished meanwhile: {error}", fix="bring it back, or start again without it")
         augmented.append(rows)
     landmarks, labels = np.unique(references["landmark_id"].to_numpy()[kept], return_inverse=True)
+    names = catalog.landmark_names()
     return ReferenceFeatures(
         views=np.stack([plain[kept], *augmented]),
         labels=labels,
         landmarks=landmarks,
-        names=name_landmarks(catalog, landmarks),
+        names=[names[landmark_id] for landmark_id in landmarks.tolist()],
         is_val=(references["split"] == "val").to_numpy()[kept],
         paths=readable,
         skipped={references["image_id"][row]: str(error) for row, error in failed.items()},
     )
-
-
-def name_landmarks(catalog: Catalog, landmarks: NDArray[np.int64]) -> list[str]:
-    """Return the names of landmarks (C,) in a catalog."""
-    names = dict(catalog.landmarks.select("landmark_id", "name").iter_rows())
-    return [names[landmark_id] for landmark_id in landmarks.tolist()]
 
 
 def extract_features(
