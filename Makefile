@@ -31,7 +31,7 @@ check: $(INSTALLED)
 
 ## Tests that take long or measure speed and memory; they want a machine with nothing else to do
 stress: $(INSTALLED)
-	$(BIN)/pytest -m stress --durations=0
+	$(BIN)/pytest -m stress --durations=0 --override-ini=faulthandler_timeout=14400
 
 ## Remake the model and gallery that come with the package: make bundled DATA=a-gldv2-folder
 bundled: $(INSTALLED)

@@ -49,7 +49,7 @@ def test_a_lock_has_one_holder_and_goes_with_its_process(tmp_path: Path) -> None
     with exclusive_lock(lock, wait=0) as acquired:
         assert not acquired
     holder.kill()
-    holder.communicate()
+    holder.communicate(timeout=60)
     with exclusive_lock(lock, wait=60) as acquired:
         assert acquired
 

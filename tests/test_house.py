@@ -13,6 +13,7 @@ from pathlib import Path
 import obelisk
 
 PACKAGE = Path(obelisk.__file__).parent
+TESTS = Path(__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -145,3 +146,17 @@ def test_importing_a_module_changes_nothing_in_the_process_and_opens_no_file() -
     changed, opened = run_python(LOOK_AT_PROCESS, json.dumps(every))
     assert changed == {}
     assert [path for path in opened if not path.endswith((".py", ".pyc", ".so"))] == []
+
+
+def test_no_test_waits_for_another_process_without_a_limit() -> None:
+    """A thread's ``join``, a process's ``wait``: by the name alone. `str.join` and the like take an argument."""
+    waits = {"communicate", "wait", "join", "get"}
+    endless = [
+        f"{path.relative_to(TESTS).as_posix()}:{node.lineno}"
+        for path in sorted(TESTS.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if (node.func.attr in waits and not node.args and not node.keywords)
+        or (ast.unparse(node.func) == "subprocess.run" and "timeout" not in {word.arg for word in node.keywords})
+    ]
+    assert endless == []

@@ -57,7 +57,7 @@ def hidden() -> list[str]:
 def core(hidden: list[str], tmp_path: Path) -> Any:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", PROGRAM, json.dumps(hidden), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=300)
 
     return run
 

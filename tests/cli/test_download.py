@@ -109,7 +109,8 @@ def test_sigterm_exits_143_and_the_next_run_resumes(mirror, download, tmp_path):
     words = ("--split", "train", "--tars", "0")
     command = words_for(mirror, "download", tmp_path / "gldv2", *words)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while mirror.sent[tar] < 3000:
+    started = time.monotonic()
+    while mirror.sent[tar] < 3000 and process.poll() is None and time.monotonic() < started + 60:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     _, reported = process.communicate(timeout=30)

@@ -275,6 +275,7 @@ def test_evaluation_imports_no_torch(softmax_run: Run, tiny_dataset: Path, tmp_p
     program = "import sys; sys.modules['torch'] = sys.modules['onnx'] = None\nfrom obelisk.cli.main import run\nrun()"
     run = shutil.copytree(softmax_run.folder, tmp_path / "run")
     words = ["compare", str(run), str(run / "model"), "--data", str(tiny_dataset), "--json"]
-    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", program, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["runs"]) == 2

@@ -158,7 +158,7 @@ def test_drawing_loads_nothing_heavy(city: Path, photograph: Any) -> None:
         "app(['d.png', '--gallery', 'city', '--explain', 'why'], standalone_mode=False)\n"
         "sys.exit(', '.join({'torch', 'matplotlib', 'polars', 'cv2', 'sklearn'} & set(sys.modules)) or 0)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stderr) == (0, "1 picture in why\n")
 
 

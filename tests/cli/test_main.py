@@ -170,9 +170,8 @@ def test_a_reader_that_went_away_leaves_no_trace() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "obelisk", "recognize", "--help"], stdout=writer, stderr=subprocess.PIPE, check=False
-        )
+        command = [sys.executable, "-m", "obelisk", "recognize", "--help"]
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=300)
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")

@@ -217,7 +217,7 @@ def test_recognising_loads_neither_torch_nor_tables_nor_plots(city: Path, photog
         "app(['d.png', '--gallery', 'city'], standalone_mode=False)\n"
         "sys.exit(', '.join({'torch', 'matplotlib', 'polars', 'timm', 'sklearn', 'faiss'} & set(sys.modules)) or 0)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("d.png: Dome")
 
@@ -233,7 +233,9 @@ def test_file_names_that_are_not_utf8_come_back_as_they_are(city: Path, photogra
         "app = typer.Typer(); app.command()(recognize_command)\n"
         "app(['-', '--gallery', 'city', '--json'])\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], input=odd + b"\n", capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=odd + b"\n", capture_output=True, check=False, timeout=300
+    )
     said = json.loads(done.stdout)
     assert os.fsencode(said["photo"]) == odd
     assert said["landmark"] == "Dome"

@@ -255,7 +255,7 @@ def test_more_members_than_an_ensemble_may_have_are_refused(write: WriteBundle) 
 
 def test_the_runtime_is_not_loaded_to_read_a_bundle() -> None:
     code = "import sys, obelisk.embedding; print('onnxruntime' in sys.modules or 'openvino' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout.strip() == "False"
 
 
@@ -267,6 +267,7 @@ def test_running_a_network_sends_nothing(write: WriteBundle, tmp_path: Path) -> 
     silent = ("CI", "GITHUB_ACTIONS", "TF_BUILD", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS")
     environment = {name: value for name, value in os.environ.items() if name not in silent and "XDG" not in name}
     command = [sys.executable, "-c", code, str(write().folder)]
-    done = subprocess.run(command, env=environment | {"HOME": str(home)}, capture_output=True, text=True, check=True)
+    environment["HOME"] = str(home)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=300)
     assert done.stderr == ""
     assert [path for path in home.rglob("*") if "icrosoft" in str(path) or "onnxruntime" in str(path)] == []

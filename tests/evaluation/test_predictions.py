@@ -74,7 +74,7 @@ def test_equal_predictions_give_equal_bytes_in_any_order_and_process(tmp_path):
         "import pathlib, sys; from obelisk.evaluation import *; p = pathlib.Path(sys.argv[1]);"
         "write_predictions(p.with_name('c.parquet'), read_predictions(p))"
     )
-    subprocess.run([sys.executable, "-c", script, str(tmp_path / "a.parquet")], check=True)
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "a.parquet")], check=True, timeout=300)
     assert (tmp_path / "c.parquet").read_bytes() == first
 
 

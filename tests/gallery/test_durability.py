@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import count
@@ -21,6 +22,7 @@ from obelisk.gallery import Gallery, Landmark, ReferencePhoto, check_gallery, da
 
 D = 24
 BATCH = 5
+WAIT = 300.0  # s
 
 
 def rows(count: int, seed: int = 0) -> np.ndarray:
@@ -201,7 +203,9 @@ def test_eight_processes_add_at_once_and_readers_see_whole_batches(gallery: Gall
     commands = [[sys.executable, "-c", WRITER, str(gallery.path), str(writer), str(BATCH)] for writer in range(8)]
     writers = [subprocess.Popen(command) for command in commands]
     counts: set[int] = set()
+    started = time.monotonic()
     while any(writer.poll() is None for writer in writers):
+        assert time.monotonic() < started + WAIT
         with database.reading(gallery.path) as connection:
             found = connection.execute(
                 "SELECT count(*), count(vector) FROM photos LEFT JOIN embeddings USING (row) GROUP BY landmark_id"

@@ -239,7 +239,7 @@ def test_ten_thousand_damaged_photos_through_the_command_line(
         str(gallery),
         "--json",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     answers = [Recognition.from_json(line) for line in done.stdout.splitlines()]
     refused = sum(answer.error is not None for answer in answers)
     assert (done.returncode, len(answers)) == (1, 10_000)

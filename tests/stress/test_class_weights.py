@@ -71,7 +71,8 @@ print(json.dumps({"head": head_s, "bare": bare_s, "step": step_s, "peak_head": p
 def measure(landmarks: int, share: float = 1.0) -> dict[str, float]:
     """Return the seconds of the head, of its bare products and of the optimizer's step, and peaks of memory in MiB."""
     arguments = [str(value) for value in (landmarks, D, K, BATCH, share)]
-    done = subprocess.run([sys.executable, "-c", MEASURE, *arguments], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", MEASURE, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=3600)
     found: dict[str, float] = json.loads(done.stdout)
     milliseconds = {name: round(1e3 * found[name]) for name in ("head", "bare", "step")}
     print(f"\nC = {landmarks:,}, share {share}: {milliseconds} ms, head / bare {found['head'] / found['bare']:.2f}")

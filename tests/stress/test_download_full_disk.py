@@ -31,11 +31,13 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 128 KiB."""
     place = tmp_path / "disk"
     place.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(place)], capture_output=True)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(place)], capture_output=True, timeout=60
+    )
     if made.returncode:
         pytest.skip("a small file system can only be mounted by root")
     yield place
-    subprocess.run(["umount", str(place)], check=True)
+    subprocess.run(["umount", str(place)], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("extract", [False, True], ids=["kept", "extracted"])
@@ -48,7 +50,7 @@ def test_a_disk_that_grows_step_by_step_ends_with_every_byte(
     )
     reported: list[str] = []
     for size in range(128, 4096, 64):
-        subprocess.run(["mount", "-o", f"remount,size={size}k", str(disk)], check=True)
+        subprocess.run(["mount", "-o", f"remount,size={size}k", str(disk)], check=True, timeout=60)
         try:
             with DownloadState(request.directory) as state:
                 report = Downloader(request, state, jobs=1, policy=RetryPolicy(retries=1, first_wait=0.01)).run()

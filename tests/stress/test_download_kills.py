@@ -17,6 +17,7 @@ from obelisk.data import check_dataset
 pytestmark = pytest.mark.stress
 
 KILLS = 50
+LIMIT = 600.0  # s
 JOBS = 3
 TARS = 12
 RESETS = 40
@@ -44,8 +45,8 @@ def start(mirror: Mirror, folder: Path, *words: str) -> subprocess.Popen[bytes]:
 
 def wait_for_start(mirror: Mirror, process: subprocess.Popen[bytes]) -> None:
     """Wait until a process asks for something, so that kills hit the download and not the interpreter's start."""
-    asked = len(mirror.asked)
-    while process.poll() is None and len(mirror.asked) == asked:
+    asked, begun = len(mirror.asked), time.monotonic()
+    while process.poll() is None and len(mirror.asked) == asked and time.monotonic() < begun + LIMIT:
         time.sleep(0.005)
 
 
@@ -63,9 +64,9 @@ def test_fifty_kills_lose_a_tail_each_and_no_byte(mirror: Mirror, tmp_path: Path
         wait_for_start(mirror, process)
         time.sleep(rng.uniform(0.0, 0.4))
         process.kill()
-        assert process.wait() == -9, "the download was over before it was killed often enough"
+        assert process.wait(LIMIT) == -9, "the download was over before it was killed often enough"
         kills += 1
-    assert start(mirror, folder, *words).wait() == 0
+    assert start(mirror, folder, *words).wait(LIMIT) == 0
     if extract:
         served = {Path(path).stem: data for path, data in mirror.files.items() if path.startswith("commons/")}
         assert {path.stem: path.read_bytes() for path in (folder / "train").rglob("*.jpg")} == served

@@ -108,7 +108,7 @@ def kill_after(process: BaseProcess, seconds: float) -> bool:
     """Kill a process unless it ends before that; say whether it was killed."""
     process.join(max(0.0, seconds))
     process.kill()
-    process.join()
+    process.join(60)
     return process.exitcode != 0
 
 
@@ -198,6 +198,7 @@ def test_eight_processes_add_a_thousand_times_each(
         writer.start()
     readings = 0
     while any(writer.is_alive() for writer in writers):
+        assert time.monotonic() < begun + 3600
         with database.reading(city) as connection:
             counts = connection.execute("SELECT count(*) FROM photos GROUP BY landmark_id").fetchall()
         assert all(count % 2 == 0 for (count,) in counts), "half a batch was seen"

@@ -17,6 +17,7 @@ from obelisk.synthetic import render_photo
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALL_MIB, INSTALL_S = 520, 60
+LIMIT = 1200  # s
 COLD = 3.0  # times what importing the libraries takes that compute the first answer
 LIBRARIES = "import faiss, numpy, onnxruntime, PIL.Image, pydantic, typer"
 
@@ -30,10 +31,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     shutil.copytree(ROOT / "src", clone / "src", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, clone)
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=LIMIT)
     start = time.perf_counter()
     pip = [folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", clone]
-    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    done = subprocess.run(pip, capture_output=True, text=True, check=False, timeout=LIMIT)
     if done.returncode:
         pytest.skip(f"pip reaches no packages: {done.stderr.splitlines()[-1]}")
     return folder, time.perf_counter() - start
@@ -47,9 +48,8 @@ def test_it_is_small_and_quick(installed: tuple[Path, float]) -> None:
 
 
 def test_it_has_no_torch(installed: tuple[Path, float]) -> None:
-    listed = subprocess.run(
-        [installed[0] / "bin" / "pip", "list", "--format=json"], capture_output=True, text=True, check=True
-    )
+    command = [installed[0] / "bin" / "pip", "list", "--format=json"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LIMIT)
     names = {package["name"].lower() for package in json.loads(listed.stdout)}
     assert not {"torch", "timm", "torchvision", "matplotlib", "onnx", "scikit-learn"} & names
 
@@ -60,7 +60,7 @@ def test_the_first_answer_comes_without_any_configuration(installed: tuple[Path,
     seconds, importing = [], []
     for _ in range(5):
         start = time.perf_counter()
-        subprocess.run([installed[0] / "bin" / "python", "-c", LIBRARIES], check=True)
+        subprocess.run([installed[0] / "bin" / "python", "-c", LIBRARIES], check=True, timeout=LIMIT)
         importing.append(time.perf_counter() - start)
         start = time.perf_counter()
         # Where nothing may be written: no configuration, no cache, no download.
@@ -71,6 +71,7 @@ def test_the_first_answer_comes_without_any_configuration(installed: tuple[Path,
             check=True,
             cwd=tmp_path,
             env={"HOME": "/nonexistent"},
+            timeout=LIMIT,
         )
         seconds.append(time.perf_counter() - start)
     assert json.loads(done.stdout)["candidates"]
@@ -84,12 +85,14 @@ def test_the_command_of_a_missing_extra_adds_it(installed: tuple[Path, float], t
     command = [installed[0] / "bin" / "obelisk", "recognize", tmp_path / "photo.heic", "--json"]
     places = {"PATH": os.environ["PATH"]}, {"PATH": f"{installed[0] / 'bin'}:{os.environ['PATH']}"}
     for place in places:  # a shell outside the environment, and one in it
-        failed = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | place)
+        failed = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=os.environ | place, timeout=LIMIT
+        )
         error = json.loads(failed.stdout)["error"]
         advice = error.partition("photo.heic · ")[2].removesuffix(", or save the photo as JPEG")
         assert "pip install " in advice
-        subprocess.run(f"{advice} --dry-run --quiet", shell=True, check=True, env=os.environ | place)
-    subprocess.run(advice, shell=True, check=True, env=os.environ | place)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+        subprocess.run(f"{advice} --dry-run --quiet", shell=True, check=True, env=os.environ | place, timeout=LIMIT)
+    subprocess.run(advice, shell=True, check=True, env=os.environ | place, timeout=LIMIT)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT)
     assert "needs the extra" not in done.stdout
     assert "damaged or incomplete HEIC photo" in done.stdout

@@ -13,6 +13,7 @@ from obelisk.config import Recipe
 pytestmark = pytest.mark.stress
 
 KILLS = 50
+LIMIT = 3600.0  # s
 
 
 def begin(recipe: Path, data: Path, run: Path, *options: str) -> subprocess.Popen[bytes]:
@@ -38,21 +39,22 @@ def test_fifty_kills_change_no_bit(
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(tiny_recipe.model_copy(update=changed).to_toml())
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert begin(recipe, tiny_dataset, whole).wait() == 0
+    assert begin(recipe, tiny_dataset, whole).wait(LIMIT) == 0
 
     rng, kills = random.Random(0), 0
     while kills < KILLS:
         process = begin(recipe, tiny_dataset, killed, "--checkpoint-every", "0")
         before = written(killed)
-        while process.poll() is None and written(killed) == before:
+        begun = time.monotonic()
+        while process.poll() is None and written(killed) == before and time.monotonic() < begun + LIMIT:
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.5))
         if process.poll() is not None:
             break
         process.kill()
-        process.wait()
+        process.wait(LIMIT)
         kills += 1
-    assert begin(recipe, tiny_dataset, killed).wait() == 0
+    assert begin(recipe, tiny_dataset, killed).wait(LIMIT) == 0
     print(f"{kills} kills")
     assert kills == KILLS, "the training ended before all kills: give it more epochs"
     names = ("head.safetensors", "log.jsonl", "refit.jsonl" if keep == "head" else "finetuning.jsonl")

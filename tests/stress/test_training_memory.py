@@ -40,7 +40,7 @@ def test_head_training_takes_the_memory_that_is_estimated() -> None:
     C, D, D_in = 60_000, 256, 64
     gc.collect()
     words = [sys.executable, "-c", MEASURE, str(C), str(D), str(D_in)]
-    taken = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    taken = json.loads(subprocess.run(words, capture_output=True, text=True, check=True, timeout=3600).stdout)
     keys = [f"neck.dimensions={D}", "training.batch_size=128", "views.count=0"]
     sizes = TrainingSizes(landmarks=C, photos=512, validation=256, parts=((D_in,),))
     counted = sum(estimate_memory(load_recipe("arcface", keys), sizes)["neck"].values())
@@ -73,5 +73,6 @@ before = resident_memory()
 libc.free(block)
 print(before - resident_memory())
 """
-    given_back = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    command = [sys.executable, "-c", code]
+    given_back = int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=3600).stdout)
     assert given_back < 2**20 if kept else given_back > 2**25

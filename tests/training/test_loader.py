@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
-import signal
-import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,15 @@ from obelisk.errors import ObeliskError
 from obelisk.photos import ModelInput, prepare, read_photo
 from obelisk.training.loading import loader
 from obelisk.training.loading.batch import Batch
-from obelisk.training.loading.loader import LabeledPhotos, count_loaders, load_batches, stream_batches
+from obelisk.training.loading.loader import (
+    BatchReader,
+    BatchRequest,
+    LabeledPhotos,
+    LoadedBatch,
+    count_loaders,
+    load_batches,
+    stream_batches,
+)
 
 
 @pytest.fixture
@@ -81,39 +89,42 @@ def test_loaders_take_only_the_time_that_a_network_on_the_same_cores_leaves(
     assert policies == {os.SCHED_IDLE if aside else os.SCHED_OTHER}
 
 
-@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="this system has no processes that run only when idle")
-def test_loaders_that_get_no_time_make_place_for_others(photos: LabeledPhotos, monkeypatch: pytest.MonkeyPatch) -> None:
-    stopped, done = set[int](), threading.Event()
+class StalledReader(BatchReader):
+    """Gets no time after its first batch until a file is there."""
 
-    def stop_idle() -> None:
-        while not done.wait(0.005):
-            for process in multiprocessing.active_children():
-                pid = process.pid or 0
-                with contextlib.suppress(ProcessLookupError):
-                    if pid not in stopped and os.sched_getscheduler(pid) == os.SCHED_IDLE:
-                        os.kill(pid, signal.SIGSTOP)
-                        stopped.add(pid)
+    def __init__(self, released: Path) -> None:
+        self.released, self.calls = released, 0
+
+    def __getitem__(self, wanted: BatchRequest) -> LoadedBatch:
+        self.calls += 1
+        limit = time.monotonic() + 120
+        while self.calls > 1 and not self.released.exists() and time.monotonic() < limit:
+            time.sleep(0.01)
+        return super().__getitem__(wanted)
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="this system has no processes that run only when idle")
+def test_loaders_that_get_no_time_make_place_for_others(
+    photos: LabeledPhotos, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    released = tmp_path / "released"
 
     def release(*arguments: Any, **options: Any) -> Iterator[Batch]:
         try:
             yield from stream_batches(*arguments, **options)
         except TimeoutError:
-            for pid in stopped:
-                os.kill(pid, signal.SIGCONT)  # so that they can end
+            released.touch()
             raise
 
     monkeypatch.setattr(loader, "IDLE_TIMEOUT", 1.0)
+    monkeypatch.setattr(loader, "BatchReader", functools.partial(StalledReader, released))
     monkeypatch.setattr(loader, "stream_batches", release)
-    thread = threading.Thread(target=stop_idle)
-    thread.start()
     requests = [photos.request(torch.tensor([place % 5])) for place in range(100)]
     with contextlib.closing(load_batches(requests)) as batches:
         indices = [next(batches).indices for _ in requests[1:]]
         policies = {os.sched_getscheduler(process.pid or 0) for process in multiprocessing.active_children()}
         indices += [batch.indices for batch in batches]
-    done.set()
-    thread.join()
-    assert stopped
+    assert released.exists()
     assert policies == {os.SCHED_OTHER}
     assert indices == [[place % 5] for place in range(100)]
 

@@ -355,7 +355,7 @@ def test_a_builder_that_was_killed_leaves_nothing_that_is_used(gallery: Gallery)
     assert process.stdout is not None
     process.stdout.readline()  # it has begun
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.communicate(timeout=120)
     (gallery.path / "index" / "search.index.abc.partial").write_bytes(b"half")
     assert not (gallery.path / INDEX).exists()
     assert recall(gallery.search(QUERIES, 10)[0], ROWS, 10) >= 0.99
@@ -376,7 +376,8 @@ def test_threads_search_while_others_add(gallery: Gallery) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(timeout=120)
+    assert not any(thread.is_alive() for thread in threads)
     assert wrong == []
     assert len(gallery) == N + 16
 
