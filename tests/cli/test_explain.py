@@ -105,6 +105,16 @@ def test_a_reference_that_became_another_photo_is_not_shown(city: Path, photogra
     assert after.tobytes() == recognizer.explain(answer).tobytes() != before.tobytes()
 
 
+def test_reference_files_that_are_not_at_hand_are_counted_once(city: Path, photograph: Any) -> None:
+    for number in range(2):
+        photograph(Path(f"in/{number}.png"), DOME, 70 + number)
+    Path("places/Dome/1.png").unlink()
+    printed = recognize("in", "--gallery", city, "--explain", "why", "--k", 3)
+    assert printed.exit_code == 0
+    (warning,) = [line for line in printed.stderr.splitlines() if "at hand" in line]
+    assert "of 3 photos asked for, 2 are at hand" in warning
+
+
 def test_odd_photos_are_explained_and_bad_ones_named(city: Path) -> None:
     Path("in").mkdir()
     Image.new("RGB", (1, 1), "red").save("in/pixel.png")
@@ -173,7 +183,9 @@ def test_verification_answers_in_the_same_form(city: Path, photograph: Any) -> N
     assert len(said["candidates"]) == 2
     for photo in Path("places").rglob("*.png"):
         photo.unlink()
-    unseen = json.loads(recognize("d.png", "--gallery", city, "--json", "--verify", "--top", 2).stdout)
+    blind = recognize("d.png", "--gallery", city, "--json", "--verify", "--top", 2)
+    assert "of 9 photos asked for, 0 are at hand · `obelisk gallery build city --data DIR`" in blind.stderr
+    unseen = json.loads(blind.stdout)
     assert unseen == json.loads(recognize("d.png", "--gallery", city, "--json", "--top", 2).stdout)
 
 

@@ -55,6 +55,22 @@ def test_add_prints_a_line_for_each_photo(city: Path, places: Path, photograph: 
     assert answer == {"photo": "new/1.png", "landmark": "Dome", "landmark_id": 1, "new": False, "error": None}
 
 
+def test_info_lists_the_photos(city: Path, places: Path) -> None:
+    listed = [json.loads(line) for line in gallery("info", "city", "--photos", "--json").stdout.splitlines()]
+    assert len(listed) == 9
+    assert listed[0] == {
+        "id": "Dome/0.png",
+        "landmark": "Dome",
+        "landmark_id": 1,
+        "file": str(places / "Dome" / "0.png"),
+    }
+    printed = gallery("info", "city", "--photos").stdout.splitlines()
+    assert printed[0].split() == ["id", "landmark", "landmark_id", "file"]
+    assert printed[1].split() == ["Dome/0.png", "Dome", "1", str(places / "Dome" / "0.png")]
+    assert gallery("remove", "city", "--photo", listed[0]["id"]).exit_code == 0
+    assert isinstance(gallery("info", "city", "--photos", "--landmarks").exception, UsageError)
+
+
 def test_a_new_name_is_reported_with_the_nearest_known_one(city: Path, photograph: Any) -> None:
     photograph(Path("new.png"), (200, 200, 30), 70)
     added = gallery("add", "city", "new.png", "--landmark", "Dom")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,8 @@ from obelisk.cli.gallery_changes import (
     remove_command,
     rename_command,
 )
+
+from obelisk.errors import UsageError
 
 if TYPE_CHECKING:
     from obelisk.gallery import BuildReport, GalleryFacts
@@ -121,31 +124,43 @@ gallery_app.command("merge")(merge_command)
 def info_command(
     path: GalleryFolder,
     landmarks: Annotated[bool, typer.Option("--landmarks", help="List the landmarks with their ids.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one per landmark.")] = False,
+    photos: Annotated[
+        bool, typer.Option("--photos", help="List the photos: their ids, landmarks and files.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one per row of a list.")] = False,
 ) -> None:
     """Show a gallery's model, its contents and its rejection threshold."""
-    from obelisk.gallery import Gallery, gather_facts, landmark_counts
+    from obelisk.gallery import Gallery, gather_facts, landmark_counts, list_photos
     from obelisk.recognition.calibration import find_calibration
 
+    if landmarks and photos:
+        raise UsageError("`info` prints one list", fix="give either --landmarks or --photos")
     gallery = Gallery.open(path)
-    if not landmarks:
-        calibration = find_calibration(gallery, gallery.load_bundle())
-        facts = {
-            **asdict(gather_facts(gallery)),
-            # Without a calibration, confidence is the score, and only --threshold rejects.
-            "threshold": calibration.threshold() if calibration else None,
-        }
-        if as_json:
-            result(json.dumps(facts, ensure_ascii=False))
-        else:
-            table(("", ""), [(fact, "none" if value is None else value) for fact, value in facts.items()])
+    if photos:
+        print_rows(list_photos(gallery), ("id", "landmark", "landmark_id", "file"), as_json=as_json)
         return
-    rows = [{**asdict(landmark), "photos": photos} for landmark, photos in landmark_counts(gallery).items()]
+    if landmarks:
+        rows = ({**asdict(landmark), "photos": count} for landmark, count in landmark_counts(gallery).items())
+        print_rows(rows, ("id", "name", "latitude", "longitude", "photos"), as_json=as_json)
+        return
+    calibration = find_calibration(gallery, gallery.load_bundle())
+    facts = {
+        **asdict(gather_facts(gallery)),
+        # Without a calibration, confidence is the score, and only --threshold rejects.
+        "threshold": calibration.threshold() if calibration else None,
+    }
+    if as_json:
+        result(json.dumps(facts, ensure_ascii=False))
+    else:
+        table(("", ""), [(fact, "none" if value is None else value) for fact, value in facts.items()])
+
+
+def print_rows(rows: Iterable[Mapping[str, object]], columns: Sequence[str], *, as_json: bool) -> None:
+    """Print one JSON object per row, or the columns as a table."""
     if as_json:
         for row in rows:
             result(json.dumps(row, ensure_ascii=False))
     else:
-        columns = ("id", "name", "latitude", "longitude", "photos")
         table(columns, [["" if row[column] is None else row[column] for column in columns] for row in rows])
 
 

@@ -11,7 +11,7 @@ import typer
 from obelisk.cli.console import Meter, SkippedFolders, count_of, note, result, warn
 from obelisk.cli.photo_arguments import Photos, expand_arguments, pass_odd_names
 from obelisk.defaults import PRECISION, TOP, VOTE, K
-from obelisk.errors import PhotoError
+from obelisk.errors import PhotoError, quote
 from obelisk.records import Recognition
 
 if TYPE_CHECKING:
@@ -121,9 +121,27 @@ def recognize_command(
     pass_odd_names()
     pictures = Explainer(recognizer, explain) if explain else None
     failed = print_answers(answers, threshold, as_json=as_json, pictures=pictures)
+    warn_of_missing_files(recognizer)
     skipped.report()
     if failed or skipped or (pictures and pictures.failed):
         raise typer.Exit(1)
+
+
+def warn_of_missing_files(recognizer: Recognizer) -> None:
+    """Warn if files of reference photos that --verify or --explain asked for are not at hand."""
+    from obelisk.bundled import is_bundled
+
+    files, gallery = recognizer.files, recognizer.gallery.path
+    if files.at_hand == files.asked:
+        return
+    if is_bundled(gallery):
+        remedy = "the bundled gallery comes without its photos; build one of your own with `obelisk gallery build`"
+    else:
+        remedy = f"`obelisk gallery build {quote(str(gallery))} --data DIR` brings their paths up to date"
+    warn(
+        f"--verify and --explain need the files of the reference photos: "
+        f"of {count_of(files.asked, 'photo')} asked for, {files.at_hand} are at hand · {remedy}"
+    )
 
 
 def print_answers(

@@ -11,9 +11,10 @@ from obelisk.gallery.build_gallery import BuildReport, build_gallery
 from obelisk.gallery.exact import ExactSearch, SearchEngine, as_stored, nearest_rows
 from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.gallery_check import check_gallery, check_index
-from obelisk.gallery.info import GalleryFacts, gather_facts, landmark_counts, landmark_names
+from obelisk.gallery.info import GalleryFacts, gather_facts, landmark_counts, landmark_names, list_photos
 from obelisk.gallery.landmarks import Landmark, find_landmark
 from obelisk.gallery.models import load_model, refuse_directionless
+from obelisk.gallery.reference_files import ReferenceFiles
 from obelisk.gallery.schema import DATABASE, ReferencePhoto, rebuild_advice
 from obelisk.gallery.snapshot import References
 
@@ -25,6 +26,7 @@ __all__ = [
     "Gallery",
     "GalleryFacts",
     "Landmark",
+    "ReferenceFiles",
     "ReferencePhoto",
     "References",
     "SearchEngine",
@@ -37,6 +39,7 @@ __all__ = [
     "gather_facts",
     "landmark_counts",
     "landmark_names",
+    "list_photos",
     "load_model",
     "nearest_rows",
     "rebuild_advice",

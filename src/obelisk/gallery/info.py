@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from obelisk.gallery import database, schema
 from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.landmarks import Landmark
-from obelisk.gallery.lookup import all_landmark_names, all_landmarks, count_reference_photos
+from obelisk.gallery.lookup import all_landmark_names, all_landmarks, count_reference_photos, select_photos
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,3 +66,16 @@ def landmark_names(gallery: Gallery) -> dict[int, str]:
     """Return id → name for every landmark of a gallery."""
     with database.reading(gallery.path) as connection:
         return all_landmark_names(connection)
+
+
+def list_photos(gallery: Gallery) -> Iterator[dict[str, object]]:
+    """Yield id, landmark, landmark id and file (None if unknown) of each photo, in the order they were added."""
+    with database.reading(gallery.path) as connection:
+        names = all_landmark_names(connection)
+        for _, photo in select_photos(connection, "TRUE ORDER BY row", ()):
+            yield {
+                "id": photo.id,
+                "landmark": names.get(photo.landmark_id or 0),
+                "landmark_id": photo.landmark_id,
+                "file": None if photo.file is None else str(photo.file),
+            }

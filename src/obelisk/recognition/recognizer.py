@@ -23,7 +23,7 @@ from obelisk.embedding import (
     read_layer,
 )
 from obelisk.errors import ModelError, ObeliskError, UsageError
-from obelisk.gallery import Gallery, ReferencePhoto, References, refuse_directionless
+from obelisk.gallery import Gallery, ReferenceFiles, ReferencePhoto, References, refuse_directionless
 from obelisk.recognition.calibration import Calibration, check_threshold, find_calibration
 from obelisk.recognition.classifier import KNNClassifier
 from obelisk.recognition.ranking import Ranking
@@ -52,6 +52,7 @@ class Recognizer:
     ``calibration``   turns scores into confidences and thresholds; None if the model has none
     ``classifier``    what decides by default: a vote of k neighbors, or the model's softmax layer
     ``layer``         the landmarks of that softmax layer; None if the model has none
+    ``files``         the files of reference photos that ``verify`` and :meth:`explain` asked for, and how many are there
     ================  ==========================================================================================
 
     Example::
@@ -79,6 +80,7 @@ class Recognizer:
         self.calibration = calibration
         self.classifier = classifier or BundleClassifier()
         self.layer = layer
+        self.files = ReferenceFiles()
         self._prepared: tuple[References, tuple[object, ...], KNNClassifier] | None = None
         self._prepared_layer: tuple[References, SoftmaxClassifier | None] | None = None
 
@@ -193,7 +195,7 @@ class Recognizer:
         """
         from obelisk.recognition.explain import explain_answer
 
-        return explain_answer(answer, self.gallery, self.embedder)
+        return explain_answer(answer, self.gallery, self.embedder, self.files)
 
     def _make_rank(
         self,
@@ -212,7 +214,7 @@ class Recognizer:
         k = min(self._k, len(references)) if k is None else k
         classifier = self._prepare_classifier(references, vote=vote, exponent=exponent, expand=expand)
         classifier.check(k=k, top=top)
-        verifier = GeometricVerifier(references) if verify else None
+        verifier = GeometricVerifier(references, self.files) if verify else None
         calibration = None if layer else self._calibration_for(vote)
 
         def rank(queries: Embeddings, photos: Sequence[Embedded]) -> Ranking:

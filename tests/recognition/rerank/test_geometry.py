@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from obelisk.embedding import write_bundle
 from obelisk.errors import MissingExtraError
-from obelisk.gallery import Gallery, ReferencePhoto
+from obelisk.gallery import Gallery, ReferenceFiles, ReferencePhoto
 from obelisk.recognition import Ranking
 from obelisk.recognition.rerank.geometry import (
     BY_ACCIDENT,
@@ -209,7 +209,7 @@ def test_geometry_decides_where_embeddings_do_not(walls: Gallery, tmp_path: Path
     view = paint(2).transform((300, 300), Image.Transform.QUAD, QUADS["from below"], Image.Resampling.BICUBIC)
     view.save(tmp_path / "query.jpg")
     query = np.full((1, 2), 0.5**0.5, dtype=np.float32)
-    ranking = GeometricVerifier(references).verify(
+    ranking = GeometricVerifier(references, ReferenceFiles()).verify(
         ranking_of(ids, [0.6, 0.5, 0.5]), query, [tmp_path / "query.jpg"], top=2
     )
     assert ranking.candidates.tolist() == [[ids[1], ids[0]]]
@@ -225,11 +225,11 @@ def test_no_query_is_no_work(walls: Gallery) -> None:
         neighbors=np.empty((0, 1), np.int64),
         similarities=np.empty((0, 1), np.float32),
     )
-    ranking = GeometricVerifier(walls.references()).verify(none, np.empty((0, 2), np.float32), [], top=2)
+    ranking = GeometricVerifier(walls.references(), ReferenceFiles()).verify(none, np.empty((0, 2), np.float32), [], top=2)
     assert ranking.candidates.shape == (0, 2)
 
 
 def test_without_opencv_the_extra_is_named(walls: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install .*\[verify\]"):
-        GeometricVerifier(walls.references())
+        GeometricVerifier(walls.references(), ReferenceFiles())

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from obelisk.embedding import Embedder
-from obelisk.gallery import Gallery
+from obelisk.gallery import Gallery, ReferenceFiles
 from obelisk.photos import ModelInput
 from obelisk.recognition.explain.overlay import BADGE, draw_badge, light_up, outline_regions
 from obelisk.recognition.explain.regions import Region, Resemblance, compare_maps, weigh_locations
@@ -19,7 +19,6 @@ from obelisk.recognition.explain.shown_photos import (
     draw_lines,
     frame_photo,
     load_photo,
-    read_original,
 )
 from obelisk.recognition.explain.strip import (
     COLUMNS,
@@ -44,7 +43,7 @@ NO_MATCH = "The brighter an area, the more it adds to the similarity. No region 
 ALONE = "The reference photo is not available. The brighter an area, the more it counts in what the model sees."
 
 
-def explain_answer(answer: Recognition, gallery: Gallery, embedder: Embedder) -> Image.Image:
+def explain_answer(answer: Recognition, gallery: Gallery, embedder: Embedder, files: ReferenceFiles) -> Image.Image:
     """Draw what an answer rests on.
 
     First comes a strip: the photo and the reference photos nearest to it. If the model gives feature maps, the regions
@@ -55,7 +54,7 @@ def explain_answer(answer: Recognition, gallery: Gallery, embedder: Embedder) ->
     """
     photo = load_photo(Path(answer.photo), PANEL)
     shown = answer.neighbours[: COLUMNS - 1]
-    originals = [read_original(gallery.find_photo(neighbor.id)) for neighbor in shown]
+    originals = [files.read(gallery.find_photo(neighbor.id)) for neighbor in shown]
     asked = StripCell(photo=Path(answer.photo), name=Path(answer.photo).name, details=["the photo"])
     known = [describe_neighbor(*one) for one in zip(shown, originals, strict=True)]
     parts = [draw_title(answer), draw_cells([asked, *known])]

@@ -7,24 +7,12 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from obelisk.errors import PhotoError
-from obelisk.gallery import ReferencePhoto
-from obelisk.photos import content_hash, read_bytes, read_photo
+from obelisk.photos import read_photo
 from obelisk.recognition.explain.lettering import draw_line, text_width, wrap_text
 
 PAPER, INK, FAINT, SHADE, LINE = "#ffffff", "#1c1917", "#6f6a65", "#f1efec", "#cfcac4"
 THINNEST = 12  # pixels: a photo of a single row or column is drawn this wide
 WORDS = 15  # pixels: height of the letters of captions
-
-
-def read_original(photo: ReferencePhoto | None) -> bytes | None:
-    """Read the file of a reference photo; return None if it is gone or now holds another photo."""
-    if photo is None or photo.file is None:
-        return None
-    try:
-        data = read_bytes(photo.file)
-    except PhotoError:
-        return None
-    return data if photo.content_hash in ("", content_hash(data)) else None
 
 
 def load_photo(source: Path | bytes, side: int) -> Image.Image:

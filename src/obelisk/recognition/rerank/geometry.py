@@ -25,9 +25,8 @@ from PIL import Image
 
 from obelisk.arrays import Embeddings, Floats, Integers
 from obelisk.errors import MissingExtraError, PhotoError
-from obelisk.gallery import ReferencePhoto, References
+from obelisk.gallery import ReferenceFiles, ReferencePhoto, References
 from obelisk.photos import map_in_order, read_photo
-from obelisk.recognition.explain.shown_photos import read_original
 from obelisk.recognition.ranking import Ranking
 
 VERIFIED = 20  # nearest reference photos that are compared with a query
@@ -60,11 +59,12 @@ class GeometricVerifier:
     :class:`~obelisk.errors.MissingExtraError` without OpenCV.
     """
 
-    def __init__(self, references: References) -> None:
+    def __init__(self, references: References, files: ReferenceFiles) -> None:
         if importlib.util.find_spec("cv2") is None:
             raise MissingExtraError("verify", needed_for="geometric verification")
         self._references = references
-        self._keypoints_of = lru_cache(maxsize=CACHED)(find_reference_keypoints)
+        self._files = files
+        self._keypoints_of = lru_cache(maxsize=CACHED)(self._find_reference_keypoints)
 
     def verify(self, ranking: Ranking, queries: Embeddings, photos: Sequence[Path], *, top: int) -> Ranking:
         """Return the ranking of Q queries by verified scores, cut to the ``top`` best candidates.
@@ -84,6 +84,11 @@ class GeometricVerifier:
         query = find_keypoints(photo)
         references = self._references.photos(indices)
         return np.array([count_inliers(query, self._keypoints_of(reference)) for reference in references])
+
+    def _find_reference_keypoints(self, photo: ReferencePhoto) -> Keypoints:
+        """Return the keypoints of a reference photo; none if its file is gone."""
+        data = self._files.read(photo)
+        return NO_KEYPOINTS if data is None else find_keypoints(data)
 
 
 def most_inliers(candidates: Integers, landmarks: Integers, inliers: Integers) -> Integers:
@@ -113,12 +118,6 @@ def rank_by(scores: Floats, ranking: Ranking, *, top: int) -> Ranking:
         scores=ranked,
         confidence=ranked[:, 0],
     )
-
-
-def find_reference_keypoints(photo: ReferencePhoto) -> Keypoints:
-    """Return the keypoints of a reference photo; none if its file is gone."""
-    data = read_original(photo)
-    return NO_KEYPOINTS if data is None else find_keypoints(data)
 
 
 def find_keypoints(source: Path | bytes) -> Keypoints:
