@@ -295,6 +295,39 @@ def test_a_folder_of_other_things_is_left_alone(build: Callable[..., BuildReport
     assert (tmp_path / "city" / "diary.txt").exists()
 
 
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_is_followed_to_where_the_gallery_shall_be(
+    build: Callable[..., BuildReport], tmp_path: Path, exists: bool
+) -> None:
+    (tmp_path / "disk").mkdir()
+    if exists:
+        (tmp_path / "disk" / "real").mkdir()
+    (tmp_path / "city").symlink_to(tmp_path / "disk" / "real")
+    assert build().embedded == 9
+    assert (tmp_path / "city").is_symlink()
+    assert len(Gallery.open(tmp_path / "city")) == 9
+    assert build().unchanged == 9
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["real"]
+
+
+def test_places_that_cannot_be_a_gallery_are_refused_before_anything_is_embedded(
+    tmp_path: Path, places: Path, bundle: Bundle, embedder: Any
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("a text")
+    build_gallery(tmp_path / "city", read_catalog(places), bundle, embedder=embedder)
+    embedder.seen.clear()
+    for place, text in {
+        "loop": "leads back to itself",
+        "file": "name a new folder",
+        "city/gallery.sqlite": f"name its folder, {tmp_path / 'city'}$",
+        "places": f"if these are your photos: `obelisk gallery build NEW --data {places}`",
+    }.items():
+        with pytest.raises(GalleryError, match=text):
+            build_gallery(tmp_path / place, read_catalog(places), bundle, embedder=embedder)
+    assert embedder.seen == []
+
+
 def test_an_empty_folder_may_become_a_gallery(build: Callable[..., BuildReport], tmp_path: Path) -> None:
     (tmp_path / "city").mkdir()
     assert len(build().gallery) == 9

@@ -17,7 +17,7 @@ import numpy as np
 
 from obelisk.arrays import Embeddings, l2_normalize
 from obelisk.embedding import Bundle, Embedder
-from obelisk.errors import GalleryError, GalleryLockedError, PhotoError, UsageError
+from obelisk.errors import GalleryError, GalleryLockedError, PhotoError, UsageError, quote
 from obelisk.files import exclusive_lock, move_folder, naming_full_disk
 from obelisk.gallery import database, schema
 from obelisk.gallery.changes import insert_references
@@ -26,7 +26,7 @@ from obelisk.gallery.gallery import Gallery, write_empty_gallery
 from obelisk.gallery.landmarks import Landmark, match_landmarks
 from obelisk.gallery.lookup import all_landmark_names, count_reference_photos
 from obelisk.gallery.models import refuse_directionless
-from obelisk.gallery.schema import ReferencePhoto
+from obelisk.gallery.schema import DATABASE, ReferencePhoto
 from obelisk.photos import content_hash, map_in_order, read_bytes
 from obelisk.records import Progress, no_progress
 
@@ -115,16 +115,16 @@ def build_gallery(
     """Build a gallery of all reference photos of a catalog, or update an existing one.
 
     A new gallery grows in ``path`` + ``.partial`` and is renamed when it is complete; an interrupted build continues
-    there. An existing gallery keeps its photos: those that are new or changed in the catalog are added, those that
+    there. If ``path`` is a link, the gallery is built at its target. An existing gallery keeps its photos: those that are new or changed in the catalog are added, those that
     the catalog shows under another landmark move to it, and those that the catalog lacks stay. A new gallery that no
     photo could be added to leaves nothing behind. Without ``keep_paths``, the gallery does not record where the
     photos lie on this machine.
 
-    Raises :class:`GalleryError` if the gallery, finished or not, is of another model, if another build is working on
-    it, or if no photo can be used, and :class:`ModelError` for a bundle with a damaged attachment.
+    Raises :class:`GalleryError` if ``path`` holds something else, if the gallery, finished or not, is of another
+    model, if another build is working on it, or if no photo can be used, and :class:`ModelError` for a bundle with a damaged attachment.
     """
     bundle.verify_attachments()
-    path = Path(path)
+    path = resolve_place(Path(path))
     growing = path.with_name(f"{path.name}.partial")
     finished = is_occupied(path)
     with naming_full_disk(path):
@@ -141,6 +141,21 @@ def build_gallery(
                     shutil.rmtree(gallery.path)
                 raise
             return report if finished else replace(report, gallery=finish(gallery, path))
+
+
+def resolve_place(path: Path) -> Path:
+    """Return where a gallery is or may be built, links followed; refuse a place that holds something else."""
+    place = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if place.is_symlink():
+        raise GalleryError("the link leads back to itself", where=path, fix="delete it, or name another place")
+    if place.is_file():
+        inside = (place.parent / DATABASE).is_file()
+        fix = f"name its folder, {place.parent}" if inside else "name a new folder"
+        raise GalleryError("this is a file, not a gallery's folder", where=path, fix=fix)
+    if is_occupied(place) and not (place / DATABASE).is_file():
+        fix = f"name a new folder; if these are your photos: `obelisk gallery build NEW --data {quote(str(path))}`"
+        raise GalleryError("not a gallery, but a folder of other things", where=path, fix=fix)
+    return place
 
 
 def is_occupied(path: Path) -> bool:
