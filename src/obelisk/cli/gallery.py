@@ -18,7 +18,6 @@ from obelisk.cli.gallery_changes import (
     remove_command,
     rename_command,
 )
-
 from obelisk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -124,9 +123,7 @@ gallery_app.command("merge")(merge_command)
 def info_command(
     path: GalleryFolder,
     landmarks: Annotated[bool, typer.Option("--landmarks", help="List the landmarks with their ids.")] = False,
-    photos: Annotated[
-        bool, typer.Option("--photos", help="List the photos: their ids, landmarks and files.")
-    ] = False,
+    photos: Annotated[bool, typer.Option("--photos", help="List the photos: their ids, landmarks and files.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one per row of a list.")] = False,
 ) -> None:
     """Show a gallery's model, its contents and its rejection threshold."""

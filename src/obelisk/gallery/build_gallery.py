@@ -115,13 +115,14 @@ def build_gallery(
     """Build a gallery of all reference photos of a catalog, or update an existing one.
 
     A new gallery grows in ``path`` + ``.partial`` and is renamed when it is complete; an interrupted build continues
-    there. If ``path`` is a link, the gallery is built at its target. An existing gallery keeps its photos: those that are new or changed in the catalog are added, those that
-    the catalog shows under another landmark move to it, and those that the catalog lacks stay. A new gallery that no
-    photo could be added to leaves nothing behind. Without ``keep_paths``, the gallery does not record where the
-    photos lie on this machine.
+    there. If ``path`` is a link, the gallery is built at its target. An existing gallery keeps its photos: those that
+    are new or changed in the catalog are added, those that the catalog shows under another landmark move to it, and
+    those that the catalog lacks stay. A new gallery that no photo could be added to leaves nothing behind. Without
+    ``keep_paths``, the gallery does not record where the photos lie on this machine.
 
     Raises :class:`GalleryError` if ``path`` holds something else, if the gallery, finished or not, is of another
-    model, if another build is working on it, or if no photo can be used, and :class:`ModelError` for a bundle with a damaged attachment.
+    model, if another build is working on it, or if no photo can be used, and :class:`ModelError` for a bundle with a
+    damaged attachment.
     """
     bundle.verify_attachments()
     path = resolve_place(Path(path))

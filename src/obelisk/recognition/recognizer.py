@@ -52,7 +52,7 @@ class Recognizer:
     ``calibration``   turns scores into confidences and thresholds; None if the model has none
     ``classifier``    what decides by default: a vote of k neighbors, or the model's softmax layer
     ``layer``         the landmarks of that softmax layer; None if the model has none
-    ``files``         the files of reference photos that ``verify`` and :meth:`explain` asked for, and how many are there
+    ``files``         the files of the reference photos, as far as ``verify`` and :meth:`explain` asked for them
     ================  ==========================================================================================
 
     Example::

@@ -225,7 +225,8 @@ def test_no_query_is_no_work(walls: Gallery) -> None:
         neighbors=np.empty((0, 1), np.int64),
         similarities=np.empty((0, 1), np.float32),
     )
-    ranking = GeometricVerifier(walls.references(), ReferenceFiles()).verify(none, np.empty((0, 2), np.float32), [], top=2)
+    verifier = GeometricVerifier(walls.references(), ReferenceFiles())
+    ranking = verifier.verify(none, np.empty((0, 2), np.float32), [], top=2)
     assert ranking.candidates.shape == (0, 2)
 
 
