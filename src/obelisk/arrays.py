@@ -27,25 +27,49 @@ Pixels = NDArray[np.uint8]
 ROWS_AT_ONCE = 1 << 14  # so that float64 copies stay small
 
 
-def l2_normalize(embeddings: NDArray[np.floating], *, dimensions: int) -> Embeddings:
+def l2_normalize(embeddings: NDArray[np.floating], *, dimensions: int | None = None, strict: bool = True) -> Embeddings:
     """Return the embeddings (N, D) as float32 rows of unit length.
 
-    Raises :class:`UsageError` if the shape isn't (N, ``dimensions``), or if a row is zero or not finite.
+    Raises :class:`UsageError` if the shape isn't (N, ``dimensions``), or if a row is zero or not finite. If not
+    ``strict``, zero rows stay zero, and rows that aren't finite contain nan.
     """
     rows = np.asarray(embeddings)
-    if rows.ndim != 2 or rows.shape[1] != dimensions:
-        raise UsageError(f"embeddings of shape {rows.shape}", fix=f"give an array of shape (N, {dimensions})")
+    if rows.ndim != 2 or dimensions not in (None, rows.shape[1]):
+        raise UsageError(f"embeddings of shape {rows.shape}", fix=f"give an array of shape (N, {dimensions or 'D'})")
     units = np.empty(rows.shape, dtype=np.float32)
     for part in parts_of(len(rows)):
         precise = rows[part].astype(np.float64)
-        with np.errstate(over="ignore"):
-            lengths = np.sqrt(np.vecdot(precise, precise))
-        usable = np.isfinite(lengths) & (lengths > 0)
-        if not usable.all():
+        lengths = row_norms(precise)
+        if strict and not (usable := has_direction(lengths)).all():
             where = f"row {part.start + usable.argmin()}"
             raise UsageError("an embedding that is zero or not finite", where=where, fix="leave it out")
-        np.divide(precise, lengths[:, None], out=units[part], casting="same_kind")
+        with np.errstate(invalid="ignore"):
+            np.divide(precise, np.where(lengths == 0, 1.0, lengths)[:, None], out=units[part], casting="same_kind")
     return units
+
+
+def row_norms(rows: NDArray[np.floating]) -> Floats:
+    """Return the lengths (N,) of rows (N, D), computed in float64; they are not finite if the rows aren't."""
+    precise = rows.astype(np.float64, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths: Floats = np.sqrt(np.vecdot(precise, precise))
+    return lengths
+
+
+def has_direction(norms: Floats) -> Booleans:
+    """Return which norms (N,) belong to rows that can be compared with others: they are positive and finite."""
+    directed: Booleans = (norms > 0) & np.isfinite(norms)
+    return directed
+
+
+def paired_cosines(rows: NDArray[np.floating], others: NDArray[np.floating]) -> Floats:
+    """Return the cosine (N,) of each row (N, D) with its counterpart (N, D).
+
+    It is 0 if one of the two is zero, and nan if one is not finite.
+    """
+    pairs = (l2_normalize(side, strict=False).astype(np.float64) for side in (rows, others))
+    cosines: Floats = np.vecdot(*pairs)
+    return cosines
 
 
 def parts_of(count: int) -> Iterator[slice]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from obelisk.arrays import Booleans, Embeddings, Integers, l2_normalize
+from obelisk.arrays import Booleans, Embeddings, Integers, has_direction, l2_normalize, row_norms
 from obelisk.cleaning.label_errors import NEIGHBORS, LabelIssues, check_bounds, choose_dropped, find_label_issues
 from obelisk.data import (
     Catalog,
@@ -135,8 +135,7 @@ def embed_photos(
     """Return the unit embeddings (N, D) of the photos that have one, and the reasons of the others by image id."""
     paths = catalog.locate_photos(photos)
     found = DescriptorCache(bundle).get(paths, what="embedding photos", progress=progress)
-    lengths = np.linalg.norm(found.rows.astype(np.float64), axis=1)
-    sound = (lengths > 0) & np.isfinite(lengths)
+    sound = has_direction(row_norms(found.rows))
     failed = {}
     for row in np.flatnonzero(~sound).tolist():
         blank = PhotoError("the model sees nothing in the photo: its embedding has no direction", where=paths[row])

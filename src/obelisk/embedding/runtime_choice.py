@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from obelisk.arrays import paired_cosines
 from obelisk.embedding.activation_ranges import Ranges
 from obelisk.embedding.onnx_model import NetworkModel, OnnxModel
 from obelisk.embedding.openvino_model import Arithmetic, OpenVinoModel, find_arithmetics
@@ -88,7 +89,7 @@ def decide(network: bytes, size: int, ranges: Ranges | None = None, *, must_be_f
             continue
         try:
             model = OpenVinoModel(network, size, arithmetic=arithmetic, ranges=ranges)
-            accurate = mean_cosine(model.run(photos), expected) >= SMALLEST_COSINE[arithmetic]
+            accurate = paired_cosines(model.run(photos), expected).mean() >= SMALLEST_COSINE[arithmetic]
         except ModelError:
             continue
         if accurate and (not must_be_faster or best_time(model.run, photos) < FASTER * best_time(plain.run, photos)):
@@ -115,13 +116,6 @@ def make_probes(size: int) -> NDArray[np.float32]:
         grain = rng.normal(0, 8, soft.shape).astype(np.float32)
         probes.append(((soft + grain) / 127.5 - 1).clip(-1, 1).transpose(2, 0, 1))
     return np.ascontiguousarray(probes, dtype=np.float32)
-
-
-def mean_cosine(rows: NDArray[np.float32], others: NDArray[np.float32]) -> float:
-    """Return the mean cosine between embeddings (N, D) and their counterparts (N, D); nan if one of them is zero."""
-    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(others, axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return float(((rows * others).sum(axis=1) / lengths).mean())
 
 
 def best_time(run: Callable[[NDArray[np.float32]], object], photos: NDArray[np.float32]) -> float:

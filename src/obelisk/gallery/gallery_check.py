@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from obelisk.arrays import row_norms
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, ObeliskError
 from obelisk.gallery import database, schema
@@ -107,6 +108,6 @@ def check_rows(rows: list[tuple[int, bytes]], dimensions: int) -> Iterator[tuple
             yield "size", f"row {row} has {len(vector)} bytes, not {size}"
     whole = [(row, vector) for row, vector in rows if len(vector) == size]
     values = np.frombuffer(b"".join(vector for _, vector in whole), dtype=schema.STORED).reshape(-1, dimensions)
-    lengths = np.linalg.norm(values.astype(np.float32), axis=1)
+    lengths = row_norms(values)
     for index in np.flatnonzero(~(np.abs(lengths - 1.0) < TOLERANCE)):
         yield "length", f"row {whole[index][0]} has length {lengths[index]:.4g}, not 1"

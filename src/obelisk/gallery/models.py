@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from obelisk.arrays import has_direction, row_norms
 from obelisk.embedding import Bundle, Embedded
 from obelisk.errors import PhotoError
 
@@ -29,7 +30,7 @@ def refuse_directionless(photos: Iterable[Embedded]) -> Iterator[Embedded]:
     So does one whose logits are not finite.
     """
     for photo in photos:
-        if photo.embedding is not None and not 0 < float(np.linalg.norm(photo.embedding)) < np.inf:
+        if photo.embedding is not None and not has_direction(row_norms(photo.embedding[np.newaxis])).all():
             error = PhotoError("the model sees nothing in the photo: its embedding has no direction", where=photo.path)
             yield replace(photo, embedding=None, error=error)
         elif photo.logits is not None and not np.isfinite(photo.logits).all():

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import ImageOps
 from PIL.Image import Image
 
-from obelisk.arrays import Embeddings
+from obelisk.arrays import Embeddings, l2_normalize
 from obelisk.embedding import Embedded, Embedder
 from obelisk.errors import PhotoError
 from obelisk.photos import map_in_order, read_photo
@@ -50,11 +50,6 @@ def augment_photo(photo: Image) -> list[Image]:
 
 def mean_direction(rows: Sequence[Embeddings]) -> Embeddings:
     """Return the unit-norm mean (D,) of the views' embeddings, each scaled to length 1; zero if they cancel out."""
-    total = np.zeros(len(rows[0]))
-    for row in rows:
-        precise = row.astype(np.float64)
-        length = np.linalg.norm(precise)
-        total += precise / length if length > 0 else precise
-    length = np.linalg.norm(total)
-    mean: Embeddings = (total / length if length > 0 else total).astype(np.float32)
+    total = l2_normalize(np.stack(rows), strict=False).sum(axis=0, dtype=np.float64)
+    mean: Embeddings = l2_normalize(total[np.newaxis], strict=False)[0]
     return mean

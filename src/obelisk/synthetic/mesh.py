@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from obelisk.arrays import Floats, Integers
+from obelisk.arrays import Floats, Integers, l2_normalize
 from obelisk.synthetic.canvas import Spot
 from obelisk.synthetic.palette import GLASS, Color
 
@@ -198,12 +198,11 @@ class MeshBuilder:
         first, last = np.array(self._starts[:-1]), np.array(self._starts[1:])
         # The last corner of a line is its second one, too: its normal is zero, and it is never culled.
         normals = np.cross(points[first + 1] - points[first], points[last - 1] - points[first])
-        lengths = np.linalg.norm(normals, axis=1, keepdims=True)
         return Mesh(
             points=points,
             starts=self._starts,
             centers=np.add.reduceat(points, first, axis=0) / (last - first)[:, None],
-            normals=normals / np.where(lengths == 0, 1, lengths),
+            normals=l2_normalize(normals, strict=False).astype(np.float64),
             colors=np.array(self._colors, dtype=np.float64),
             surfaces=np.array(self._surfaces, dtype=np.int64),
             parts=tuple(self._parts),

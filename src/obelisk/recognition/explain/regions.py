@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from obelisk.arrays import Floats, Integers
+from obelisk.arrays import Embeddings, Floats, Integers, l2_normalize
 
 Features = NDArray[np.floating]
 Box = tuple[int, int, int, int]
@@ -62,9 +62,8 @@ def compare_maps(query: Features, reference: Features) -> Resemblance:
     by_query, by_reference = added.sum(axis=1), added.sum(axis=0)
     shares = (by_query / max(added.sum(), 1e-12)).reshape(query.shape[1:])
     regions = []
-    for pairs in group_matches(
-        match_locations(normalize_features(f) @ normalize_features(g).T, added), query, reference
-    ):
+    cosines = l2_normalize(f, strict=False) @ l2_normalize(g, strict=False).T
+    for pairs in group_matches(match_locations(cosines, added), query, reference):
         box = box_around(cells_at(pairs[:, 0], query))
         top, left, bottom, right = box
         share = float(np.clip(shares[top:bottom, left:right].sum(), 0.0, 1.0))
@@ -81,7 +80,7 @@ def weigh_locations(features: Features) -> Floats:
     return to_heat(f @ f.sum(axis=0), features)
 
 
-def match_locations(cosines: Floats, added: Floats) -> Integers:
+def match_locations(cosines: Embeddings, added: Floats) -> Integers:
     """Return the pairs (M, 2) of locations that match, heaviest first.
 
     The weight of a match is what it adds to the similarity times the cosine of its two features.
@@ -126,12 +125,6 @@ def locations_of(features: Features) -> Floats:
 def cells_at(locations: Integers, features: Features) -> Integers:
     """Return the cells (n, 2), row and column, of locations (n,) in a feature map (C, H, W)."""
     return np.stack(np.unravel_index(locations, features.shape[1:]), axis=1).astype(np.int64)
-
-
-def normalize_features(rows: Floats) -> Floats:
-    """Scale features (N, C) to length 1; a zero row stays zero."""
-    units: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return units
 
 
 def to_heat(added: Floats, features: Features) -> Floats:

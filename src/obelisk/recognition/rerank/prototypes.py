@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from obelisk.arrays import Embeddings, Integers
+from obelisk.arrays import Embeddings, Integers, l2_normalize, row_norms
 from obelisk.gallery import SearchEngine
 from obelisk.recognition.rerank.reranker import Shortlist
 
@@ -78,7 +78,6 @@ def compute_prototypes(references: Embeddings, landmark_ids: Integers) -> tuple[
     references = references[by_landmark]
     landmarks, first = np.unique(landmark_ids[by_landmark], return_index=True)
     sums = np.add.reduceat(references.astype(np.float64), first, axis=0)
-    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-    cancelled = lengths[:, 0] < 1e-9
-    sums[cancelled], lengths[cancelled] = references[first[cancelled]], 1.0
-    return np.ascontiguousarray(sums / lengths, dtype=np.float32), landmarks
+    cancelled = row_norms(sums) < 1e-9
+    sums[cancelled] = references[first[cancelled]]
+    return l2_normalize(sums), landmarks

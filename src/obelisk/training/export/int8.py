@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from obelisk.arrays import Embeddings
+from obelisk.arrays import Embeddings, paired_cosines
 from obelisk.embedding import OnnxModel
 from obelisk.embedding.activation_ranges import LEVELS, Range
-from obelisk.embedding.runtime_choice import mean_cosine
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -36,11 +35,14 @@ def choose_ranges(network: bytes, photos: Sequence[NDArray[np.float32]]) -> dict
     expected = embed(network, photos)
     few, few_expected = photos[:FEW_PHOTOS], expected[:FEW_PHOTOS]
     kept = {
-        tensor: mean_cosine(embed(round_activations(network, {tensor: ends}), few), few_expected)
+        tensor: paired_cosines(embed(round_activations(network, {tensor: ends}), few), few_expected).mean()
         for tensor, ends in ranges.items()
     }
     left = sorted(ranges, key=lambda tensor: kept[tensor], reverse=True)
-    while left and mean_cosine(embed(round_activations(network, pick(ranges, left)), photos), expected) < KEPT_COSINE:
+    while left:
+        rounded = embed(round_activations(network, pick(ranges, left)), photos)
+        if paired_cosines(rounded, expected).mean() >= KEPT_COSINE:
+            break
         left.pop()
     return {tensor: ranges[tensor] for tensor in ranges if tensor in left}
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from obelisk.arrays import paired_cosines
 from obelisk.embedding import FEATURES, LOGITS, OnnxModel
 from obelisk.errors import ModelError
 from obelisk.training.machine import one_thread
@@ -136,16 +137,10 @@ def check_export(network: bytes, module: nn.Module, inputs: Sequence[NDArray[np.
                 pairs = [(model.run(batch), expected)]
             else:
                 pairs = list(zip(model.classify(batch), expected, strict=True))
-            smallest = min(smallest, *(smallest_cosine(found, rows.numpy()) for found, rows in pairs))
+            smallest = min(smallest, *(float(paired_cosines(found, rows.numpy()).min()) for found, rows in pairs))
     if not smallest >= SMALLEST_COSINE:
         raise ModelError(
             f"the exported network differs from torch: cosine {smallest:.6f} < {SMALLEST_COSINE}",
             fix="another version of onnxruntime or torch may be at fault; nothing was exported",
         )
     return smallest
-
-
-def smallest_cosine(rows: NDArray[np.float32], others: NDArray[np.float32]) -> float:
-    """Return the smallest cosine between rows (N, D) and their counterparts."""
-    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(others, axis=1)
-    return float(((rows * others).sum(axis=1) / np.maximum(lengths, 1e-12)).min())

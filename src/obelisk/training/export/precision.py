@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from obelisk.arrays import Integers
+from obelisk.arrays import Integers, l2_normalize, paired_cosines
 from obelisk.embedding import OnnxModel, Precision
 from obelisk.errors import ModelError
 from obelisk.photos import ModelInput, map_in_order, prepare, read_photo
@@ -162,23 +162,16 @@ def compare_precisions(original: bytes, smaller: bytes, photos: ComparedPhotos) 
 
     both = zip(*map_in_order(embed, photos.paths), strict=True)
     (rows, *logits), (others, *other_logits) = ([np.stack(column) for column in zip(*one, strict=True)] for one in both)
-    rows, others = unit_or_zero(rows), unit_or_zero(others)
+    rows, others = l2_normalize(rows, strict=False), l2_normalize(others, strict=False)
     landmarks, layer = photos.landmarks, photos.layer
     return PrecisionCheck(
         photos=len(photos.paths),
-        cosine=float((rows * others).sum(axis=1, dtype=np.float64).mean()),
+        cosine=float(paired_cosines(rows, others).mean()),
         top1=None if landmarks is None else leave_one_out(others, landmarks),
         original_top1=None if landmarks is None else leave_one_out(rows, landmarks),
         layer_top1=None if landmarks is None or layer is None else layer_top1(other_logits[0], layer, landmarks),
         original_layer_top1=None if landmarks is None or layer is None else layer_top1(logits[0], layer, landmarks),
     )
-
-
-def unit_or_zero(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale rows (N, D) to unit length; a zero row stays zero."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = rows / np.maximum(lengths, np.float32(1e-12))
-    return scaled
 
 
 def layer_top1(logits: NDArray[np.float32], layer: Integers, landmarks: Integers) -> float:
