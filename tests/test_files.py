@@ -6,11 +6,12 @@ import errno
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from obelisk.files import exclusive_lock, replace_file
+from obelisk.files import exclusive_lock, partial_path, remove_partials, replace_file
 
 
 def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path: Path) -> None:
@@ -25,6 +26,92 @@ def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path: Path) -> No
         replace_file(path, run_out)
     assert raised.value.filename == str(path)
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("table", "old")]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_library_with_an_error_of_its_own_for_a_full_disk_names_the_file_too(tmp_path: Path, number: int) -> None:
+    def run_out(partial: Path) -> None:
+        raise ValueError(f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})")
+
+    with pytest.raises(OSError, match=os.strerror(number)) as raised:
+        replace_file(tmp_path / "weights", run_out)
+    assert (raised.value.errno, raised.value.filename) == (number, str(tmp_path / "weights"))
+
+
+def write_text(path: Path, text: str) -> Path:
+    return replace_file(path, lambda partial: partial.write_text(text))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+def test_a_replaced_file_keeps_its_permissions_and_a_new_one_has_the_usual_ones(tmp_path: Path) -> None:
+    (tmp_path / "usual").write_text("")
+    for mode in (0o600, 0o640, 0o444, 0o755):
+        path = tmp_path / f"{mode:o}"
+        path.write_text("old")
+        path.chmod(mode)
+        assert write_text(path, "new").stat().st_mode & 0o777 == mode
+    assert write_text(tmp_path / "new", "").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for name in ("there", "dangling"):
+        (tmp_path / f"{name} link").symlink_to(tmp_path / "folder" / name)
+    (tmp_path / "folder" / "there").write_text("old")
+    for name in ("there", "dangling"):
+        write_text(tmp_path / f"{name} link", "new")
+        assert (tmp_path / f"{name} link").is_symlink()
+        assert (tmp_path / "folder" / name).read_text() == "new"
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["dangling", "there"]
+
+
+def test_links_put_in_the_way_are_not_written_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "victim").write_text("mine")
+    for name in (f".report.{os.getpid()}", ".report.partial", ".report.abc.partial"):
+        (tmp_path / name).symlink_to(tmp_path / "victim")
+    write_text(tmp_path / "report", "new")
+    # Not even if the name is guessed.
+    monkeypatch.setattr("obelisk.files.partial_path", lambda path: tmp_path / ".report.abc.partial")
+    with pytest.raises(FileExistsError) as raised:
+        write_text(tmp_path / "report", "newer")
+    assert raised.value.filename == str(tmp_path / "report")
+    assert (tmp_path / "victim").read_text() == "mine"
+    assert (tmp_path / "report").read_text() == "new"
+
+
+def test_a_device_is_written_to_and_stays(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    path = Path(f"/dev/fd/{writer}")
+    if not path.exists():
+        pytest.skip("this system does not name open files in /dev/fd")
+    write_text(path, "text")
+    os.close(writer)
+    assert os.read(reader, 100) == b"text"
+    os.close(reader)
+
+
+def test_writers_at_once_leave_one_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    texts = [str(number) * 10_000 for number in range(8)]
+
+    def write(text: str) -> None:
+        for _ in range(20):
+            write_text(path, text)
+            assert path.read_text() in texts
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, texts))
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_killed_processes_left_is_recognized(tmp_path: Path) -> None:
+    kept = ("run.json", ".hidden", ".gitignore", ".partial", "a.partial")
+    left = (partial_path(tmp_path / "run.json").name, ".run.json.12345")
+    for name in (*kept, *left):
+        (tmp_path / name).write_text("")
+    partial_path(tmp_path / "folder").mkdir()
+    remove_partials(tmp_path)
+    assert {file.name for file in tmp_path.iterdir() if file.is_file()} == set(kept)
 
 
 HOLD = """

@@ -14,6 +14,7 @@ import polars as pl
 from obelisk.arrays import Integers
 from obelisk.data.catalog import Catalog
 from obelisk.errors import MissingExtraError, UsageError
+from obelisk.files import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,9 +124,7 @@ def draw_long_tail(distributions: Mapping[str, Integers], figure: Path) -> Path:
     axes.set(yscale="log", xlim=(0, 100), xlabel="landmarks, most photos first (%)", ylabel="photos per landmark")
     axes.grid(axis="y", alpha=0.25)
     axes.legend(frameon=False)
-    figure.parent.mkdir(parents=True, exist_ok=True)
-    canvas.savefig(figure, dpi=120)
-    return figure
+    return replace_file(figure, lambda partial: canvas.savefig(partial, format="png", dpi=120))
 
 
 def mark_percentiles(axes: Axes, counts: Integers) -> None:

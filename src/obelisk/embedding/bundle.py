@@ -184,15 +184,16 @@ def write_bundle(
     hashes = {name: content_hash(content) for name, content in sorted(attached.items())}
     draft = BundleManifest.model_validate({**manifest, "format": FORMAT, "files": hashes, "fingerprint": ""})
     final = draft.model_copy(update={"fingerprint": fingerprint_of(networks, draft)})
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
+    place = folder.resolve()  # a link stays
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as made:
         new = Path(made) / "new"
         new.mkdir()
         for name, content in {**networks, **attached}.items():
             (new / name).write_bytes(content)
         (new / MANIFEST_FILE).write_text(final.to_json(), encoding="utf-8", newline="\n")
         (new / CARD_FILE).write_text(card, encoding="utf-8", newline="\n")
-        replace_folder(folder, new, final, aside=Path(made) / "old")
+        replace_folder(place, new, final, aside=Path(made) / "old")
     return Bundle(folder=folder, manifest=final)
 
 

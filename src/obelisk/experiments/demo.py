@@ -10,6 +10,7 @@ from obelisk.config import load_recipe
 from obelisk.data import Catalog
 from obelisk.errors import DataError
 from obelisk.evaluation import Comparison, Evaluated, Run, Target, compare_targets, write_report
+from obelisk.files import replace_file
 from obelisk.gallery import build_gallery
 from obelisk.recognition import Recognizer
 from obelisk.recognition.explain import draw_recognitions
@@ -62,7 +63,8 @@ def recognize_some(run: Run, catalog: Catalog, out: Path) -> tuple[list[Recognit
     answers = list(Recognizer.open(gallery).recognize(catalog.locate_photos(queries)))
     truths = [names.get(ids[0]) for ids in queries["landmark_ids"].to_list()]
     picture = out / "recognition.png"
-    draw_recognitions(answers, truths, neighbor_photos(answers, catalog)).save(picture)
+    drawn = draw_recognitions(answers, truths, neighbor_photos(answers, catalog))
+    replace_file(picture, lambda partial: drawn.save(partial, "PNG"))
     return answers, picture
 
 

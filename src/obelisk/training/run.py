@@ -31,7 +31,7 @@ import polars as pl
 from obelisk.config import Recipe, load_recorded_recipe
 from obelisk.errors import RecipeError
 from obelisk.evaluation.run_reader import Run, read_facts
-from obelisk.files import replace_file
+from obelisk.files import remove_partials, replace_file
 
 
 def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -70,9 +70,7 @@ def begin_folder(recipe: Recipe, out: Path) -> None:
     Incomplete files that a killed run left here are deleted.
     """
     replace_file(out / "recipe.toml", lambda partial: partial.write_text(recipe.to_toml()))
-    for partial in out.glob(".*"):
-        if partial.suffix[1:].isdigit() and partial.is_file():
-            partial.unlink()
+    remove_partials(out)
 
 
 def forget_folder(out: Path) -> None:

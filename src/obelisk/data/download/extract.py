@@ -216,8 +216,9 @@ def write_photo(data: bytes, path: Path, *, sync: bool = False) -> None:
     """Write a photo atomically; with ``sync``, return once it is on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
     try:
-        with naming_full_disk(path), partial.open("wb") as file:
+        with naming_full_disk(path), partial.open("xb") as file:
             file.write(data)
             if sync:
                 file.flush()

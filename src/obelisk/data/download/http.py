@@ -25,7 +25,7 @@ from urllib.parse import quote, urlsplit
 
 from obelisk.data.download.state import DownloadState, FileState
 from obelisk.errors import DownloadError
-from obelisk.files import naming_full_disk
+from obelisk.files import naming_full_disk, without_links
 from obelisk.records import Progress
 
 T = TypeVar("T")
@@ -268,7 +268,7 @@ class Transfer:
     def append(self, response: http.client.HTTPResponse, total: int | None) -> None:
         """Append the bytes as they arrive, and sync them to disk at the end."""
         there = self.count_bytes()
-        with naming_full_disk(self.partial), self.partial.open("ab") as file:
+        with naming_full_disk(self.partial), open(self.partial, "ab", opener=without_links) as file:
             while chunk := self.client.read_chunk(response):
                 file.write(chunk)
                 file.flush()

@@ -22,7 +22,7 @@ import polars as pl
 from obelisk.data.catalog import LANDMARKS, QUERIES, REFERENCES, Catalog
 from obelisk.data.subset import DISTRACTOR, PHOTO_COLUMNS, Subset
 from obelisk.errors import DataError
-from obelisk.files import partial_path
+from obelisk.files import move_folder, partial_path
 from obelisk.photos import photo_exists
 
 FORMAT: Final = "obelisk-subset"
@@ -54,7 +54,7 @@ def write_subset(subset: Subset, out: Path, *, add: Callable[[Path], object] = l
         for name, data in files.items():
             (unfinished / name).write_bytes(data)
         add(unfinished)
-        unfinished.replace(out)
+        move_folder(unfinished, out)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return out

@@ -6,7 +6,6 @@ import hashlib
 import importlib
 import importlib.util
 import json
-import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from obelisk.embedding import cache_folder
 from obelisk.errors import ModelError
+from obelisk.files import replace_file
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -108,11 +108,7 @@ def convert_pickle(path: Path) -> Path:
         state = {key: tensor.contiguous() for key, tensor in state.get("state_dict", state).items()}
     except Exception as error:
         raise ModelError("not a plain state dict of tensors", where=path, fix="save it as safetensors") from error
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    partial = copy.with_suffix(f".{os.getpid()}")
-    save_file(state, partial, metadata={"order": json.dumps(list(state))})
-    partial.replace(copy)
-    return copy
+    return replace_file(copy, lambda partial: save_file(state, partial, metadata={"order": json.dumps(list(state))}))
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -259,7 +259,7 @@ def draw_curves(path: Path, stages: Mapping[str, Sequence[Epoch]], title: str) -
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)
-    figure.savefig(path, metadata={"Software": None})
+    replace_file(path, lambda partial: figure.savefig(partial, format="png", metadata={"Software": None}))
 
 
 def members_in(epochs: Sequence[Epoch]) -> list[list[Epoch]]:
