@@ -12,6 +12,7 @@ from PIL import Image
 from obelisk.data import check_dataset, read_catalog, sample_subset, write_subset
 from obelisk.data.issues import FIXES, ISSUE_KINDS
 from obelisk.errors import DataError
+from obelisk.photos import PhotoFilter
 
 A, B, C, D = "aaa0", "bbb0", "ccc0", "ddd0"
 Q, R = "eee0", "fff0"
@@ -128,6 +129,9 @@ FAULTS = {
 }
 
 
+OWN_FIXES = {write_text_as_photo: "save it as JPEG, PNG, WebP, GIF or HEIC"}
+
+
 @pytest.mark.parametrize(("spoil", "expected"), FAULTS.items(), ids=[spoil.__name__ for spoil in FAULTS])
 def test_each_fault_is_named_and_nothing_else(spoil, expected, dataset):
     spoil(dataset)
@@ -136,7 +140,15 @@ def test_each_fault_is_named_and_nothing_else(spoil, expected, dataset):
     assert [finding.kind for finding in findings] == [kind]
     assert where in findings[0].where
     assert what in findings[0].what
-    assert findings[0].fix == FIXES[kind]
+    assert findings[0].fix == OWN_FIXES.get(spoil, FIXES[kind])
+
+
+def test_a_sound_photo_that_cannot_be_read_here_is_never_to_be_deleted(dataset):
+    photo(dataset, A).write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40))
+    Image.new("1", (9000, 9000)).save(photo(dataset, B), format="PNG")
+    findings = list(check_dataset(dataset))
+    assert [finding.kind for finding in findings] == ["unreadable", "unreadable"]
+    assert not any("delete" in finding.fix for finding in findings)
 
 
 def test_every_kind_of_fault_is_tried():
@@ -212,3 +224,21 @@ def test_finding_is_one_line_of_json(dataset):
 def test_folder_that_is_no_dataset_is_an_error(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         list(check_dataset(tmp_path / "absent"))
+
+
+def test_what_is_passed_over_is_no_fault_and_counted_once(dataset, write_photo):
+    write_photo(dataset, "train/a/@eaDir/x.jpg", 1)
+    (photo(dataset, A).parent / "scan.psd").write_bytes(b"8BPS")
+    counting = PhotoFilter(["bbb0.*"])
+    findings = list(check_dataset(dataset, photo_filter=counting))
+    assert [(finding.kind, finding.where) for finding in findings] == [("missing", "train/b/b/b/bbb0.jpg")]
+    told = "1 picture of another format (1 psd), 1 folder that machines make (1 @eaDir), 1 excluded"
+    assert counting.describe() == f"passed over: {told}"
+
+
+def test_photos_outside_the_landmarks_folders_are_remarked_on(tmp_path, write_photo):
+    for seed, path in enumerate(("A/a.jpg", "B/b.jpg", "loose.jpg")):
+        write_photo(tmp_path, path, seed)
+    remarks = []
+    assert list(check_dataset(tmp_path, remark=remarks.append)) == []
+    assert remarks == ["photos in no landmark's folder, left out: 1, the first is loose.jpg"]

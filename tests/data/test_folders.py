@@ -6,6 +6,7 @@ import pytest
 
 from obelisk.data import read_catalog
 from obelisk.errors import DataError
+from obelisk.photos import PhotoFilter
 
 
 def test_folder_per_landmark_is_named_verbatim_and_numbered_in_order(tmp_path, write_photo):
@@ -29,7 +30,10 @@ def test_hidden_and_other_files_are_passed_over(tmp_path, write_photo):
     (tmp_path / "A" / "notes.txt").write_text("no photo")
     catalog = read_catalog(tmp_path)
     assert catalog.references["path"].to_list() == ["A/a.jpg"]
-    assert catalog.notes == ()
+    assert catalog.notes == ("passed over: 1 folder that machines make (1 __MACOSX)",)
+    counting = PhotoFilter(["a.*"])
+    with pytest.raises(DataError, match=r"1 folder that machines make \(1 __MACOSX\), 1 excluded"):
+        read_catalog(tmp_path, photo_filter=counting)
 
 
 def test_empty_folders_and_loose_photos_are_noted(tmp_path, write_photo):

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from obelisk.errors import PhotoMissingError, PhotoTooLargeError, UsageError
-from obelisk.photos import content_hash, find_photos, read_bytes
+from obelisk.errors import PhotoMissingError, PhotoTooLargeError
+from obelisk.photos import content_hash, read_bytes
 from obelisk.photos import reading as files
 
 
@@ -83,48 +83,3 @@ def test_a_file_that_no_photo_needs_is_not_read(tmp_path: Path) -> None:
 def test_content_hash_is_the_same_everywhere() -> None:
     assert content_hash(b"obelisk") == "512f122aa5118ad63ad9be1876dca455"
     assert content_hash(b"obelisk") != content_hash(b"Obelisk")
-
-
-def test_find_photos_is_recursive_sorted_and_skips_what_is_hidden(tmp_path: Path) -> None:
-    shown = ["B.JPG", "a.jpeg", "b/c/d.webp", "b/e.gif", "z.heic"]
-    for name in [*shown, ".hidden.jpg", ".git/x.jpg", "notes.txt", "b/jpg", "._B.JPG"]:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    assert find_photos(tmp_path) == [tmp_path / name for name in shown]
-
-
-def test_find_photos_follows_links_once(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "real" / "a.jpg").write_bytes(b"")
-    (tmp_path / "real" / "loop").symlink_to(tmp_path)
-    (tmp_path / "album").symlink_to(tmp_path / "real")
-    assert len(find_photos(tmp_path)) == 1
-
-
-def test_find_photos_of_one_file_is_that_file(tmp_path: Path) -> None:
-    path = tmp_path / "photo.dat"
-    path.write_bytes(b"")
-    assert find_photos(path) == [path]
-
-
-def test_find_photos_reports_a_folder_that_may_not_be_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "locked").mkdir()
-    (tmp_path / "a.jpg").write_bytes(b"")
-    scandir = os.scandir
-
-    def forbid(path: str) -> Iterator[os.DirEntry[str]]:
-        if path == str(tmp_path / "locked"):
-            raise PermissionError(errno.EACCES, "Permission denied", path)
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", forbid)
-    reported: list[OSError] = []
-    assert find_photos(tmp_path, reported.append) == [tmp_path / "a.jpg"]
-    assert [error.filename for error in reported] == [str(tmp_path / "locked")]
-    with pytest.raises(UsageError, match="cannot be searched: Permission denied"):
-        find_photos(tmp_path)
-
-
-def test_find_photos_of_a_missing_folder_is_the_users_mistake(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="none"):
-        find_photos(tmp_path / "none")

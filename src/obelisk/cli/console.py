@@ -105,9 +105,15 @@ class WholeHelp(TyperGroup):
 
 
 class SkippedFolders:
-    """Names and counts the folders that can't be used; call it with the error of one that may not be listed."""
+    """Names and counts the folders that can't be used; call it with the error of one that may not be listed.
 
-    def __init__(self) -> None:
+    ``photo_filter`` decides what walks pass over, such as what the globs ``exclude`` name.
+    """
+
+    def __init__(self, exclude: Sequence[str] | None = None) -> None:
+        from obelisk.photos import PhotoFilter
+
+        self.photo_filter = PhotoFilter(exclude or ())
         self.locked = self.empty = 0
 
     def __bool__(self) -> bool:
@@ -124,7 +130,9 @@ class SkippedFolders:
         warn(f"no photo in the folder {folder}")
 
     def report(self) -> None:
-        """Report how many there were, if any."""
+        """Report how many there were, and what was passed over, if any."""
+        if passed_over := self.photo_filter.describe():
+            note(passed_over)
         if self:
             warn(f"{count_of(self.locked + self.empty, 'folder')} could not be used")
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from obelisk.cli.clean import clean_command, note_photos
-from obelisk.cli.console import Meter, WholeHelp, note, result, table, warn
+from obelisk.cli.console import Meter, SkippedFolders, WholeHelp, note, result, table, warn
 from obelisk.cli.download import download_command
+from obelisk.cli.photo_arguments import Exclude
 
 if TYPE_CHECKING:
     from obelisk.data import Issue
@@ -47,7 +48,7 @@ FigureFile = Annotated[
 
 
 @data_app.command("check")
-def check_data_command(directory: Dataset, as_json: AsJson = False) -> None:
+def check_data_command(directory: Dataset, exclude: Exclude = None, as_json: AsJson = False) -> None:
     """Find missing, unreadable, duplicated and mislabelled photos.
 
     Exits 1 if there are any.
@@ -55,8 +56,9 @@ def check_data_command(directory: Dataset, as_json: AsJson = False) -> None:
     from obelisk.data import check_dataset
 
     found: dict[str, list[Issue]] = {}
+    skipped = SkippedFolders(exclude)
     with Meter() as meter:
-        for issue in check_dataset(directory, progress=meter):
+        for issue in check_dataset(directory, progress=meter, photo_filter=skipped.photo_filter, remark=warn):
             found.setdefault(issue.kind, []).append(issue)
             if as_json:
                 result(issue.to_json())
@@ -65,6 +67,7 @@ def check_data_command(directory: Dataset, as_json: AsJson = False) -> None:
             if number:
                 result("")
             show_issues(kind, issues)
+    skipped.report()
     if not found:
         note(f"no fault found in {directory}")
         return
@@ -90,6 +93,7 @@ def stats_command(
         bool, typer.Option("--listed", help="Count what the CSVs list, whether the photos are on disk or not.")
     ] = False,
     figure: FigureFile = None,
+    exclude: Exclude = None,
 ) -> None:
     """Count landmarks and photos, and show how they are distributed.
 
@@ -97,7 +101,8 @@ def stats_command(
     """
     from obelisk.data import compute_statistics, draw_long_tail, photos_per_landmark, read_catalog
 
-    catalog = read_catalog(directory, clean=clean, present_only=not listed)
+    skipped = SkippedFolders(exclude)
+    catalog = read_catalog(directory, clean=clean, present_only=not listed, photo_filter=skipped.photo_filter)
     for remark in catalog.notes:
         warn(remark)
     statistics = compute_statistics(catalog)
@@ -111,6 +116,7 @@ def stats_command(
     if figure is not None:
         drawn = draw_long_tail({f"{directory.resolve().name}": photos_per_landmark(catalog.references)}, figure)
         note(f"figure: {drawn}")
+    skipped.report()
 
 
 def show_distributions(percentiles: Mapping[str, Mapping[str, int]]) -> None:
@@ -142,6 +148,7 @@ def subset_command(
     clean: Clean = False,
     as_json: AsJson = False,
     figure: FigureFile = None,
+    exclude: Exclude = None,
 ) -> None:
     """Sample landmarks, and split their photos into three sets.
 
@@ -158,7 +165,8 @@ def subset_command(
     )
 
     refuse_occupied(out)
-    catalog = read_catalog(directory, clean=clean)
+    skipped = SkippedFolders(exclude)
+    catalog = read_catalog(directory, clean=clean, photo_filter=skipped.photo_filter)
     with Meter() as meter:
         subset = sample_subset(catalog, landmarks=landmarks, seed=seed, progress=meter)
     for remark in (*catalog.notes, *subset.notes):
@@ -176,6 +184,7 @@ def subset_command(
         counts = {f"source ({catalog.landmarks.height} landmarks)": photos_per_landmark(catalog.references)}
         drawn = draw_long_tail(counts | {f"subset ({subset.landmarks.height})": photos_per_landmark(members)}, figure)
         note(f"figure: {drawn}")
+    skipped.report()
     note(f"manifests: {written}")
     note_photos(written, catalog.root, out)
 

@@ -18,6 +18,7 @@ from obelisk.cli.gallery_changes import (
     remove_command,
     rename_command,
 )
+from obelisk.cli.photo_arguments import Exclude
 from obelisk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def build_command(
     no_paths: Annotated[
         bool, typer.Option("--no-paths", help="Do not record where the photos lie on this machine.")
     ] = False,
+    exclude: Exclude = None,
 ) -> None:
     """Build a gallery from a dataset, or add what is new to it.
 
@@ -73,8 +75,8 @@ def build_command(
 
     built = (path / "model").is_dir()
     bundle = load_model(model or (path if built else bundled_gallery()))
-    skipped = SkippedFolders()
-    catalog = read_catalog(data, onerror=skipped)
+    skipped = SkippedFolders(exclude)
+    catalog = read_catalog(data, onerror=skipped, photo_filter=skipped.photo_filter)
     for omission in catalog.notes:
         warn(omission)
     with Meter() as meter:

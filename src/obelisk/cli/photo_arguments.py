@@ -23,6 +23,16 @@ Photos = Annotated[
     ),
 ]
 
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="GLOB",
+        help="Pass over files and folders in a folder: by name, or by path if GLOB has a slash; may be repeated.",
+        show_default=False,
+    ),
+]
+
 
 def expand_arguments(arguments: Sequence[str], skipped: SkippedFolders) -> Iterator[str]:
     """Return the paths of photos that the arguments stand for; lines of stdin are read only when needed.
@@ -36,7 +46,9 @@ def expand_arguments(arguments: Sequence[str], skipped: SkippedFolders) -> Itera
         raise UsageError(f"no such photo or folder: `{missing[0]}`{more}", fix="check the path")
     found = [None if argument == "-" else list_argument(argument, skipped) for argument in arguments]
     if not skipped.locked and not any(paths is None or paths for paths in found):
-        raise UsageError("no photo found", where=", ".join(arguments), fix="give photos, or folders that hold some")
+        passed_over = skipped.photo_filter.describe()
+        what = "no photo found" + (f" ({passed_over})" if passed_over else "")
+        raise UsageError(what, where=", ".join(arguments), fix="give photos, or folders that hold some")
     return (path for paths in found for path in (read_lines() if paths is None else paths))
 
 
@@ -58,7 +70,7 @@ def list_argument(argument: str, skipped: SkippedFolders) -> list[str]:
     if not os.path.isdir(argument):  # noqa: PTH112 - Path.is_dir raises where we may not look
         return [argument]
     locked = skipped.locked
-    paths = [str(path) for path in find_photos(Path(argument), skipped)]
+    paths = [str(path) for path in find_photos(Path(argument), skipped, skipped.photo_filter)]
     if not paths and skipped.locked == locked:
         skipped.note_empty(argument)
     return paths

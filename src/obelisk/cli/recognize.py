@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from obelisk.cli.console import Meter, SkippedFolders, count_of, note, result, warn
-from obelisk.cli.photo_arguments import Photos, expand_arguments, pass_odd_names
+from obelisk.cli.photo_arguments import Exclude, Photos, expand_arguments, pass_odd_names
 from obelisk.defaults import PRECISION, TOP, VOTE, K
 from obelisk.errors import PhotoError, quote
 from obelisk.records import Recognition
@@ -91,6 +91,7 @@ def recognize_command(
             show_default=False,
         ),
     ] = None,
+    exclude: Exclude = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per photo.")] = False,
 ) -> None:
     """Name the landmark in each photo, or say that it is unknown.
@@ -103,7 +104,7 @@ def recognize_command(
     from obelisk.recognition import Recognizer
 
     gallery = gallery or bundled_gallery()
-    skipped = SkippedFolders()
+    skipped = SkippedFolders(exclude)
     paths = expand_arguments(photos, skipped)
     with Meter() as meter:  # a large gallery is indexed when it is first searched
         opened = Gallery.open(gallery, progress=meter)

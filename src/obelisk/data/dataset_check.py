@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
 from obelisk.data.catalog import Catalog
-from obelisk.data.formats.detect import check_directory, read_catalog
-from obelisk.data.formats.folders import list_landmark_folders
-from obelisk.data.formats.gldv2 import looks_like_gldv2
+from obelisk.data.formats.detect import check_directory, read_catalog, refuse_without_photo
+from obelisk.data.formats.folders import list_empty_folders, make_catalog
+from obelisk.data.formats.gldv2 import looks_like_gldv2, read_gldv2
 from obelisk.data.formats.gldv2_check import check_gldv2
-from obelisk.data.formats.scan import scan_photos
+from obelisk.data.formats.scan import PhotoScan, scan_photos
 from obelisk.data.formats.subset_manifest import is_subset
 from obelisk.data.issues import Issue, IssueKind, make_issue
-from obelisk.errors import PhotoError
-from obelisk.photos import content_hash, map_in_order, photo_exists, read_bytes, read_photo
+from obelisk.errors import PhotoError, PhotoMissingError, PhotoTooLargeError
+from obelisk.photos import PhotoFilter, content_hash, map_in_order, photo_exists, read_bytes, read_photo
 from obelisk.records import Progress, no_progress
 
 # Truncated and damaged photos fail at any size, and the smallest decodes fastest.
 CHECKED_SIDE = 64
+# A photo that is there and can't be read may be sound all the same.
+SOUND_FIXES: Final[dict[type[PhotoError], str]] = {
+    PhotoMissingError: "change its permissions",
+    PhotoTooLargeError: "save it with fewer pixels",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,36 +40,53 @@ class CheckedPhoto:
     issue: Issue | None = None
 
 
-def check_dataset(directory: Path, *, progress: Progress = no_progress) -> Iterator[Issue]:
+def check_dataset(
+    directory: Path,
+    *,
+    progress: Progress = no_progress,
+    photo_filter: PhotoFilter | None = None,
+    remark: Callable[[str], object] = lambda sentence: None,
+) -> Iterator[Issue]:
     """Yield the issues of a dataset as they are found: those of its tables, then those of its photos.
 
     Every photo is opened once. Of several photos with the same content, all but the first are reported: as a duplicate
     under one landmark, as mislabelled under two, as leaked if one is a reference and the other a query.
+    ``photo_filter`` decides which files are passed over, and counts them. ``remark`` is called for what is no fault and
+    yet may surprise, such as photos outside the landmarks' folders.
 
     Raises DataError if the folder isn't a dataset, or if its tables can't be read at all.
     """
     check_directory(directory)
+    chosen = PhotoFilter() if photo_filter is None else photo_filter
     if is_subset(directory):
-        catalog = read_catalog(directory, present_only=False)
+        catalog = read_catalog(directory, present_only=False, photo_filter=chosen)
     elif looks_like_gldv2(directory):
-        yield from check_gldv2(directory)
-        catalog = read_catalog(directory)
+        sound = True
+        for issue in check_gldv2(directory, chosen):
+            sound = False
+            yield issue
+        # A second walk, with a filter of its own, so that nothing is counted twice.
+        catalog = read_gldv2(directory, photo_filter=PhotoFilter(chosen.exclude), may_be_empty=not sound)
     else:
-        yield from check_folders(directory)
-        catalog = read_catalog(directory, onerror=lambda error: None)
+        unlistable: list[OSError] = []
+        scan = scan_photos(directory, root=directory, onerror=unlistable.append, photo_filter=chosen)
+        yield from check_folders(directory, scan, unlistable)
+        catalog = make_catalog(directory, scan)
+        refuse_without_photo(catalog, chosen)
+        for sentence in catalog.notes:
+            remark(sentence)
     yield from check_photos(catalog, progress)
 
 
-def check_folders(directory: Path) -> Iterator[Issue]:
+def check_folders(directory: Path, scan: PhotoScan, unlistable: Sequence[OSError]) -> Iterator[Issue]:
     """Yield the folders that can't be listed, and the landmark folders without a photo."""
-    for folder in list_landmark_folders(directory):
-        unlistable: list[OSError] = []
-        photos = scan_photos(folder, root=directory, onerror=unlistable.append).paths
-        for error in unlistable:
-            where = Path(error.filename).relative_to(directory).as_posix()
-            yield make_issue("unreadable", where=where, what=f"the folder cannot be listed: {error.strerror}")
-        if photos.is_empty() and not unlistable:
-            yield make_issue("empty", where=folder.name, what="the folder holds no photo")
+    locked = [Path(error.filename).relative_to(directory) for error in unlistable]
+    for path, error in zip(locked, unlistable, strict=True):
+        what = f"the folder cannot be listed: {error.strerror}"
+        yield make_issue("unreadable", where=path.as_posix(), what=what, fix="change its permissions")
+    for name in list_empty_folders(scan):
+        if not any(path.parts[0] == name for path in locked):
+            yield make_issue("empty", where=name, what="the folder holds no photo")
 
 
 def check_photos(catalog: Catalog, progress: Progress) -> Iterator[Issue]:
@@ -98,7 +121,8 @@ def check_photo(root: Path, path: str) -> CheckedPhoto:
         read_photo(data, min_side=CHECKED_SIDE)
     except PhotoError as error:
         kind: IssueKind = "unreadable" if photo_exists(root / path) else "missing"
-        return CheckedPhoto(path=path, issue=make_issue(kind, where=path, what=error.what))
+        fix = error.fix or (SOUND_FIXES.get(type(error), "") if kind == "unreadable" else "")
+        return CheckedPhoto(path=path, issue=make_issue(kind, where=path, what=error.what, fix=fix))
     return CheckedPhoto(path=path, content_hash=content_hash(data))
 
 

@@ -24,12 +24,12 @@ ISSUE_KINDS: Final[tuple[IssueKind, ...]] = get_args(IssueKind)
 FIXES: Final[dict[IssueKind, str]] = {
     "malformed": "correct or delete the row",
     "missing": "fetch the photo again, or delete its row",
-    "orphan": "add a row for the photo, or delete it",
+    "orphan": "add a row for the photo, or move it out of the dataset",
     "empty": "fetch it again, or delete it",
-    "unreadable": "make it readable, fetch it again, or delete it and its row",
+    "unreadable": "fetch the photo again, or move it out of the dataset and delete its row",
     "duplicate": "delete one of the two",
     "mislabelled": "keep the landmark that the photo shows, delete the other",
-    "leaked": "delete the reference photo, or the query",
+    "leaked": "keep it among the references or among the queries, not in both",
     "unnamed": "add the landmark to landmarks.csv",
     "unknown landmark": "add reference photos of the landmark, or take it out of the query's row",
 }
@@ -49,6 +49,6 @@ class Issue:
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
 
 
-def make_issue(kind: IssueKind, *, where: str, what: str) -> Issue:
-    """Return an issue with the remedy of its kind."""
-    return Issue(kind=kind, where=where, what=what, fix=FIXES[kind])
+def make_issue(kind: IssueKind, *, where: str, what: str, fix: str = "") -> Issue:
+    """Return an issue; its remedy is that of its kind unless a better one is known."""
+    return Issue(kind=kind, where=where, what=what, fix=fix or FIXES[kind])

@@ -12,25 +12,24 @@ from obelisk.photos.parallel import map_in_order
 from obelisk.photos.reading import (
     PHOTO_SUFFIXES,
     content_hash,
-    find_photos,
-    is_hidden,
     photo_exists,
     read_bytes,
-    walk_photos,
 )
 from obelisk.photos.shrinking import shrink_photo
 from obelisk.photos.tars import TAR_NAME, TarredPhoto, list_tarred_photos, tarred_photo_table
+from obelisk.photos.walk import OWN_PICTURE_SUFFIX, PhotoFilter, find_photos, walk_photos
 
 __all__ = [
     "MAX_BYTES",
     "MAX_PIXELS",
+    "OWN_PICTURE_SUFFIX",
     "PHOTO_SUFFIXES",
     "TAR_NAME",
     "ModelInput",
+    "PhotoFilter",
     "TarredPhoto",
     "content_hash",
     "find_photos",
-    "is_hidden",
     "list_tarred_photos",
     "map_in_order",
     "photo_exists",

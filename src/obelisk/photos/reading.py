@@ -1,20 +1,17 @@
-"""Find files that may be photos, and read their bytes without ever hanging on one."""
+"""Read the bytes of photos without ever hanging on one."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import stat
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from obelisk.errors import DataError, PhotoMissingError, PhotoTooLargeError, UsageError
+from obelisk.errors import DataError, PhotoMissingError, PhotoTooLargeError
 from obelisk.photos.limits import MAX_BYTES
 from obelisk.photos.tars import find_in_tar
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".heic", ".heif"})
-MACOS_METADATA = "__MACOSX"
 
 _REASONS = {
     errno.ENOENT: "no such photo",
@@ -84,47 +81,3 @@ def explain_os_error(error: OSError, path: Path) -> str:
 def content_hash(data: bytes) -> str:
     """Return the hash of a photo's bytes: BLAKE2b with 128 bits, as 32 hex digits."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-def raise_unlistable(error: OSError) -> None:
-    """Raise UsageError for a folder that is missing or can't be listed."""
-    raise UsageError(f"the folder cannot be searched: {error.strerror}", where=error.filename) from error
-
-
-def find_photos(folder: Path, onerror: Callable[[OSError], None] = raise_unlistable) -> list[Path]:
-    """Find the photo files below a folder, at any depth, by their suffix; return their paths, sorted.
-
-    Hidden files and folders are left out. Links to folders are followed, each real folder once. If ``folder`` is a
-    file, it is returned whatever its suffix. ``onerror`` is called for a folder that is missing or can't be listed; by
-    default that raises UsageError.
-    """
-    if folder.is_file():
-        return [folder]
-    return sorted((parent / name for parent, names in walk_photos(folder, onerror) for name in names), key=str)
-
-
-def walk_photos(folder: Path, onerror: Callable[[OSError], None]) -> Iterator[tuple[Path, list[str]]]:
-    """Yield every folder from ``folder`` down, in sorted order, with the names of its photo files.
-
-    Hidden files and folders are left out. Links to folders are followed, each real folder once. ``onerror`` is called
-    for a folder that can't be listed.
-    """
-    seen: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=onerror):
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        yield Path(parent), [name for name in files if is_photo_name(name)]
-
-
-def is_hidden(name: str) -> bool:
-    """Return whether a file or folder is hidden, or one that macOS adds to archives."""
-    return name.startswith(".") or name == MACOS_METADATA
-
-
-def is_photo_name(name: str) -> bool:
-    """Return whether a file has the suffix of a photo and is not hidden."""
-    return not name.startswith(".") and Path(name).suffix.lower() in PHOTO_SUFFIXES

@@ -18,7 +18,7 @@ from obelisk.data.formats.csv import read_table
 from obelisk.data.formats.labels import build_landmark_table
 from obelisk.data.formats.scan import scan_photos
 from obelisk.errors import DataError
-from obelisk.photos import TAR_NAME, tarred_photo_table
+from obelisk.photos import TAR_NAME, PhotoFilter, tarred_photo_table
 
 METADATA_FOLDERS = ("metadata", ".")
 TRAIN = "train.csv"
@@ -67,14 +67,22 @@ def looks_like_gldv2(directory: Path) -> bool:
     return labelled is not None or (directory / "train" / "0").is_dir()
 
 
-def read_gldv2(directory: Path, *, clean: bool = False, present_only: bool = True) -> Catalog:
+def read_gldv2(
+    directory: Path,
+    *,
+    clean: bool = False,
+    present_only: bool = True,
+    photo_filter: PhotoFilter | None = None,
+    may_be_empty: bool = False,
+) -> Catalog:
     """Read a GLDv2 dataset.
 
     ``clean`` keeps only the reference photos that train_clean.csv lists. ``present_only`` keeps the photos that are on
     disk, found by one walk through ``train`` and one through ``test``; without it every row is kept and no folder is
     opened. Rows that can't be used are left out, with notes.
 
-    Raises DataError if train.csv and train_clean.csv are both missing, if a column is, or if no photo is on disk.
+    Raises DataError if train.csv and train_clean.csv are both missing, if a column is, or, unless ``may_be_empty``, if
+    no reference photo can be used.
     """
     tables = find_tables(directory)
     labels = read_labels(directory, tables, clean=clean)
@@ -87,9 +95,14 @@ def read_gldv2(directory: Path, *, clean: bool = False, present_only: bool = Tru
         sound = select_sound(rows)
         queries = sound.filter(pl.col("usage") != IGNORED).select("image_id", "landmark_ids", "usage")
         notes += note_faults(rows, sound, "query")
-    references, absent_references = add_paths(references, directory, "train", present_only=present_only)
-    queries, absent_queries = add_paths(queries, directory, "test", present_only=present_only)
-    if references.is_empty():
+    if present_only:
+        references, absent_references = add_paths(references, list_by_id(directory, "train", photo_filter))
+        queries, absent_queries = add_paths(queries, list_by_id(directory, "test", photo_filter))
+    else:
+        references = references.with_columns(standard_path("train").alias("path"))
+        queries = queries.with_columns(standard_path("test").alias("path"))
+        absent_references = absent_queries = 0
+    if references.is_empty() and not may_be_empty:
         raise no_photo_error(directory, listed=absent_references)
     for absent, what in ((absent_references, "training"), (absent_queries, "query")):
         if absent:
@@ -230,11 +243,9 @@ def note_faults(rows: pl.DataFrame, sound: pl.DataFrame, what: str) -> tuple[str
     return tuple(notes)
 
 
-def add_paths(photos: pl.DataFrame, directory: Path, folder: str, *, present_only: bool) -> tuple[pl.DataFrame, int]:
-    """Add each photo's path; with ``present_only`` drop the photos that are not on disk, and count them."""
-    if not present_only:
-        return photos.with_columns(standard_path(folder).alias("path")), 0
-    placed = photos.join(list_by_id(directory, folder), on="image_id", how="inner", maintain_order="left")
+def add_paths(photos: pl.DataFrame, present: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Add the paths of the photos that are on disk; drop the others, and count them."""
+    placed = photos.join(present, on="image_id", how="inner", maintain_order="left")
     return placed, photos.height - placed.height
 
 
@@ -244,15 +255,22 @@ def standard_path(folder: str) -> pl.Expr:
     return pl.format("{}/{}/{}/{}/{}.jpg", pl.lit(folder), first, second, third, pl.col("image_id"))
 
 
-def list_by_id(directory: Path, folder: str) -> pl.DataFrame:
+def list_by_id(directory: Path, folder: str, photo_filter: PhotoFilter | None = None) -> pl.DataFrame:
     """List the photos of a folder and of its tars: a frame (image_id, path).
 
     The id is the file name without its suffix. If a photo is both a file and in a tar, the file is listed.
     """
-    paths = scan_photos(directory / folder, root=directory).paths
+    paths = scan_photos(directory / folder, root=directory, photo_filter=photo_filter).paths
     for tar in sorted((directory / folder).glob("*.tar")):
-        if TAR_NAME.fullmatch(tar.name):
+        if TAR_NAME.fullmatch(tar.name) and not (photo_filter and photo_filter.excludes(f"{folder}/{tar.name}")):
             inside = pl.Series("path", tarred_photo_table(tar)["path"].astype(str))
-            paths.append(f"{folder}/{tar.name}/" + inside)
+            paths.append(exclude_tarred(f"{folder}/{tar.name}/" + inside, photo_filter))
     stem = pl.col("path").str.extract(r"([^/]+)\.[^./]+$").alias("image_id")
     return pl.DataFrame({"path": paths}).select(stem, "path").unique("image_id", keep="first", maintain_order=True)
+
+
+def exclude_tarred(paths: pl.Series, photo_filter: PhotoFilter | None) -> pl.Series:
+    """Return the paths of photos in a tar that no glob excludes."""
+    if not (photo_filter and photo_filter.exclude):
+        return paths
+    return paths.filter(pl.Series([not photo_filter.excludes(path) for path in paths.to_list()], dtype=pl.Boolean))

@@ -22,6 +22,7 @@ from obelisk.data.formats.gldv2 import (
 )
 from obelisk.data.formats.labels import read_names
 from obelisk.data.issues import Issue, make_issue
+from obelisk.photos import PhotoFilter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class LabeledRows:
     rows: pl.DataFrame
 
 
-def check_gldv2(directory: Path) -> Iterator[Issue]:
+def check_gldv2(directory: Path, photo_filter: PhotoFilter) -> Iterator[Issue]:
     """Yield the issues of the tables; no photo is opened."""
     tables = find_tables(directory)
     labels = read_labels(directory, tables)
@@ -43,7 +44,7 @@ def check_gldv2(directory: Path) -> Iterator[Issue]:
     for table in listed:
         yield from find_malformed_rows(table)
         yield from find_repeated_rows(table)
-        yield from find_missing_and_orphans(directory, table)
+        yield from find_missing_and_orphans(directory, table, photo_filter)
     if tables.train is not None and tables.train_clean is not None:
         yield from compare_clean(select_sound(labels), tables.train_clean)
     known = select_sound(labels)["landmark_id"].unique().sort()
@@ -87,9 +88,9 @@ def find_repeated_rows(listed: LabeledRows) -> Iterator[Issue]:
             yield make_issue("mislabelled", where=where, what=what)
 
 
-def find_missing_and_orphans(directory: Path, listed: LabeledRows) -> Iterator[Issue]:
+def find_missing_and_orphans(directory: Path, listed: LabeledRows, photo_filter: PhotoFilter) -> Iterator[Issue]:
     """Yield the listed photos that are not on disk, and the photos on disk that are not listed."""
-    present = list_by_id(directory, listed.folder)
+    present = list_by_id(directory, listed.folder, photo_filter)
     rows = listed.rows.filter(pl.col("image_id").is_not_null()).unique("image_id", keep="first", maintain_order=True)
     missing = rows.join(present, on="image_id", how="anti", maintain_order="left")
     for row, path in missing.select("row", standard_path(listed.folder)).iter_rows():

@@ -9,16 +9,20 @@ from pathlib import Path
 import polars as pl
 
 from obelisk.errors import DataError
-from obelisk.photos import walk_photos
+from obelisk.photos import PhotoFilter, walk_photos
 
 CHUNK = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoScan:
-    """Sorted photo paths relative to a root, and a sentence on each file that was skipped."""
+    """Sorted photo paths relative to a root, and a sentence on each file that was skipped.
+
+    ``folders`` are the names of the folders directly below the root that were listed, with photos or without.
+    """
 
     paths: pl.Series
+    folders: frozenset[str]
     skipped: tuple[str, ...] = ()
 
 
@@ -27,12 +31,17 @@ def refuse_unlistable(error: OSError) -> None:
     raise DataError(f"the folder cannot be listed: {error.strerror}", where=error.filename)
 
 
-def scan_photos(folder: Path, *, root: Path, onerror: Callable[[OSError], None] = refuse_unlistable) -> PhotoScan:
+def scan_photos(
+    folder: Path,
+    *,
+    root: Path,
+    onerror: Callable[[OSError], None] = refuse_unlistable,
+    photo_filter: PhotoFilter | None = None,
+) -> PhotoScan:
     """List the files below a folder that are named like photos, as paths relative to ``root``.
 
-    Hidden files and folders are skipped; links to folders are followed, each real folder once. No file is opened or
-    queried, so the millions of files of a whole dataset are listed in seconds. A folder that does not exist has no
-    photos.
+    ``photo_filter`` decides what is passed over, and counts it. No file is opened or queried, so the millions of files
+    of a whole dataset are listed in seconds. A folder that does not exist has no photos.
 
     ``onerror`` is called for a folder that can't be listed; by default DataError is raised.
     """
@@ -43,9 +52,11 @@ def scan_photos(folder: Path, *, root: Path, onerror: Callable[[OSError], None] 
 
     chunks: list[pl.Series] = []
     names: list[str] = []
+    folders: set[str] = set()
     skipped: list[str] = []
-    for parent, files in walk_photos(folder, ignore_missing):
+    for parent, files in walk_photos(folder, ignore_missing, photo_filter, root=root):
         prefix = parent.relative_to(root).as_posix()
+        folders.add(prefix.partition("/")[0])
         for name in files:
             path = name if prefix == "." else f"{prefix}/{name}"
             if is_encodable(path):
@@ -56,7 +67,7 @@ def scan_photos(folder: Path, *, root: Path, onerror: Callable[[OSError], None] 
             chunks.append(pl.Series("path", names, dtype=pl.String))
             names = []
     chunks.append(pl.Series("path", names, dtype=pl.String))
-    return PhotoScan(paths=pl.concat(chunks).sort(), skipped=tuple(skipped))
+    return PhotoScan(paths=pl.concat(chunks).sort(), folders=frozenset(folders - {"."}), skipped=tuple(skipped))
 
 
 def is_encodable(name: str) -> bool:

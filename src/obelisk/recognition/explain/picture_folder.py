@@ -9,8 +9,8 @@ from PIL import Image
 
 from obelisk.errors import UsageError
 from obelisk.files import replace_file
+from obelisk.photos import OWN_PICTURE_SUFFIX
 
-SUFFIX = ".explained.png"  # so that no photo is ever overwritten, even in a folder of photos
 LONGEST = 120  # bytes of a name before the suffix; file systems take 255 in all
 
 
@@ -45,7 +45,7 @@ class PictureFolder:
             number += 1
             name = f"{stem}-{number}"
         self._taken.add(name.casefold())
-        return name + SUFFIX
+        return name + OWN_PICTURE_SUFFIX
 
 
 def make_safe(stem: str) -> str:
