@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from obelisk.files import exclusive_lock, partial_path, remove_partials, replace_file
+from obelisk.files import exclusive_lock, partial_path, read_limited, remove_partials, replace_file
 
 
 def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path: Path) -> None:
@@ -148,3 +148,26 @@ def test_where_no_lock_can_be_made_nothing_is_locked(tmp_path: Path) -> None:
         with exclusive_lock(lock, wait=0) as acquired:
             assert acquired
     assert (tmp_path / "other").read_bytes() == b"no database" * 1000
+
+
+def test_reading_stops_at_the_limit(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    path.write_bytes(b"12345")
+    assert read_limited(path, 5) == b"12345"
+    with pytest.raises(OSError, match="more than 4 bytes"):
+        read_limited(path, 4)
+    with path.open("wb") as file:
+        file.truncate(2**40)  # a hole: it takes no room on the disk
+    with pytest.raises(OSError, match="more than 1,000 bytes"):
+        read_limited(path, 1000)
+    with pytest.raises(FileNotFoundError):
+        read_limited(tmp_path / "missing", 5)
+    with pytest.raises(OSError):
+        read_limited(tmp_path, 5)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="not a file"):
+        read_limited(tmp_path / "pipe", 5)

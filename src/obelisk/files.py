@@ -1,4 +1,4 @@
-"""Write files atomically, and lock out other processes meanwhile."""
+"""Read files up to a limit, write them atomically, and lock out other processes meanwhile."""
 
 from __future__ import annotations
 
@@ -16,6 +16,22 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 # The second form is that of earlier versions, which put the number of their process there.
 PARTIAL = re.compile(r"\..+\.([0-9a-f]{16}\.partial|[0-9]+)")
 SYSTEM_ERROR = re.compile(r"\(os error ([0-9]+)\)")  # how libraries written in Rust report one
+
+
+def read_limited(path: Path, largest: int) -> bytes:
+    """Return the content of a file that somebody else may have made.
+
+    Raises OSError, whose ``strerror`` is the reason: also for more than ``largest`` bytes, before any is read, and for
+    what is no file: a pipe or a device may have no end.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
+    with path.open("rb") as file:
+        content = file.read(largest + 1) if found.st_size <= largest else b""
+    if max(found.st_size, len(content)) > largest:
+        raise OSError(errno.EFBIG, f"it has more than {largest:,} bytes", str(path))
+    return content
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> Path:

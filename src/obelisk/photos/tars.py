@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.errors import DataError
-from obelisk.files import replace_file
+from obelisk.files import read_limited, replace_file
+from obelisk.npy import parse_npy
 from obelisk.photos.limits import MAX_BYTES
 
 TAR_NAME = re.compile(r"images_\d+\.tar")
@@ -27,6 +28,7 @@ PHOTO_PATH = re.compile(r"(?:\./)?(([0-9a-f])/([0-9a-f])/([0-9a-f])/(\2\3\4[0-9a
 # A tar ends with two empty blocks.
 END = bytes(2 * 512)
 CHUNK = 2**20
+LARGEST_TABLE = 2**26  # bytes of a saved table; GLDv2's largest has 600 KB
 # What tarfile raises on headers that contradict themselves, state absurd sizes, or point at each other.
 UNREADABLE = (tarfile.TarError, ValueError, LookupError, OverflowError, MemoryError, RecursionError)
 
@@ -111,10 +113,10 @@ def tarred_photo_table(tar: Path) -> NDArray[np.void]:
 def _read_table(tar: Path, size: int, modified: int) -> NDArray[np.void]:
     saved = tar.with_name(f".{tar.name}.{size}-{modified}.npy")
     try:
-        table: NDArray[np.void] = np.load(saved, allow_pickle=False)
+        table: NDArray[np.void] = parse_npy(read_limited(saved, LARGEST_TABLE))
         if table.dtype.names == ("path", "offset", "bytes"):
             return table
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError):
         pass  # not saved yet, or damaged
     rows = [(photo.path.encode(), photo.offset, photo.bytes) for photo in list_tarred_photos(tar)]
     longest = max(len(path) for path, _, _ in rows)

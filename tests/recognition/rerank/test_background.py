@@ -157,6 +157,8 @@ def pack(array: NDArray[np.generic], *, allow_pickle: bool = False) -> bytes:
         pytest.param(pack(np.full((4, D), np.nan, np.float16)), id="not a number"),
         pytest.param(pack(np.ones((4, D), np.int64)), id="whole numbers"),
         pytest.param(pack(np.array([{}], dtype=object), allow_pickle=True), id="a pickle"),
+        pytest.param(b"PK\x03\x04" + bytes(26), id="a zip archive"),
+        pytest.param(pack(np.ones((4, D), np.float16)).replace(b"(4,", b"(9" + b"9" * 11 + b","), id="2 TB claimed"),
     ],
 )
 def test_a_damaged_background_is_one_clear_error(content: bytes, tmp_path: Path) -> None:

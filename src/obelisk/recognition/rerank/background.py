@@ -25,6 +25,7 @@ from obelisk.arrays import Embeddings, Integers, l2_normalize
 from obelisk.embedding import Bundle
 from obelisk.errors import ModelError, UsageError
 from obelisk.gallery import SearchEngine
+from obelisk.npy import parse_npy
 from obelisk.recognition.rerank.reranker import Shortlist
 
 BACKGROUND = "background.npy"
@@ -121,11 +122,11 @@ def read_background(bundle: Bundle) -> Background | None:
     if content is None:
         return None
     try:
-        rows = np.load(io.BytesIO(content), allow_pickle=False)
+        rows = parse_npy(content)
         if rows.dtype not in (np.float16, np.float32) or rows.shape[1:] != (bundle.dimensions,):
             raise ValueError(f"{rows.dtype} of shape {rows.shape}, not float16 (B, {bundle.dimensions})")
         return Background(rows)
-    except (ValueError, EOFError, UsageError) as error:
+    except (ValueError, UsageError) as error:
         where, fix = bundle.folder / BACKGROUND, "export or copy the bundle again"
         raise ModelError(f"unreadable background: {error}", where=where, fix=fix) from None
 
