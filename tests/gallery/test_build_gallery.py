@@ -347,6 +347,33 @@ def test_an_empty_folder_may_become_a_gallery(build: Callable[..., BuildReport],
 )
 def test_landmarks_are_matched(brought: list[tuple[int, str]], known: dict[int, str], kept: list[int]) -> None:
     landmarks = [Landmark(id=number, name=name) for number, name in brought]
-    matched = match_landmarks(landmarks, known)
+    matched = match_landmarks(landmarks, {number: Landmark(id=number, name=name) for number, name in known.items()})
     assert [matched[number].id for number, _ in brought] == kept
     assert [matched[number].name for number, _ in brought] == [name for _, name in brought]
+
+
+RENAMED = Landmark(id=1, name="My tower", origins=("place2",))
+
+
+@pytest.mark.parametrize(
+    ("brought", "known", "kept"),
+    [
+        pytest.param([(5, "place2")], [RENAMED], [(1, "My tower")], id="renamed in the gallery"),
+        pytest.param([(5, "My tower")], [RENAMED], [(1, "My tower")], id="renamed there, then its folder"),
+        pytest.param(
+            [(5, "place2")],
+            [RENAMED, Landmark(id=2, name="place2")],
+            [(5, "place2")],
+            id="a name of one landmark, and the former one of another",
+        ),
+        pytest.param(
+            [(0, "Cafe\u0301")], [Landmark(id=4, name="Caf\u00e9")], [(4, "Caf\u00e9")], id="composed and decomposed"
+        ),
+    ],
+)
+def test_landmarks_are_found_by_their_names_in_data(
+    brought: list[tuple[int, str]], known: list[Landmark], kept: list[tuple[int, str]]
+) -> None:
+    landmarks = [Landmark(id=number, name=name) for number, name in brought]
+    matched = match_landmarks(landmarks, {landmark.id: landmark for landmark in known})
+    assert [(matched[number].id, matched[number].name) for number, _ in brought] == kept

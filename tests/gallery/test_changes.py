@@ -27,6 +27,7 @@ from obelisk.gallery import (
     landmark_names,
     target_landmark,
 )
+from obelisk.gallery.schema import FORMAT
 
 D = 24
 
@@ -288,6 +289,6 @@ def is_scan(step: str) -> bool:
 
 def test_facts_count_what_is_there(gallery: Gallery, bundle: Bundle) -> None:
     facts = gather_facts(gallery)
-    assert (facts.landmarks, facts.places, facts.photos, facts.revision, facts.format) == (3, 1, 4, 1, 2)
+    assert (facts.landmarks, facts.places, facts.photos, facts.revision, facts.format) == (3, 1, 4, 1, FORMAT)
     assert facts.fingerprint == bundle.fingerprint
     assert facts.bytes > 1000

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,23 @@ import pytest
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError
 from obelisk.gallery import Gallery, Landmark, ReferencePhoto, check_gallery, gather_facts
+from obelisk.gallery.changes import update_photo_files
 from obelisk.gallery.database import reading
-from obelisk.gallery.schema import FORMAT, MIGRATIONS, read_edited, read_revision
+from obelisk.gallery.schema import (
+    FORMAT,
+    MIGRATIONS,
+    keep_own_calibration,
+    read_edited,
+    read_identity,
+    read_own_calibration,
+    read_revision,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 FORMATS = range(1, FORMAT + 1)
 
-# All golden galleries hold the same: photo n lies along axis n of 8, the last along two; `d` was removed again.
+# All golden galleries hold the same: photo n lies along axis n of 8, the last along two; `d` was removed again. From
+# format 3 on the first landmark has a link and a former name, and the first photo lies in a data folder.
 LANDMARKS = (
     Landmark(id=7, name="Tôrre de Belém", latitude=38.6916, longitude=-9.216),
     Landmark(id=20, name="塔"),
@@ -65,8 +76,8 @@ def test_an_old_gallery_is_read_as_it_is(golden: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
     before = (golden / "gallery.sqlite").read_bytes()
     gallery = Gallery.open(golden)
-    assert gallery.landmarks == LANDMARKS
-    without_path = [ReferencePhoto(**{**vars(photo), "path": ""}) for photo in gallery.photos]
+    assert [replace(landmark, links=(), origins=()) for landmark in gallery.landmarks] == list(LANDMARKS)
+    without_path = [replace(photo, path="", folder="") for photo in gallery.photos]
     assert without_path == list(PHOTOS)
     ids, similarities = gallery.search(np.eye(8)[[0, 4, 5]], 1)
     assert [gallery.photo(found).id for found in ids[:, 0]] == ["a", "e", "f"]
@@ -79,13 +90,14 @@ def test_an_old_gallery_is_read_as_it_is(golden: Path, monkeypatch: pytest.Monke
 
 def test_the_first_change_makes_it_one_of_the_present_format(golden: Path, tmp_path: Path) -> None:
     gallery = Gallery.open(golden)
+    gallery_before = gallery.landmarks
     new = gallery.add(np.eye(8)[[7]], ["Arch"], [ReferencePhoto(id="g", source="https://example.org/g", path="/g")])
     assert new.tolist() == [7], "ids of removed photos are not used again"
     again = Gallery.open(golden)
     assert gather_facts(again).format == FORMAT
     assert [photo.id for photo in again.photos] == [*(photo.id for photo in PHOTOS), "g"]
     assert again.photos[-1].file == Path("/g")
-    assert again.landmarks == (*LANDMARKS, Landmark(id=23, name="Arch"))
+    assert again.landmarks == (*gallery_before, Landmark(id=23, name="Arch"))
     assert check_gallery(golden) == []
     fresh = Gallery.create(tmp_path / "fresh", Bundle.load(golden / "model"))
     assert columns_and_indexes(golden) == columns_and_indexes(fresh.path)
@@ -127,3 +139,90 @@ def test_revisions_tell_additions_from_other_changes(tmp_path: Path, bundle: Bun
     for number, (change, edited) in enumerate(steps, start=1):
         change()
         assert revisions() == (number, edited)
+
+
+def test_a_gallery_has_an_identity_that_its_copies_share(golden: Path, tmp_path: Path, bundle: Bundle) -> None:
+    def identity(folder: Path) -> str:
+        with reading(folder) as connection:
+            return read_identity(connection)
+
+    assert (identity(golden) == "") == (golden.name in ("format-1", "format-2"))
+    Gallery.open(golden).rename(7, "Belem")
+    own = identity(golden)
+    Gallery.open(golden).rename(7, "Torre")
+    assert identity(golden) == own
+    shutil.copytree(golden, tmp_path / "copy")
+    assert identity(tmp_path / "copy") == own
+    others = [identity(Gallery.create(tmp_path / name, bundle).path) for name in ("one", "two")]
+    assert len({own, *others}) == 3
+    assert all(len(one) == 32 for one in (own, *others))
+
+
+def test_a_renamed_landmark_keeps_the_name_that_data_knows_it_by(golden: Path) -> None:
+    gallery = Gallery.open(golden)
+    assert gallery.landmarks[3].origins == ()
+    for name, origins in (("Cupola", ("Dôme",)), ("Kuppel", ("Dôme",)), ("Dôme", ())):
+        gallery.rename(22, name)
+        assert (gallery.landmarks[3].name, gallery.landmarks[3].origins) == (name, origins)
+
+
+def test_links_are_kept_until_others_come(golden: Path) -> None:
+    gallery = Gallery.open(golden)
+    gallery.add(np.eye(8)[[6]], [Landmark(id=20, name="塔", links=("https://example.org/塔",))], ["x"])
+    gallery.add(np.eye(8)[[6]], [Landmark(id=20, name="塔", latitude=1.5, longitude=2.5)], ["y"])
+    assert gallery.landmarks[1] == Landmark(
+        id=20, name="塔", latitude=1.5, longitude=2.5, links=("https://example.org/塔",)
+    )
+
+
+def test_a_calibration_is_kept_with_the_revision_it_was_made_at(golden: Path) -> None:
+    gallery = Gallery.open(golden)
+
+    def state() -> tuple[tuple[str, int] | None, int]:
+        with reading(golden) as connection:
+            return read_own_calibration(connection), read_revision(connection)
+
+    first = state()[1]
+    assert state() == (None, first)
+    for number, content in enumerate(('{"format": 1}', '{"format": 2}'), start=first + 1):
+        with gallery.changing() as connection:
+            keep_own_calibration(connection, content)
+        assert state() == ((content, number), number)
+    gallery.rename(7, "Belem")
+    assert state() == (('{"format": 2}', first + 2), first + 3)
+
+
+def test_the_files_of_photos_lie_in_data_folders(golden: Path, tmp_path: Path) -> None:
+    gallery = Gallery.open(golden)
+    old, new = tmp_path / "disk" / "photos", tmp_path / "elsewhere"
+    old.mkdir(parents=True)
+    photo = ReferencePhoto(id="g", source=str(old / "Dôme" / "g.jpg"), path="Dôme/g.jpg", folder=str(old))
+    remote = ReferencePhoto(id="h", source="https://example.org/h.jpg", path="h.jpg", folder=str(old))
+    gallery.add(np.eye(8)[[6, 7]], ["Dôme"] * 2, [photo, remote])
+    found = [gallery.find_photo(name) for name in "gh"]
+    assert found == [replace(one, landmark_id=22) for one in (photo, remote)]
+    assert [one.file for one in found if one] == [old / "Dôme" / "g.jpg", old / "h.jpg"]
+
+    with gallery.changing() as connection:
+        update_photo_files(connection, [replace(photo, source="", folder=str(new))])
+        assert connection.execute("SELECT count(*) FROM folders WHERE path = ?", (str(old),)).fetchone() == (1,)
+        update_photo_files(connection, [replace(remote, path="", folder="")])
+        assert connection.execute("SELECT count(*) FROM folders WHERE path = ?", (str(old),)).fetchone() == (0,)
+    found = [gallery.find_photo(name) for name in "gh"]
+    assert [one and (one.source, one.file) for one in found] == [
+        (str(new / "Dôme" / "g.jpg"), new / "Dôme" / "g.jpg"),
+        ("https://example.org/h.jpg", None),
+    ]
+
+
+def test_a_gallery_and_its_photos_may_move_together(tmp_path: Path, bundle: Bundle) -> None:
+    photos = tmp_path / "disk" / "photos"
+    photos.mkdir(parents=True)
+    gallery = Gallery.create(tmp_path / "disk" / "city", bundle)
+    gallery.add(np.eye(24)[[0]], ["A"], [ReferencePhoto(id="a", path="A/a.jpg", folder=str(photos))])
+    for place in ("mounted", "elsewhere"):
+        (tmp_path / "disk").rename(tmp_path / place)
+        photo = Gallery.open(tmp_path / place / "city").find_photo("a")
+        assert photo
+        assert (photo.file, photo.folder) == (tmp_path / place / "photos/A/a.jpg", str(tmp_path / place / "photos"))
+        (tmp_path / place).rename(tmp_path / "disk")

@@ -191,7 +191,7 @@ def break_into(gallery: Gallery, how: str) -> None:
         ("text", "cannot be used: file is not a database .* if it is damaged, move the folder away and build a new"),
         ("empty", "not a gallery: the file is empty, or belongs to another program .* move the folder away"),
         ("cut", "cannot be used: database disk image is malformed .* move the folder away"),
-        ("PRAGMA user_version = 99", "gallery format 99 is newer than 2"),
+        ("PRAGMA user_version = 99", "gallery format 99 is newer than 3"),
         ("PRAGMA application_id = 5", "belongs to another program"),
         ("DELETE FROM about WHERE key = 'dimensions'", "no usable entry: 'dimensions' .* move the folder away"),
         ("UPDATE about SET value = 'many' WHERE key = 'dimensions'", "no usable entry: invalid literal"),

@@ -53,7 +53,7 @@ def build_for_evaluation(catalog: Catalog, embedder: CachedEmbedder) -> Iterator
 
 def match_gallery(gallery: Gallery, catalog: Catalog) -> CatalogGallery:
     """Say which landmarks of a gallery are which of a catalog: by id and name, or by name, as a build matches them."""
-    names = {landmark.id: landmark.name for landmark in gallery.landmarks}
+    names = {landmark.id: landmark for landmark in gallery.landmarks}
     kept = match_landmarks(landmarks_of(catalog), names)
     landmark_ids = {landmark.id: own for own, landmark in kept.items() if landmark.id in names}
     landmark_ids = {landmark_id: landmark_ids.get(landmark_id, -2 - landmark_id) for landmark_id in names}

@@ -17,7 +17,7 @@ from obelisk.gallery import database
 from obelisk.gallery.build_gallery import COMMIT_EVERY, batches, hash_file
 from obelisk.gallery.changes import insert_references
 from obelisk.gallery.gallery import Gallery
-from obelisk.gallery.landmarks import Landmark, check_id, check_name, one_of
+from obelisk.gallery.landmarks import Landmark, check_id, check_name, compared, one_of
 from obelisk.gallery.lookup import known_photo_ids, landmarks_with_id, landmarks_with_name, photo_with_content
 from obelisk.gallery.models import refuse_directionless
 from obelisk.gallery.schema import ReferencePhoto
@@ -52,10 +52,10 @@ def target_landmark(gallery: Gallery, name: str, landmark_id: int | None = None)
             one_of(name, landmarks_with_name(connection, [name]))
             return name
         known = landmarks_with_id(connection, landmark_id).get(landmark_id, name)
-    if known != name:
+    if compared(known) != compared(name):
         fix = "choose another id, or give that name"
         raise GalleryError(f"the id {landmark_id} is that of `{known}`, not `{name}`", where=gallery.path, fix=fix)
-    return Landmark(id=landmark_id, name=name)
+    return Landmark(id=landmark_id, name=known)
 
 
 def add_photos(
@@ -111,7 +111,7 @@ def refuse_other_landmark(
     """Return an error if the gallery has the photo under another landmark than ``landmark``."""
     shown = landmarks_with_id(connection, known.landmark_id or 0)
     wanted = landmark.id if isinstance(landmark, Landmark) else landmark
-    if wanted in shown or wanted in shown.values():
+    if wanted in shown or (isinstance(wanted, str) and compared(wanted) in map(compared, shown.values())):
         return None
     what = f"the gallery has this photo as `{known.id}` of {', '.join(f'`{name}`' for name in shown.values())}"
     return PhotoError(what, where=path, fix="remove it there first, or merge the two landmarks")

@@ -24,7 +24,7 @@ from obelisk.gallery.changes import insert_references
 from obelisk.gallery.embeddings import normalize_stored, read_embeddings, refuse_damaged
 from obelisk.gallery.gallery import Gallery, write_empty_gallery
 from obelisk.gallery.landmarks import Landmark, match_landmarks
-from obelisk.gallery.lookup import all_landmark_names, count_reference_photos
+from obelisk.gallery.lookup import all_landmark_names, all_landmarks, count_reference_photos
 from obelisk.gallery.models import refuse_directionless
 from obelisk.gallery.schema import DATABASE, ReferencePhoto
 from obelisk.photos import content_hash, map_in_order, read_bytes
@@ -94,7 +94,7 @@ class Matching:
         """Return the dataset's landmark id → the gallery's landmark; computed anew after somebody else's change."""
         revision = schema.read_revision(connection)
         if revision != self._revision:
-            self._kept = match_landmarks(self._brought, all_landmark_names(connection))
+            self._kept = match_landmarks(self._brought, all_landmarks(connection))
             self._revision = revision
         return self._kept
 

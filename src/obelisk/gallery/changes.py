@@ -6,14 +6,19 @@ change depends on what it changes, not on the size of the gallery.
 
 from __future__ import annotations
 
+import json
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from obelisk.arrays import Embeddings
 from obelisk.errors import GalleryError
-from obelisk.gallery.landmarks import Landmark, check_name, resolve_landmarks
-from obelisk.gallery.lookup import known_photo_ids, landmarks_with_id, landmarks_with_name, select_landmarks
-from obelisk.gallery.schema import INSERT_PHOTO, LANDMARK_COLUMNS, STORED, ReferencePhoto, mark_edited
+from obelisk.gallery.landmarks import Landmark, check_name, compared, resolve_landmarks
+from obelisk.gallery.lookup import folder_of, known_photo_ids, landmarks_with_id, landmarks_with_name, select_landmarks
+from obelisk.gallery.schema import STORED, ReferencePhoto, mark_edited
+
+INSERT_PHOTO = "INSERT INTO photos (id, landmark_id, content_hash, source, path, folder_id) VALUES (?, ?, ?, ?, ?, ?)"
 
 
 def insert_references(
@@ -39,12 +44,41 @@ def insert_references(
         mark_edited(connection)
     rows = []
     for photo, landmark_id, vector in zip(photos, landmark_ids, embeddings.astype(STORED), strict=True):
-        columns = {**vars(photo), "landmark_id": landmark_id}  # in the order of PHOTO_COLUMNS
-        row = connection.execute(INSERT_PHOTO, tuple(columns.values())).lastrowid
+        values = (photo.id, landmark_id, photo.content_hash, *file_columns(connection, photo))
+        row = connection.execute(INSERT_PHOTO, values).lastrowid
         connection.execute("INSERT INTO embeddings VALUES (?, ?)", (row, vector.tobytes()))
         rows.append(int(row or 0))
     delete_if_empty(connection, emptied)
     return rows
+
+
+def update_photo_files(connection: sqlite3.Connection, photos: Iterable[ReferencePhoto]) -> None:
+    """Set source, path and folder of photos that the gallery has, by their ids; nothing else of them changes."""
+    update = "UPDATE photos SET source = ?, path = ?, folder_id = ? WHERE id = ?"
+    connection.executemany(update, [(*file_columns(connection, photo), photo.id) for photo in photos])
+    unused = "SELECT 1 FROM photos WHERE folder_id = folders.id"
+    connection.execute(f"DELETE FROM folders WHERE NOT EXISTS ({unused})")
+
+
+def file_columns(connection: sqlite3.Connection, photo: ReferencePhoto) -> tuple[str, str, int | None]:
+    """Return source, path and folder_id of a photo; a source that its folder and path tell is not kept twice."""
+    if not (photo.folder and photo.path):
+        return photo.source, photo.path, None
+    source = "" if photo.source == str(photo.file) else photo.source
+    return source, photo.path, keep_folder(connection, photo.folder)
+
+
+def keep_folder(connection: sqlite3.Connection, path: str) -> int:
+    """Return the id of a data folder, which is noted if it is new."""
+    found = connection.execute("SELECT id FROM folders WHERE path = ?", (path,)).fetchone()
+    if found:
+        return int(found[0])
+    try:
+        beside = os.path.relpath(path, folder_of(connection))
+    except ValueError:  # another drive of Windows
+        beside = ""
+    insert = "INSERT INTO folders (path, beside) VALUES (?, ?) RETURNING id"
+    return int(connection.execute(insert, (path, beside)).fetchone()[0])
 
 
 def upsert_landmarks(connection: sqlite3.Connection, landmarks: Sequence[Landmark | int | str]) -> list[int]:
@@ -64,19 +98,29 @@ def upsert_landmarks(connection: sqlite3.Connection, landmarks: Sequence[Landmar
 
 
 def upsert_landmark(connection: sqlite3.Connection, landmark: Landmark) -> None:
-    """Insert a landmark, or update the one with its id; coordinates that are known are kept if it brings none."""
+    """Insert a landmark, or update the one with its id; what is known of it is kept where it brings nothing else."""
     known = select_landmarks(connection, "id = ?", (landmark.id,)).get(landmark.id)
-    coordinates = (landmark.latitude, landmark.longitude)
-    if known is None:
-        values = (landmark.id, landmark.name, *coordinates)
-        connection.execute(f"INSERT INTO landmarks ({LANDMARK_COLUMNS}) VALUES (?, ?, ?, ?)", values)
-        return
-    if coordinates == (None, None):
-        coordinates = (known.latitude, known.longitude)
-    if (landmark.name, *coordinates) != (known.name, known.latitude, known.longitude):
-        update = "UPDATE landmarks SET name = ?, latitude = ?, longitude = ? WHERE id = ?"
-        connection.execute(update, (landmark.name, *coordinates, landmark.id))
+    if known:
+        if compared(landmark.name) == compared(known.name):
+            landmark = replace(landmark, name=known.name)
+        if landmark.latitude is None and landmark.longitude is None:
+            landmark = replace(landmark, latitude=known.latitude, longitude=known.longitude)
+        landmark = replace(landmark, links=landmark.links or known.links, origins=landmark.origins or known.origins)
+    if landmark != known:
+        write_landmark(connection, landmark)
+    if known and landmark != known:
         mark_edited(connection)
+
+
+def write_landmark(connection: sqlite3.Connection, landmark: Landmark) -> None:
+    """Write all columns of a landmark, whether it is new or not."""
+    lists = [json.dumps(texts, ensure_ascii=False) for texts in (landmark.links, landmark.origins)]
+    connection.execute(
+        "INSERT INTO landmarks VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET name = excluded.name,"
+        " latitude = excluded.latitude, longitude = excluded.longitude, links = excluded.links,"
+        " origins = excluded.origins",
+        (landmark.id, landmark.name, landmark.latitude, landmark.longitude, *lists),
+    )
 
 
 def remove_references(connection: sqlite3.Connection, photos: Sequence[str], landmarks: Sequence[int]) -> None:
@@ -96,17 +140,18 @@ def remove_references(connection: sqlite3.Connection, photos: Sequence[str], lan
 
 
 def rename_landmark(connection: sqlite3.Connection, landmark_id: int, name: str) -> None:
-    """Rename a landmark.
+    """Rename a landmark; the name that data knows it by becomes its origin.
 
     Raises :class:`GalleryError` for an unknown id, an unreadable name, and a name that another landmark has.
     """
     check_name(name)
-    require_landmark(connection, landmark_id)
+    landmark = require_landmark(connection, landmark_id)
     others = [known for known in landmarks_with_name(connection, {name}) if known != landmark_id]
     if others:
         fix = "merge the two, or choose another name"
         raise GalleryError(f"the landmark with the id {others[0]} is called `{name}` already", fix=fix)
-    connection.execute("UPDATE landmarks SET name = ? WHERE id = ?", (name, landmark_id))
+    origins = tuple(former for former in landmark.origins or (landmark.name,) if former != name)
+    write_landmark(connection, replace(landmark, name=name, origins=origins))
     mark_edited(connection)
 
 
@@ -123,10 +168,12 @@ def merge_landmarks(connection: sqlite3.Connection, landmark_ids: Iterable[int],
     mark_edited(connection)
 
 
-def require_landmark(connection: sqlite3.Connection, landmark_id: int) -> None:
-    """Raise :class:`GalleryError` unless the gallery has a landmark with the id."""
-    if not landmarks_with_id(connection, landmark_id):
+def require_landmark(connection: sqlite3.Connection, landmark_id: int) -> Landmark:
+    """Return the landmark with an id; raise :class:`GalleryError` if the gallery has none."""
+    found = select_landmarks(connection, "id = ?", (landmark_id,))
+    if not found:
         raise GalleryError(f"the gallery has no landmark with the id {landmark_id}")
+    return found[landmark_id]
 
 
 def delete_photos(connection: sqlite3.Connection, ids: Iterable[str]) -> set[int]:

@@ -84,9 +84,9 @@ def check_database(connection: sqlite3.Connection, dimensions: int) -> Iterator[
 
 def check_texts(connection: sqlite3.Connection) -> Iterator[str]:
     """Yield the tables with texts that are not valid UTF-8."""
-    for table, columns in (("landmarks", "name"), ("photos", schema.photo_columns(connection))):
+    for table in schema.COLUMNS:
         try:
-            for _ in connection.execute(f"SELECT {columns} FROM {table}"):
+            for _ in connection.execute(f"SELECT {schema.select_columns(connection, table)} FROM {table}"):
                 pass
         except sqlite3.OperationalError as error:
             yield f"a text of `{table}` cannot be read: {error}"

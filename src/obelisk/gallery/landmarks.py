@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -16,12 +16,18 @@ MAX_ID = 2**53 - 1  # the largest integer that every JSON reader holds exactly
 
 @dataclass(frozen=True, kw_only=True)
 class Landmark:
-    """A landmark of a gallery, with its coordinates in degrees, or None where they are not known."""
+    """A landmark of a gallery, with its coordinates in degrees, or None where they are not known.
+
+    ``links`` are web addresses about it. ``origins`` are its names in the data it was built from, such as that of its
+    folder, if it was renamed in the gallery; without any, data knows it by its name.
+    """
 
     id: int
     name: str
     latitude: float | None = None
     longitude: float | None = None
+    links: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
 
 
 def resolve_landmarks(
@@ -36,17 +42,17 @@ def resolve_landmarks(
     names = dict(known)
     by_name: dict[str, set[int]] = defaultdict(set)
     for landmark_id, name in known.items():
-        by_name[name].add(landmark_id)
+        by_name[compared(name)].add(landmark_id)
     written: dict[int, Landmark] = {}
     ids = []
     for landmark in given:
         if isinstance(landmark, str):
-            found = one_of(landmark, by_name[landmark])
+            found = one_of(landmark, by_name[compared(landmark)])
             landmark = Landmark(id=last + 1, name=landmark) if found is None else found
         if isinstance(landmark, Landmark):
             check_id(landmark.id)
             names[landmark.id] = landmark.name
-            by_name[landmark.name].add(landmark.id)
+            by_name[compared(landmark.name)].add(landmark.id)
             written[landmark.id] = landmark
             last = max(last, landmark.id)
             landmark = landmark.id
@@ -86,7 +92,7 @@ def find_landmark(given: str, known: Mapping[int, str], gallery: Path) -> int:
     ``known`` maps id → name; ``gallery`` is the folder that errors tell how to list. Raises :class:`GalleryError` for a
     name that several landmarks have, and for an unknown name, with the nearest known one.
     """
-    ids = [landmark_id for landmark_id, name in known.items() if name == given]
+    ids = [landmark_id for landmark_id, name in known.items() if compared(name) == compared(given)]
     if not ids and given.isascii() and given.isdigit() and int(given) in known:
         ids = [int(given)]
     found = one_of(given, ids)
@@ -97,28 +103,35 @@ def find_landmark(given: str, known: Mapping[int, str], gallery: Path) -> int:
     return found
 
 
-def match_landmarks(brought: Iterable[Landmark], known: Mapping[int, str]) -> dict[int, Landmark]:
+def match_landmarks(brought: Iterable[Landmark], known: Mapping[int, Landmark]) -> dict[int, Landmark]:
     """Map each landmark of a dataset to a landmark of the gallery: the dataset's id → :class:`Landmark`.
 
     The ids of folders change when a folder is added, those of Google Landmarks do not, and names may repeat. So a
     landmark keeps its id if the gallery has it under the same name; else it is the only landmark of the gallery with
-    its name; else it is new, under its own id if that is free.
+    its name; else it is new, under its own id if that is free. One that was renamed in the gallery is found by its
+    :attr:`Landmark.origins` as well, and keeps the name it has there.
     """
     brought = list(brought)
-    same = {landmark.id for landmark in brought if known.get(landmark.id) == landmark.name}
-    elsewhere = {landmark_id: name for landmark_id, name in known.items() if landmark_id not in same}
-    times = Counter(elsewhere.values())
-    by_name = {name: landmark_id for landmark_id, name in elsewhere.items() if times[name] == 1}
+    names = {one.id: {compared(name) for name in (one.name, *one.origins)} for one in known.values()}
+    same = {landmark.id for landmark in brought if compared(landmark.name) in names.get(landmark.id, ())}
+    by_name: dict[str, list[int]] = defaultdict(list)
+    for landmark_id in names.keys() - same:
+        for name in names[landmark_id]:
+            by_name[name].append(landmark_id)
+    by_name = {name: ids for name, ids in by_name.items() if len(ids) == 1}
 
     free = count(max([*known, *(landmark.id for landmark in brought)], default=0) + 1)
     kept: dict[int, Landmark] = {}
     for landmark in brought:
-        if landmark.id in same:
-            kept[landmark.id] = landmark
-        elif landmark.name in by_name:
-            kept[landmark.id] = replace(landmark, id=by_name.pop(landmark.name))
-        elif landmark.id not in known:
-            kept[landmark.id] = landmark
+        elsewhere = by_name.pop(compared(landmark.name), None) if landmark.id not in same else None
+        if elsewhere:
+            found = elsewhere[0]
         else:
-            kept[landmark.id] = replace(landmark, id=next(free))
+            found = landmark.id if landmark.id in same or landmark.id not in known else next(free)
+        kept[landmark.id] = replace(landmark, id=found, name=known[found].name if found in known else landmark.name)
     return kept
+
+
+def compared(name: str) -> str:
+    """Return a name in the form in which names are compared: Unicode NFC, which is what looks alike."""
+    return unicodedata.normalize("NFC", name)

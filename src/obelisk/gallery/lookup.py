@@ -6,21 +6,56 @@ table unless its name says ``all`` or ``count``: what a lookup costs does not de
 
 from __future__ import annotations
 
+import json
+import os
 import sqlite3
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from obelisk.gallery.database import VALUES_AT_ONCE
 from obelisk.gallery.landmarks import Landmark
-from obelisk.gallery.schema import LANDMARK_COLUMNS, PHOTO_COLUMNS, ReferencePhoto, photo_columns
+from obelisk.gallery.schema import COLUMNS, ReferencePhoto, damage_error, read_format, select_columns
 
 
 def select_photos(
     connection: sqlite3.Connection, condition: str, values: Sequence[int | str]
 ) -> Iterator[tuple[int, ReferencePhoto]]:
     """Yield the photos that meet an SQL condition, each with its row."""
-    statement = f"SELECT {photo_columns(connection)} FROM photos WHERE {condition}"
-    for row, *columns in connection.execute(statement, values):
-        yield row, ReferencePhoto(**dict(zip(PHOTO_COLUMNS, columns, strict=True)))
+    folders = data_folders(connection)
+    statement = f"SELECT {select_columns(connection, 'photos')} FROM photos WHERE {condition}"
+    for row, photo_id, landmark_id, content_hash, source, path, folder_id in connection.execute(statement, values):
+        folder = folders.get(folder_id, "")
+        yield (
+            row,
+            ReferencePhoto(
+                id=photo_id,
+                landmark_id=landmark_id,
+                content_hash=content_hash,
+                source=source or (str(Path(folder, path)) if path else ""),
+                path=path,
+                folder=folder,
+            ),
+        )
+
+
+def data_folders(connection: sqlite3.Connection) -> dict[int, str]:
+    """Return id → absolute path of the data folders that photos lie in.
+
+    If a folder is gone, but lies where it lay seen from the gallery, both were moved together, and that is its path.
+    """
+    if read_format(connection) < COLUMNS["photos"]["folder_id"]:
+        return {}
+    folders = {}
+    for number, path, beside in connection.execute("SELECT id, path, beside FROM folders"):
+        moved = os.path.normpath(folder_of(connection) / beside)
+        folders[number] = moved if beside and not Path(path).is_dir() and Path(moved).is_dir() else path
+    return folders
+
+
+def folder_of(connection: sqlite3.Connection) -> Path:
+    """Return the gallery's folder."""
+    return Path(connection.execute("PRAGMA database_list").fetchone()[2]).parent
 
 
 def photos_by_row(connection: sqlite3.Connection, rows: Sequence[int]) -> dict[int, ReferencePhoto]:
@@ -64,9 +99,31 @@ def select_landmarks(
     connection: sqlite3.Connection, condition: str, values: Sequence[int | str]
 ) -> dict[int, Landmark]:
     """Return the landmarks that meet an SQL condition, id → landmark, in the order of the ids."""
-    select = f"SELECT {LANDMARK_COLUMNS} FROM landmarks WHERE {condition} ORDER BY id"
-    rows = connection.execute(select, values)
-    return {row[0]: Landmark(id=row[0], name=row[1], latitude=row[2], longitude=row[3]) for row in rows}
+    select = f"SELECT {select_columns(connection, 'landmarks')} FROM landmarks WHERE {condition} ORDER BY id"
+    return {
+        landmark_id: Landmark(
+            id=landmark_id,
+            name=name,
+            latitude=latitude,
+            longitude=longitude,
+            links=parse_texts(links, connection),
+            origins=parse_texts(origins, connection),
+        )
+        for landmark_id, name, latitude, longitude, links, origins in connection.execute(select, values)
+    }
+
+
+def parse_texts(column: str, connection: sqlite3.Connection) -> tuple[str, ...]:
+    """Return the texts of a column that holds a JSON list; raise :class:`GalleryError` if it holds anything else."""
+    if column == "[]":  # most of them
+        return ()
+    try:
+        texts = json.loads(column)
+    except (TypeError, ValueError, RecursionError):
+        texts = None
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise damage_error("a landmark's links or origins are not a list of texts", folder_of(connection))
+    return tuple(texts)
 
 
 def all_landmark_names(connection: sqlite3.Connection) -> dict[int, str]:
@@ -75,9 +132,10 @@ def all_landmark_names(connection: sqlite3.Connection) -> dict[int, str]:
 
 
 def landmarks_with_name(connection: sqlite3.Connection, names: Iterable[str]) -> dict[int, str]:
-    """Return id → name for the landmarks that have one of the names."""
-    find = "SELECT id, name FROM landmarks WHERE name = ? ORDER BY id"
-    return {row[0]: row[1] for name in names for row in connection.execute(find, (name,))}
+    """Return id → name for the landmarks that have one of the names, composed (NFC) or decomposed (NFD)."""
+    find = "SELECT id, name FROM landmarks WHERE name IN (?, ?, ?) ORDER BY id"
+    forms = ((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)) for name in names)
+    return {row[0]: row[1] for form in forms for row in connection.execute(find, form)}
 
 
 def landmarks_with_id(connection: sqlite3.Connection, landmark_id: int) -> dict[int, str]:
