@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tarfile
 from collections.abc import Callable
 from io import BytesIO
@@ -12,7 +13,7 @@ import pytest
 from mirror import Fault, Mirror, draw_photo, name_photo, pack, place_photo, put_tar
 
 from obelisk.data import read_catalog
-from obelisk.data.download import Downloader, DownloadReport, DownloadRequest, DownloadState, RetryPolicy
+from obelisk.data.download import Downloader, DownloadReport, DownloadRequest, DownloadState, RetryPolicy, http
 from obelisk.errors import DownloadError, UsageError
 from obelisk.records import Progress, no_progress
 
@@ -353,6 +354,20 @@ def test_too_little_room_is_reported_before_anything_is_written(mirror, fetch, f
     assert [path.name for path in folder.iterdir()] == [".download.sqlite"]
 
 
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="this system follows links")
+def test_a_link_in_the_place_of_an_unfinished_tar_is_not_written_through(mirror, fetch, folder, tmp_path):
+    mirror.faults[TAR] = [Fault(reset_after=3000), *[Fault(status=503)] * 9]
+    assert len(fetch().failed) == 1
+    (tmp_path / "victim").write_bytes(mirror.files[TAR][:3000])
+    (folder / f"{TAR}.partial").unlink()
+    (folder / f"{TAR}.partial").symlink_to(tmp_path / "victim")
+    mirror.faults.clear()
+    with pytest.raises(OSError, match="symbolic link") as raised:
+        fetch()
+    assert str(folder / f"{TAR}.partial") == raised.value.filename
+    assert (tmp_path / "victim").read_bytes() == mirror.files[TAR][:3000]
+
+
 def test_two_downloads_into_one_folder_do_not_meet(folder):
     with (
         DownloadState(folder),
@@ -385,9 +400,10 @@ def test_a_full_disk_is_reported_with_the_place(fetch, folder, monkeypatch, extr
     whole = Path.open
 
     def open_full(path: Path, mode: str = "r") -> object:
-        return whole(Path("/dev/full") if mode in ("ab", "wb") else path, mode, buffering=0 if "b" in mode else -1)
+        return whole(Path("/dev/full"), "wb", buffering=0) if mode == "xb" else whole(path, mode)
 
     monkeypatch.setattr(Path, "open", open_full)
+    monkeypatch.setattr(http, "without_links", lambda path, flags: os.open("/dev/full", os.O_WRONLY))
     with pytest.raises(OSError, match="No space left") as caught:
         fetch(extract=extract)
     assert str(folder / place) in caught.value.filename
