@@ -279,3 +279,24 @@ def test_evaluation_imports_no_torch(softmax_run: Run, tiny_dataset: Path, tmp_p
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["runs"]) == 2
+
+
+def test_halves_say_how_well_a_model_refuses_strangers(
+    tiny_run: Run, tiny_dataset: Path, obelisk: Command, tmp_path: Path
+) -> None:
+    ordinary = tmp_path / "ordinary"
+    ordinary.mkdir()
+    catalog = read_catalog(tiny_dataset)
+    for photo in catalog.locate_photos(catalog.select_distractors()):
+        shutil.copy(photo, ordinary)
+    words = ("evaluate", tiny_run.folder, "--data", tiny_dataset, "--protocol", "halves", "--draws", 2)
+    rc, out, err = obelisk(*words, "--ordinary", ordinary, "--out", tmp_path / "out")
+    assert rc == 0
+    assert "4 galleries of half of 6 landmarks, each asked 18 queries and 6 ordinary photos" in out
+    assert "it rejects nothing" in err  # a model of one's own is not calibrated, and that is said
+    assert (tmp_path / "out" / "halves.svg").is_file()
+    rc, out, _ = obelisk(*words, "--ordinary", ordinary, "--json")
+    assert (rc, json.loads(out)) == (0, json.loads((tmp_path / "out" / "halves.json").read_text()))
+    rc, _, err = obelisk("evaluate", tiny_run.folder, "--data", tiny_dataset, "--ordinary", ordinary)
+    assert rc == 2
+    assert "add --protocol halves" in err

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from obelisk.cli.console import Meter, note, result, table, warn
+from obelisk.errors import UsageError
 
 if TYPE_CHECKING:
     from obelisk.data import Catalog
-    from obelisk.evaluation import Comparison, Evaluated, Metrics
+    from obelisk.evaluation import Comparison, Evaluated, Halves, Metrics, Target
 
 HEADLINE = ("top1", "top5", "f1_macro", "f1_weighted", "gap", "auroc_distractors", "map100", "ece")
 
@@ -40,9 +41,38 @@ def evaluate(
             show_default="the run's folder; else nowhere",
         ),
     ] = None,
+    protocol: Annotated[
+        Literal["queries", "halves"],
+        typer.Option(
+            "--protocol",
+            help="queries: answer the dataset's queries. halves: how well does the model refuse what it does not know? "
+            "Galleries of half of the landmarks are asked for all of them, and for ordinary photos.",
+        ),
+    ] = "queries",
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            "--queries",
+            metavar="DIR",
+            help="With halves: the queries, a dataset or a folder per landmark, of the same names.",
+            show_default="the dataset's queries; else half of each landmark's photos",
+        ),
+    ] = None,
+    ordinary: Annotated[
+        Path | None,
+        typer.Option(
+            "--ordinary",
+            metavar="FOLDER",
+            help="With halves: photos that show no landmark.",
+            show_default="100 rendered photos",
+        ),
+    ] = None,
+    draws: Annotated[
+        int, typer.Option("--draws", help="With halves: how often the landmarks are dealt into two halves.")
+    ] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how well `recognize` answers a dataset's queries.
+    """Measure how well `recognize` answers a dataset's queries, or how well it refuses what it does not know.
 
     Metrics come with 95 % intervals.
     A run or a bundle answers from a gallery of the dataset's reference photos; a gallery answers as it is. Existing
@@ -52,6 +82,11 @@ def evaluate(
 
     target = open_target(model, out)
     catalog = read_dataset(data)
+    if protocol == "halves":
+        measure_refusals(target, catalog, queries=queries, ordinary=ordinary, draws=draws, out=out, as_json=as_json)
+        return
+    if queries or ordinary:
+        raise UsageError("--queries and --ordinary are for another protocol", fix="add --protocol halves")
     with Meter() as meter:
         (evaluated,) = evaluate_targets([target], catalog, data=data, progress=meter)
     note_remarks([evaluated])
@@ -61,6 +96,38 @@ def evaluate(
     else:
         show_metrics(target.name, metrics)
     warn_left_out(evaluated.left_out)
+
+
+def measure_refusals(
+    target: Target,
+    catalog: Catalog,
+    *,
+    queries: Path | None,
+    ordinary: Path | None,
+    draws: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Run the halves protocol, print its figures, and write them and their picture to ``out``."""
+    from obelisk.evaluation import evaluate_halves, write_halves
+    from obelisk.photos import find_photos
+
+    photos = find_photos(ordinary) if ordinary else []
+    with Meter() as meter:
+        halves = evaluate_halves(
+            target.bundle,
+            catalog,
+            queries=read_dataset(queries) if queries else None,
+            ordinary=photos,
+            draws=draws,
+            progress=meter,
+        )
+    if out:
+        note(f"picture: {write_halves(out, target.name, halves)}")
+    if as_json:
+        result(halves.to_json())
+    else:
+        show_halves(target.name, halves)
 
 
 def compare(
@@ -143,6 +210,24 @@ def show_metrics(name: str, metrics: Metrics) -> None:
     table(("metric", "value", "95 % interval"), rows)
     if metrics.threshold is not None:
         result(f"precision and recall of answers with a confidence of at least {metrics.threshold:.4f}")
+
+
+def show_halves(name: str, halves: Halves) -> None:
+    """Print the figures of the halves protocol."""
+    result(
+        f"{name}: {halves.galleries} galleries of half of {halves.landmarks} landmarks, each asked {halves.queries} "
+        f"queries and {halves.ordinary} ordinary photos; weights 0.6 known, 0.2 unknown landmarks, 0.2 ordinary"
+    )
+    rows = []
+    for wanted, figures in halves.reached.items():
+        shown = []
+        for figure, interval in halves.intervals[wanted].items():
+            shown.append(f"{figures[figure]:.3f} ({interval[0]:.3f} … {interval[1]:.3f})")
+        rows.append((f"{wanted:.2f}", *shown, f"{figures['least_precision']:.3f}"))
+    header = ("wanted", "precision (95 %)", "recall", "unknown named", "ordinary named", "least precision")
+    table(header, rows)
+    if not halves.calibrated:
+        note(f"{name} is not calibrated: it rejects nothing, so it names a landmark in every photo")
 
 
 def show_comparison(comparison: Comparison) -> None:

@@ -17,6 +17,7 @@ from obelisk.evaluation.evaluate import (
     open_target,
     remembered_data,
 )
+from obelisk.evaluation.halves import Halves, evaluate_halves, write_halves
 from obelisk.evaluation.metrics import gap, retrieval_map
 from obelisk.evaluation.predictions import Predictions, collect_predictions, read_predictions, write_predictions
 from obelisk.evaluation.protocol import Metrics, measure, write_metrics
@@ -27,6 +28,7 @@ __all__ = [
     "Comparison",
     "Effect",
     "Evaluated",
+    "Halves",
     "Metrics",
     "Predictions",
     "Run",
@@ -35,6 +37,7 @@ __all__ = [
     "collect_predictions",
     "compare_runs",
     "compare_targets",
+    "evaluate_halves",
     "evaluate_model",
     "evaluate_targets",
     "find_effects",
@@ -44,6 +47,7 @@ __all__ = [
     "read_predictions",
     "remembered_data",
     "retrieval_map",
+    "write_halves",
     "write_metrics",
     "write_predictions",
     "write_report",

@@ -8,7 +8,7 @@ import numpy as np
 
 from obelisk.arrays import Floats
 from obelisk.data import MID_PHOTOS, TAIL_PHOTOS, Catalog, photos_per_landmark
-from obelisk.evaluation import figures
+from obelisk.evaluation import figures, metrics
 from obelisk.evaluation.comparison import Arm, Comparison
 from obelisk.evaluation.markup import Markup, element, join, swatch, text
 from obelisk.evaluation.metrics import mean
@@ -71,6 +71,20 @@ def group_by_count(comparison: Comparison, catalog: Catalog) -> tuple[Floats, li
     members = [group == number for number in range(1, len(COUNT_GROUPS) + 1) if (group == number).any()]
     sizes = np.array([counts[chosen].mean() for chosen in members])
     return sizes, [np.array([mean(arm.outcomes.right[chosen]) for chosen in members]) for arm in comparison.arms]
+
+
+def chart_confidence(comparison: Comparison) -> Markup:
+    """Return what the confidence of every run is worth: precision over coverage, and accuracy over confidence."""
+    measured = [(arm.outcomes.confidence, arm.outcomes.right) for arm in comparison.arms]
+    curves = [metrics.precision_at_coverage(*one) for one in measured]
+    diagrams = [metrics.reliability(*one) for one in measured]
+    risk = figures.draw_svg("risk-coverage", partial(figures.plot_risk_coverage, curves=curves))
+    bins = figures.draw_svg("reliability", partial(figures.plot_reliability, diagrams=diagrams))
+    charts = [
+        show_figure(risk, "Precision over coverage", "of the most confident answers; distractors are never right"),
+        show_figure(bins, "Reliability", "on the line, a confidence is a probability; larger marks hold more queries"),
+    ]
+    return join([draw_legend(comparison), element("div", *charts, class_="charts")])
 
 
 def chart_training(comparison: Comparison) -> Markup:

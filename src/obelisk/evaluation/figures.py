@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # matplotlib takes numbers for colors: these stand for the names that the page gives them.
 INK, FAINT = "#010101", "#020202"
+PICTURE_COLORS = ("#2563a8", "#d0710f", "#12805c", "#a8327d")
 STYLES: Sequence[tuple[str, str]] = (("-", "o"), ("--", "s"), ("-.", "^"), (":", "D"))
 
 SETTINGS = {
@@ -63,6 +64,11 @@ def draw_svg(name: str, plot: Callable[[Axes], None], *, size: tuple[float, floa
 
     Raises MissingExtraError without matplotlib.
     """
+    return fit_into_page(render_svg([plot], size=size, transparent=True), name)
+
+
+def render_svg(plots: Sequence[Callable[[Axes], None]], *, size: tuple[float, float], transparent: bool) -> str:
+    """Return plots side by side as matplotlib writes them, with placeholders for colors."""
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -73,10 +79,21 @@ def draw_svg(name: str, plot: Callable[[Axes], None], *, size: tuple[float, floa
         # Names of runs may hold letters that the measuring font lacks; the reader's browser has them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure = Figure(figsize=size, layout="constrained")
-        plot(figure.subplots())
+        for plot, axes in zip(plots, figure.subplots(1, len(plots), squeeze=False)[0], strict=True):
+            plot(axes)
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(written, format="svg", transparent=True, metadata=nothing)
-    return fit_into_page(written.getvalue(), name)
+        figure.savefig(written, format="svg", transparent=transparent, metadata=nothing)
+    return written.getvalue()
+
+
+def draw_picture(plots: Sequence[Callable[[Axes], None]], *, size: tuple[float, float]) -> str:
+    """Return plots side by side as an SVG file of its own, dark on white.
+
+    Raises MissingExtraError without matplotlib.
+    """
+    svg = render_svg(plots, size=size, transparent=False)
+    svg = svg.replace(INK, "#1b1f24").replace(FAINT, "#d5d9de")
+    return re.sub(r"#0a0a([0-9a-f]{2})", lambda match: PICTURE_COLORS[int(match[1], 16) % len(PICTURE_COLORS)], svg)
 
 
 def fit_into_page(svg: str, name: str) -> Markup:
@@ -190,3 +207,20 @@ def plot_differences(axes: Axes, names: Sequence[str], differences: Sequence[Dif
     axes.set_yticks(range(len(names)), names)
     axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="points")
     axes.grid(visible=False, axis="y")
+
+
+def plot_risk_coverage(axes: Axes, curves: Sequence[tuple[Floats, Floats]]) -> None:
+    """Draw precision over coverage (shares of 1) of every run: the fewer queries are answered, the more are right."""
+    for arm, (coverage, precision) in enumerate(curves):
+        axes.plot(100 * coverage, 100 * precision, STYLES[arm % len(STYLES)][0], color=arm_color(arm))
+    axes.set(xlabel="queries answered, %", ylabel="answers that are right, %", xlim=(0, 100))
+
+
+def plot_reliability(axes: Axes, diagrams: Sequence[tuple[Floats, Floats, Floats]]) -> None:
+    """Draw accuracy over mean confidence (shares of 1) of each bin of every run; a larger mark holds more queries."""
+    axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1.2)
+    for arm, (confidence, accuracy, share) in enumerate(diagrams):
+        style, marker = STYLES[arm % len(STYLES)]
+        axes.plot(100 * confidence, 100 * accuracy, style, color=arm_color(arm), linewidth=1.2)
+        axes.scatter(100 * confidence, 100 * accuracy, s=12 + 200 * share, marker=marker, color=arm_color(arm))
+    axes.set(xlabel="confidence, %", ylabel="first candidate right, %", xlim=(0, 100), ylim=(0, 100))

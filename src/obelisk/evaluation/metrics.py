@@ -180,6 +180,37 @@ def precision_and_recall(right: Booleans, confidence: Floats, known: Booleans, t
     return divide(right_answers, int(given.sum())), divide(right_answers, int(known.sum()))
 
 
+def precision_at_coverage(confidence: Floats, right: Booleans, weights: Floats | None = None) -> tuple[Floats, Floats]:
+    """Return the risk–coverage curve: coverage (n,), ascending to 1, and the precision (n,) of these answers.
+
+    The answers of at least each confidence that occurs are given: coverage is their share of all Q queries, risk is
+    1 − precision. ``confidence`` and ``right`` are (Q,), and ``weights`` (Q,) says how much each query counts.
+    El-Yaniv & Wiener, On the Foundations of Noise-free Selective Classification, JMLR 2010.
+    """
+    w = np.ones(len(confidence)) if weights is None else weights
+    order = np.argsort(-confidence, kind="stable")
+    given, correct = np.cumsum(w[order]), np.cumsum((w * right)[order])
+    last = np.flatnonzero(np.diff(confidence[order], append=-np.inf))  # queries of one confidence are answered together
+    return given[last] / given[-1] if len(last) else given, correct[last] / given[last]
+
+
+def reliability(
+    confidence: Floats, right: Booleans, weights: Floats | None = None, bins: int = 15
+) -> tuple[Floats, Floats, Floats]:
+    """Return mean confidence, accuracy and share of the queries (B,) of each bin that holds any: a reliability diagram.
+
+    The bins are those of :func:`expected_calibration_error`, which is Σ share · |accuracy − mean confidence|.
+    """
+    w = np.ones(len(confidence)) if weights is None else weights
+    m = np.searchsorted(np.arange(1, bins) / bins, confidence, side="left")
+    held = np.bincount(m, weights=w, minlength=bins)
+    filled = held > 0
+    means = [
+        np.bincount(m, weights=w * values, minlength=bins)[filled] / held[filled] for values in (confidence, right)
+    ]
+    return means[0], means[1], held[filled] / held.sum()
+
+
 def retrieval_map(
     solution: Mapping[str, Collection[str]], predictions: Mapping[str, Sequence[str]], k: int = 100
 ) -> float:

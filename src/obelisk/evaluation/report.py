@@ -12,7 +12,7 @@ from string import Template
 
 from obelisk.data import Catalog
 from obelisk.evaluation.cards import draw_cards
-from obelisk.evaluation.charts import chart_differences, chart_long_tail, chart_training
+from obelisk.evaluation.charts import chart_confidence, chart_differences, chart_long_tail, chart_training
 from obelisk.evaluation.comparison import DECIDING, Comparison, say_difference
 from obelisk.evaluation.markup import Markup, element, join, swatch, text
 from obelisk.evaluation.tables import tabulate_confusions, tabulate_differences, tabulate_metrics
@@ -32,6 +32,7 @@ def write_report(path: Path, comparison: Comparison, catalog: Catalog, *, seed: 
         "Metrics": tabulate_metrics(comparison),
         "Differences": draw_differences(comparison),
         "Long tail": chart_long_tail(comparison, catalog),
+        "Confidence": chart_confidence(comparison),
         "Training": chart_training(comparison),
         "Confusions": tabulate_confusions(comparison, catalog, thumbnails),
         "Queries": draw_cards(comparison, catalog, thumbnails, seed=seed),
