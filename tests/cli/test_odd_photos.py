@@ -72,14 +72,14 @@ def lock(path: Path) -> None:
 
 # How each is made in place of photo.jpg, and what the error says.
 REFUSED: dict[str, tuple[Make, str]] = {
-    "half a jpeg": (cut("JPEG"), "incomplete JPEG"),
+    "half a jpeg": (cut("JPEG"), "the JPEG was cut off: the lowest"),
     "half a png": (cut("PNG"), "incomplete PNG"),
     "half a webp": (cut("WEBP"), "incomplete WebP"),
     "half a gif": (cut("GIF"), "incomplete GIF"),
     "bomb": (lambda path: path.write_bytes(png_header(60_000, 60_000)), "60,000 × 60,000 pixels"),
     "the header of a strip": (lambda path: path.write_bytes(png_header(65_000, 1)), "incomplete PNG"),
     "text": (lambda path: path.write_text("not a photo at all"), "not a photo"),
-    "another format": (lambda path: picture().save(path, format="TIFF"), "TIFF is not an accepted"),
+    "another format": (lambda path: picture().save(path, format="JPEG2000"), "JPEG 2000 is not an accepted"),
     "zero bytes": (lambda path: path.write_bytes(b""), "an empty file"),
     "broken link": (lambda path: path.symlink_to("gone.jpg"), "a broken link"),
     "link to itself": (lambda path: path.symlink_to(path.name), "leads back to itself"),

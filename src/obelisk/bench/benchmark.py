@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import platform
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from PIL.Image import Image
 
 from obelisk.bench.speed import LatencyPercentiles, measure_latency, measure_stages, measure_throughput
 from obelisk.errors import ObeliskError
+from obelisk.photos import usable_cores
 from obelisk.recognition import Recognizer
 from obelisk.synthetic import render_camera_photo, render_photo
 
@@ -74,7 +74,7 @@ def describe_machine() -> dict[str, str | int]:
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "processor": names[0] if names else platform.processor() or platform.machine(),
-        "cores": os.cpu_count() or 1,
+        "cores": usable_cores(),
         "python": platform.python_version(),
         "onnxruntime": version("onnxruntime"),
     }

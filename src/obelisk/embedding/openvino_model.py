@@ -7,7 +7,6 @@ equal. :mod:`obelisk.embedding.runtime_choice` decides which one runs a network.
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from obelisk.embedding.activation_ranges import LEVELS, Ranges
 from obelisk.embedding.external_data import refuse_external_data
 from obelisk.embedding.onnx_model import FEATURES, FIX, LOGITS, first_line
 from obelisk.errors import ModelError
+from obelisk.photos import usable_cores
 
 Arithmetic = Literal["bf16", "i8", "f32"]
 
@@ -45,7 +45,7 @@ class OpenVinoModel:
         self.engine = f"openvino-{arithmetic}"
         self._where = str(where)
         refuse_external_data(network, where=where)
-        cores = os.cpu_count() or 1
+        cores = usable_cores()
         hint = "bf16" if arithmetic == "bf16" else "f32"
         options = {"NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores, "INFERENCE_PRECISION_HINT": hint}
         try:

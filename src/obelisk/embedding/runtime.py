@@ -9,7 +9,6 @@ embedding sooner (9 ms instead of 15 on 2 cores, EfficientNet-Lite1; for many ph
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -28,7 +27,7 @@ from obelisk.embedding.bundle_manifest import Member
 from obelisk.embedding.onnx_model import NetworkModel
 from obelisk.embedding.runtime_choice import Runtime, open_network, read_runtime
 from obelisk.errors import ModelError, PhotoError
-from obelisk.photos import content_hash, map_in_order, prepare, read_bytes, read_photo
+from obelisk.photos import content_hash, map_in_order, prepare, read_bytes, read_photo, usable_cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +109,7 @@ class Embedder:
 
     @cached_property
     def _on_all_cores(self) -> Embedder:
-        cores = os.cpu_count() or 1
+        cores = usable_cores()
         if cores == 1 or self.engine != "onnxruntime":
             return self
         return Embedder(self.bundle, runtime=self._runtime, threads=cores, logits=self.gives_logits)

@@ -31,6 +31,7 @@ from obelisk.embedding.openvino_model import Arithmetic, OpenVinoModel, find_ari
 from obelisk.embedding.user_cache import cache_folder
 from obelisk.errors import MissingExtraError, ModelError, UsageError
 from obelisk.files import replace_file
+from obelisk.photos import usable_cores
 
 Runtime = Literal["auto", "onnxruntime", "openvino"]
 Engine = Literal["onnxruntime", "openvino-bf16", "openvino-i8", "openvino-f32"]
@@ -133,7 +134,7 @@ def decision_file(network: bytes, runtime: Runtime, ranges: Ranges | None = None
     versions = [importlib.metadata.version(name) for name in ("openvino", "onnxruntime")]
     digest = hashlib.blake2b(network, digest_size=12)
     rounded = sorted((ranges or {}).items())
-    digest.update(repr((runtime, versions, describe_processor(), os.cpu_count(), rounded)).encode())
+    digest.update(repr((runtime, versions, describe_processor(), usable_cores(), rounded)).encode())
     return cache_folder() / "runtimes" / f"{digest.hexdigest()}.json"
 
 

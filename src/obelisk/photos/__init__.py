@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from obelisk.photos.decoding import read_photo
+from obelisk.photos.cores import usable_cores
+from obelisk.photos.decoding import read_photo, read_query
 from obelisk.photos.inputs import ModelInput, prepare, resize_photo, source_box
 from obelisk.photos.limits import MAX_BYTES, MAX_PIXELS
 from obelisk.photos.parallel import map_in_order
@@ -36,9 +37,11 @@ __all__ = [
     "prepare",
     "read_bytes",
     "read_photo",
+    "read_query",
     "resize_photo",
     "shrink_photo",
     "source_box",
     "tarred_photo_table",
+    "usable_cores",
     "walk_photos",
 ]

@@ -8,42 +8,49 @@ warning filters) are neither needed nor changed, so photos decode alike in any t
 from __future__ import annotations
 
 import importlib.util
-import threading
 from collections.abc import Callable
-from contextlib import nullcontext
-from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 import numpy as np
-from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from obelisk.errors import PhotoError, PhotoFormatError, PhotoTooLargeError, PhotoTruncatedError, install_command
-from obelisk.photos.headers import Header, PhotoFormat, find_format, read_photo_header
-from obelisk.photos.limits import LARGE_PIXELS, MAX_PIXELS
+from obelisk.photos.accepted import describe_foreign, find_format, read_photo_header
+from obelisk.photos.cut_jpeg import AGAIN, COMPARED_BYTES, find_missing, put_end
+from obelisk.photos.headers import Header, PhotoFormat
+from obelisk.photos.jpeg_header import survey_scans
+from obelisk.photos.limits import DECODING_BYTES, FILE_BYTES, MAX_JPEG_PIXELS, MAX_PIXELS, refuse_above
+from obelisk.photos.memory import DECODING
 from obelisk.photos.reading import read_bytes
 
 LARGEST_FACTOR = 8  # by which a photo is shrunk while it is decoded, as far as libjpeg goes
 ROWS_AT_ONCE = 256
-FORMATS = "JPEG, PNG, WebP, GIF or HEIC"
+FORMATS = "JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF or HEIC"
+ALPHA = ("LA", "PA", "RGBA", "La", "RGBa")
 
-_large_photos = threading.Lock()
-_DECODERS: dict[PhotoFormat, Callable[[BytesIO], Image.Image]] = {
+_DECODERS: dict[PhotoFormat, Callable[[IO[bytes]], Image.Image]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
     "WebP": WebPImagePlugin.WebPImageFile,
     "GIF": GifImagePlugin.GifImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "AVIF": AvifImagePlugin.AvifImageFile,
 }
-_FOREIGN = (
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"BM", "BMP"),
-    (b"8BPS", "Photoshop"),
-    (b"%PDF", "PDF"),
-    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
-    (b"\xff\x0a", "JPEG XL"),
-    (b"\0\0\1\0", "an icon"),
-    (b"<", "HTML or SVG"),
-)
+# Bytes that decoders need a pixel, measured (2026-11-30, Pillow 13): most make Pillow's 4, libwebp and libavif make
+# two copies first.
+_BYTES_A_PIXEL: dict[PhotoFormat, int] = {"WebP": 16, "AVIF": 16, "HEIC": 8}
+_HALF_THE_PIXELS = ("WebP", "AVIF")
 # Exif orientation → the transposition that turns the photo upright.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -59,80 +66,151 @@ _TURNS = {
 def read_photo(source: Path | bytes, *, min_side: int | None = None) -> Image.Image:
     """Decode a photo, given as a path or as encoded bytes, to upright RGB.
 
-    The content decides the format, not the suffix: JPEG, PNG, WebP or GIF, or HEIC with the extra ``heic``. An
-    animation gives its first frame. Transparent pixels are blended with white; 16-bit values keep their upper 8 bits.
+    The content decides the format, not the suffix: JPEG, PNG, WebP, GIF, TIFF, BMP or AVIF, or HEIC with the extra
+    ``heic``. An animation gives its first frame, a TIFF its first page. Transparent pixels are blended with white;
+    16-bit values keep their upper 8 bits. A JPEG that lacks only its end marker is whole.
 
     With ``min_side``, the photo is shrunk to 1/2, 1/4 or 1/8 of its size, as far as its shorter side keeps at least
     that many pixels; a JPEG is decoded at that size right away. A photo that needs more than ``MAX_PIXELS`` pixels
-    decoded (a WebP: half as many) is refused before decoding, by its header.
+    decoded (a WebP or AVIF: half as many) is refused before decoding, by its header, and so is a JPEG of more than
+    ``MAX_JPEG_PIXELS``.
 
     Raises PhotoMissingError, PhotoFormatError, PhotoTooLargeError or PhotoTruncatedError; each names the path.
     """
-    if isinstance(source, bytes):
-        return decode(source, "a photo given as bytes", min_side)
-    return decode(read_bytes(source), source, min_side)
+    photo, warning = read_query(source, min_side=min_side)
+    if warning:
+        where = "a photo given as bytes" if isinstance(source, bytes) else source
+        raise PhotoTruncatedError(warning, where=where, fix=AGAIN)
+    return photo
 
 
-def decode(data: bytes, where: object, min_side: int | None) -> Image.Image:
-    """Decode an encoded photo; errors call it ``where``."""
+def read_query(source: Path | bytes, *, min_side: int | None = None) -> tuple[Image.Image, str | None]:
+    """Decode a photo as :func:`read_photo` does, but take a JPEG that was cut off, too.
+
+    Returns the photo, what is missing being gray, and a warning that says how much is; None if the photo is whole.
+    """
+    where = "a photo given as bytes" if isinstance(source, bytes) else source
+    data = source if isinstance(source, bytes) else read_bytes(source)
+    try:
+        return decode(data, min_side)
+    except PhotoError as error:
+        raise type(error)(error.what, where=where, fix=error.fix) from error
+
+
+def decode(data: bytes, min_side: int | None) -> tuple[Image.Image, str | None]:
+    """Decode an encoded photo; return it, and a warning if it was cut off. Errors name no path."""
+    if not data:
+        raise PhotoFormatError("an empty file", fix=AGAIN)
     found = find_format(data)
     if found is None:
-        raise PhotoFormatError(describe_foreign(data), where=where, fix=f"save it as {FORMATS}")
+        raise PhotoFormatError(describe_foreign(data), fix=f"save it as {FORMATS}")
+    if found == "HEIC" and importlib.util.find_spec("pillow_heif") is None:
+        fix = f"{install_command('heic')}, or save the photo as JPEG"
+        raise PhotoFormatError("HEIC needs the extra `heic`", fix=fix)
     header = read_photo_header(data, found)
-    drafted = found == "JPEG" and min_side is not None
-    if header.size is not None and (header.buffered or not drafted):
-        refuse_too_many_pixels(header.size, found, where)
+    factor = shrinking_factor(header, min_side)
+    needed = bytes_to_decode(header, factor)
+    if needed + len(data) > DECODING_BYTES + FILE_BYTES:
+        raise PhotoTooLargeError(
+            f"a {found} photo that takes {(needed + len(data)) // 10**6} MB to decode, more than "
+            f"{(DECODING_BYTES + FILE_BYTES) // 10**6}",
+            fix="scale the photo down",
+        )
     try:
-        image = open_image(header, where)
-        if drafted:
-            image.draft(None, (min_side or 1, min_side or 1))
-        refuse_too_many_pixels(image.size, found, where, full_size=header.size)
-        held = header.size if header.buffered and header.size else image.size
-        with _large_photos if held[0] * held[1] > LARGE_PIXELS else nullcontext():
-            image.load()
-            # Rebinding one name frees the pixels of each stage once the next is made.
-            image = convert_to_rgb(image)
-            if not drafted and min_side is not None:
-                image = shrink(image, min_side)
-            return turn_upright(image, header.orientation)
+        with DECODING.take(needed):
+            try:
+                return load_upright(header, factor), None
+            except OSError:
+                scans = survey_scans(data) if found == "JPEG" else None
+                if scans is None or scans.ended or not scans.count:
+                    raise
+        with DECODING.take(needed + COMPARED_BYTES):
+            missing = find_missing(header, scans, load_pixels)
+            photo = load_upright(put_end(header), factor)
+            return photo, f"the JPEG was cut off: {missing}" if missing else None
     except (PhotoError, MemoryError):
         raise
     except Exception as error:
         # On damaged bytes the decoders raise nearly anything; they share no exception class.
-        raise PhotoTruncatedError(f"a damaged or incomplete {found} photo: {error}", where=where) from error
+        raise PhotoTruncatedError(f"a damaged or incomplete {found} photo: {error}", fix=AGAIN) from error
 
 
-def open_image(header: Header, where: object) -> Image.Image:
+def shrinking_factor(header: Header, min_side: int | None) -> int:
+    """Return the factor, 1, 2, 4 or 8, by which a photo shrinks; raise PhotoTooLargeError for too many pixels."""
+    width, height = header.size or (0, 0)
+    spare = max(1, min(width, height) // max(1, min_side or 1)) if min_side is not None else 1
+    factor = min(LARGEST_FACTOR, 1 << (spare.bit_length() - 1))
+    if header.format == "JPEG":
+        refuse_above((width, height), MAX_JPEG_PIXELS)
+        refuse_above((width // factor, height // factor), pixel_limit("JPEG"), full_size=(width, height))
+        if header.held > DECODING_BYTES:
+            refuse_above((width, height), width * height * DECODING_BYTES // header.held)
+    else:
+        refuse_above((width, height), pixel_limit(header.format))
+    return factor
+
+
+def pixel_limit(format: PhotoFormat) -> int:  # noqa: A002
+    """Return the number of pixels that may be decoded of a photo."""
+    return MAX_PIXELS // 2 if format in _HALF_THE_PIXELS else MAX_PIXELS
+
+
+def bytes_to_decode(header: Header, factor: int) -> int:
+    """Estimate the memory that a photo takes while it is decoded, shrunk and turned, beside its file."""
+    width, height = header.size or (0, 0)
+    small = width * height // factor**2
+    if header.format == "JPEG":
+        return header.held + 8 * small
+    decoded = _BYTES_A_PIXEL.get(header.format, 4) * width * height
+    return header.held + decoded + (4 if factor == 1 else 8) * small
+
+
+def load_upright(header: Header, factor: int) -> Image.Image:
+    """Decode a photo, shrink it by a factor, and turn it upright."""
+    image = load_pixels(header, factor)
+    drafted = header.format == "JPEG"
+    # Rebinding one name frees the pixels of each stage once the next is made.
+    image = flatten(image, 1 if drafted else factor)
+    return image.transpose(_TURNS[header.orientation]) if header.orientation in _TURNS else image
+
+
+def load_pixels(header: Header, factor: int) -> Image.Image:
+    """Decode a photo; a JPEG at a fraction of its size."""
+    image = open_image(header)
+    if header.format == "JPEG":
+        width, height = image.size
+        image.draft(None, (width // factor, height // factor))
+        refuse_above(image.size, pixel_limit("JPEG"), full_size=(width, height))
+    else:
+        refuse_above(image.size, pixel_limit(header.format))
+    image.load()
+    return image
+
+
+def open_image(header: Header) -> Image.Image:
     """Open the photo with the decoder of its format, which does not read any pixel yet."""
     if header.format != "HEIC":
-        return _DECODERS[header.format](BytesIO(header.pixels))
-    if importlib.util.find_spec("pillow_heif") is None:
-        fix = f"{install_command('heic')}, or save the photo as JPEG"
-        raise PhotoFormatError("HEIC needs the extra `heic`", where=where, fix=fix)
+        return _DECODERS[header.format](header.open())
     import pillow_heif
 
-    photo = pillow_heif.open_heif(BytesIO(header.pixels), convert_hdr_to_8bit=True)
-    refuse_too_many_pixels(photo.size, header.format, where)
+    photo = pillow_heif.open_heif(header.open(), convert_hdr_to_8bit=True)
+    refuse_above(photo.size, MAX_PIXELS)
     image: Image.Image = photo.to_pillow()
     return image
 
 
-def refuse_too_many_pixels(
-    size: tuple[int, int],
-    format: PhotoFormat,  # noqa: A002
-    where: object,
-    *,
-    full_size: tuple[int, int] | None = None,
-) -> None:
-    """Raise PhotoTooLargeError if ``size``, the pixels to decode, exceeds the limit; it reports ``full_size``."""
-    width, height = size
-    # libwebp keeps two canvases and Pillow two copies: 20 bytes per pixel, where other formats need 8.
-    limit = MAX_PIXELS // 2 if format == "WebP" else MAX_PIXELS
-    if width * height > limit:
-        width, height = full_size or size
-        raise PhotoTooLargeError(
-            f"{width:,} × {height:,} pixels, more than {limit:,} in all", where=where, fix="scale the photo down"
-        )
+def flatten(image: Image.Image, factor: int) -> Image.Image:
+    """Convert a photo of any mode to RGB, and shrink it by averaging: to the size at which a JPEG is decoded.
+
+    What needs converting is converted a few rows at a time, so that it never stands in memory twice.
+    """
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image.reduce(factor) if factor > 1 else image
+    canvas = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
+    for top in range(0, image.height, ROWS_AT_ONCE):
+        band = convert_to_rgb(image.crop((0, top, image.width, min(top + ROWS_AT_ONCE, image.height))))
+        canvas.paste(band.reduce(factor) if factor > 1 else band, (0, top // factor))
+    return canvas
 
 
 def convert_to_rgb(image: Image.Image) -> Image.Image:
@@ -140,32 +218,9 @@ def convert_to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         # Pillow's own conversion clips 16-bit gray at 255 instead of scaling it.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+    if image.mode in ALPHA or "transparency" in image.info:
+        colored = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         canvas = Image.new("RGB", image.size, "white")
-        for top in range(0, image.height, ROWS_AT_ONCE):
-            band = image.crop((0, top, image.width, min(top + ROWS_AT_ONCE, image.height))).convert("RGBA")
-            canvas.paste(band, (0, top), mask=band)
+        canvas.paste(colored, mask=colored)
         return canvas
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def shrink(image: Image.Image, min_side: int) -> Image.Image:
-    """Shrink a photo, by averaging, to the size at which a JPEG would have been decoded for this ``min_side``."""
-    spare = max(1, min(image.size) // max(1, min_side))
-    factor = min(LARGEST_FACTOR, 1 << (spare.bit_length() - 1))
-    return image.reduce(factor) if factor > 1 else image
-
-
-def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Turn a photo upright; ``orientation`` is Exif's, 1 to 8."""
-    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
-
-
-def describe_foreign(data: bytes) -> str:
-    """Say what a file is, given that it is not a photo of an accepted format."""
-    if not data:
-        return "an empty file"
-    name = next((name for signature, name in _FOREIGN if data.startswith(signature)), None)
-    if name is None and data[4:8] == b"ftyp":
-        name = "AVIF" if b"avif" in data[8:32] else "a video"
-    return f"{name} is not an accepted photo format" if name else f"not a photo: it begins with {data[:8]!r}"

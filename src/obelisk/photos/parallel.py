@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from obelisk.photos.cores import usable_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -18,7 +19,7 @@ def map_in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> I
     Decoding releases the interpreter's lock, so threads are enough. Only a few items are in flight at a time, however
     many there are.
     """
-    workers = os.cpu_count() or 1
+    workers = usable_cores()
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         for item in items:

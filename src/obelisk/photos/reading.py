@@ -11,7 +11,9 @@ from obelisk.errors import DataError, PhotoMissingError, PhotoTooLargeError
 from obelisk.photos.limits import MAX_BYTES
 from obelisk.photos.tars import find_in_tar
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".heic", ".heif"})
+PHOTO_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".heic", ".heif"}
+)
 
 _REASONS = {
     errno.ENOENT: "no such photo",

@@ -6,8 +6,8 @@ from io import BytesIO
 
 from PIL import Image
 
+from obelisk.photos.accepted import find_format, read_photo_header
 from obelisk.photos.decoding import read_photo
-from obelisk.photos.headers import find_format, read_photo_header
 
 QUALITY = 90
 

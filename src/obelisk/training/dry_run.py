@@ -15,7 +15,6 @@ Saving, export and the validation of the heads are left out. Nothing is written 
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +30,7 @@ from obelisk.config import Recipe
 from obelisk.data import Catalog
 from obelisk.embedding import PLAIN, DescriptorCache
 from obelisk.errors import DataError
+from obelisk.photos import usable_cores
 from obelisk.records import Progress, no_progress
 from obelisk.training.distributed import Distributed, join_processes
 from obelisk.training.export.restore import members_of
@@ -281,7 +281,7 @@ def measure_finetuning(
     steps = count_batches(recipe.training, trained, section.batch_size)
     computing, loading = steps * step, len(trained) / loaded
     # Loaders and network share the cores.
-    shared = (computing * torch.get_num_threads() + loading * count_loaders()) / (os.cpu_count() or 1)
+    shared = (computing * torch.get_num_threads() + loading * count_loaders()) / usable_cores()
     validating = int(sample.is_val.sum()) * max(step / 3 / section.batch_size, 1 / loaded) if validates else 0.0
     seconds = section.epochs * (max(computing, loading, shared) + validating)
     return StageTime(name="fine-tuning", epochs=section.epochs, steps=steps, step_seconds=step, seconds=seconds)

@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from obelisk.arrays import Integers
 from obelisk.errors import ObeliskError, PhotoError
-from obelisk.photos import ModelInput, content_hash, read_bytes, read_photo, resize_photo
+from obelisk.photos import ModelInput, content_hash, read_bytes, read_photo, resize_photo, usable_cores
 from obelisk.training.loading.augmentation import AugmentedView
 from obelisk.training.loading.batch import Batch
 from obelisk.training.machine import processes_here
@@ -167,7 +167,7 @@ def start_worker(aside: bool, idle: bool, _: int) -> None:
 
 def count_loaders() -> int:
     """Return how many workers load for this process: one for each core of its share of the machine."""
-    return max(1, min(MAX_WORKERS, (os.cpu_count() or 1) // processes_here()))
+    return max(1, min(MAX_WORKERS, usable_cores() // processes_here()))
 
 
 def load_batches(requests: Iterable[BatchRequest], *, aside: bool = True) -> Generator[Batch]:
