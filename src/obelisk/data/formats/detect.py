@@ -7,17 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from obelisk.data.catalog import Catalog
-from obelisk.data.formats.folders import read_folders
+from obelisk.data.formats.folders import LAYOUTS, read_folders
 from obelisk.data.formats.gldv2 import looks_like_gldv2, read_gldv2
 from obelisk.data.formats.scan import refuse_unlistable
 from obelisk.data.formats.subset_manifest import is_subset, read_subset
 from obelisk.errors import DataError, UsageError
 from obelisk.photos import PhotoFilter
-
-FORMATS = (
-    "give a GLDv2 dataset (train.csv in it or in its folder `metadata`, photos in train/a/b/c) "
-    "or a folder per landmark (DIR/Space Needle/photo.jpg)"
-)
 
 
 def read_catalog(
@@ -58,7 +53,7 @@ def refuse_without_photo(catalog: Catalog, photo_filter: PhotoFilter) -> None:
     if catalog.references.is_empty():
         passed_over = photo_filter.describe()
         what = "no photo found in a landmark's folder" + (f" ({passed_over})" if passed_over else "")
-        raise DataError(what, where=catalog.root, fix=FORMATS)
+        raise DataError(what, where=catalog.root, fix=LAYOUTS)
 
 
 def refuse_exclusion(directory: Path, photo_filter: PhotoFilter) -> None:
@@ -71,6 +66,6 @@ def refuse_exclusion(directory: Path, photo_filter: PhotoFilter) -> None:
 def check_directory(directory: Path) -> None:
     """Raise DataError unless the path is a folder."""
     if not directory.exists():
-        raise DataError("no such folder", where=directory, fix=FORMATS)
+        raise DataError("no such folder", where=directory, fix=LAYOUTS)
     if not directory.is_dir():
-        raise DataError("this is a file, not a dataset's folder", where=directory, fix=FORMATS)
+        raise DataError("this is a file, not a dataset's folder", where=directory, fix=LAYOUTS)

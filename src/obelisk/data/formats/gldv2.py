@@ -64,7 +64,10 @@ def looks_like_gldv2(directory: Path) -> bool:
     """Return whether a folder has the format of GLDv2, even if its labels are missing."""
     tables = find_tables(directory)
     labelled = tables.train or tables.train_clean or tables.solution or tables.categories
-    return labelled is not None or (directory / "train" / "0").is_dir()
+    if labelled is not None:
+        return True
+    # Three digits of the id are folders; a folder `train` of landmarks may well have one called 0.
+    return next((directory / "train" / "0").glob("[0-9a-f]/[0-9a-f]/"), None) is not None
 
 
 def read_gldv2(
