@@ -11,6 +11,7 @@ import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # The second form is that of earlier versions, which put the number of their process there.
@@ -19,19 +20,25 @@ SYSTEM_ERROR = re.compile(r"\(os error ([0-9]+)\)")  # how libraries written in 
 
 
 def read_limited(path: Path, largest: int) -> bytes:
-    """Return the content of a file that somebody else may have made.
+    """Return the content of a file that somebody else may have made; raises OSError as :func:`open_limited` does."""
+    with open_limited(path, largest) as file:
+        return file.read(largest)
 
-    Raises OSError, whose ``strerror`` is the reason: also for more than ``largest`` bytes, before any is read, and for
-    what is no file: a pipe or a device may have no end.
+
+@contextlib.contextmanager
+def open_limited(path: Path, largest: int) -> Iterator[BinaryIO]:
+    """Open a file that somebody else may have made.
+
+    Raises OSError, whose ``strerror`` is the reason: also for more than ``largest`` bytes, and for what is no file,
+    since a pipe or a device may have no end.
     """
     found = path.stat()
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
         raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
-    with path.open("rb") as file:
-        content = file.read(largest + 1) if found.st_size <= largest else b""
-    if max(found.st_size, len(content)) > largest:
+    if found.st_size > largest:
         raise OSError(errno.EFBIG, f"it has more than {largest:,} bytes", str(path))
-    return content
+    with path.open("rb") as file:
+        yield file
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> Path:

@@ -124,7 +124,7 @@ def test_check_prints_each_fault(tmp_path: Path, places: Path, run_folder: Path)
     [
         ("model/background.npy", None, "`background.npy` is missing"),
         ("model/calibration.json", b"{}", "the attachment `calibration.json` was changed"),
-        ("calibration.json", b"garbage", "unreadable calibration: the whole file: Invalid JSON"),
+        ("calibration.json", b"garbage", "unreadable calibration: not JSON"),
         ("calibration.json", b'{"slope": NaN, "centre": 0, "growth": 0}', "unreadable calibration: slope"),
         ("calibration.json", b'{"format": 2, "slope": 1, "centre": 0, "growth": 0}', "unreadable calibration: format"),
     ],

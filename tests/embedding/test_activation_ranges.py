@@ -16,9 +16,9 @@ def test_ranges_are_read_as_they_were_written() -> None:
 
 
 BAD = {
-    "not JSON": (b"{", "Invalid JSON"),
+    "not JSON": (b"{", "not JSON"),
     "deep": (b'{"a":' * 5000 + b"1", "Invalid JSON|recursion"),
-    "no mapping": (b"[1, 2]", "should be an object"),
+    "no mapping": (b"[1, 2]", "should be a valid dictionary"),
     "not a number": (b'{"model.onnx": {"a": [NaN, 1.0]}}', "unreadable ranges"),
     "three ends": (b'{"model.onnx": {"a": [-1, 0, 1]}}', "unreadable ranges"),
     "without zero": (b'{"model.onnx": {"a": [1.0, 2.0]}}', "is not a range that includes 0"),

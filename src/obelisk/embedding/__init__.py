@@ -6,7 +6,7 @@ remembers what it computed.
 
 from __future__ import annotations
 
-from obelisk.embedding.bundle import Bundle, write_bundle
+from obelisk.embedding.bundle import LARGEST_JSON, Bundle, write_bundle
 from obelisk.embedding.bundle_classifier import (
     CLASSIFIER,
     LAYER,
@@ -21,11 +21,13 @@ from obelisk.embedding.descriptor_cache import PLAIN, DescriptorCache, Descripto
 from obelisk.embedding.onnx_model import FEATURES, LOGITS, OnnxModel
 from obelisk.embedding.runtime import Embedded, Embedder
 from obelisk.embedding.runtime_choice import Runtime
+from obelisk.embedding.strict_json import parse_json
 from obelisk.embedding.user_cache import cache_folder
 
 __all__ = [
     "CLASSIFIER",
     "FEATURES",
+    "LARGEST_JSON",
     "LAYER",
     "LOGITS",
     "MANIFEST_FILE",
@@ -47,6 +49,7 @@ __all__ = [
     "View",
     "cache_folder",
     "hash_or_error",
+    "parse_json",
     "read_classifier",
     "read_layer",
     "write_bundle",

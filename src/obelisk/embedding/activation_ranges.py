@@ -15,11 +15,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, TypeAdapter
 
-from obelisk.errors import ModelError
+from obelisk.embedding.strict_json import parse_json
 
 RANGES = "ranges.json"
 LEVELS = 256
@@ -43,12 +43,7 @@ FILE: TypeAdapter[dict[str, dict[str, Range]]] = TypeAdapter(
 
 def read_ranges(content: bytes, where: Path) -> dict[str, dict[str, Range]]:
     """Parse the attachment: network → tensor → range; raises ModelError if it cannot be used."""
-    try:
-        return FILE.validate_json(content)
-    except ValidationError as error:
-        problem: Any = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        what = f"unreadable ranges: {problem['msg'].removeprefix('Value error, ')}"
-        raise ModelError(what, where=where / RANGES, fix="copy or export the bundle again") from None
+    return parse_json(content, FILE, where=where / RANGES, what="ranges", fix="copy or export the bundle again")
 
 
 def pack_ranges(ranges: Mapping[str, Ranges]) -> bytes:

@@ -17,14 +17,16 @@ change without making them stale.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic import TypeAdapter
 
 from obelisk.embedding.bundle_manifest import (
     CARD_FILE,
@@ -33,14 +35,19 @@ from obelisk.embedding.bundle_manifest import (
     MODEL_FILE,
     BundleManifest,
     Member,
+    begin_fingerprint,
     fingerprint_of,
 )
+from obelisk.embedding.strict_json import load_json, validate_json
 from obelisk.errors import ModelError
+from obelisk.files import open_limited
 from obelisk.photos import ModelInput, content_hash
 
 FIX = "give a bundle, or a run folder with its `model` folder"
-LARGEST_MANIFEST = 2**20
-LARGEST_FILE = 2**31 - 1  # no serialized ONNX graph is larger
+# Bytes; what is larger is not read.
+LARGEST_JSON = 2**20
+LARGEST_ATTACHMENT = 2**26
+LARGEST_NETWORK = 2**31 - 1  # no serialized ONNX graph is larger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +67,7 @@ class Bundle:
         folder = Path(folder)
         manifest = read_manifest(folder)
         bundle = cls(folder=folder, manifest=manifest)
-        found = fingerprint_of({member.file: bundle.read_network(member) for member in bundle.members}, manifest)
+        found = fingerprint_of({member.file: hash_network(folder / member.file) for member in bundle.members}, manifest)
         if found != manifest.fingerprint:
             raise ModelError(
                 f"fingerprint {found} does not match the manifest's {manifest.fingerprint}",
@@ -96,22 +103,22 @@ class Bundle:
 
     def read_network(self, member: Member) -> bytes:
         """Return a member's serialized ONNX graph."""
-        return read_file(self.folder / member.file, LARGEST_FILE)
+        return read_file(self.folder / member.file, LARGEST_NETWORK)
 
     def read_card(self) -> str:
         """Return the model card, or "" if the bundle has none."""
         path = self.folder / CARD_FILE
-        return read_file(path, LARGEST_MANIFEST).decode(errors="replace") if path.is_file() else ""
+        return read_file(path, LARGEST_JSON).decode(errors="replace") if path.is_file() else ""
 
-    def read_attachment(self, name: str) -> bytes | None:
+    def read_attachment(self, name: str, largest: int = LARGEST_ATTACHMENT) -> bytes | None:
         """Return an attachment's content, or None if the bundle has none of this name.
 
-        Raises ModelError for one that is listed but missing, or that was changed.
+        Raises ModelError for one that is listed but missing, that was changed, or that has more than ``largest`` bytes.
         """
         expected = self.manifest.files.get(name)
         if expected is None:
             return None
-        content = read_file(self.folder / name, LARGEST_FILE)
+        content = read_file(self.folder / name, largest)
         if content_hash(content) != expected:
             fix = "copy or export the bundle again"
             raise ModelError(f"the attachment `{name}` was changed", where=self.folder / name, fix=fix)
@@ -135,34 +142,38 @@ class Bundle:
 def read_manifest(folder: Path) -> BundleManifest:
     """Read a bundle's manifest; raises ModelError."""
     where = folder / MANIFEST_FILE
-    try:
-        fields = from_json(read_file(where, LARGEST_MANIFEST))
-    except ValueError as error:
-        raise ModelError(f"unreadable manifest: not JSON: {error}", where=where, fix=FIX) from None
+    fields = load_json(read_file(where, LARGEST_JSON), where=where, what="manifest", fix=FIX)
     found = fields.get("format") if isinstance(fields, dict) else None
     if isinstance(found, int) and found > FORMAT:
         raise ModelError(f"bundle format {found} is newer than {FORMAT}", where=where, fix="upgrade obelisk")
-    try:
-        return BundleManifest.model_validate(fields)
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        key = ".".join(str(part) for part in problem["loc"]) or "the whole file"
-        reason = problem["msg"].removeprefix("Value error, ")
-        raise ModelError(f"unreadable manifest: {key[:200]}: {reason}", where=where, fix=FIX) from None
+    return validate_json(fields, TypeAdapter(BundleManifest), where=where, what="manifest", fix=FIX)
 
 
 def read_file(path: Path, largest: int) -> bytes:
     """Return the content of one of a bundle's files; raises ModelError if it is missing or absurdly large."""
+    with open_file(path, largest) as file:
+        return file.read(largest)
+
+
+def hash_network(path: Path) -> hashlib.blake2b:
+    """Hash a network's file in parts, so that its size costs no memory; raises ModelError if it can't be read."""
+    digest = begin_fingerprint()
+    with open_file(path, LARGEST_NETWORK) as file:
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest
+
+
+@contextlib.contextmanager
+def open_file(path: Path, largest: int) -> Iterator[BinaryIO]:
+    """Open one of a bundle's files; raises ModelError if it is missing, can't be read or is absurdly large."""
     if not path.is_file():
         raise ModelError(f"no model bundle: `{path.name}` is missing", where=path.parent, fix=FIX)
     try:
-        with path.open("rb") as file:
-            content = file.read(largest + 1)
+        with open_limited(path, largest) as file:
+            yield file
     except OSError as error:
         raise ModelError(f"`{path.name}` cannot be read: {error.strerror}", where=path.parent, fix=FIX) from error
-    if len(content) > largest:
-        raise ModelError(f"`{path.name}` has more than {largest:,} bytes", where=path.parent, fix=FIX)
-    return content
 
 
 def write_bundle(
@@ -181,9 +192,10 @@ def write_bundle(
     """
     networks = {MODEL_FILE: network} if isinstance(network, bytes) else network
     attached = dict(attachments or {})
+    begun = {file: begin_fingerprint(content) for file, content in networks.items()}
     hashes = {name: content_hash(content) for name, content in sorted(attached.items())}
     draft = BundleManifest.model_validate({**manifest, "format": FORMAT, "files": hashes, "fingerprint": ""})
-    final = draft.model_copy(update={"fingerprint": fingerprint_of(networks, draft)})
+    final = draft.model_copy(update={"fingerprint": fingerprint_of(begun, draft)})
     place = folder.resolve()  # a link stays
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as made:

@@ -14,19 +14,21 @@ from functools import cached_property
 from typing import Annotated, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, TypeAdapter
 
 from obelisk.arrays import Integers
 from obelisk.defaults import VOTE, K
-from obelisk.embedding.bundle import Bundle
-from obelisk.embedding.bundle_manifest import StrictModel
+from obelisk.embedding.bundle import LARGEST_JSON, Bundle
+from obelisk.embedding.strict_json import StrictModel, parse_json
 from obelisk.errors import ModelError
 
 CLASSIFIER, LAYER = "classifier.json", "layer.json"
 FORMAT = 1
+# bytes; a layer of GLDv2's 203,094 landmarks takes 13 MB
+LARGEST = {CLASSIFIER: LARGEST_JSON, LAYER: 2**25}
 
 LandmarkId = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model", bound=StrictModel)
 
 
 class BundleClassifier(StrictModel):
@@ -46,8 +48,12 @@ class LayerLandmarks(StrictModel):
     """What ``layer.json`` holds: the landmarks of a softmax layer, in the order of its C columns."""
 
     format: int = Field(default=FORMAT, ge=1, le=FORMAT, description="version of this layout")
-    landmarks: tuple[LandmarkId, ...] = Field(min_length=1, description="landmark ids, in the order of the columns")
-    names: tuple[str, ...] | None = Field(default=None, description="their names; null if the run did not record them")
+    landmarks: tuple[LandmarkId, ...] = Field(
+        min_length=1, fail_fast=True, description="landmark ids, in the order of the columns"
+    )
+    names: tuple[str, ...] | None = Field(
+        default=None, fail_fast=True, description="their names; null if the run did not record them"
+    )
 
     @cached_property
     def ids(self) -> Integers:
@@ -98,13 +104,8 @@ def read_layer(bundle: Bundle) -> LayerLandmarks | None:
 
 def read_attached(bundle: Bundle, name: str, model: type[Model]) -> Model | None:
     """Read a JSON attachment of a bundle; None if it has none; raises ModelError for a damaged or newer one."""
-    content = bundle.read_attachment(name)
+    content = bundle.read_attachment(name, LARGEST[name])
     if content is None:
         return None
-    try:
-        return model.model_validate_json(content)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"]) or "the whole file"
-        what, fix = f"unreadable `{name}`: {key}: {problem['msg']}", "copy it again, or upgrade obelisk"
-        raise ModelError(what, where=bundle.folder / name, fix=fix) from None
+    fix = "copy it again, or upgrade obelisk"
+    return parse_json(content, TypeAdapter(model), where=bundle.folder / name, what=f"`{name}`", fix=fix)

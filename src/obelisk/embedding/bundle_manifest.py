@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from obelisk.embedding.strict_json import StrictModel
 from obelisk.photos import ModelInput
 
 FORMAT = 2
@@ -32,12 +33,6 @@ Length = Annotated[int, Field(gt=0, le=65_536)]
 # Wide enough for any network, also one for values up to 255, and far from the limits of float32.
 Mean = Annotated[float, Field(ge=-10, le=10)]
 Deviation = Annotated[float, Field(ge=1e-4, le=1e4)]
-
-
-class StrictModel(BaseModel):
-    """A frozen pydantic model that refuses unknown keys and non-finite numbers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Member(StrictModel):
@@ -65,7 +60,7 @@ class BundleManifest(StrictModel):
     """The content of ``bundle.json``: one network and its photo rule, or several networks as ``members``."""
 
     format: int = Field(default=FORMAT, ge=1, le=FORMAT, strict=True, description="version of this layout")
-    name: str = Field(description="what people call the model")
+    name: str = Field(max_length=1000, description="what people call the model")
     size: Side | None = Field(default=None, description="side of the square model input, pixels")
     resize: Literal["squash", "crop"] | None = Field(default=None, description="how a photo becomes a square")
     mean: tuple[Mean, Mean, Mean] | None = Field(default=None, description="subtracted from each RGB channel in [0, 1]")
@@ -76,12 +71,16 @@ class BundleManifest(StrictModel):
     normalised: bool = Field(default=True, description="whether embeddings have unit length")
     whitening: bool = Field(default=False, description="whether PCA whitening is part of the network")
     precision: Precision = Field(default="fp32", description="number format of the network's weights")
-    licence: str = Field(description="licence of the weights, as an SPDX expression where there is one")
-    data: str = Field(description="what the weights were trained on")
+    licence: str = Field(
+        max_length=10_000, description="licence of the weights, as an SPDX expression where there is one"
+    )
+    data: str = Field(max_length=10_000, description="what the weights were trained on")
     members: tuple[Member, ...] = Field(
         default=(), max_length=16, description="networks of an ensemble whose photo rules differ"
     )
-    files: dict[FileName, str] = Field(default={}, description="attachments: file → hash of its content")
+    files: dict[FileName, str] = Field(
+        default={}, max_length=100, description="attachments: file → hash of its content"
+    )
     fingerprint: str = Field(description="hash of the networks and of their photo rules")
 
     @model_validator(mode="after")
@@ -121,17 +120,22 @@ class BundleManifest(StrictModel):
         return self.model_dump_json(indent=2, exclude_none=True, exclude=absent) + "\n"
 
 
-def fingerprint_of(networks: Mapping[str, bytes], manifest: BundleManifest) -> str:
+def begin_fingerprint(content: bytes = b"") -> blake2b:
+    """Return the hash of a network's bytes; more can be added."""
+    return blake2b(content, digest_size=16)
+
+
+def fingerprint_of(networks: Mapping[str, blake2b], manifest: BundleManifest) -> str:
     """Return 32 hex digits that change with a network's bytes, its photo rule or its weight.
 
-    ``networks`` maps the files of the manifest's networks to their bytes.
+    ``networks`` maps the files of the manifest's networks to :func:`begin_fingerprint` of their bytes.
     """
     digests = []
     for member in manifest.networks:
-        digest = hashlib.blake2b(networks[member.file], digest_size=16)
+        digest = networks[member.file].copy()
         digest.update(repr((member.size, member.resize, tuple(member.mean), tuple(member.std))).encode())
         digests.append(digest.hexdigest())
     if not manifest.members:
         return digests[0]
     weighted = [(digest, member.weight) for digest, member in zip(digests, manifest.members, strict=True)]
-    return hashlib.blake2b(repr(weighted).encode(), digest_size=16).hexdigest()
+    return begin_fingerprint(repr(weighted).encode()).hexdigest()

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from obelisk.embedding.activation_ranges import RANGES, read_ranges
-from obelisk.embedding.bundle import Bundle
+from obelisk.embedding.bundle import LARGEST_JSON, Bundle
 from obelisk.embedding.bundle_classifier import read_layer
 from obelisk.embedding.bundle_manifest import Member
 from obelisk.embedding.onnx_model import NetworkModel
@@ -191,7 +191,7 @@ class Embedder:
 def open_member(bundle: Bundle, member: Member, runtime: Runtime, threads: int) -> NetworkModel:
     """Load one of a bundle's networks, and check that its input is what the manifest says."""
     where = bundle.folder / member.file
-    attached = bundle.read_attachment(RANGES)
+    attached = bundle.read_attachment(RANGES, LARGEST_JSON)
     ranges = read_ranges(attached, bundle.folder).get(member.file) if attached else None
     model = open_network(where, member.size, runtime, threads, ranges)
     wanted = [3, member.size, member.size]

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from obelisk.arrays import Booleans, Floats
 from obelisk.defaults import PRECISION
-from obelisk.embedding import Bundle
+from obelisk.embedding import LARGEST_JSON, Bundle, parse_json
 from obelisk.errors import ModelError, UsageError
+from obelisk.files import read_limited
 from obelisk.gallery import Gallery
 
 CALIBRATION = "calibration.json"
@@ -50,7 +51,9 @@ class Calibration(BaseModel):
     center: float = Field(alias="centre", description="b")
     growth: float = Field(ge=0, description="c")
     precisions: tuple[tuple[Share, Share], ...] = Field(
-        min_length=1, description="pairs of a confidence and the precision of answers of at least that; ascending"
+        min_length=1,
+        max_length=10_000,
+        description="pairs of a confidence and the precision of answers of at least that; ascending",
     )
 
     def confidence(self, scores: Floats, references: int | Floats) -> Floats:
@@ -170,20 +173,15 @@ def find_calibration(gallery: Gallery, bundle: Bundle) -> Calibration | None:
     own = gallery.path / CALIBRATION
     if own.is_file():
         try:
-            return read_calibration(own.read_bytes(), own)
+            return read_calibration(read_limited(own, LARGEST_JSON), own)
         except OSError as error:
             what, fix = f"unreadable calibration: {error.strerror}", "make the file readable for you"
             raise ModelError(what, where=own, fix=fix) from error
-    found = bundle.read_attachment(CALIBRATION)
+    found = bundle.read_attachment(CALIBRATION, LARGEST_JSON)
     return None if found is None else read_calibration(found, bundle.folder / CALIBRATION)
 
 
 def read_calibration(text: bytes, where: Path) -> Calibration:
     """Parse ``calibration.json``; raise ModelError if it is damaged or of a newer format."""
-    try:
-        return Calibration.model_validate_json(text)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"]) or "the whole file"
-        fix = "copy it again, or upgrade obelisk"
-        raise ModelError(f"unreadable calibration: {key}: {problem['msg']}", where=where, fix=fix) from None
+    fix = "copy it again, or upgrade obelisk"
+    return parse_json(text, TypeAdapter(Calibration), where=where, what="calibration", fix=fix)
