@@ -169,15 +169,21 @@ def test_photos_that_left_the_dataset_stay_and_are_counted(
     assert [landmark.name for landmark in report.gallery.landmarks] == ["Dome", "Gate", "Tower"]
 
 
-def test_a_photo_follows_the_landmark_that_the_dataset_gives_it(
-    build: Callable[..., BuildReport], places: Path, embedder: Any
+def test_what_was_merged_or_renamed_in_the_gallery_stays_so(
+    build: Callable[..., BuildReport], places: Path, embedder: Any, photograph: Callable[..., None]
 ) -> None:
     gallery = build().gallery
     gallery.merge([2], 1)
-    embedder.seen.clear()
+    gallery.rename(3, "Spire")
+    photograph(places / "Arch" / "0.png", (120, 120, 20), 90)  # shifts the ids of the other folders
+    photograph(places / "Gate" / "new.png", (40, 200, 40), 91)
+    photograph(places / "Tower" / "new.png", (40, 40, 230), 92)
     report = build()
-    assert (report.reused, report.moved, report.not_in_data, embedder.seen) == (3, 3, 0, [])
-    assert shown(report.gallery) == {photo: photo.split("/")[0] for photo in shown(report.gallery)}
+    assert (report.embedded, report.reused, report.unchanged) == (3, 0, 9)
+    names = {"Dome": "Dome", "Gate": "Dome", "Tower": "Spire", "Arch": "Arch"}
+    assert shown(report.gallery) == {photo: names[photo.split("/")[0]] for photo in shown(report.gallery)}
+    report.gallery.rename(1, "Ensemble")
+    assert build().unchanged == 12
 
 
 def test_a_photo_that_was_added_from_its_file_is_known(
@@ -363,8 +369,26 @@ RENAMED = Landmark(id=1, name="My tower", origins=("place2",))
         pytest.param(
             [(5, "place2")],
             [RENAMED, Landmark(id=2, name="place2")],
-            [(5, "place2")],
-            id="a name of one landmark, and the former one of another",
+            [(1, "My tower")],
+            id="a name of one landmark, and the name of another in data",
+        ),
+        pytest.param(
+            [(1, "B"), (2, "A")],
+            [Landmark(id=1, name="B", origins=("A",)), Landmark(id=2, name="A", origins=("B",))],
+            [(2, "A"), (1, "B")],
+            id="two that were given each other's name",
+        ),
+        pytest.param(
+            [(1, "Old"), (2, "North")],
+            [Landmark(id=2, name="Gates", origins=("North", "Old"))],
+            [(2, "Gates"), (2, "Gates")],
+            id="merged in the gallery",
+        ),
+        pytest.param(
+            [(5, "X"), (9, "X")],
+            [Landmark(id=5, name="X", origins=("X", "X"))],
+            [(5, "X"), (5, "X")],
+            id="merged, of one name",
         ),
         pytest.param(
             [(0, "Cafe\u0301")], [Landmark(id=4, name="Caf\u00e9")], [(4, "Caf\u00e9")], id="composed and decomposed"

@@ -150,19 +150,21 @@ def rename_landmark(connection: sqlite3.Connection, landmark_id: int, name: str)
     if others:
         fix = "merge the two, or choose another name"
         raise GalleryError(f"the landmark with the id {others[0]} is called `{name}` already", fix=fix)
-    origins = tuple(former for former in landmark.origins or (landmark.name,) if former != name)
-    write_landmark(connection, replace(landmark, name=name, origins=origins))
+    origins = landmark.data_names
+    write_landmark(connection, replace(landmark, name=name, origins=() if origins == (name,) else origins))
     mark_edited(connection)
 
 
 def merge_landmarks(connection: sqlite3.Connection, landmark_ids: Iterable[int], into: int) -> None:
     """Move all photos of some landmarks to the one called ``into``, and delete the others.
 
-    Raises :class:`GalleryError` for an unknown id.
+    The names that data knows the others by become its origins, too. Raises :class:`GalleryError` for an unknown id.
     """
-    merged = set(landmark_ids) - {into}
-    for landmark_id in (into, *sorted(merged)):
-        require_landmark(connection, landmark_id)
+    merged = sorted(set(landmark_ids) - {into})
+    landmarks = [require_landmark(connection, landmark_id) for landmark_id in (into, *merged)]
+    if merged:
+        origins = tuple(name for landmark in landmarks for name in landmark.data_names)
+        write_landmark(connection, replace(landmarks[0], origins=origins))
     connection.executemany("UPDATE photos SET landmark_id = ? WHERE landmark_id = ?", [(into, one) for one in merged])
     delete_if_empty(connection, merged)
     mark_edited(connection)

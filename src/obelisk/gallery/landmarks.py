@@ -18,8 +18,8 @@ MAX_ID = 2**53 - 1  # the largest integer that every JSON reader holds exactly
 class Landmark:
     """A landmark of a gallery, with its coordinates in degrees, or None where they are not known.
 
-    ``links`` are web addresses about it. ``origins`` are its names in the data it was built from, such as that of its
-    folder, if it was renamed in the gallery; without any, data knows it by its name.
+    ``links`` are web addresses about it. ``origins`` are its names in the data it was built from, such as those of its
+    folders, if it was renamed or merged in the gallery; without any, data knows it by its name.
     """
 
     id: int
@@ -28,6 +28,11 @@ class Landmark:
     longitude: float | None = None
     links: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+
+    @property
+    def data_names(self) -> tuple[str, ...]:
+        """The names by which data knows the landmark."""
+        return self.origins or (self.name,)
 
 
 def resolve_landmarks(
@@ -108,28 +113,42 @@ def match_landmarks(brought: Iterable[Landmark], known: Mapping[int, Landmark]) 
 
     The ids of folders change when a folder is added, those of Google Landmarks do not, and names may repeat. So a
     landmark keeps its id if the gallery has it under the same name; else it is the only landmark of the gallery with
-    its name; else it is new, under its own id if that is free. One that was renamed in the gallery is found by its
-    :attr:`Landmark.origins` as well, and keeps the name it has there.
+    its name; else it is new, under its own id if that is free. Names are those that data knows it by
+    (:attr:`Landmark.data_names`), or failing that the one it has in the gallery, which it keeps.
     """
     brought = list(brought)
-    names = {one.id: {compared(name) for name in (one.name, *one.origins)} for one in known.values()}
-    same = {landmark.id for landmark in brought if compared(landmark.name) in names.get(landmark.id, ())}
-    by_name: dict[str, list[int]] = defaultdict(list)
-    for landmark_id in names.keys() - same:
-        for name in names[landmark_id]:
-            by_name[name].append(landmark_id)
-    by_name = {name: ids for name, ids in by_name.items() if len(ids) == 1}
+    by_origin = ids_by_name((origin, landmark.id) for landmark in known.values() for origin in landmark.origins)
+    by_name = ids_by_name((one.name, one.id) for one in known.values() if one.name not in one.origins)
+    found: dict[int, int] = {}
+    for holders, same_id in ((by_origin, True), (by_name, True), (by_origin, False), (by_name, False)):
+        for landmark in brought:
+            name = compared(landmark.name)
+            if landmark.id in found or (holders is by_name and by_origin[name]):
+                continue
+            ids = [one for one in holders[name] if one == landmark.id or not same_id]
+            if len(set(ids)) == 1:
+                found[landmark.id] = ids[0]
+                holders[name].remove(ids[0])
 
     free = count(max([*known, *(landmark.id for landmark in brought)], default=0) + 1)
     kept: dict[int, Landmark] = {}
     for landmark in brought:
-        elsewhere = by_name.pop(compared(landmark.name), None) if landmark.id not in same else None
-        if elsewhere:
-            found = elsewhere[0]
+        if landmark.id in found:
+            same = known[found[landmark.id]]
+            new = same.origins and compared(landmark.name) not in map(compared, same.origins)
+            origins = (*same.origins, landmark.name) if new else same.origins
+            kept[landmark.id] = replace(landmark, id=same.id, name=same.name, origins=origins)
         else:
-            found = landmark.id if landmark.id in same or landmark.id not in known else next(free)
-        kept[landmark.id] = replace(landmark, id=found, name=known[found].name if found in known else landmark.name)
+            kept[landmark.id] = replace(landmark, id=next(free)) if landmark.id in known else landmark
     return kept
+
+
+def ids_by_name(pairs: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
+    """Collect the ids of pairs (name, id) by name, in the form in which names are compared."""
+    ids: dict[str, list[int]] = defaultdict(list)
+    for name, landmark_id in pairs:
+        ids[compared(name)].append(landmark_id)
+    return ids
 
 
 def compared(name: str) -> str:
