@@ -2,13 +2,12 @@
 
 ::
 
-    dataset      a whole dataset in GLDv2's layout    scenery     sky, hills, towns, ground, water
-    rendering    photos of a landmark                 trees       trees
-    distractors  photos of anything else              foreground  people, cars, boats, branches, weather
-    scene        a landmark and its surroundings      camera      projection, shading, shadow
-    buildings    five kinds of landmarks              light       time of day, weather, season
-    bridges      the sixth                            mesh        solids made of flat faces
-    place_names  names and coordinates                canvas, palette  pens and colors
+    dataset      a whole dataset in GLDv2's layout    scenery      sky, hills, ground, water
+    rendering    photos of a landmark                 sketches     trees, people, vehicles, flowers
+    distractors  photos of anything else              camera       projection, shading, shadow
+    scene        a landmark and its surroundings      light        time of day, weather, season
+    buildings    five kinds of landmarks, houses      mesh         solids made of flat faces
+    place_names  names and coordinates                palette      colors
 
 Every photo is a function of its seed and number.
 """

@@ -9,12 +9,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from obelisk.arrays import Floats, Integers
-from obelisk.synthetic.canvas import Canvas, Draw
 from obelisk.synthetic.light import Light
 from obelisk.synthetic.mesh import Mesh, MeshPart, Surface
+from obelisk.synthetic.sketches import Draw
 
-SHADOW_SCALE = 4
-SHADOW_INK = (14, 16, 34)
+SHADOW_INK, SHADOW_SCALE = (14, 16, 34), 4
 SNOW_COLOR, LAMP_COLOR = (0.95, 0.97, 1.0), (1.0, 0.8, 0.46)
 
 
@@ -32,7 +31,7 @@ class Camera:
     focal: float
     center: float
     horizon: float
-    keystone: float
+    keystone: float = 0.0
     side: int
 
     @property
@@ -52,42 +51,22 @@ class Camera:
 
     def spot(self, x: float, y: float) -> tuple[float, float, float]:
         """Return the column and row of a point on the ground, and the pixels of one unit there (0: behind us)."""
-        cos, sin = math.cos(self.azimuth), math.sin(self.azimuth)
-        depth = self.distance - x * sin + y * cos
-        if depth < self.distance * 0.12:
-            return (0.0, 0.0, 0.0)
-        scale = self.focal / depth
-        return (self.center + scale * (x * cos + y * sin), self.horizon + scale * self.height, scale)
-
-
-def sort_parts(mesh: Mesh, camera: Camera) -> list[MeshPart]:
-    """Return the parts of a mesh in the order in which they are drawn."""
-    x, y, _ = camera.position
-    near = -1 if y < 0 else 1
-
-    def key(part: MeshPart) -> tuple[int, int, float]:
-        return (part.rank, part.layer * near, -math.hypot(part.anchor[0] - x, part.anchor[1] - y))
-
-    return sorted(mesh.parts, key=key)
+        ((column, row),), (depth,) = self.project(np.array([[x, y, 0.0]]))
+        return float(column), float(row), 0.0 if depth < self.distance * 0.12 else self.focal / float(depth)
 
 
 def shade_faces(mesh: Mesh, light: Light, lamps: Floats) -> Integers:
     """Return the RGB (F, 3) of all faces in this light; ``lamps`` (F,) in [0, 1] decide which windows are lit."""
     facing = np.clip(mesh.normals @ np.array(light.sun), 0, 1)[:, None]
     up = mesh.normals[:, 2:3]
-    colors = mesh.colors
-    if light.snow:
-        snow = np.clip((up - 0.25) * 2.2, 0, 0.92)
-        colors = colors * (1 - snow) + np.array(SNOW_COLOR) * snow
+    snow = np.clip((up - 0.25) * 2.2, 0, 0.92) * light.snow
+    colors = mesh.colors * (1 - snow) + np.array(SNOW_COLOR) * snow
     # The sky lights what looks up; near the ground, corners get less of it.
     low = np.clip(mesh.centers[:, 2:3] / max(mesh.height, 1e-6), 0, 1)
-    sky = 0.86 + 0.14 * up
     ground = (0.88 + 0.12 * low) if light.night < 0.8 else (1.25 - 0.5 * low)
-    colors = colors * (np.array(light.ambient) * sky * ground + np.array(light.sunlight) * facing)
-    glass = mesh.surfaces[:, None] == Surface.WINDOW
-    glow = np.array(LAMP_COLOR) * (0.75 + 0.25 * lamps[:, None])
-    share = light.night * (lamps[:, None] < 0.2 + 0.65 * light.night)
-    colors = np.where(glass, colors * (1 - share) + glow * share, colors)
+    colors = colors * (np.array(light.ambient) * (0.86 + 0.14 * up) * ground + np.array(light.sunlight) * facing)
+    share = light.night * ((mesh.surfaces == Surface.WINDOW) & (lamps < 0.2 + 0.65 * light.night))[:, None]
+    colors = colors * (1 - share) + np.array(LAMP_COLOR) * (0.75 + 0.25 * lamps[:, None]) * share
     colors = colors * (1 - light.fog) + np.array(light.haze) * light.fog
     shaded: Integers = (np.clip(colors, 0, 1) * 255).astype(np.int64)
     return shaded
@@ -95,23 +74,21 @@ def shade_faces(mesh: Mesh, light: Light, lamps: Floats) -> Integers:
 
 def draw_mesh(pen: Draw, mesh: Mesh, camera: Camera, light: Light, lamps: Floats) -> None:
     """Draw a landmark: its parts from far to near, and of each part only the faces turned towards the camera."""
-    points, _ = camera.project(mesh.points)
-    lines = mesh.surfaces == Surface.LINE
-    toward = camera.position - mesh.centers
-    visible = ((np.einsum("ij,ij->i", mesh.normals, toward) > 0) | lines).tolist()
+    flat = camera.project(mesh.points)[0].ravel().tolist()
+    visible = (np.einsum("ij,ij->i", mesh.normals, camera.position - mesh.centers) > 0).tolist()
     fills = list(map(tuple, shade_faces(mesh, light, lamps).tolist()))
-    flat, is_line = points.ravel().tolist(), lines.tolist()
-    width = max(1, round(camera.side / 260))
-    for part in sort_parts(mesh, camera):
+    x, y, _ = camera.position
+
+    def turn(part: MeshPart) -> tuple[int, float]:
+        return (part.rank, -math.hypot(part.anchor[0] - x, part.anchor[1] - y))
+
+    for part in sorted(mesh.parts, key=turn):
         for i in range(part.first, part.last):
-            corners = flat[2 * mesh.starts[i] : 2 * mesh.starts[i + 1]]
-            if is_line[i]:
-                pen.line(corners, fill=fills[i], width=width)
-            elif visible[i]:
-                pen.polygon(corners, fill=fills[i])
+            if visible[i]:
+                pen.polygon(flat[2 * mesh.starts[i] : 2 * mesh.starts[i + 1]], fill=fills[i])
 
 
-def cast_shadow(canvas: Canvas, mesh: Mesh, camera: Camera, light: Light) -> None:
+def cast_shadow(canvas: Image.Image, mesh: Mesh, camera: Camera, light: Light) -> None:
     """Lay the soft shadow of a landmark on the ground: its faces, thrown along the light, and blurred."""
     x, y, z = light.sun
     strength = min(0.5, sum(light.sunlight) / 3)
@@ -120,10 +97,7 @@ def cast_shadow(canvas: Canvas, mesh: Mesh, camera: Camera, light: Light) -> Non
     pen = ImageDraw.Draw(mask)
     if strength > 0.2:
         reach = min(1 / max(z, 0.05), 3.0)
-        thrown = mesh.points.copy()
-        thrown[:, 0] -= mesh.points[:, 2] * x * reach
-        thrown[:, 1] -= mesh.points[:, 2] * y * reach
-        thrown[:, 2] = 0
+        thrown = mesh.points - mesh.points[:, 2:] * np.array([x * reach, y * reach, 1.0])
         points, depth = camera.project(thrown)
         flat = (points / SHADOW_SCALE).ravel().tolist()
         solid = (mesh.surfaces == Surface.SOLID) & (mesh.normals @ np.array(light.sun) > 0)
@@ -134,16 +108,11 @@ def cast_shadow(canvas: Canvas, mesh: Mesh, camera: Camera, light: Light) -> Non
     column, row, scale = (value / SHADOW_SCALE for value in camera.spot(0, 0))
     wide = mesh.radius * scale
     high = wide * min(0.5, camera.height / camera.distance * 1.2 + 0.04)
-    pen.ellipse((column - wide, row - high, column + wide, row + high), fill=round(255 * max(strength, 0.25)))
-    darken_ground(canvas, mask.filter(ImageFilter.BoxBlur(side / 90)), camera)
-
-
-def darken_ground(canvas: Canvas, mask: Image.Image, camera: Camera) -> None:
-    """Darken the ground under a small mask."""
-    mask.paste(0, (0, 0, mask.width, min(mask.height, max(0, round(camera.horizon / SHADOW_SCALE)))))
-    box = mask.getbbox()
-    if box is None:
-        return
-    left, top, right, bottom = (edge * SHADOW_SCALE for edge in box)
-    soft = mask.crop(box).resize((right - left, bottom - top), Image.Resampling.BILINEAR)
-    canvas.paste(SHADOW_INK, (left, top, right, bottom), soft)
+    dark = round(255 * max(strength, 0.25) * min(1, mesh.height))
+    pen.ellipse((column - wide, row - high, column + wide, row + high), fill=dark)
+    mask.paste(0, (0, 0, side, min(side, max(0, round(camera.horizon / SHADOW_SCALE)))))
+    mask = mask.filter(ImageFilter.BoxBlur(side / 90))
+    if box := mask.getbbox():
+        left, top, right, bottom = (edge * SHADOW_SCALE for edge in box)
+        soft = mask.crop(box).resize((right - left, bottom - top), Image.Resampling.BILINEAR)
+        canvas.paste(SHADOW_INK, (left, top), soft)

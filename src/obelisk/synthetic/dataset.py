@@ -7,20 +7,23 @@ import hashlib
 import json
 import random
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from obelisk.errors import DataError
 from obelisk.records import Progress, no_progress
 from obelisk.synthetic.distractors import render_distractor
-from obelisk.synthetic.place_names import invent_coordinates, invent_name
+from obelisk.synthetic.place_names import invent_coordinates, invent_names
 from obelisk.synthetic.rendering import render_photo
-from obelisk.synthetic.scene import KINDS, kind_of
+from obelisk.synthetic.scene import kind_of
 
 RECORD_FILE = "generated.json"
 CATEGORY_URL = "http://commons.wikimedia.org/wiki/Category:"
-FORMAT = 2  # 1 had thirteen kinds of landmarks
+FORMAT = 3  # 1 had thirteen kinds of landmarks, 2 other ordinary photos
 JPEG_QUALITY = 88
 SEED_STRIDE = 1_000_003
 FEWEST_REFERENCES = 3
@@ -40,9 +43,10 @@ class DatasetPlan:
     seed: int
     format: int = FORMAT
 
-    def seed_of(self, landmark: int) -> int:
-        """Return the seed of a landmark."""
-        return self.seed * SEED_STRIDE + landmark
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the landmarks."""
+        return [self.seed * SEED_STRIDE + landmark for landmark in range(self.landmarks)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +62,6 @@ class PlannedPhoto:
     def path(self) -> str:
         """The photo's path in the dataset."""
         return "/".join(("test" if self.query else "train", *self.id[:3], f"{self.id}.jpg"))
-
-    @property
-    def landmark_id(self) -> int | None:
-        """The landmark's id in the tables, which count from 1."""
-        return None if self.landmark is None else self.landmark + 1
 
 
 def generate_dataset(
@@ -112,21 +111,16 @@ def generate_dataset(
 
 def refuse_impossible(plan: DatasetPlan) -> None:
     """Raise DataError for numbers that make no dataset."""
-    if plan.landmarks < 1:
-        raise DataError(f"a dataset of {plan.landmarks} landmarks", where="landmarks", fix="ask for 1 or more")
-    fewest = FEWEST_REFERENCES * plan.landmarks
-    if plan.references < fewest:
-        raise DataError(
-            f"{plan.references} reference photos for {plan.landmarks} landmarks",
-            where="references",
-            fix=f"ask for at least {FEWEST_REFERENCES} per landmark: {fewest}",
-        )
-    if min(plan.queries, plan.distractors) < 0 or plan.size < 16:
-        raise DataError(
-            f"{plan.queries} queries, {plan.distractors} distractors, {plan.size} pixels",
-            where="queries, distractors, size",
-            fix="ask for 0 or more photos of 16 pixels or more",
-        )
+    fewest = (
+        ("landmarks", 1, "landmarks"),
+        ("references", FEWEST_REFERENCES * plan.landmarks, f"reference photos for {plan.landmarks} landmarks"),
+        ("queries", 0, "queries"),
+        ("distractors", 0, "distractors"),
+        ("size", 16, "pixels on a side"),
+    )
+    for name, least, what in fewest:
+        if (asked := getattr(plan, name)) < least:
+            raise DataError(f"{asked} {what}", where=name, fix=f"ask for {least} or more")
 
 
 def holds_dataset(folder: Path, plan: DatasetPlan) -> bool:
@@ -142,17 +136,13 @@ def count_references(plan: DatasetPlan) -> list[int]:
 
     The rest goes by weights that fall as a power of the rank; the seed shuffles the ranks.
     """
-    ranks = list(range(1, plan.landmarks + 1))
-    random.Random(f"ranks {plan.seed}").shuffle(ranks)
-    weights = [(rank + SHIFT * plan.landmarks) ** -EXPONENT for rank in ranks]
-    spare = plan.references - FEWEST_REFERENCES * plan.landmarks
-    total = sum(weights)
-    shares = [spare * weight / total for weight in weights]
-    counts = [FEWEST_REFERENCES + int(share) for share in shares]
-    largest_remainders = sorted(range(plan.landmarks), key=lambda i: (-(shares[i] % 1), i))
-    for i in largest_remainders[: plan.references - sum(counts)]:
-        counts[i] += 1
-    return counts
+    ranks = np.random.default_rng(plan.seed).permutation(plan.landmarks) + 1
+    weights = (ranks + SHIFT * plan.landmarks) ** -EXPONENT
+    shares = (plan.references - FEWEST_REFERENCES * plan.landmarks) * weights / weights.sum()
+    counts = FEWEST_REFERENCES + shares.astype(int)
+    largest_remainders = np.argsort(-(shares % 1), kind="stable")
+    counts[largest_remainders[: plan.references - counts.sum()]] += 1
+    return [int(count) for count in counts]
 
 
 def expand_plan(plan: DatasetPlan) -> Iterator[PlannedPhoto]:
@@ -160,17 +150,16 @@ def expand_plan(plan: DatasetPlan) -> Iterator[PlannedPhoto]:
 
     Queries fall on all landmarks alike, frequent or not. Indices never repeat, so no query is also a reference.
     """
-    rng = random.Random(f"queries {plan.seed}")
-    asked = [0] * plan.landmarks
-    for i in range(plan.queries):
-        asked[i if i < plan.landmarks else rng.randrange(plan.landmarks)] += 1
 
     def photo(landmark: int | None, index: int, *, query: bool) -> PlannedPhoto:
         # 16 hex digits, as in GLDv2.
         digest = hashlib.blake2b(f"{plan.seed} {landmark} {index}".encode(), digest_size=8).hexdigest()
         return PlannedPhoto(id=digest, landmark=landmark, index=index, query=query)
 
-    for landmark, (references, queries) in enumerate(zip(count_references(plan), asked, strict=True)):
+    rng = random.Random(f"queries {plan.seed}")
+    order = rng.sample(range(plan.landmarks), plan.landmarks)
+    for landmark, references in enumerate(count_references(plan)):
+        queries = len(range(order[landmark], plan.queries, plan.landmarks))
         for index in range(references + queries):
             yield photo(landmark, index, query=index >= references)
     for index in range(plan.distractors):
@@ -179,12 +168,12 @@ def expand_plan(plan: DatasetPlan) -> Iterator[PlannedPhoto]:
 
 def write_photos(folder: Path, plan: DatasetPlan, progress: Progress) -> None:
     """Render and write all photos of a plan."""
-    total = plan.references + plan.queries + plan.distractors
+    total, seeds = plan.references + plan.queries + plan.distractors, plan.seeds
     for done, photo in enumerate(expand_plan(plan), start=1):
         if photo.landmark is None:
             image = render_distractor(plan.seed, photo.index, plan.size)
         else:
-            image = render_photo(plan.seed_of(photo.landmark), photo.index, plan.size)
+            image = render_photo(seeds[photo.landmark], photo.index, plan.size)
         path = folder / photo.path
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path, format="JPEG", quality=JPEG_QUALITY)
@@ -192,43 +181,33 @@ def write_photos(folder: Path, plan: DatasetPlan, progress: Progress) -> None:
 
 
 def write_tables(folder: Path, plan: DatasetPlan) -> None:
-    """Write GLDv2's tables, and one of the landmarks' names, kinds and coordinates."""
-    photos = sorted(expand_plan(plan), key=lambda photo: photo.id)
-    references = [(photo.id, photo.landmark_id) for photo in photos if not photo.query]
-    landmarks = [(i + 1, name, plan.seed_of(i)) for i, name in enumerate(invent_names(plan))]
-    clean: dict[int | None, list[str]] = {key: [] for key, *_ in landmarks}
-    for photo_id, landmark_id in references:
-        clean[landmark_id].append(photo_id)
+    """Write GLDv2's tables, and one of the landmarks' names, kinds and coordinates. Landmarks count from 1."""
+    train, train_clean, solution = [], defaultdict(list), []
+    for photo in sorted(expand_plan(plan), key=lambda photo: photo.id):
+        landmark = None if photo.landmark is None else photo.landmark + 1
+        if photo.query:
+            solution.append((photo.id, landmark, "Public"))
+        else:
+            train.append((photo.id, f"generated:{photo.id}", landmark))
+            train_clean[landmark].append(photo.id)
+    kinds = [kind_of(seed) for seed in plan.seeds]
+    names = invent_names(plan.seeds, [kind.words for kind in kinds])
+    landmarks = list(zip(range(1, plan.landmarks + 1), names, kinds, map(invent_coordinates, plan.seeds), strict=True))
     tables: dict[str, tuple[str, Sequence[Sequence[object]]]] = {
-        "train.csv": ("id,url,landmark_id", [(key, f"generated:{key}", landmark) for key, landmark in references]),
-        "train_clean.csv": ("landmark_id,images", [(key, " ".join(ids)) for key, ids in clean.items()]),
-        "recognition_solution_v2.1.csv": (
-            "id,landmarks,Usage",
-            [(photo.id, photo.landmark_id, "Public") for photo in photos if photo.query],
-        ),
+        "train.csv": ("id,url,landmark_id", train),
+        "train_clean.csv": ("landmark_id,images", [(key, " ".join(train_clean[key])) for key, *_ in landmarks]),
+        "recognition_solution_v2.1.csv": ("id,landmarks,Usage", solution),
         "train_label_to_category.csv": (
             "landmark_id,category",
-            [(key, CATEGORY_URL + name.replace(" ", "_")) for key, name, _ in landmarks],
+            [(key, CATEGORY_URL + name.replace(" ", "_")) for key, name, *_ in landmarks],
         ),
         "landmarks.csv": (
             "landmark_id,name,supercategory,area_level,latitude,longitude",
-            [(key, name, KINDS[kind_of(seed)].category, 0, *invent_coordinates(seed)) for key, name, seed in landmarks],
+            [(key, name, kind.category, 0, *at) for key, name, kind, at in landmarks],
         ),
     }
     folder.mkdir(parents=True)
     for file_name, (header, rows) in tables.items():
         with (folder / file_name).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(header.split(","))
-            writer.writerows(rows)
-
-
-def invent_names(plan: DatasetPlan) -> list[str]:
-    """Invent the names of all landmarks; a name that comes up again gets a numeral."""
-    seen: dict[str, int] = {}
-    names = []
-    for seed in map(plan.seed_of, range(plan.landmarks)):
-        name = invent_name(seed, KINDS[kind_of(seed)].words)
-        seen[name] = seen.get(name, 0) + 1
-        names.append(name if seen[name] == 1 else f"{name} {seen[name]}")
-    return names
+            writer.writerows([header.split(","), *rows])

@@ -15,7 +15,7 @@ def rgb(code: int) -> Color:
 
 
 WHITE, BLACK, SNOW = map(rgb, (0xFFFFFF, 0x000000, 0xF0F4FA))
-SHADE, GLASS, IRON = map(rgb, (0x3A302E, 0x3E4C60, 0x585C62))
+SHADE, GLASS = map(rgb, (0x3A302E, 0x3E4C60))
 STONES = tuple(
     map(rgb, (0xE2D2B6, 0xD6B68A, 0xB0604C, 0xEEE9E0, 0xACACAA, 0xD49E8A, 0xDCB470, 0xC6BEB0, 0x968474, 0xE8D6C8))
 )

@@ -5,23 +5,22 @@ from __future__ import annotations
 import functools
 import math
 import random
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from obelisk.synthetic.camera import Camera, cast_shadow, draw_mesh
-from obelisk.synthetic.canvas import Canvas
-from obelisk.synthetic.foreground import paint_foreground
 from obelisk.synthetic.light import Light, choose_light
-from obelisk.synthetic.scene import Scene, Tree, build_scene
-from obelisk.synthetic.scenery import paint_backdrop, paint_island, paint_reflection
-from obelisk.synthetic.trees import paint_tree
+from obelisk.synthetic.scene import Scene, TreeSpot, landmark_scene
+from obelisk.synthetic.scenery import Canvas, paint_backdrop, paint_reflection
+from obelisk.synthetic.sketches import TREES, Draw, draw_person, draw_tree, draw_vehicle
 
-SUPERSAMPLING = 2
-GRAIN_TILES = 4
-MIDDLE_GRAY = 128
+SUPERSAMPLING, GRAIN_TILES, MIDDLE_GRAY = 2, 4, 128
 CAMERA_RENDERED_SIDE = 400
 CAMERA_NOISE = 5.0  # standard deviation, gray levels: a JPEG of quality 90 then has the 2 to 3 MB of a camera's
+FALLOFF = [round(255 - 0.025 * max(0, distance - 80) ** 1.5) for distance in range(256)]  # of a lens
+SNOWFLAKE_INK = (246, 248, 252)
 
 
 def render_photo(landmark_seed: int, photo_index: int, size: int = 224) -> Image.Image:
@@ -30,11 +29,9 @@ def render_photo(landmark_seed: int, photo_index: int, size: int = 224) -> Image
     Each index has its own viewpoint, distance, light, season, weather and foreground; the landmark and what stands
     around it stay the same.
     """
-    scene = build_scene(landmark_seed)
+    scene = landmark_scene(landmark_seed)
     rng = random.Random(f"photo {landmark_seed} {photo_index}")
-    camera = choose_camera(scene, rng, size * SUPERSAMPLING)
-    light = choose_light(rng, azimuth=camera.azimuth, snowy=scene.snowy)
-    return develop(paint_scene(scene, camera, light, rng), rng)
+    return develop(paint_scene(scene, choose_camera(scene, rng, size * SUPERSAMPLING), rng), rng)
 
 
 def render_camera_photo(landmark_seed: int, photo_index: int, *, width: int = 4000, height: int = 3000) -> Image.Image:
@@ -50,88 +47,91 @@ def render_camera_photo(landmark_seed: int, photo_index: int, *, width: int = 40
 def choose_camera(scene: Scene, rng: random.Random, side: int) -> Camera:
     """Draw a viewpoint: mostly near one of the landmark's favorite ones, sometimes anywhere in reach."""
     reach, mesh = scene.reach, scene.mesh
-    azimuth = rng.gauss(rng.choice(scene.favorites), 0.28)
-    if rng.random() < 0.3:
-        azimuth = rng.uniform(-reach, reach)
+    azimuth = rng.uniform(-reach, reach) if rng.random() < 0.3 else rng.gauss(rng.choice(scene.favorites), 0.28)
     extent = max(mesh.height, mesh.radius * (1.9 if reach < math.pi else 1.5))
     distance = extent * rng.uniform(1.5, 3.4)
     fill = rng.choice((rng.uniform(0.32, 0.55), rng.uniform(0.55, 0.82), rng.uniform(0.8, 1.25)))
-    focal = fill * side * distance / extent
-    height = extent * rng.choice((0.06, 0.08, 0.1, 0.14, 0.2, 0.35))
-    base = side * rng.uniform(0.7, 0.9)
+    focal, height = fill * side * distance / extent, extent * rng.choice((0.06, 0.08, 0.1, 0.14, 0.2, 0.35))
     return Camera(
         azimuth=min(reach, max(-reach, azimuth)),
         distance=distance,
         height=height,
         focal=focal,
         center=side * (0.5 + rng.gauss(0, 0.07)),
-        horizon=base - focal * height / distance,
+        horizon=side * rng.uniform(0.7, 0.9) - focal * height / distance,
         keystone=rng.choice((0.0, 0.0, 0.12, 0.22)),
         side=side,
     )
 
 
-def paint_scene(scene: Scene, camera: Camera, light: Light, rng: random.Random) -> Canvas:
+def paint_scene(scene: Scene, camera: Camera, rng: random.Random) -> Canvas:
     """Paint a scene from the sky to the foreground."""
+    light = choose_light(rng, azimuth=camera.azimuth, snowy=scene.snowy)
     canvas = paint_backdrop(scene, camera, light, rng)
     pen = ImageDraw.Draw(canvas)
     lamps = np.random.default_rng(rng.getrandbits(32)).random(len(scene.mesh.surfaces))
-    rng.random()  # unused, but without this draw every photo would change
-    shore = None
     if scene.ground != "water":
         cast_shadow(canvas, scene.mesh, camera, light)
-    elif scene.kind == "bridge":
-        shore = camera.spot(0, 0)[1]
-    else:
-        shore = paint_island(pen, scene, camera, light)
-    behind, before = sort_trees(scene, camera)
-    for tree in behind:
-        paint_tree(pen, camera, light, tree)
+    x, y, _ = camera.position
+    trees = sorted(scene.trees, key=lambda tree: -math.hypot(tree[0] - x, tree[1] - y))
+    behind = sum(math.hypot(tree[0] - x, tree[1] - y) >= camera.distance for tree in trees)
+    paint_trees(pen, camera, light, trees[:behind])
     draw_mesh(pen, scene.mesh, camera, light, lamps)
-    for tree in before:
-        paint_tree(pen, camera, light, tree)
-    if shore is not None:
-        paint_reflection(canvas, shore, light, rng)
+    paint_trees(pen, camera, light, trees[behind:])
+    if scene.ground == "water":
+        shore = camera.project(scene.mesh.points)[0][:, 1].max()
+        paint_reflection(canvas, float(shore), light, rng)
     paint_foreground(canvas, scene, camera, light, rng)
     return canvas
 
 
-def sort_trees(scene: Scene, camera: Camera) -> tuple[list[Tree], list[Tree]]:
-    """Return the trees behind and those before the landmark, each from far to near."""
-    x, y, _ = camera.position
+def paint_trees(pen: Draw, camera: Camera, light: Light, trees: Sequence[TreeSpot]) -> None:
+    """Paint those trees of a scene that are in the picture."""
+    for x, y, height, kind in trees:
+        column, row, scale = camera.spot(x, y)
+        if scale and -0.2 * camera.side < column < 1.2 * camera.side:
+            draw_tree(pen, (column, row), height * scale, kind, light, far=light.fog * 0.9)
 
-    def distance(tree: Tree) -> float:
-        return math.hypot(tree.x - x, tree.y - y)
 
-    ordered = sorted(scene.trees, key=distance, reverse=True)
-    count = sum(distance(tree) >= camera.distance for tree in ordered)
-    return ordered[:count], ordered[count:]
+def paint_foreground(canvas: Canvas, scene: Scene, camera: Camera, light: Light, rng: random.Random) -> None:
+    """Paint what gets between a photographer and a landmark: people, cars, boats, trees, snow."""
+    pen = ImageDraw.Draw(canvas)
+    side, base = camera.side, camera.spot(0, 0)[1]
+
+    def spots(low: float, high: float, count: int) -> list[tuple[tuple[float, float], float]]:
+        """Draw spots before the landmark, from far to near, and the pixels of a figure's height there."""
+        rows = sorted(base + (side - base) * rng.uniform(low, high) for _ in range(count))
+        return [((rng.uniform(0, side), row), row - camera.horizon) for row in rows]
+
+    if scene.ground == "water":
+        for at, unit in spots(0.25, 0.9, rng.choice((0, 0, 1, 2))):
+            draw_vehicle(pen, at, unit * rng.uniform(0.4, 0.8), "boat", light, rng)
+    else:
+        for at, unit in spots(0.1, 0.8, rng.choice((0, 0, 1, 2, 3, 5))):
+            draw_person(pen, at, min(max(7.0, unit * rng.uniform(0.4, 0.6)), side * 0.22), light, rng)
+        for at, unit in spots(0.3, 0.7, int(scene.ground == "plaza" and rng.random() < 0.3)):
+            draw_vehicle(pen, at, unit * 1.3 + 12, "car", light, rng)
+    if rng.random() < 0.22:
+        kind = scene.trees[0][3] if scene.trees else rng.choice(TREES[:3])
+        x = rng.choice((rng.uniform(-0.05, 0.16), rng.uniform(0.84, 1.05))) * side
+        draw_tree(pen, (x, (base + 9 * side) / 10), side * rng.uniform(0.4, 0.8), kind, light)
+    for _ in range(60 if light.snow and rng.random() < 0.5 else 0):
+        pen.circle((rng.uniform(0, side), rng.uniform(0, side)), 0.8 + 2.2 * rng.random() ** 3, SNOWFLAKE_INK)
 
 
 def develop(canvas: Canvas, rng: random.Random) -> Image.Image:
     """Make a photo of a painted scene: reduced to its size, exposed, toned, with vignette, grain and blur."""
     photo = canvas.reduce(SUPERSAMPLING)
     exposure, contrast = rng.gauss(1.03, 0.09), rng.gauss(1.08, 0.08)
-    levels = np.arange(256) / 255
-    table: list[int] = []
-    for _ in range(3):
-        gain = exposure * (1 + rng.gauss(0, 0.025))
-        curve = (np.clip(levels * gain, 0, 1.2) - 0.5) * contrast + 0.5
-        table += (np.clip(curve, 0, 1) * 255).round().astype(int).tolist()
-    photo = photo.point(table)
+    gains = np.array([exposure * (1 + rng.gauss(0, 0.025)) for _ in range(3)])
+    curves = (np.clip(np.arange(256) / 255 * gains[:, None], 0, 1.2) - 0.5) * contrast + 0.5
+    photo = photo.point((np.clip(curves, 0, 1) * 255).round().astype(int).ravel().tolist())
     if rng.random() < 0.12:
         photo = photo.filter(ImageFilter.BoxBlur(rng.uniform(0.3, 0.9)))
     if rng.random() < 0.6:
-        photo = ImageChops.multiply(photo, vignette(photo.width))
+        vignette = Image.radial_gradient("L").resize(photo.size).point(FALLOFF)
+        photo = ImageChops.multiply(photo, vignette.convert("RGB"))
     return ImageChops.add(photo, grain_tiles(photo.width)[rng.randrange(GRAIN_TILES)], offset=-MIDDLE_GRAY)
-
-
-@functools.cache
-def vignette(side: int) -> Image.Image:
-    """Return the darkening of a lens towards the corners."""
-    y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
-    falloff = 1 - 0.2 * np.clip(np.hypot(x, y) - 0.45, 0, None) ** 1.5
-    return Image.fromarray((falloff * 255).astype(np.uint8)).convert("RGB")
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""A made-up landmark and what stands around it, the same in all of its photos."""
+"""A landmark and what stands around it, the same in all of its photos."""
 
 from __future__ import annotations
 
@@ -7,137 +7,100 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
-from obelisk.synthetic.bridges import bridge
-from obelisk.synthetic.buildings import castle, church, domed_hall, lighthouse, temple
-from obelisk.synthetic.mesh import Mesh
+from obelisk.synthetic.buildings import boulders, castle, church, domed_hall, house_row, lighthouse, temple
+from obelisk.synthetic.mesh import Mesh, MeshBuilder
+from obelisk.synthetic.palette import STONES
+from obelisk.synthetic.sketches import TREES
 
-Ground = Literal["lawn", "plaza", "sand", "rock", "water"]
-Backdrop = Literal["hills", "mountains", "city", "forest", "open"]
-TreeKind = Literal["round", "conifer", "palm", "cypress"]
 Wave = tuple[float, float, float]
 """amplitude, frequency and phase"""
+TreeSpot = tuple[float, float, float, str]
+"""x, y, height and kind of a tree"""
 
 
 @dataclass(frozen=True)
-class LandmarkKind:
-    """A kind of landmark: how to build it, words for it, GLDv2's supercategory, where it stands.
+class SceneKind:
+    """A kind of scene: how to build what stands in it, the grounds and backdrops it may have.
 
-    ``reach`` is the largest azimuth that photos are taken from, in radians from the front.
+    ``reach`` is the largest azimuth that photos are taken from, in radians from the front. A landmark has ``words`` for
+    its name and a ``category`` of GLDv2.
     """
 
-    build: Callable[[random.Random], Mesh]
-    words: tuple[str, ...]
-    category: str
-    grounds: tuple[Ground, ...]
-    backdrops: tuple[Backdrop, ...]
-    reach: float
+    build: Callable[[random.Random], MeshBuilder]
+    grounds: str
+    backdrops: str
+    reach: float = math.pi
+    words: str = ""
+    category: str = ""
 
 
-KINDS = {
-    "lighthouse": LandmarkKind(
-        lighthouse, ("Lighthouse", "Light"), "lighthouse", ("rock", "water", "sand"), ("open", "hills"), math.pi
-    ),
-    "castle": LandmarkKind(
-        castle, ("Castle", "Fortress"), "castle", ("lawn", "rock", "water"), ("hills", "mountains", "forest"), math.pi
-    ),
-    "hall": LandmarkKind(
-        domed_hall,
-        ("Palace", "Rotunda", "Basilica"),
-        "palace",
-        ("plaza", "lawn", "water"),
-        ("city", "hills", "open"),
-        1.4,
-    ),
-    "church": LandmarkKind(
-        church,
-        ("Church", "Cathedral", "Abbey"),
-        "church building",
-        ("plaza", "lawn"),
-        ("hills", "mountains", "city", "forest"),
-        1.8,
-    ),
-    "temple": LandmarkKind(
-        temple, ("Temple", "Treasury"), "temple", ("lawn", "rock", "plaza"), ("hills", "mountains", "open"), 1.3
-    ),
-    "bridge": LandmarkKind(bridge, ("Bridge",), "bridge", ("water",), ("hills", "mountains", "city", "forest"), 0.85),
-}
-# The kinds take turns, so that a dataset, whose seeds are consecutive, gets its share of each. Changing the order would
-# change every seed's landmark.
-TURNS = (
-    *("church", "lighthouse", "bridge", "temple", "hall", "castle", "hall"),
-    *("church", "temple", "castle", "bridge", "lighthouse", "church"),
+LANDMARKS = (
+    SceneKind(church, "plaza lawn", "hills mountains city forest", 1.8, "Church Cathedral Abbey", "church building"),
+    SceneKind(lighthouse, "rock water sand", "open hills", math.pi, "Lighthouse Light", "lighthouse"),
+    SceneKind(temple, "lawn rock plaza", "hills mountains open", 1.3, "Temple Treasury", "temple"),
+    SceneKind(domed_hall, "plaza lawn water", "city hills open", 1.4, "Palace Rotunda Basilica", "palace"),
+    SceneKind(castle, "lawn rock water", "hills mountains forest", math.pi, "Castle Fortress", "castle"),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tree:
-    """A tree, in the same spot in every photo."""
-
-    x: float
-    y: float
-    height: float
-    kind: TreeKind
+STREET = SceneKind(house_row, "plaza lawn", "city hills open forest", 0.7)
+COUNTRY = SceneKind(boulders, "lawn lawn sand rock water", "hills mountains mountains forest open")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """Everything that doesn't change from photo to photo; ``kind`` is None if the mesh isn't a landmark.
+    """Everything that doesn't change from photo to photo.
 
-    The hills are a sum of the waves of ``outline``. ``tone`` in [−1, 1] varies the colors of ground and hills.
-    ``favorites`` are the azimuths from which most photos are taken, ``reach`` is the largest one, in radians.
+    ``ground`` is lawn, plaza, sand, rock or water, ``backdrop`` hills, mountains, city, forest or open. The hills are a
+    sum of the waves of ``outline``; ``tone`` in [−1, 1] varies the colors of the ground. ``favorites`` are the azimuths
+    from which most photos are taken, ``reach`` is the largest one, in radians.
     """
 
-    kind: str | None
     mesh: Mesh
-    ground: Ground
-    backdrop: Backdrop
+    ground: str
+    backdrop: str
     outline: tuple[Wave, ...]
-    trees: tuple[Tree, ...]
+    trees: tuple[TreeSpot, ...]
     tone: float
     snowy: bool
-    favorites: tuple[float, ...] = (0.0,)
-    reach: float = math.pi
+    favorites: tuple[float, ...]
+    reach: float
+
+
+def kind_of(landmark_seed: int) -> SceneKind:
+    """Return the kind of a seed's landmark. The kinds take turns, so that a dataset gets its share of each."""
+    return LANDMARKS[landmark_seed % len(LANDMARKS)]
 
 
 @functools.lru_cache(maxsize=64)
-def build_scene(landmark_seed: int) -> Scene:
+def landmark_scene(landmark_seed: int) -> Scene:
     """Build the landmark of a seed and its surroundings."""
-    rng = random.Random(f"landmark {landmark_seed}")
-    name = kind_of(landmark_seed)
-    kind = KINDS[name]
-    mesh = kind.build(rng)
-    ground, backdrop = rng.choice(kind.grounds), rng.choice(kind.backdrops)
+    return build_scene(kind_of(landmark_seed), random.Random(f"landmark {landmark_seed}"))
+
+
+def build_scene(kind: SceneKind, rng: random.Random) -> Scene:
+    """Build a scene of a kind. What stands in water has an island; trees stand clear of what was built."""
+    builder = kind.build(rng)
+    radius = builder.build().radius
+    ground, backdrop = rng.choice(kind.grounds.split()), rng.choice(kind.backdrops.split())
+    if ground == "water":
+        builder.start(rank=-1)
+        reach = radius * 1.25
+        builder.turned(0, 0, [(reach, -0.09), (reach * 0.98, 0), (0, 0)], rng.choice(STONES), 28)
     warm = ground == "sand" or rng.random() < 0.2
-    outline = tuple((rng.uniform(0.3, 1) / i, i * rng.uniform(1.2, 2.6), rng.uniform(0, 6.28)) for i in range(1, 5))
+    kinds = ("palm", "cypress") if warm else TREES[:3]
+    main, trees = rng.choice(kinds), []
+    for _ in range(0 if ground == "water" else rng.choice((0, 4, 8, 12))):
+        angle, far = rng.uniform(0, 2 * math.pi), radius * rng.uniform(1.35, 3.2)
+        tree = main if rng.random() < 0.8 else rng.choice(kinds)
+        trees.append((far * math.cos(angle), far * math.sin(angle), rng.uniform(0.2, 0.45), tree))
     return Scene(
-        kind=name,
-        mesh=mesh,
+        mesh=builder.build(),
         ground=ground,
         backdrop=backdrop,
-        outline=outline,
-        trees=() if ground == "water" else plant_trees(rng, mesh, warm=warm),
-        favorites=tuple(rng.uniform(-0.45, 0.45) * kind.reach for _ in range(3)),
+        outline=tuple((rng.uniform(0.3, 1) / i, i * rng.uniform(1.2, 2.6), rng.uniform(0, 6.28)) for i in range(1, 5)),
+        trees=tuple(trees),
         tone=rng.uniform(-1, 1),
         snowy=not warm,
+        favorites=tuple(rng.uniform(-0.45, 0.45) * kind.reach for _ in range(3)),
         reach=kind.reach,
     )
-
-
-def kind_of(landmark_seed: int) -> str:
-    """Return the kind of a seed's landmark."""
-    return TURNS[landmark_seed % len(TURNS)]
-
-
-def plant_trees(rng: random.Random, mesh: Mesh, *, warm: bool) -> tuple[Tree, ...]:
-    """Plant trees around a landmark, none of them in it."""
-    kinds: tuple[TreeKind, ...] = ("palm", "cypress") if warm else ("round", "round", "conifer", "cypress")
-    main = rng.choice(kinds)
-    trees = []
-    for _ in range(rng.choice((0, 4, 8, 12))):
-        angle, far = rng.uniform(0, 2 * math.pi), mesh.radius * rng.uniform(1.35, 3.2)
-        height = rng.uniform(0.18, 0.42) * (1.2 if main in ("palm", "cypress") else 1)
-        kind = main if rng.random() < 0.8 else rng.choice(kinds)
-        trees.append(Tree(x=far * math.cos(angle), y=far * math.sin(angle), height=height, kind=kind))
-    return tuple(trees)
