@@ -227,15 +227,23 @@ def test_file_names_that_are_not_utf8_come_back_as_they_are(city: Path, photogra
     photograph(Path("d.png"), DOME, 68)
     odd = b"caf\xe9.png"
     Path("d.png").rename(os.fsdecode(odd))
-    program = (
-        "import typer\n"
-        "from obelisk.cli.recognize import recognize_command\n"
-        "app = typer.Typer(); app.command()(recognize_command)\n"
-        "app(['-', '--gallery', 'city', '--json'])\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], input=odd + b"\n", capture_output=True, check=False, timeout=300
-    )
-    said = json.loads(done.stdout)
-    assert os.fsencode(said["photo"]) == odd
-    assert said["landmark"] == "Dome"
+    command = [sys.executable, "-m", "obelisk", "recognize", "-", "--gallery", "city", "--json"]
+    for more, end in (([], b"\n"), (["-0"], b"\0")):
+        done = subprocess.run([*command, *more], input=odd + end, capture_output=True, check=False, timeout=300)
+        said = json.loads(done.stdout)
+        assert os.fsencode(said["photo"]) == odd
+        assert said["landmark"] == "Dome"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows allows no line feed in a name")
+def test_paths_that_end_with_nul_may_hold_line_feeds(city: Path, photograph: Any) -> None:
+    for name in ("a\nb.png", "c\r.png", " d.png"):
+        photograph(Path(name), DOME, 68)
+    printed = recognize("-0", "-", "--gallery", city, "--json", stdin="a\nb.png\0c\r.png\0\0 d.png")
+    assert [said["photo"] for said in answers(printed)] == ["a\nb.png", "c\r.png", " d.png"]
+
+
+def test_paths_that_end_with_nul_are_told_from_lines(city: Path) -> None:
+    printed = recognize("-", "--gallery", city, stdin="a.png\0b.png\0")
+    with pytest.raises(UsageError, match="add -0"):
+        raise printed.exception

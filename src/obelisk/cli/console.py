@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import errno
 import importlib.util
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,8 +27,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from obelisk.errors import MissingExtraError
-from obelisk.files import naming_full_disk
+from obelisk.errors import MissingExtraError, ObeliskError, UsageError, near_names
 
 if TYPE_CHECKING:
     from obelisk.training.optim.logs import StepReport
@@ -46,9 +48,26 @@ def visible(text: str) -> str:
     return text.translate(ESCAPES)
 
 
+@contextlib.contextmanager
+def writing_output() -> Iterator[None]:
+    """Say that it is the output that can't be written, and not what the command does."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if os.name == "nt" and error.errno == errno.EINVAL:  # what Windows says of a pipe without a reader
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from error
+        raise ObeliskError(
+            f"the output can't be written: {str(error.strerror).lower()}",
+            where="standard output",
+            fix="send it elsewhere; what the command changed so far is on the disk",
+        ) from error
+
+
 def result(text: str) -> None:
     """Write one line of the result to stdout and flush it, so that a waiting reader has it at once."""
-    with naming_full_disk("standard output"):
+    with writing_output():
         sys.stdout.write(visible(text) + "\n")
         sys.stdout.flush()
 
@@ -67,7 +86,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
         drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in listed:
         drawn.add_row(*(Text(f"{cell:.4f}" if isinstance(cell, float) else visible(str(cell))) for cell in row))
-    with naming_full_disk("standard output"):
+    with writing_output():
         if sys.stdout.isatty():
             Console(highlight=False).print(drawn)
         else:
@@ -95,6 +114,14 @@ def count_of(count: int, what: str) -> str:
 
 class WholeHelp(TyperGroup):
     """A group of commands whose help shows the whole first sentence of each command."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find a command by its name; say which there are if none is near a mistyped one."""
+        if not (ctx.resilient_parsing or args[0] in self.commands):
+            known = self.list_commands(ctx)
+            fix = near_names(args[0], known) or f"the commands: {', '.join(known)}"
+            raise UsageError(f"no such command: `{args[0]}`", where=ctx.command_path, fix=fix)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the list of commands; Typer alone would cut each sentence to one line."""

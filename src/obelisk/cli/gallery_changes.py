@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from obelisk.cli.console import SkippedFolders, count_of, note, result, warn
-from obelisk.cli.photo_arguments import Exclude, Photos, expand_arguments, pass_odd_names
+from obelisk.cli.photo_arguments import Exclude, NullSeparated, Photos, expand_arguments
 from obelisk.errors import UsageError, near_names
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def add_command(
             show_default=False,
         ),
     ] = None,
+    null: NullSeparated = False,
     exclude: Exclude = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per photo.")] = False,
 ) -> None:
@@ -52,11 +53,10 @@ def add_command(
     from obelisk.gallery import Gallery, add_photos, target_landmark
 
     skipped = SkippedFolders(exclude)
-    paths = expand_arguments(photos, skipped)
+    paths = expand_arguments(photos, skipped, null=null)
     gallery = Gallery.open(path)
     chosen = target_landmark(gallery, landmark, landmark_id)
     remark = remark_new_name(gallery, landmark)
-    pass_odd_names()
     total = failed = 0
     for addition in add_photos(gallery, map(Path, paths), chosen):
         total += 1

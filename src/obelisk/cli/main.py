@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
+import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 import obelisk
 from obelisk.cli.ablate import ablate
@@ -24,8 +28,23 @@ from obelisk.cli.export import export
 from obelisk.cli.gallery import gallery_app
 from obelisk.cli.recognize import recognize_command
 from obelisk.cli.train import train
-from obelisk.errors import ObeliskError
+from obelisk.errors import ObeliskError, UsageError
+from obelisk.files import system_error
 
+# What is said of the system's errors, and what to do.
+REFUSED = {
+    errno.ENOSPC: ("the disk is full", "free some space, and run the command again"),
+    errno.EDQUOT: ("your disk quota is used up", "free some space, and run the command again"),
+    errno.ENOMEM: ("memory ran out", "close other programs, or use a machine with more memory"),
+    errno.EMFILE: ("too many files are open", "allow more, with `ulimit -n 4096`"),
+    errno.ENFILE: ("too many files are open on this machine", "close other programs"),
+    errno.EIO: ("the disk or the connection to it failed", "check it"),
+    errno.ENAMETOOLONG: ("the name is too long", "use a shorter one"),
+}
+# How libraries say it that have an exception of their own for it.
+OUT_OF_MEMORY = re.compile(
+    r"out of memory|(not enough|insufficient) memory|alloc\w* (memory|failed)|failed to alloc|bad.alloc", re.IGNORECASE
+)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)  # a place that the caller may not use
 READER_LEFT = 128 + 13  # as a shell reports a process that SIGPIPE ended; Windows has no such signal
 
@@ -68,6 +87,26 @@ def obelisk_command(
     """Name the landmark in a photo."""
 
 
+class OneValueCommand(TyperCommand):
+    """Refuses an option that takes one value and is given twice: the first value would silently be lost."""
+
+    def make_parser(self, ctx: Any) -> Any:
+        """Return a parser that counts."""
+        parser: Any = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def parse_args(args: list[str]) -> Any:
+            *parsed, order = parse(args)
+            parameter: Any
+            for parameter, times in Counter(order).items():
+                if times > 1 and not (parameter.multiple or parameter.is_flag or ctx.resilient_parsing):
+                    raise UsageError(f"{parameter.opts[0]} was given {times} times", fix="give it once")
+            return *parsed, order
+
+        parser.parse_args = parse_args
+        return parser
+
+
 def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
     """Build the command line with some of the commands, or all."""
     app = typer.Typer(
@@ -76,7 +115,6 @@ def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
         help="Name the landmark in a photo.",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
@@ -84,9 +122,11 @@ def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
     for name in names:
         command = COMMANDS[name]
         if isinstance(command, typer.Typer):
+            for part in command.registered_commands:
+                part.cls = OneValueCommand
             app.add_typer(command)
         else:
-            app.command(name)(command)
+            app.command(name, cls=OneValueCommand)(command)
     return app
 
 
@@ -123,34 +163,59 @@ def run_arguments(words: list[str]) -> None:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     named = COMMANDS.keys() & arguments[:1]  # building the others as well takes long
     try:
+        prepare_streams()
         make_app(named or COMMANDS)(arguments)
     except SystemExit as leaving:
         # Typer exits 1 when the reader of a pipe has gone.
         if isinstance(leaving.__context__, BrokenPipeError):
             leaving.code = READER_LEFT
         raise
-    except ObeliskError as error:
-        leave(str(error), error.exit_code, debug=debug)
-    except OSError as error:
-        leave(explain_system_error(error), 2 if error.errno in FORBIDDEN else 1, debug=debug)
-    except Exception as error:
-        leave(f"unexpected {type(error).__name__}: {error} · run again with --debug to see where", 1, debug=debug)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except BaseException as error:  # a panic of a library written in Rust is no Exception
+        if debug:
+            raise
+        text, code = explain_error(error)
+        errors.print(f"error: {visible(text)}", markup=False, style="red")
+        sys.exit(code)
+
+
+def prepare_streams() -> None:
+    """Let any text through stdin and stdout, and refuse to run without a stdout.
+
+    File names that are not UTF-8 pass; JSON escapes them so that they read back as the same names.
+    """
+    # A file must not get the number of a closed stream: what libraries print would be written into it.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    if sys.stdout is None:
+        raise UsageError("standard output is closed", fix="send it to a file, or to nowhere with `> /dev/null`")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        encoding = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
+
+
+def explain_error(error: BaseException) -> tuple[str, int]:
+    """Return what to say of an error, and the exit code."""
+    if isinstance(error, ObeliskError):
+        return str(error), error.exit_code
+    refused = system_error(error)
+    if isinstance(error, MemoryError) or (refused is None and OUT_OF_MEMORY.search(str(error))):
+        refused = OSError(errno.ENOMEM, "")
+    if refused is not None:
+        return explain_system_error(refused), 2 if refused.errno in FORBIDDEN else 1
+    if isinstance(error, OSError):
+        return str(error), 1
+    return f"unexpected {type(error).__name__}: {error} · run again with --debug to see where", 1
 
 
 def explain_system_error(error: OSError) -> str:
     """Explain what the system refused, where, and what to do about it."""
-    if error.errno == errno.ENOSPC:
-        parts = ["the disk is full", error.filename, "free some space, and run the command again"]
-    elif error.filename:
-        parts = [str(error.strerror).lower(), error.filename, "name an existing place that you may use"]
-    else:
+    what, fix = REFUSED.get(error.errno or 0, (str(error.strerror).lower(), ""))
+    if not fix and not error.filename:
         return str(error)
+    parts = [what, error.filename, fix or "name an existing place that you may use"]
     return " · ".join(str(part) for part in parts if part)
-
-
-def leave(text: str, code: int, *, debug: bool) -> None:
-    """Print an error, or raise it when debugging, and exit."""
-    if debug:
-        raise
-    errors.print(f"error: {visible(text)}", markup=False, style="red")
-    sys.exit(code)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,6 +22,11 @@ Photos = Annotated[
     ),
 ]
 
+NullSeparated = Annotated[
+    bool,
+    typer.Option("-0", "--null", help="The paths on stdin end with NUL, as `find -print0` writes them."),
+]
+
 Exclude = Annotated[
     list[str] | None,
     typer.Option(
@@ -34,11 +38,11 @@ Exclude = Annotated[
 ]
 
 
-def expand_arguments(arguments: Sequence[str], skipped: SkippedFolders) -> Iterator[str]:
-    """Return the paths of photos that the arguments stand for; lines of stdin are read only when needed.
+def expand_arguments(arguments: Sequence[str], skipped: SkippedFolders, *, null: bool = False) -> Iterator[str]:
+    """Return the paths of photos that the arguments stand for; stdin is read only when needed.
 
-    Folders without a photo, and those that may not be searched, go to ``skipped``. Raises :class:`UsageError` for a
-    path that does not exist, before anything is recognized.
+    With ``null``, the paths on stdin end with NUL. Folders without a photo, and those that may not be searched, go to
+    ``skipped``. Raises :class:`UsageError` for a path that does not exist, before anything is recognized.
     """
     missing = [argument for argument in arguments if argument != "-" and is_missing(argument)]
     if missing:
@@ -49,7 +53,7 @@ def expand_arguments(arguments: Sequence[str], skipped: SkippedFolders) -> Itera
         passed_over = skipped.photo_filter.describe()
         what = "no photo found" + (f" ({passed_over})" if passed_over else "")
         raise UsageError(what, where=", ".join(arguments), fix="give photos, or folders that hold some")
-    return (path for paths in found for path in (read_lines() if paths is None else paths))
+    return (path for paths in found for path in (read_paths(null=null) if paths is None else paths))
 
 
 def is_missing(path: str) -> bool:
@@ -76,16 +80,22 @@ def list_argument(argument: str, skipped: SkippedFolders) -> list[str]:
     return paths
 
 
-def read_lines() -> Iterator[str]:
-    """Yield the lines of stdin that are not empty."""
-    for line in sys.stdin:
-        if path := line.rstrip("\r\n"):
+def read_paths(*, null: bool) -> Iterator[str]:
+    """Yield the paths on stdin, which end with NUL or stand one per line; empty ones are left out."""
+    if sys.stdin is None:
+        raise UsageError("standard input is closed", fix="give it the list of paths, or name the photos as arguments")
+    for line in split_at_null(sys.stdin.buffer) if null else sys.stdin:
+        path = line if null else line.rstrip("\r\n")
+        if "\0" in path:
+            raise UsageError("the paths end with NUL, not one per line", where="standard input", fix="add -0")
+        if path:
             yield path
 
 
-def pass_odd_names() -> None:
-    """Let file names through that are not UTF-8; JSON escapes them so that they read back as the same names."""
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+def split_at_null(stream: Any) -> Iterator[str]:
+    """Yield the paths between the NUL bytes of a stream, each as soon as it is there."""
+    rest = b""
+    while block := stream.read1(2**16):
+        *parts, rest = (rest + block).split(b"\0")
+        yield from map(os.fsdecode, parts)
+    yield os.fsdecode(rest)

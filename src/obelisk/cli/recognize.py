@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from obelisk.cli.console import Meter, SkippedFolders, count_of, note, result, warn
-from obelisk.cli.photo_arguments import Exclude, Photos, expand_arguments, pass_odd_names
+from obelisk.cli.photo_arguments import Exclude, NullSeparated, Photos, expand_arguments
 from obelisk.defaults import PRECISION, TOP, VOTE, K
 from obelisk.errors import PhotoError, quote
 from obelisk.records import Recognition
@@ -91,6 +91,7 @@ def recognize_command(
             show_default=False,
         ),
     ] = None,
+    null: NullSeparated = False,
     exclude: Exclude = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per photo.")] = False,
 ) -> None:
@@ -105,7 +106,7 @@ def recognize_command(
 
     gallery = gallery or bundled_gallery()
     skipped = SkippedFolders(exclude)
-    paths = expand_arguments(photos, skipped)
+    paths = expand_arguments(photos, skipped, null=null)
     with Meter() as meter:  # a large gallery is indexed when it is first searched
         opened = Gallery.open(gallery, progress=meter)
         recognizer = Recognizer.open(opened, model=load_model(model) if model else None)
@@ -119,7 +120,6 @@ def recognize_command(
     if recognizer.calibration and threshold is None:
         decider = f"`{vote}`" if vote else "the classifier of the model"
         warn(f"only `{VOTE}` is calibrated: {decider} rejects nothing unless you give --threshold")
-    pass_odd_names()
     pictures = Explainer(recognizer, explain) if explain else None
     failed = print_answers(answers, threshold, as_json=as_json, pictures=pictures)
     warn_of_missing_files(recognizer)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,7 +97,7 @@ def train_whole(recipe: Recipe, data: Path, out: Path, *, resume: bool, checkpoi
     from obelisk.training.train import train_run
 
     catalog = read_dataset(data)
-    with Meter() as meter:
+    with Meter() as meter, offering_to_resume(out):
         run = train_run(
             recipe,
             catalog,
@@ -114,6 +116,19 @@ def train_whole(recipe: Recipe, data: Path, out: Path, *, resume: bool, checkpoi
     result(str(out))
     if run.skipped:
         raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def offering_to_resume(out: Path) -> Iterator[None]:
+    """Say how a run that was stopped, or that the machine failed, goes on."""
+    from obelisk.training.distributed import is_main_process
+
+    try:
+        yield
+    except (SystemExit, KeyboardInterrupt, MemoryError, OSError):
+        if is_main_process() and (out / "recipe.toml").is_file():
+            note(f"what is done so far is kept · {out} · to go on, add --resume")
+        raise
 
 
 def print_dry_run(recipe: Recipe, data: Path, *, as_json: bool) -> None:
