@@ -45,14 +45,14 @@ def test_the_line_of_recognize_json() -> None:
         '{"photo": "photos/näh.jpg", "landmark": "Space Needle", "landmark_id": 108502, "confidence": 0.97, '
         '"candidates": [{"landmark": "Space Needle", "landmark_id": 108502, "score": 0.97}], '
         '"neighbours": [{"id": "0a1b", "landmark": "Space Needle", "landmark_id": 108502, '
-        '"similarity": 0.875, "distance": 0.5}], "error": null}'
+        '"similarity": 0.875, "distance": 0.5}], "warning": null, "error": null}'
     )
 
 
 def test_the_line_of_a_photo_that_failed() -> None:
     assert Recognition.failed("bad.jpg", "empty file · bad.jpg").to_json() == (
         '{"photo": "bad.jpg", "landmark": null, "landmark_id": null, "confidence": 0.0, '
-        '"candidates": [], "neighbours": [], "error": "empty file · bad.jpg"}'
+        '"candidates": [], "neighbours": [], "warning": null, "error": "empty file · bad.jpg"}'
     )
 
 
@@ -102,3 +102,9 @@ def test_records_cannot_be_changed() -> None:
 def test_the_former_spelling_of_a_neighbour_still_imports() -> None:
     assert obelisk.Neighbour is Neighbor
     assert "Neighbour" not in obelisk.__all__
+
+
+def test_a_line_from_before_warnings_is_read() -> None:
+    answer = Recognition.failed("bad.jpg", "empty file · bad.jpg")
+    line = answer.to_json().replace('"warning": null, ', "")
+    assert Recognition.from_json(line) == answer

@@ -82,6 +82,7 @@ class Recognition:
     ``confidence``    confidence that the first candidate is right, in [0, 1]; given for rejected photos, too
     ``candidates``    the ranked landmarks, best first; empty if the photo could not be read
     ``neighbours``    the nearest reference photos, nearest first
+    ``warning``       what is missing of a photo that was answered although it was cut off, else None
     ``error``         why the photo could not be read, else None
     ================  ==========================================================================================
 
@@ -105,6 +106,7 @@ class Recognition:
     confidence: float
     candidates: tuple[Candidate, ...] = ()
     neighbours: tuple[Neighbor, ...] = ()
+    warning: str | None = None
     error: str | None = None
 
     @classmethod

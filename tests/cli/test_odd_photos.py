@@ -72,7 +72,10 @@ def lock(path: Path) -> None:
 
 # How each is made in place of photo.jpg, and what the error says.
 REFUSED: dict[str, tuple[Make, str]] = {
-    "half a jpeg": (cut("JPEG"), "the JPEG was cut off: the lowest"),
+    "the beginning of a jpeg": (
+        lambda path: (picture().save(path), path.write_bytes(path.read_bytes()[:640])),
+        "incomplete JPEG",
+    ),
     "half a png": (cut("PNG"), "incomplete PNG"),
     "half a webp": (cut("WEBP"), "incomplete WebP"),
     "half a gif": (cut("GIF"), "incomplete GIF"),
@@ -105,6 +108,32 @@ def test_what_is_no_photo_is_named_counted_and_skipped(city: Path, name: str) ->
     assert "1 of 3 photos could not be used" in printed.stderr
     assert first["error"] is last["error"] is None
     assert recognize("in/photo.jpg")[1] == [bad], "given by name it gets the same answer"
+
+
+def test_a_photo_that_was_cut_off_is_answered_with_a_warning(city: Path) -> None:
+    Path("in").mkdir()
+    picture(300, 200).save("in/a.jpg")
+    Path("in/b.jpg").write_bytes(Path("in/a.jpg").read_bytes()[:-2])  # its end marker is missing, but no pixel
+    cut("JPEG")(Path("in/c.jpg"))
+    for options in ([], ["--augment"]):
+        printed, (whole, unended, half) = recognize("in", *options)
+        assert printed.exit_code == 0
+        assert whole["warning"] is unended["warning"] is None
+        assert unended | {"photo": whole["photo"]} == whole
+        assert half["warning"].startswith("the JPEG was cut off: the lowest 5")
+        assert half["candidates"]
+        assert half["error"] is None
+        assert f"warning: {half['warning']} · in/c.jpg" in printed.stderr
+        assert "1 photo of 3 had been cut off" in printed.stderr
+    assert recognize("in/c.jpg")[1][0]["warning"] == half["warning"], "by name it gets the same warning"
+
+
+def test_a_photo_that_was_cut_off_is_no_reference(city: Path) -> None:
+    cut("JPEG")(Path("half.jpg"))
+    printed = CliRunner().invoke(app, ["gallery", "add", "city", "half.jpg", "--landmark", "tower"])
+    assert printed.exit_code == 1
+    assert "the JPEG was cut off: the lowest" in printed.stderr
+    assert "fetch or copy it again" in printed.stderr
 
 
 def test_a_folder_named_like_a_photo_is_searched(city: Path) -> None:

@@ -32,7 +32,7 @@ class NameEmbedder:
     def __init__(self) -> None:
         self.asked_for = 0
 
-    def embed(self, sources: Iterable[Path], *, hashed: bool = True) -> Iterator[Embedded]:
+    def embed(self, sources: Iterable[Path], *, hashed: bool = True, cut_off: bool = False) -> Iterator[Embedded]:
         for path in sources:
             self.asked_for += 1
             error = PhotoMissingError("no such photo", where=path) if path.name.startswith("x") else None
@@ -198,5 +198,6 @@ def test_json_says_everything(recognizer: Recognizer) -> None:
                 "distance": answer.neighbours[0].distance,
             }
         ],
+        "warning": None,
         "error": None,
     }

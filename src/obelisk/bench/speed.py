@@ -60,7 +60,7 @@ class TimedEmbedder(Embedder):
         super().__init__(bundle, logits=read_layer(bundle) is not None)
         self._timer = timer
 
-    def embed(self, sources: Iterable[Path], *, hashed: bool = False) -> Iterator[Embedded]:
+    def embed(self, sources: Iterable[Path], *, hashed: bool = False, cut_off: bool = False) -> Iterator[Embedded]:
         """Yield the embeddings as the plain embedder does; raises PhotoError for a bad photo."""
         for path in sources:
             with self._timer.timing("read"):

@@ -149,7 +149,7 @@ def print_answers(
     answers: Iterator[Recognition], threshold: float | None, *, as_json: bool, pictures: Explainer | None
 ) -> int:
     """Print answers as they come, explain them if asked to, and return how many photos failed."""
-    total = failed = 0
+    total = failed = cut_off = 0
     for answer in answers:
         total += 1
         if answer.error:
@@ -157,6 +157,9 @@ def print_answers(
             warn(answer.error)
         elif pictures:
             pictures.draw(answer)
+        if answer.warning:
+            cut_off += 1
+            warn(f"{answer.warning} · {answer.photo}")
         if as_json:
             result(answer.to_json())
         elif not answer.error:
@@ -164,6 +167,8 @@ def print_answers(
                 result(line)
     if pictures:
         pictures.report()
+    if cut_off:
+        warn(f"{count_of(cut_off, 'photo')} of {total} had been cut off; the answers rest on what is left")
     if failed:
         warn(f"{failed} of {total} photos could not be used")
     return failed

@@ -8,6 +8,7 @@ from pathlib import Path
 from obelisk.embedding.bundle import Bundle
 from obelisk.embedding.descriptor_cache import DescriptorCache
 from obelisk.embedding.runtime import Embedded, Embedder
+from obelisk.errors import PhotoTruncatedError
 from obelisk.records import Progress, no_progress
 
 
@@ -21,21 +22,27 @@ class CachedEmbedder(Embedder):
         super().__init__(bundle, logits=logits > 0)
         self._cache = DescriptorCache(bundle, embedder=self, logits=logits)
         self._progress = progress
-        self._known: dict[Path, Embedded] = {}
+        self._known: dict[tuple[Path, bool], Embedded] = {}
 
-    def embed(self, sources: Iterable[Path], *, hashed: bool = True) -> Iterator[Embedded]:
-        """Yield one :class:`Embedded` per photo, in input order, without its content hash."""
+    def embed(self, sources: Iterable[Path], *, hashed: bool = True, cut_off: bool = False) -> Iterator[Embedded]:
+        """Yield one :class:`Embedded` per photo, in input order, without its content hash.
+
+        What ``cut_off`` allows is not cached.
+        """
         paths = list(sources)
-        new = [path for path in dict.fromkeys(paths) if path not in self._known]
+        new = [path for path in dict.fromkeys(paths) if (path, cut_off) not in self._known]
         found = self._cache.get(new, what=f"embeddings of {self.bundle.name}", progress=self._progress)
         width = self.bundle.dimensions
         for index, (path, row) in enumerate(zip(new, found.rows, strict=True)):
             error = found.failed.get(index)
-            self._known[path] = Embedded(
+            if cut_off and isinstance(error, PhotoTruncatedError):
+                self._known[path, cut_off] = self.embed_one(path, hashed=False, cut_off=True)
+                continue
+            self._known[path, cut_off] = Embedded(
                 path=path,
                 content_hash="",
                 embedding=None if error else row[:width],
                 error=error,
                 logits=row[width:] if self.gives_logits and not error else None,
             )
-        yield from (self._known[path] for path in paths)
+        yield from (self._known[path, cut_off] for path in paths)

@@ -24,7 +24,7 @@ from obelisk.embedding.bundle import Bundle
 from obelisk.embedding.runtime import Embedder
 from obelisk.embedding.user_cache import cache_folder
 from obelisk.errors import ObeliskError, PhotoError
-from obelisk.photos import content_hash, map_in_order, read_bytes, read_photo
+from obelisk.photos import content_hash, hash_photo, held_bytes, map_in_order, read_photo
 from obelisk.records import Progress, no_progress
 
 COMMIT_EVERY = 64
@@ -122,12 +122,13 @@ class DescriptorCache:
 
         def compute(index: int) -> tuple[int, NDArray[np.floating] | PhotoError]:
             try:
-                data = read_bytes(paths[index])
-                image = read_photo(data, min_side=side)
+                with held_bytes(paths[index]) as data:
+                    image = read_photo(data, min_side=side)
+                    digest = content_hash(data) if view else ""
             except PhotoError as error:
                 return index, type(error)(error.what, where=paths[index], fix=error.fix)
             if view:
-                image = view(image, content_hash(data))
+                image = view(image, digest)
             row = np.concatenate(embedder.classify_image(image)) if self._logits else embedder.embed_image(image)
             return index, row.astype(self._dtype)
 
@@ -168,6 +169,6 @@ def store_rows(database: sqlite3.Connection, rows: list[tuple[str, str, bytes]])
 def hash_or_error(path: Path) -> str | PhotoError:
     """Return a photo's content hash, or the error if it can't be read."""
     try:
-        return content_hash(read_bytes(path))
+        return hash_photo(path)
     except PhotoError as error:
         return error

@@ -27,7 +27,7 @@ from obelisk.embedding.bundle_manifest import Member
 from obelisk.embedding.onnx_model import NetworkModel
 from obelisk.embedding.runtime_choice import Runtime, open_network, read_runtime
 from obelisk.errors import ModelError, PhotoError
-from obelisk.photos import content_hash, map_in_order, prepare, read_bytes, read_photo, usable_cores
+from obelisk.photos import content_hash, held_bytes, map_in_order, prepare, read_photo, read_query, usable_cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Embedded:
     """The outcome for one photo: its embedding (D,), or the error that explains why there is none.
 
     ``content_hash`` is empty if the file could not be read, or if no hash was asked for. ``logits`` (C,) are those of
-    the bundle's softmax layer, if they were asked for.
+    the bundle's softmax layer, if they were asked for. ``warning`` says what is missing of a photo that was cut off.
     """
 
     path: Path
@@ -43,6 +43,7 @@ class Embedded:
     embedding: NDArray[np.float32] | None
     error: PhotoError | None = None
     logits: NDArray[np.float32] | None = None
+    warning: str | None = None
 
 
 class Embedder:
@@ -89,23 +90,21 @@ class Embedder:
         engines = dict.fromkeys(model.engine for model in self._models)
         return "-".join(f"{engine}-{version(engine.split('-')[0])}" for engine in engines)
 
-    def embed(self, sources: Iterable[Path], *, hashed: bool = True) -> Iterator[Embedded]:
+    def embed(self, sources: Iterable[Path], *, hashed: bool = True, cut_off: bool = False) -> Iterator[Embedded]:
         """Yield one :class:`Embedded` per photo, in input order; a bad photo never stops the others.
 
-        Without ``hashed``, the photos' content is not hashed, which saves a little time.
+        Without ``hashed``, the photos' content is not hashed, which saves a little time. With ``cut_off``, a JPEG of
+        which the end is missing is embedded, too, with a warning.
         """
+        embed_one = partial(Embedder.embed_one, hashed=hashed, cut_off=cut_off)
         stream = iter(sources)
         first = list(islice(stream, 2))
         if len(first) == 1:
-            yield self._embed_alone(first[0], hashed=hashed)
+            # From the second single photo on it is worth loading the networks that use all cores.
+            self._single_photos += 1
+            yield embed_one(self._on_all_cores if self._single_photos > 1 else self, first[0])
         else:
-            yield from map_in_order(partial(self.embed_one, hashed=hashed), chain(first, stream))
-
-    def _embed_alone(self, path: Path, *, hashed: bool) -> Embedded:
-        """Embed a single photo; from the second one on it is worth loading the networks that use all cores."""
-        self._single_photos += 1
-        embedder = self._on_all_cores if self._single_photos > 1 else self
-        return embedder.embed_one(path, hashed=hashed)
+            yield from map_in_order(partial(embed_one, self), chain(first, stream))
 
     @cached_property
     def _on_all_cores(self) -> Embedder:
@@ -114,20 +113,20 @@ class Embedder:
             return self
         return Embedder(self.bundle, runtime=self._runtime, threads=cores, logits=self.gives_logits)
 
-    def embed_one(self, path: Path, *, hashed: bool = True) -> Embedded:
+    def embed_one(self, path: Path, *, hashed: bool = True, cut_off: bool = False) -> Embedded:
         """Embed one photo in the calling thread; errors are returned, not raised."""
+        digest, warning = "", None
         try:
-            data = read_bytes(path)
+            with held_bytes(path) as data:
+                digest = content_hash(data) if hashed else ""
+                if cut_off:
+                    image, warning = read_query(data, min_side=self._decoded_side, name=path)
+                else:
+                    image = read_photo(data, min_side=self._decoded_side, name=path)
         except PhotoError as error:
-            return Embedded(path=path, content_hash="", embedding=None, error=error)
-        digest = content_hash(data) if hashed else ""
-        try:
-            image = read_photo(data, min_side=self._decoded_side)
-        except PhotoError as error:
-            named = type(error)(error.what, where=path, fix=error.fix)
-            return Embedded(path=path, content_hash=digest, embedding=None, error=named)
+            return Embedded(path=path, content_hash=digest, embedding=None, error=error)
         row, logits = self.classify_image(image) if self.gives_logits else (self.embed_image(image), None)
-        return Embedded(path=path, content_hash=digest, embedding=row, logits=logits)
+        return Embedded(path=path, content_hash=digest, embedding=row, logits=logits, warning=warning)
 
     def embed_bytes(self, data: bytes) -> NDArray[np.float32]:
         """Return the embedding (D,) of an encoded photo; raises PhotoError."""
@@ -183,7 +182,7 @@ class Embedder:
 
         Raises PhotoError.
         """
-        image = read_photo(source, min_side=self._decoded_side)
+        image, _ = read_query(source, min_side=self._decoded_side)
         maps = self._models[0].features(prepare(image, self.bundle.input)[np.newaxis])
         return None if maps is None else maps[0]
 

@@ -27,7 +27,7 @@ from obelisk.gallery.landmarks import Landmark, match_landmarks
 from obelisk.gallery.lookup import all_landmark_names, all_landmarks, count_reference_photos
 from obelisk.gallery.models import refuse_directionless
 from obelisk.gallery.schema import DATABASE, ReferencePhoto
-from obelisk.photos import content_hash, map_in_order, read_bytes
+from obelisk.photos import hash_photo, map_in_order
 from obelisk.records import Progress, no_progress
 
 if TYPE_CHECKING:  # recognition imports this room too, and needs no tables
@@ -326,7 +326,7 @@ def photo_of_task(task: Task, *, keep_path: bool) -> ReferencePhoto:
 def hash_file(path: Path) -> str:
     """Return the content hash of a photo's file, or "" if it can't be read: embedding it will say why."""
     try:
-        return content_hash(read_bytes(path))
+        return hash_photo(path)
     except PhotoError:
         return ""
 

@@ -13,6 +13,8 @@ from obelisk.photos.parallel import map_in_order
 from obelisk.photos.reading import (
     PHOTO_SUFFIXES,
     content_hash,
+    hash_photo,
+    held_bytes,
     photo_exists,
     read_bytes,
 )
@@ -31,6 +33,8 @@ __all__ = [
     "TarredPhoto",
     "content_hash",
     "find_photos",
+    "hash_photo",
+    "held_bytes",
     "list_tarred_photos",
     "map_in_order",
     "photo_exists",

@@ -63,7 +63,7 @@ _TURNS = {
 }
 
 
-def read_photo(source: Path | bytes, *, min_side: int | None = None) -> Image.Image:
+def read_photo(source: Path | bytes, *, min_side: int | None = None, name: object = None) -> Image.Image:
     """Decode a photo, given as a path or as encoded bytes, to upright RGB.
 
     The content decides the format, not the suffix: JPEG, PNG, WebP, GIF, TIFF, BMP or AVIF, or HEIC with the extra
@@ -75,26 +75,32 @@ def read_photo(source: Path | bytes, *, min_side: int | None = None) -> Image.Im
     decoded (a WebP or AVIF: half as many) is refused before decoding, by its header, and so is a JPEG of more than
     ``MAX_JPEG_PIXELS``.
 
-    Raises PhotoMissingError, PhotoFormatError, PhotoTooLargeError or PhotoTruncatedError; each names the path.
+    Raises PhotoMissingError, PhotoFormatError, PhotoTooLargeError or PhotoTruncatedError; each names the path, or the
+    ``name`` of a photo that is given as bytes.
     """
-    photo, warning = read_query(source, min_side=min_side)
+    photo, warning = read_query(source, min_side=min_side, name=name)
     if warning:
-        where = "a photo given as bytes" if isinstance(source, bytes) else source
-        raise PhotoTruncatedError(warning, where=where, fix=AGAIN)
+        raise PhotoTruncatedError(warning, where=call_source(source, name), fix=AGAIN)
     return photo
 
 
-def read_query(source: Path | bytes, *, min_side: int | None = None) -> tuple[Image.Image, str | None]:
+def read_query(
+    source: Path | bytes, *, min_side: int | None = None, name: object = None
+) -> tuple[Image.Image, str | None]:
     """Decode a photo as :func:`read_photo` does, but take a JPEG that was cut off, too.
 
     Returns the photo, what is missing being gray, and a warning that says how much is; None if the photo is whole.
     """
-    where = "a photo given as bytes" if isinstance(source, bytes) else source
     data = source if isinstance(source, bytes) else read_bytes(source)
     try:
         return decode(data, min_side)
     except PhotoError as error:
-        raise type(error)(error.what, where=where, fix=error.fix) from error
+        raise type(error)(error.what, where=call_source(source, name), fix=error.fix) from error
+
+
+def call_source(source: Path | bytes, name: object) -> object:
+    """Return what errors call a photo."""
+    return name or ("a photo given as bytes" if isinstance(source, bytes) else source)
 
 
 def decode(data: bytes, min_side: int | None) -> tuple[Image.Image, str | None]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from obelisk.errors import DataError, PhotoMissingError, PhotoTooLargeError
 from obelisk.photos.limits import MAX_BYTES
+from obelisk.photos.memory import FILES
 from obelisk.photos.tars import find_in_tar
 
 PHOTO_SUFFIXES = frozenset(
@@ -48,6 +51,23 @@ def read_bytes(path: Path) -> bytes:
     except ValueError as error:
         # Python itself refuses a path with a null byte.
         raise PhotoMissingError(f"not a path: {error}", where=repr(str(path))) from error
+
+
+@contextmanager
+def held_bytes(path: Path) -> Iterator[bytes]:
+    """Read the bytes of a photo once there is room for them: what all threads hold this way has a limit."""
+    try:
+        size = path.stat().st_size
+    except (OSError, ValueError):
+        size = 0  # a photo in a tar, or none
+    with FILES.take(size):
+        yield read_bytes(path)
+
+
+def hash_photo(path: Path) -> str:
+    """Return the :func:`content_hash` of a photo; raises PhotoError."""
+    with held_bytes(path) as data:
+        return content_hash(data)
 
 
 def read_from_tar(path: Path, error: OSError) -> bytes:

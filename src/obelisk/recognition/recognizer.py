@@ -135,7 +135,7 @@ class Recognizer:
         """Name the landmark in each photo; yield one answer per photo, in input order, as soon as it is known.
 
         Photos are read as answers are consumed, so ``paths`` may be endless. If a photo can't be read, its answer
-        carries the error instead.
+        carries the error instead; if a JPEG was cut off, its answer rests on what is left, and carries a warning.
 
         ==============  ==============================================================================================
         ``top``         number of candidates in an answer, at least 1
@@ -295,10 +295,15 @@ class Recognizer:
             ranking = rank(queries, [photo for _, photo in usable])
             answers = iter(compose_answers([name for name, _ in usable], ranking, references, threshold))
             for name, photo in batch:
-                yield Recognition.failed(name, str(photo.error)) if photo.error else next(answers)
+                if photo.error:
+                    yield Recognition.failed(name, str(photo.error))
+                else:
+                    yield replace(next(answers), warning=photo.warning)
 
     def _embed(self, paths: Iterable[Path], *, augment: bool) -> Iterator[Embedded]:
-        return embed_augmented(self.embedder, paths) if augment else self.embedder.embed(paths, hashed=False)
+        if augment:
+            return embed_augmented(self.embedder, paths)
+        return self.embedder.embed(paths, hashed=False, cut_off=True)
 
 
 def find_classifier(bundle: Bundle) -> BundleClassifier:

@@ -16,7 +16,7 @@ from PIL.Image import Image
 from obelisk.arrays import Embeddings, l2_normalize
 from obelisk.embedding import Embedded, Embedder
 from obelisk.errors import PhotoError
-from obelisk.photos import map_in_order, read_photo
+from obelisk.photos import map_in_order, read_query
 
 CUT = 0.1  # of width and height, cut off at each side: the middle keeps 80 % of both
 
@@ -27,16 +27,16 @@ def embed_augmented(embedder: Embedder, paths: Iterable[Path]) -> Iterator[Embed
     def embed_one(path: Path) -> Embedded:
         try:
             side = max(member.size for member in embedder.bundle.members)
-            photo = read_photo(path, min_side=round(side / (1 - 2 * CUT)))
+            photo, warning = read_query(path, min_side=round(side / (1 - 2 * CUT)))
         except PhotoError as error:
             return Embedded(path=path, content_hash="", embedding=None, error=error)
         views = augment_photo(photo)
         if not embedder.gives_logits:
             mean = mean_direction([embedder.embed_image(view) for view in views])
-            return Embedded(path=path, content_hash="", embedding=mean)
+            return Embedded(path=path, content_hash="", embedding=mean, warning=warning)
         rows, logits = zip(*(embedder.classify_image(view) for view in views), strict=True)
         scores = np.stack(logits).mean(axis=0, dtype=np.float64).astype(np.float32)
-        return Embedded(path=path, content_hash="", embedding=mean_direction(rows), logits=scores)
+        return Embedded(path=path, content_hash="", embedding=mean_direction(rows), logits=scores, warning=warning)
 
     return map_in_order(embed_one, paths)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from obelisk.errors import PhotoError
-from obelisk.photos import read_photo
+from obelisk.photos import read_query
 from obelisk.recognition.explain.lettering import draw_line, text_width, wrap_text
 
 PAPER, INK, FAINT, SHADE, LINE = "#ffffff", "#1c1917", "#6f6a65", "#f1efec", "#cfcac4"
@@ -20,7 +20,7 @@ def load_photo(source: Path | bytes, side: int) -> Image.Image:
 
     The aspect ratio is kept, except that no side becomes too thin to see.
     """
-    photo = read_photo(source, min_side=side)
+    photo, _ = read_query(source, min_side=side)
     scale = side / max(photo.size)
     width, height = (min(side, max(THINNEST, round(scale * length))) for length in photo.size)
     return photo.resize((width, height), Image.Resampling.LANCZOS)

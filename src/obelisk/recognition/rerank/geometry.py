@@ -26,7 +26,7 @@ from PIL import Image
 from obelisk.arrays import Embeddings, Floats, Integers
 from obelisk.errors import MissingExtraError, PhotoError
 from obelisk.gallery import ReferenceFiles, ReferencePhoto, References
-from obelisk.photos import map_in_order, read_photo
+from obelisk.photos import map_in_order, read_query
 from obelisk.recognition.ranking import Ranking
 
 VERIFIED = 20  # nearest reference photos that are compared with a query
@@ -125,7 +125,7 @@ def find_keypoints(source: Path | bytes) -> Keypoints:
     import cv2
 
     try:
-        photo = read_photo(source, min_side=SIDE).convert("L")
+        photo = read_query(source, min_side=SIDE)[0].convert("L")
     except PhotoError:
         return NO_KEYPOINTS
     scale = min(1.0, SIDE / max(photo.size))
