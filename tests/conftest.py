@@ -15,10 +15,12 @@ from obelisk.training.train import train_run
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing of the user's is read or written, and one runtime computes, whatever is installed."""
+    """Nothing of the user's is read or written; one runtime computes, whatever is installed; no network is tried."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OBELISK_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OBELISK_RUNTIME", "onnxruntime")
+        # The process in which a network is first tried costs half a second; it has tests of its own.
+        patch.setattr("obelisk.embedding.runtime.try_first", lambda bundle: None)
         yield
 
 

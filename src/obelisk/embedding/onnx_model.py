@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from obelisk.embedding.external_data import refuse_external_data
+from obelisk.embedding.network_check import check_network
 from obelisk.errors import ModelError
 
 FEATURES, LOGITS = "features", "logits"
 FIX = "export or copy it again"
+# Runtimes have no exception of their own for it.
+OUT_OF_MEMORY = re.compile(r"bad.alloc|fail\w* to allocate", re.IGNORECASE)
 
 
 class NetworkModel(Protocol):
@@ -45,14 +49,11 @@ class OnnxModel:
     """
 
     def __init__(self, source: Path | bytes, *, threads: int = 1) -> None:
-        # Without this it writes an id of the machine into the user's home, and reports usage to its makers.
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         self.engine = "onnxruntime"
         self._where = "" if isinstance(source, bytes) else str(source)
         network = source if isinstance(source, bytes) else source.read_bytes()
-        refuse_external_data(network, where=self._where)
+        check_network(network, where=self._where)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the cores alone
@@ -93,8 +94,41 @@ class OnnxModel:
             raise self._explain(error) from error
         return found
 
-    def _explain(self, error: Exception) -> ModelError:
-        return ModelError(f"the network cannot be run: {first_line(error)}", where=self._where, fix=FIX)
+    def try_outputs(self, rows: NDArray[np.float32]) -> None:
+        """Compute all outputs for an input of N rows."""
+        self.compute([output.name for output in self._session.get_outputs()], rows)
+
+    def _explain(self, error: Exception) -> Exception:
+        return explain_runtime_error(error, "the network cannot be run", where=self._where)
+
+
+def import_onnxruntime() -> ModuleType:
+    """Import ONNX Runtime, which loads its library."""
+    # Without this it writes an id of the machine into the user's home, and reports usage to its makers.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    loaded: ModuleType = onnxruntime
+    return loaded
+
+
+def check_input(model: NetworkModel, size: int, *, where: object) -> None:
+    """Raise ModelError unless a network takes square photos of ``size`` pixels."""
+    shape, wanted = model.input_shape, [3, size, size]
+    fits = len(shape) == 4 and all(
+        side == want or not isinstance(side, int) for side, want in zip(shape[1:], wanted, strict=True)
+    )
+    if not fits:
+        what = f"the network takes an input of {shape}, not photos of {size} pixels"
+        raise ModelError(what, where=where, fix="export the bundle again")
+
+
+def explain_runtime_error(error: Exception, what: str, *, where: str) -> Exception:
+    """Return what to raise for a runtime's error: MemoryError if that is what was missing, else ModelError."""
+    said = first_line(error)
+    if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(said):
+        return MemoryError(f"{what}: there is not enough memory: {said}")
+    return ModelError(f"{what}: {said}", where=where, fix=FIX)
 
 
 def first_line(error: Exception) -> str:

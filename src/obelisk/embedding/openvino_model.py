@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.embedding.activation_ranges import LEVELS, Ranges
-from obelisk.embedding.external_data import refuse_external_data
-from obelisk.embedding.onnx_model import FEATURES, FIX, LOGITS, first_line
-from obelisk.errors import ModelError
+from obelisk.embedding.network_check import check_network
+from obelisk.embedding.onnx_model import FEATURES, LOGITS, explain_runtime_error
 from obelisk.photos import usable_cores
 
 Arithmetic = Literal["bf16", "i8", "f32"]
@@ -44,7 +43,7 @@ class OpenVinoModel:
 
         self.engine = f"openvino-{arithmetic}"
         self._where = str(where)
-        refuse_external_data(network, where=where)
+        check_network(network, where=where)
         cores = usable_cores()
         hint = "bf16" if arithmetic == "bf16" else "f32"
         options = {"NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores, "INFERENCE_PRECISION_HINT": hint}
@@ -93,8 +92,8 @@ class OpenVinoModel:
         except Exception as error:
             raise self._explain(error) from error
 
-    def _explain(self, error: Exception) -> ModelError:
-        return ModelError(f"the network cannot be run by OpenVINO: {first_line(error)}", where=self._where, fix=FIX)
+    def _explain(self, error: Exception) -> Exception:
+        return explain_runtime_error(error, "the network cannot be run by OpenVINO", where=self._where)
 
 
 def round_convolutions(model: Any, ranges: Ranges) -> None:

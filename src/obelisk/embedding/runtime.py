@@ -24,7 +24,8 @@ from obelisk.embedding.activation_ranges import RANGES, read_ranges
 from obelisk.embedding.bundle import LARGEST_JSON, Bundle
 from obelisk.embedding.bundle_classifier import read_layer
 from obelisk.embedding.bundle_manifest import Member
-from obelisk.embedding.onnx_model import NetworkModel
+from obelisk.embedding.network_trial import try_first
+from obelisk.embedding.onnx_model import NetworkModel, check_input
 from obelisk.embedding.runtime_choice import Runtime, open_network, read_runtime
 from obelisk.errors import ModelError, PhotoError
 from obelisk.photos import content_hash, held_bytes, map_in_order, prepare, read_photo, read_query, usable_cores
@@ -55,7 +56,8 @@ class Embedder:
     ``threads`` is the number of cores that share the network of one photo. With ``logits``, photos also get the logits
     of the bundle's softmax layer.
 
-    Raises ModelError for a network that cannot be run, or whose input is not what the manifest says.
+    Raises ModelError for a network that cannot be run, that takes too much time or memory the first time it is used on
+    this machine, or whose input is not what the manifest says.
 
     >>> from PIL import Image
     >>> from obelisk.bundled import bundled_gallery
@@ -72,6 +74,7 @@ class Embedder:
         layer = read_layer(bundle) if logits else None
         self._logits_shape = (1, len(layer.landmarks)) if layer else None
         self._members = bundle.members
+        try_first(bundle)
         self._runtime = runtime or read_runtime()
         self._models = [open_member(bundle, member, self._runtime, threads) for member in self._members]
         weights = np.asarray([member.weight for member in self._members], np.float64)
@@ -193,14 +196,5 @@ def open_member(bundle: Bundle, member: Member, runtime: Runtime, threads: int) 
     attached = bundle.read_attachment(RANGES, LARGEST_JSON)
     ranges = read_ranges(attached, bundle.folder).get(member.file) if attached else None
     model = open_network(where, member.size, runtime, threads, ranges)
-    wanted = [3, member.size, member.size]
-    shape = model.input_shape
-    if len(shape) != 4 or any(
-        isinstance(side, int) and side != want for side, want in zip(shape[1:], wanted, strict=True)
-    ):
-        raise ModelError(
-            f"the network takes an input of {shape}, not photos of {member.size} pixels",
-            where=where,
-            fix="export the bundle again",
-        )
+    check_input(model, member.size, where=where)
     return model

@@ -91,7 +91,7 @@ def decide(network: bytes, size: int, ranges: Ranges | None = None, *, must_be_f
         try:
             model = OpenVinoModel(network, size, arithmetic=arithmetic, ranges=ranges)
             accurate = paired_cosines(model.run(photos), expected).mean() >= SMALLEST_COSINE[arithmetic]
-        except ModelError:
+        except (ModelError, MemoryError):
             continue
         if accurate and (not must_be_faster or best_time(model.run, photos) < FASTER * best_time(plain.run, photos)):
             return name_engine(arithmetic)
