@@ -72,7 +72,7 @@ def evaluate(
     ] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how well `recognize` answers a dataset's queries, or how well it refuses what it does not know.
+    """Measure how well `recognize` answers, and refuses the unknown.
 
     Metrics come with 95 % intervals.
     A run or a bundle answers from a gallery of the dataset's reference photos; a gallery answers as it is. Existing
