@@ -1,13 +1,15 @@
 """Fixtures that all tests share: a cache folder of their own, the real photos, a tiny dataset and a run on it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from obelisk.config import Recipe
 from obelisk.data import read_catalog
+from obelisk.embedding import Bundle, write_bundle
 from obelisk.evaluation.run_reader import Run
 from obelisk.synthetic import generate_dataset
 from obelisk.training.train import train_run
@@ -32,6 +34,21 @@ def real_photos() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real photos at {folder}: set OBELISK_REAL_PHOTOS to a folder in GLDv2's layout")
     return folder
+
+
+WriteBundle = Callable[..., Bundle]
+
+
+@pytest.fixture(scope="session")
+def write_any_bundle() -> WriteBundle:
+    """Write a bundle to a folder whose network need not run; a test names what matters to it."""
+
+    def write(folder: Path, network: bytes = b"none", **named: Any) -> Bundle:
+        about = {"card": "", "name": "none", "size": 8, "resize": "crop", "dimensions": 4}
+        norm = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "licence": "MIT", "data": "none"}
+        return write_bundle(folder, network=network, **about | norm | named)
+
+    return write
 
 
 @pytest.fixture(scope="session")

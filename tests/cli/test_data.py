@@ -46,7 +46,7 @@ def test_check_prints_a_table_for_each_kind_and_exits_1(places):
     assert "1 empty, 1 unreadable" in done.stderr
 
 
-def test_check_json_is_one_finding_a_line(places):
+def test_check_json_is_one_problem_a_line(places):
     (places / "B/5.png").write_bytes((places / "B/4.png").read_bytes())
     done = call("check", places, "--json")
     assert done.exit_code == 1

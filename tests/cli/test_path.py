@@ -293,7 +293,7 @@ def test_the_demo_walks_the_whole_path(
     ]
 
 
-def test_a_gallery_of_two_photos_recognises_without_being_told_k(
+def test_a_gallery_of_two_photos_recognizes_without_a_given_k(
     obelisk: Command, tiny_run: Run, tiny_dataset: Path, tmp_path: Path
 ) -> None:
     photos = sorted((tiny_dataset / "train").rglob("*.jpg"))[:2]

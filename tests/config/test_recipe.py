@@ -318,7 +318,7 @@ def test_the_resolved_recipe_names_every_key() -> None:
     assert '\n[backbone]\nnames = ["tf_efficientnet_lite0"]\nweights = "auto"\n' in text
 
 
-def test_the_summary_tells_what_differs_from_the_defaults(write_recipe) -> None:
+def test_the_summary_names_what_differs_from_the_defaults(write_recipe) -> None:
     recipe = load_recipe(write_recipe('name = "mine"'), ["loss.margin=0.2", "neck.per_backbone=true", "seed=4"])
     assert recipe.summary() == {"neck.per_backbone": "true", "loss.margin": "0.2"}
 

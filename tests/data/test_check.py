@@ -31,7 +31,7 @@ def append(path: Path, text: str) -> None:
     path.write_text(path.read_text() + text)
 
 
-def test_sound_dataset_has_no_finding(dataset):
+def test_a_sound_dataset_has_no_problem(dataset):
     assert list(check_dataset(dataset)) == []
 
 
@@ -210,7 +210,7 @@ def test_progress_sees_every_photo_once(dataset):
     assert seen == [("checking photos", done, count) for done in range(1, count + 1)]
 
 
-def test_finding_is_one_line_of_json(dataset):
+def test_a_problem_is_one_line_of_json(dataset):
     remove_photo(dataset)
     (finding,) = check_dataset(dataset)
     assert json.loads(finding.to_json()) == {

@@ -86,7 +86,7 @@ def make_bare(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("make", [make_nothing, make_file, make_bare])
-def test_no_dataset_is_an_error_that_tells_the_layouts(make, tmp_path):
+def test_no_dataset_is_an_error_that_names_the_layouts(make, tmp_path):
     with pytest.raises(DataError) as raised:
         read_catalog(make(tmp_path))
     assert "train.csv" in str(raised.value)

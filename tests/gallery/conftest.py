@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from obelisk.embedding import Bundle, Embedded, write_bundle
+from obelisk.embedding import Bundle, Embedded
 from obelisk.errors import PhotoError
 from obelisk.photos import content_hash, read_photo
 
@@ -48,21 +48,10 @@ MakeBundle = Callable[[str], Bundle]
 
 
 @pytest.fixture
-def make_bundle(tmp_path: Path) -> MakeBundle:
+def make_bundle(tmp_path: Path, write_any_bundle: Callable[..., Bundle]) -> MakeBundle:
     def make(name: str) -> Bundle:
-        return write_bundle(
-            tmp_path / "models" / name,
-            network=name.encode(),
-            card="# A model of colors\n",
-            name=name,
-            size=24,
-            resize="squash",
-            mean=(0.5, 0.5, 0.5),
-            std=(0.5, 0.5, 0.5),
-            dimensions=DIMENSIONS,
-            licence="MIT",
-            data="none",
-        )
+        about = {"size": 24, "resize": "squash", "dimensions": DIMENSIONS}
+        return write_any_bundle(tmp_path / "models" / name, name.encode(), name=name, **about)
 
     return make
 

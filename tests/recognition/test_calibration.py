@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from obelisk.embedding import Bundle, Embedder, write_bundle
+from obelisk.embedding import Bundle, Embedder
 from obelisk.errors import ModelError, UsageError
 from obelisk.gallery import Gallery, Landmark
 from obelisk.recognition import CALIBRATION, Calibration, Evidence, Recognizer, fit_calibration
@@ -121,11 +122,8 @@ def test_a_damaged_file_is_one_clear_error(text: bytes) -> None:
 
 
 @pytest.fixture
-def bundle(tmp_path: Path) -> Bundle:
-    rule = {"size": 8, "resize": "crop", "mean": (0.5,) * 3, "std": (0.5,) * 3}
-    about = {"name": "m", "dimensions": 4, "licence": "MIT", "data": "none"}
-    attached = {CALIBRATION: PLAIN.model_dump_json().encode()}
-    return write_bundle(tmp_path / "m", network=b"network", card="", attachments=attached, **rule, **about)
+def bundle(tmp_path: Path, write_any_bundle: Callable[..., Bundle]) -> Bundle:
+    return write_any_bundle(tmp_path / "m", attachments={CALIBRATION: PLAIN.model_dump_json().encode()})
 
 
 def test_a_gallery_goes_by_its_own_calibration_else_by_its_models(bundle: Bundle, tmp_path: Path) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import obelisk
-from obelisk.embedding import Bundle, Embedded, write_bundle
+from obelisk.embedding import Bundle, Embedded
 from obelisk.errors import GalleryError, PhotoMissingError, UsageError
 from obelisk.gallery import Gallery, Landmark
 from obelisk.recognition import Calibration, Recognizer, recognize_embeddings
@@ -40,25 +40,9 @@ class NameEmbedder:
             yield Embedded(path=path, content_hash="", embedding=embedding, error=error)
 
 
-def make_bundle(folder: Path, network: bytes) -> Bundle:
-    return write_bundle(
-        folder,
-        network=network,
-        card="# Names\n",
-        name=network.decode(),
-        size=8,
-        resize="crop",
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        dimensions=D,
-        licence="MIT",
-        data="none",
-    )
-
-
 @pytest.fixture
-def gallery(tmp_path: Path) -> Gallery:
-    gallery = Gallery.create(tmp_path / "city", make_bundle(tmp_path / "bundle", b"names"))
+def gallery(tmp_path: Path, write_any_bundle: Callable[..., Bundle]) -> Gallery:
+    gallery = Gallery.create(tmp_path / "city", write_any_bundle(tmp_path / "bundle", name="names", dimensions=D))
     names = [f"{letter}{number}" for letter in "dgh" for number in range(6)]
     landmarks = [landmark for landmark in LANDMARKS for _ in range(6)]
     gallery.add(np.stack([embed_name(name) for name in names]), landmarks, names)
@@ -170,9 +154,11 @@ def test_unusable_values_are_refused_before_the_first_photo(
         recognizer.recognize(["d.jpg"], **options)
 
 
-def test_another_model_is_refused_before_it_is_loaded(gallery: Gallery, tmp_path: Path) -> None:
+def test_another_model_is_refused_before_it_is_loaded(
+    gallery: Gallery, tmp_path: Path, write_any_bundle: Callable[..., Bundle]
+) -> None:
     with pytest.raises(GalleryError, match="obelisk gallery build NEW-GALLERY"):
-        Recognizer.open(gallery.path, model=make_bundle(tmp_path / "other", b"other"))
+        Recognizer.open(gallery.path, model=write_any_bundle(tmp_path / "other", b"other", dimensions=D))
 
 
 def test_a_missing_gallery_is_refused(tmp_path: Path) -> None:

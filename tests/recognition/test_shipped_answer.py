@@ -7,13 +7,13 @@ docs/architecture.md and at the top of the modules. It shares no code with the p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from obelisk.embedding import Bundle, Embedded, write_bundle
+from obelisk.embedding import Bundle, Embedded
 from obelisk.gallery import Gallery, Landmark
 from obelisk.recognition import (
     BACKGROUND,
@@ -105,26 +105,16 @@ def draw_rows(rng: np.random.Generator, centers: np.ndarray, labels: np.ndarray,
 
 
 @pytest.fixture(scope="module")
-def shipped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gallery, Bundle, np.ndarray]:
+def shipped(
+    tmp_path_factory: pytest.TempPathFactory, write_any_bundle: Callable[..., Bundle]
+) -> tuple[Gallery, Bundle, np.ndarray]:
     """A gallery whose bundle carries a background and a calibration, and query embeddings near and far."""
     rng = np.random.default_rng(11)
     folder = tmp_path_factory.mktemp("shipped")
     centers = rng.normal(size=(LANDMARKS, D))
     background = draw_rows(rng, np.zeros((1, D)), np.zeros(40, dtype=int), 1.0)
-    bundle = write_bundle(
-        folder / "bundle",
-        network=b"rows",
-        card="# Rows\n",
-        attachments={BACKGROUND: pack_background(background), CALIBRATION: CALIBRATION_JSON.encode()},
-        name="rows",
-        size=8,
-        resize="crop",
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        dimensions=D,
-        licence="MIT",
-        data="none",
-    )
+    attachments = {BACKGROUND: pack_background(background), CALIBRATION: CALIBRATION_JSON.encode()}
+    bundle = write_any_bundle(folder / "bundle", attachments=attachments, dimensions=D)
     gallery = Gallery.create(folder / "gallery", bundle)
     labels = np.concatenate([np.arange(LANDMARKS), rng.integers(0, LANDMARKS, REFERENCES - LANDMARKS)])
     landmarks = [Landmark(id=100 + label, name=f"landmark {label}") for label in labels.tolist()]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from obelisk.embedding import Bundle, write_bundle
+from obelisk.embedding import Bundle
 from obelisk.gallery import Gallery, check_gallery
 
 pytestmark = pytest.mark.stress
@@ -36,20 +36,9 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True, timeout=60)
 
 
-def bundle_in(folder: Path) -> Bundle:
-    return write_bundle(
-        folder,
-        network=bytes(5 * BLOCK),
-        card="# Tiny\n",
-        name="tiny",
-        size=8,
-        resize="squash",
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        dimensions=D,
-        licence="MIT",
-        data="none",
-    )
+@pytest.fixture
+def bundle(tmp_path: Path, write_any_bundle: Callable[..., Bundle]) -> Bundle:
+    return write_any_bundle(tmp_path / "model", bytes(5 * BLOCK), dimensions=D)
 
 
 def leave_blocks(disk: Path, blocks: int) -> None:
@@ -80,8 +69,8 @@ CHANGES: dict[str, Callable[[Gallery], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_change_is_made_whole_or_refused(disk: Path, change: Callable[[Gallery], object], tmp_path: Path) -> None:
-    gallery = Gallery.create(disk / "city", bundle_in(tmp_path / "model"))
+def test_a_change_is_made_whole_or_refused(disk: Path, change: Callable[[Gallery], object], bundle: Bundle) -> None:
+    gallery = Gallery.create(disk / "city", bundle)
     gallery.add(rows(400), ["Dome"] * 200 + ["Gate"] * 200, [f"photo {number}" for number in range(400)])
     before = gallery.search(rows(3, 2), 5)
     for blocks in count():
@@ -99,8 +88,7 @@ def test_a_change_is_made_whole_or_refused(disk: Path, change: Callable[[Gallery
     print(f"refused {blocks} times, made with {blocks} free blocks")
 
 
-def test_a_gallery_is_created_whole_or_not_at_all(disk: Path, tmp_path: Path) -> None:
-    bundle = bundle_in(tmp_path / "model")
+def test_a_gallery_is_created_whole_or_not_at_all(disk: Path, bundle: Bundle) -> None:
     for blocks in count():
         leave_blocks(disk, blocks)
         refused = attempt(lambda: Gallery.create(disk / "city", bundle))

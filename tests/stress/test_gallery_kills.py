@@ -9,7 +9,7 @@ import random
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
@@ -21,7 +21,7 @@ import typer
 from PIL import Image
 
 from obelisk.cli.gallery import gallery_app
-from obelisk.embedding import Bundle, Embedded, write_bundle
+from obelisk.embedding import Bundle, Embedded
 from obelisk.gallery import Gallery, check_gallery, database
 from obelisk.gallery import add as additions
 from obelisk.photos import content_hash, read_bytes
@@ -72,20 +72,8 @@ def processes() -> ForkServerContext:
 
 
 @pytest.fixture
-def bundle(tmp_path: Path) -> Bundle:
-    return write_bundle(
-        tmp_path / "model",
-        network=b"drawn from the content",
-        card="# Tiny\n",
-        name="tiny",
-        size=8,
-        resize="squash",
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        dimensions=D,
-        licence="MIT",
-        data="none",
-    )
+def bundle(tmp_path: Path, write_any_bundle: Callable[..., Bundle]) -> Bundle:
+    return write_any_bundle(tmp_path / "model", b"drawn from the content", resize="squash", dimensions=D)
 
 
 def save_photos(folder: Path, count: int, seed: int) -> None:

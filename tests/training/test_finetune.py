@@ -357,7 +357,7 @@ def test_patience_ends_a_fine_tuning_that_gets_no_better(
     assert [epoch.epoch for epoch in log] == [1, 2, 3, 4]
 
 
-def test_the_log_tells_rates_gradients_and_missing_photos(tune: Callable[..., tuple], photos: LabeledPhotos) -> None:
+def test_the_log_has_rates_gradients_and_missing_photos(tune: Callable[..., tuple], photos: LabeledPhotos) -> None:
     photos.paths[3].unlink()
     keys = {"quarantine": 0.5, "clip_grad_norm": 1e-3, "head_lr_scale": 0.5, "learned_exponent": True}
     *_, log = tune("state.safetensors", "backbone.pooling=gem", epochs=2, **keys)

@@ -48,7 +48,7 @@ def test_the_tightest_limit_counts(tmp_path: Path, cgroup: str, groups: dict[str
     assert available_memory(system(tmp_path, cgroup, groups)) == gib * GIB
 
 
-def test_a_system_that_tells_nothing_is_not_guessed_at(tmp_path: Path) -> None:
+def test_a_system_that_reports_nothing_is_not_guessed_at(tmp_path: Path) -> None:
     assert available_memory(tmp_path) is None
     assert resident_memory(tmp_path) == peak_memory(tmp_path) == 0
 

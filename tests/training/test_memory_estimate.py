@@ -98,7 +98,7 @@ def test_fine_tuning_names_micro_batches() -> None:
     assert "finetuning.batch_size (or raise finetuning.micro_batches)" in caught.value.fix
 
 
-def test_where_the_system_tells_nothing_all_may_begin() -> None:
+def test_where_the_system_reports_nothing_every_run_may_begin() -> None:
     refuse_out_of_memory(subcenter(), GLDV2, lambda: None)
     refuse_out_of_memory(subcenter(), GLDV2, lambda: 10**15)
 

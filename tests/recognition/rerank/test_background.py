@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from obelisk.embedding import Bundle, write_bundle
+from obelisk.embedding import Bundle
 from obelisk.errors import ModelError, UsageError
 from obelisk.gallery import ExactSearch
 from obelisk.recognition import BACKGROUND, Background, KNNClassifier, pack_background, read_background
@@ -108,34 +109,19 @@ def test_the_background_lowers_scores_and_leaves_what_is_shown(vote: str) -> Non
     assert ((corrected.scores >= 0) & (corrected.scores <= 1)).all()
 
 
-def make_bundle(folder: Path, attachments: dict[str, bytes]) -> Bundle:
-    return write_bundle(
-        folder,
-        network=b"network",
-        card="# Card\n",
-        attachments=attachments,
-        name="test",
-        size=8,
-        resize="crop",
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        dimensions=D,
-        licence="MIT",
-        data="none",
-    )
-
-
-def test_a_background_comes_back_from_the_bundle(tmp_path: Path) -> None:
+def test_a_background_comes_back_from_the_bundle(tmp_path: Path, write_any_bundle: Callable[..., Bundle]) -> None:
     rows = random_rows(np.random.default_rng(3), 20)
-    found = read_background(make_bundle(tmp_path / "model", {BACKGROUND: pack_background(rows)}))
+    found = read_background(
+        write_any_bundle(tmp_path / "model", attachments={BACKGROUND: pack_background(rows)}, dimensions=D)
+    )
     assert found is not None
     assert len(found) == 20
     np.testing.assert_allclose(found.rows, rows, atol=1e-3)
     np.testing.assert_allclose(np.linalg.norm(found.rows, axis=1), 1.0, atol=1e-6)
 
 
-def test_a_bundle_without_a_background_works_without(tmp_path: Path) -> None:
-    assert read_background(make_bundle(tmp_path / "model", {})) is None
+def test_a_bundle_without_a_background_works_without(tmp_path: Path, write_any_bundle: Callable[..., Bundle]) -> None:
+    assert read_background(write_any_bundle(tmp_path / "model")) is None
 
 
 def pack(array: NDArray[np.generic], *, allow_pickle: bool = False) -> bytes:
@@ -161,9 +147,12 @@ def pack(array: NDArray[np.generic], *, allow_pickle: bool = False) -> bytes:
         pytest.param(pack(np.ones((4, D), np.float16)).replace(b"(4,", b"(9" + b"9" * 11 + b","), id="2 TB claimed"),
     ],
 )
-def test_a_damaged_background_is_one_clear_error(content: bytes, tmp_path: Path) -> None:
+def test_a_damaged_background_is_one_clear_error(
+    content: bytes, tmp_path: Path, write_any_bundle: Callable[..., Bundle]
+) -> None:
+    bundle = write_any_bundle(tmp_path / "model", attachments={BACKGROUND: content}, dimensions=D)
     with pytest.raises(ModelError, match="unreadable background"):
-        read_background(make_bundle(tmp_path / "model", {BACKGROUND: content}))
+        read_background(bundle)
 
 
 def test_a_background_of_other_dimensions_is_refused() -> None:

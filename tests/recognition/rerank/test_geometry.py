@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageDraw
 
-from obelisk.embedding import write_bundle
+from obelisk.embedding import Bundle
 from obelisk.errors import MissingExtraError
 from obelisk.gallery import Gallery, ReferenceFiles, ReferencePhoto
 from obelisk.recognition import Ranking
@@ -180,22 +181,9 @@ def test_candidates_are_put_in_order_and_cut() -> None:
 
 
 @pytest.fixture
-def walls(tmp_path: Path) -> Gallery:
+def walls(tmp_path: Path, write_any_bundle: Callable[..., Bundle]) -> Gallery:
     """Two walls whose embeddings say nothing, and one whose file is gone."""
-    bundle = write_bundle(
-        tmp_path / "bundle",
-        network=b"none",
-        card="",
-        name="none",
-        size=8,
-        resize="crop",
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        dimensions=2,
-        licence="MIT",
-        data="none",
-    )
-    gallery = Gallery.create(tmp_path / "walls", bundle)
+    gallery = Gallery.create(tmp_path / "walls", write_any_bundle(tmp_path / "bundle", dimensions=2))
     for seed in (1, 2):
         paint(seed).save(tmp_path / f"{seed}.png")
     photos = [ReferencePhoto(id=f"{seed}", source=str(tmp_path / f"{seed}.png")) for seed in (1, 2, 3)]
