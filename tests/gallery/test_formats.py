@@ -19,7 +19,6 @@ from obelisk.gallery.changes import update_photo_files
 from obelisk.gallery.database import reading
 from obelisk.gallery.schema import (
     FORMAT,
-    MIGRATIONS,
     keep_own_calibration,
     read_edited,
     read_identity,
@@ -69,7 +68,6 @@ def columns_and_indexes(folder: Path) -> set[tuple[str, ...]]:
 
 def test_there_is_a_golden_gallery_of_every_format() -> None:
     assert sorted(path.name for path in GOLDEN.iterdir()) == [f"format-{number}" for number in FORMATS]
-    assert sorted(MIGRATIONS) == list(FORMATS)[:-1]
 
 
 def test_an_old_gallery_is_read_as_it_is(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:

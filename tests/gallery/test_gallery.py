@@ -188,9 +188,12 @@ def break_into(gallery: Gallery, how: str) -> None:
     [
         ("missing", "no such gallery .*`obelisk gallery build"),
         ("no database", "not a gallery: `gallery.sqlite` is missing .* move the folder away"),
-        ("text", "cannot be used: file is not a database .* if it is damaged, move the folder away and build a new"),
+        (
+            "text",
+            "not a gallery: the file is empty, or belongs to another program .* move the folder away and build a new",
+        ),
         ("empty", "not a gallery: the file is empty, or belongs to another program .* move the folder away"),
-        ("cut", "cannot be used: database disk image is malformed .* move the folder away"),
+        ("cut", r"damaged: it has \d+ of \d+ bytes .* move the folder away"),
         ("PRAGMA user_version = 99", "gallery format 99 is newer than 3"),
         ("PRAGMA application_id = 5", "belongs to another program"),
         ("DELETE FROM about WHERE key = 'dimensions'", "no usable entry: 'dimensions' .* move the folder away"),

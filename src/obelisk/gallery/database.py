@@ -8,7 +8,9 @@ of :mod:`obelisk.gallery.schema`.
 from __future__ import annotations
 
 import errno
+import functools
 import os
+import shlex
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -18,33 +20,52 @@ from pathlib import Path
 from obelisk.bundled import is_bundled
 from obelisk.errors import GalleryError, GalleryLockedError
 from obelisk.gallery import schema
-from obelisk.gallery.schema import DATABASE, LOG, About, rebuild_advice
+from obelisk.gallery.connections import open_hardened, raising_interruptions
+from obelisk.gallery.first_look import database_files, refuse_strange_files
+from obelisk.gallery.schema import DATABASE, About, rebuild_advice
 
 BUSY_SECONDS = 60.0  # how long one process waits for the others
 TIME_STEP = 50_000_000  # ns; the resolution of file times, with a reserve
 ROWS_AT_ONCE = 4096
 VALUES_AT_ONCE = 500  # in one SQL statement
 IMMUTABLE = "mode=ro&immutable=1"
+LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)  # by other processes
 
 
 def create_database(folder: Path, about: About) -> None:
     """Write an empty database into the folder."""
-    with translating_errors(folder), closing(sqlite3.connect(folder / DATABASE)) as connection:
-        connection.executescript(schema.TABLES)
-        with connection:
-            schema.write_about(connection, about)
+    with translating_errors(folder), closing(open_hardened(folder / DATABASE, "mode=rwc")) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN")
+        schema.create_tables(connection)
+        schema.write_about(connection, about)
+        connection.execute("COMMIT")
 
 
 def read_about(folder: Path) -> About:
     """Return what a gallery says about itself; raise :class:`GalleryError` if there is none, or one we can't read."""
     if not (folder / DATABASE).is_file():
-        if folder.exists():
-            raise GalleryError(f"not a gallery: `{DATABASE}` is missing", where=folder, fix=rebuild_advice(folder))
-        fix = f"build it with `obelisk gallery build {folder} --data DIR`"
-        raise GalleryError("no such gallery", where=folder, fix=fix)
+        raise missing_error(folder)
     with reading(folder) as connection:
-        refuse_truncated(connection, folder)
         return schema.about_of(connection, folder)
+
+
+def missing_error(folder: Path) -> GalleryError:
+    """Return the error for a path at which there is no gallery."""
+    quoted = shlex.quote(str(folder))
+    gallery = next((parent for parent in folder.parents if (parent / DATABASE).is_file()), None)
+    if not folder.exists():
+        what, fix = "no such gallery", f"build it with `obelisk gallery build {quoted} --data DIR`"
+    elif gallery:
+        what, fix = "not a gallery, but something inside of one", f"name the gallery's folder: {gallery}"
+    elif not folder.is_dir():
+        what, fix = "not a gallery, which is a folder, but a file", "name the folder of a gallery"
+    elif (folder / "model").is_dir():
+        what, fix = f"not a gallery: `{DATABASE}` is missing", rebuild_advice(folder)
+    else:
+        what = f"not a gallery: `{DATABASE}` is missing"
+        fix = f"if these are photos, build a gallery of them: `obelisk gallery build GALLERY --data {quoted}`"
+    return GalleryError(what, where=folder, fix=fix)
 
 
 @contextmanager
@@ -72,15 +93,23 @@ def writing(folder: Path) -> Iterator[sqlite3.Connection]:
     """
     if not may_write(folder):
         raise GalleryError("the gallery cannot be written to", where=folder, fix="copy it to a folder of your own")
-    with translating_errors(folder), closing(connect(folder, "mode=rw")) as connection:
+    with translating_errors(folder), closing(admitted(folder, "mode=rw")) as connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("BEGIN IMMEDIATE")
-        refuse_truncated(connection, folder)
+        begin(connection, "BEGIN IMMEDIATE")
         schema.migrate(connection, folder)
         yield connection
-        schema.count_revision(connection)
+        schema.sign_change(connection)
         connection.execute("COMMIT")
+
+
+@functools.lru_cache(maxsize=64)
+def admit(folder: Path, state: tuple[int, ...]) -> None:
+    """Raise :class:`GalleryError` unless SQLite may open the database; ``state`` is that of :func:`stat_database`.
+
+    What was admitted is not looked at again in the same state.
+    """
+    refuse_strange_files(folder)
 
 
 def open_snapshot(folder: Path) -> tuple[sqlite3.Connection, str]:
@@ -88,22 +117,36 @@ def open_snapshot(folder: Path) -> tuple[sqlite3.Connection, str]:
     *better, last = reading_modes(folder)
     for mode in better:
         try:
-            return begin_snapshot(connect(folder, mode)), mode
+            return begin_snapshot(admitted(folder, mode)), mode
         except sqlite3.DatabaseError as error:
-            if not is_disk_full(error):
+            if not (is_disk_full(error) or lacks_inodes(error, folder)):
                 raise
-    return begin_snapshot(connect(folder, last)), last
+    return begin_snapshot(admitted(folder, last)), last
 
 
 def begin_snapshot(connection: sqlite3.Connection) -> sqlite3.Connection:
     """Begin a transaction that sees the database as it is now; SQLite fixes that moment at the first read."""
     try:
-        connection.execute("BEGIN")
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    except sqlite3.DatabaseError:
+        begin(connection, "BEGIN", "SELECT count(*) FROM sqlite_schema")
+    except BaseException:
         connection.close()
         raise
     return connection
+
+
+def begin(connection: sqlite3.Connection, *statements: str) -> None:
+    """Execute the first statements of a transaction; wait up to :data:`BUSY_SECONDS` for other processes."""
+    started = time.monotonic()
+    while True:
+        try:
+            for statement in statements:
+                connection.execute(statement).fetchall()
+            return
+        except sqlite3.OperationalError as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if primary_code(error) not in LOCKED or time.monotonic() - started >= BUSY_SECONDS:
+                raise
 
 
 def reading_modes(folder: Path) -> list[str]:
@@ -119,11 +162,15 @@ def reading_modes(folder: Path) -> list[str]:
     return ["mode=rw", IMMUTABLE] if log_is_empty else ["mode=rw"]
 
 
+def admitted(folder: Path, mode: str) -> sqlite3.Connection:
+    """Open the database if it is one that SQLite may open."""
+    admit(folder, stat_database(folder))
+    return connect(folder, mode)
+
+
 def connect(folder: Path, mode: str) -> sqlite3.Connection:
     """Open the database in an SQLite URI mode."""
-    address = f"{(folder / DATABASE).resolve().as_uri()}?{mode}"
-    # Threads may share a connection as long as they take turns.
-    return sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    return open_hardened(folder / DATABASE, mode)
 
 
 def may_write(folder: Path) -> bool:
@@ -142,8 +189,11 @@ def stat_database(folder: Path) -> tuple[int, ...]:
 
 def stat_log(folder: Path) -> tuple[int, int]:
     """Return (size, time) of the write-ahead log, or (0, 0) if all of it was folded into the database."""
+    path = f"{folder}/{DATABASE}"
+    if os.path.islink(path):  # noqa: PTH114 - as above
+        path = str(database_files(folder)[0])
     try:
-        found = os.stat(f"{folder}/{LOG}")  # noqa: PTH116 - as above
+        found = os.stat(f"{path}-wal")  # noqa: PTH116 - as above
     except FileNotFoundError:
         return 0, 0
     return (found.st_size, found.st_mtime_ns) if found.st_size else (0, 0)
@@ -154,32 +204,28 @@ def shows_later_changes(state: tuple[int, ...]) -> bool:
     return time.time_ns() - max(state[1], state[4]) > TIME_STEP
 
 
-def refuse_truncated(connection: sqlite3.Connection, folder: Path) -> None:
-    """Raise :class:`GalleryError` if the file ends before its last page: SQLite would read zeros there.
-
-    Pages that are not in the file yet are in the log, which stores each with more bytes than its own. So the two
-    files together never have fewer bytes than a complete database.
-    """
-    pages, size = (connection.execute(f"PRAGMA {of}").fetchone()[0] for of in ("page_count", "page_size"))
-    found = stat_database(folder)[2] + stat_log(folder)[0]
-    if found < pages * size:
-        what = f"the gallery is damaged: it has {found} of {pages * size} bytes"
-        raise GalleryError(what, where=folder / DATABASE, fix=rebuild_advice(folder))
-
-
 @contextmanager
 def translating_errors(folder: Path) -> Iterator[None]:
     """Turn SQLite's errors into errors that a user can act on."""
     try:
-        yield
+        with raising_interruptions():
+            yield
     except sqlite3.DatabaseError as error:
         if is_disk_full(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
-        if primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
+        if lacks_inodes(error, folder):
+            refused = GalleryError(
+                "the disk has room, but takes no more files: its inodes are used up",
+                where=folder,
+                fix="delete files that you don't need on that disk, or copy the gallery to another",
+            )
+            refused.exit_code = 1  # the machine's fault
+            raise refused from error
+        if primary_code(error) in LOCKED:
             what = f"other processes kept the gallery locked for {BUSY_SECONDS:.0f} s"
             raise GalleryLockedError(what, where=folder, fix="try again when they are done") from error
         if primary_code(error) == sqlite3.SQLITE_CANTOPEN and any(stat_log(folder)) and not may_write(folder):
-            what = f"the gallery has changes in `{LOG}` that cannot be read where nothing can be written"
+            what = f"the gallery has changes in `{DATABASE}-wal` that cannot be read where nothing can be written"
             raise GalleryError(what, where=folder, fix="copy it to a folder of your own") from error
         if primary_code(error) == sqlite3.SQLITE_CANTOPEN and not os.access(folder / DATABASE, os.R_OK):
             what, fix = "no permission to read the gallery", "as its owner, run `chmod u+r` on the file"
@@ -200,3 +246,11 @@ def is_disk_full(error: sqlite3.DatabaseError) -> bool:
         sqlite3.SQLITE_IOERR_SHMSIZE,
         sqlite3.SQLITE_IOERR_SHMOPEN,
     )
+
+
+def lacks_inodes(error: sqlite3.DatabaseError, folder: Path) -> bool:
+    """Return whether SQLite could not make a file because the file system has no inode left."""
+    if primary_code(error) != sqlite3.SQLITE_CANTOPEN or not hasattr(os, "statvfs"):
+        return False
+    found = os.statvfs(folder)
+    return found.f_files > 0 and found.f_favail == 0

@@ -10,8 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from obelisk.errors import GalleryError, near_names, quote
-
-MAX_ID = 2**53 - 1  # the largest integer that every JSON reader holds exactly
+from obelisk.gallery.columns import MAX_ID
 
 
 @dataclass(frozen=True, kw_only=True)

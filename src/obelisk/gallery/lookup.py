@@ -15,7 +15,7 @@ from pathlib import Path
 
 from obelisk.gallery.database import VALUES_AT_ONCE
 from obelisk.gallery.landmarks import Landmark
-from obelisk.gallery.schema import COLUMNS, ReferencePhoto, damage_error, read_format, select_columns
+from obelisk.gallery.schema import ReferencePhoto, damage_error, has_column, select_columns
 
 
 def select_photos(
@@ -44,7 +44,7 @@ def data_folders(connection: sqlite3.Connection) -> dict[int, str]:
 
     If a folder is gone, but lies where it lay seen from the gallery, both were moved together, and that is its path.
     """
-    if read_format(connection) < COLUMNS["photos"]["folder_id"]:
+    if not has_column(connection, "photos", "folder_id"):
         return {}
     folders = {}
     for number, path, beside in connection.execute("SELECT id, path, beside FROM folders"):

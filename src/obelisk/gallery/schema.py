@@ -1,95 +1,30 @@
-"""``gallery.sqlite``: its tables, its formats, and what it says about itself. See docs/gallery-format.md.
+"""``gallery.sqlite``: what a gallery says about itself, and the records of its photos. See docs/gallery-format.md.
 
-A new column of ``photos`` or ``landmarks`` is a line of :data:`TABLES`, an entry of :data:`COLUMNS` and a step of
-:data:`MIGRATIONS`, all of them here: what reads and checks the tables follows.
+Its tables and their formats are in :mod:`obelisk.gallery.columns`.
 """
 
 from __future__ import annotations
 
 import secrets
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from obelisk.errors import GalleryError
+from obelisk.gallery.columns import (
+    APPLICATION_ID,
+    FORMAT,
+    MAX_DIMENSIONS,
+    TABLES,
+    create_statements,
+    migration_statements,
+)
 
-FORMAT = 3
-APPLICATION_ID = 0x4F42454C  # "OBEL": tells the file from other SQLite files
 DATABASE = "gallery.sqlite"
-LOG = f"{DATABASE}-wal"
 STORED = np.dtype("<f2")  # embeddings on disk: float16, little-endian
-MAX_DIMENSIONS = 1 << 16
-CALIBRATED_SINCE = 3  # the first format with a table `calibration`
-
-FOLDERS = """CREATE TABLE folders (
-    id     INTEGER PRIMARY KEY,
-    path   TEXT NOT NULL,
-    beside TEXT NOT NULL
-)"""
-CALIBRATION = """CREATE TABLE calibration (
-    revision INTEGER PRIMARY KEY,
-    content  TEXT NOT NULL
-)"""
-TABLES = f"""
-PRAGMA journal_mode = WAL;
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {FORMAT};
-CREATE TABLE about (
-    key   TEXT PRIMARY KEY,
-    value TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE landmarks (
-    id        INTEGER PRIMARY KEY,
-    name      TEXT NOT NULL,
-    latitude  REAL,
-    longitude REAL,
-    links     TEXT NOT NULL DEFAULT '[]',
-    origins   TEXT NOT NULL DEFAULT '[]'
-);
-CREATE INDEX landmarks_by_name ON landmarks (name);
-CREATE TABLE photos (
-    row          INTEGER PRIMARY KEY AUTOINCREMENT,
-    id           TEXT NOT NULL UNIQUE,
-    landmark_id  INTEGER NOT NULL REFERENCES landmarks (id),
-    content_hash TEXT NOT NULL,
-    source       TEXT NOT NULL,
-    path         TEXT NOT NULL DEFAULT '',
-    folder_id    INTEGER REFERENCES folders (id)
-);
-CREATE INDEX photos_by_landmark ON photos (landmark_id);
-CREATE INDEX photos_by_content ON photos (content_hash);
-CREATE TABLE embeddings (
-    row    INTEGER PRIMARY KEY REFERENCES photos (row) ON DELETE CASCADE,
-    vector BLOB NOT NULL
-);
-{FOLDERS};
-{CALIBRATION};
-"""
-
-# Each entry turns its format into the next one. The first change that a newer version makes to a gallery runs it.
-MIGRATIONS = {
-    1: (
-        "ALTER TABLE photos ADD COLUMN path TEXT NOT NULL DEFAULT ''",
-        "CREATE INDEX photos_by_content ON photos (content_hash)",
-    ),
-    2: (
-        FOLDERS,
-        CALIBRATION,
-        "ALTER TABLE landmarks ADD COLUMN links TEXT NOT NULL DEFAULT '[]'",
-        "ALTER TABLE landmarks ADD COLUMN origins TEXT NOT NULL DEFAULT '[]'",
-        "ALTER TABLE photos ADD COLUMN folder_id INTEGER REFERENCES folders (id)",
-        "INSERT INTO about VALUES ('identity', lower(hex(randomblob(16))))",
-    ),
-}
-COLUMNS = {
-    "landmarks": {"id": 1, "name": 1, "latitude": 1, "longitude": 1, "links": 3, "origins": 3},
-    "photos": {"row": 1, "id": 1, "landmark_id": 1, "content_hash": 1, "source": 1, "path": 2, "folder_id": 3},
-}
-"""table → column → the first format that has it"""
-MISSING = {"links": "'[]'", "origins": "'[]'", "path": "''", "folder_id": "NULL"}
-"""column → what a gallery of a format without it is read as having there, in SQL"""
 
 SET_ENTRY = "INSERT INTO about VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
@@ -130,10 +65,18 @@ class About:
 
 
 def select_columns(connection: sqlite3.Connection, table: str) -> str:
-    """Return the :data:`COLUMNS` of a table for a SELECT, with the :data:`MISSING` values of an older format."""
+    """Return all columns of a table for a SELECT, with the ``missing`` values of those that an older format lacks."""
     format_number = read_format(connection)
-    given = (name if since <= format_number else f"{MISSING[name]} AS {name}" for name, since in COLUMNS[table].items())
+    given = (
+        name if column.since <= format_number else f"{column.missing} AS {name}"
+        for name, column in TABLES[table].items()
+    )
     return ", ".join(given)
+
+
+def has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
+    """Return whether the format of a gallery has a column."""
+    return TABLES[table][column].since <= read_format(connection)
 
 
 def read_format(connection: sqlite3.Connection) -> int:
@@ -141,12 +84,10 @@ def read_format(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def check_format(connection: sqlite3.Connection, folder: Path) -> int:
-    """Return the format of the database; refuse another program's file, and a format newer than ours."""
-    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        what = "not a gallery: the file is empty, or belongs to another program"
-        raise GalleryError(what, where=folder / DATABASE, fix=rebuild_advice(folder))
-    found = read_format(connection)
+def check_format(application_id: int, found: int, folder: Path) -> int:
+    """Return the format of a database; refuse another program's file, and a format newer than ours."""
+    if application_id != APPLICATION_ID:
+        raise not_ours_error(folder)
     if found > FORMAT:
         what = f"gallery format {found} is newer than {FORMAT}, the newest this version reads"
         raise GalleryError(what, where=folder, fix="install a newer version of Obelisk")
@@ -156,11 +97,19 @@ def check_format(connection: sqlite3.Connection, folder: Path) -> int:
     return found
 
 
+def create_tables(connection: sqlite3.Connection) -> None:
+    """Make the tables of a new database."""
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
+    for statement in create_statements(FORMAT).values():
+        connection.execute(statement)
+
+
 def migrate(connection: sqlite3.Connection, folder: Path) -> None:
     """Bring a database of an older format up to the current one."""
-    found = check_format(connection, folder)
-    for version in range(found, FORMAT):
-        for statement in MIGRATIONS[version]:
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    for version in range(check_format(application_id, read_format(connection), folder), FORMAT):
+        for statement in migration_statements(version):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {version + 1}")
 
@@ -173,21 +122,28 @@ def write_about(connection: sqlite3.Connection, about: About) -> None:
         "dimensions": about.dimensions,
         "complete": int(about.complete),
         "identity": secrets.token_hex(16),
+        "state": secrets.token_hex(16),
     }
     connection.executemany("INSERT INTO about VALUES (?, ?)", [(key, str(value)) for key, value in entries.items()])
 
 
 def about_of(connection: sqlite3.Connection, folder: Path) -> About:
-    """Read the table ``about``, after checking the format; raise :class:`GalleryError` if it cannot be used."""
-    found = check_format(connection, folder)
-    entries = dict(connection.execute("SELECT key, value FROM about"))
+    """Read the table ``about``; raise :class:`GalleryError` if the gallery cannot be used."""
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    found = check_format(application_id, read_format(connection), folder)
+    return parse_about(dict(connection.execute("SELECT key, value FROM about")), found, folder)
+
+
+def parse_about(entries: Mapping[str, object], format_number: int, folder: Path) -> About:
+    """Return what the entries of ``about`` say; raise :class:`GalleryError` if they say nothing usable."""
     try:
+        texts = {key: value for key, value in entries.items() if isinstance(value, str)}
         about = About(
-            model=entries["model"],
-            fingerprint=entries["fingerprint"],
-            dimensions=int(entries["dimensions"]),
-            complete=entries["complete"] == "1",
-            format=found,
+            model=texts["model"],
+            fingerprint=texts["fingerprint"],
+            dimensions=int(texts["dimensions"]),
+            complete=texts["complete"] == "1",
+            format=format_number,
         )
         if not 0 < about.dimensions <= MAX_DIMENSIONS:
             raise ValueError(f"{about.dimensions} dimensions")
@@ -202,9 +158,15 @@ def read_revision(connection: sqlite3.Connection) -> int:
     return read_number(connection, "revision")
 
 
-def count_revision(connection: sqlite3.Connection) -> None:
-    """Count the current change."""
+def sign_change(connection: sqlite3.Connection) -> None:
+    """Count the current change, and give the state that it leads to a random name, beside that of the state before.
+
+    By these names :mod:`obelisk.gallery.first_look` knows whether a log continues the database that it lies beside.
+    """
     connection.execute(SET_ENTRY, ("revision", str(read_revision(connection) + 1)))
+    before = connection.execute("SELECT value FROM about WHERE key = 'state'").fetchone()
+    connection.execute(SET_ENTRY, ("state_before", before[0] if before else ""))
+    connection.execute(SET_ENTRY, ("state", secrets.token_hex(16)))
 
 
 def read_edited(connection: sqlite3.Connection) -> int:
@@ -234,7 +196,7 @@ def read_own_calibration(connection: sqlite3.Connection) -> tuple[str, int] | No
 
     It is up to date if :func:`read_revision` returns the same revision.
     """
-    if read_format(connection) < CALIBRATED_SINCE:
+    if not has_column(connection, "calibration", "content"):
         return None
     row = connection.execute("SELECT content, revision FROM calibration ORDER BY revision DESC LIMIT 1").fetchone()
     return (row[0], row[1]) if row else None
@@ -258,6 +220,12 @@ def damage_error(what: str, folder: Path) -> GalleryError:
     """Return the error for a gallery whose tables hold what no sound gallery does."""
     fix = f"see `obelisk gallery check {folder}`"
     return GalleryError(f"the gallery is damaged: {what}", where=folder / DATABASE, fix=fix)
+
+
+def not_ours_error(folder: Path) -> GalleryError:
+    """Return the error for a file that is no gallery's."""
+    what = "not a gallery: the file is empty, or belongs to another program"
+    return GalleryError(what, where=folder / DATABASE, fix=rebuild_advice(folder))
 
 
 def rebuild_advice(folder: Path) -> str:

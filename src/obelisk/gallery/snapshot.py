@@ -14,12 +14,15 @@ from obelisk.arrays import Embeddings, Integers
 from obelisk.gallery import database, schema
 from obelisk.gallery.ann import indexed
 from obelisk.gallery.ann.indexed import IndexedSearch, indices_of, load_index, open_index
+from obelisk.gallery.connections import allowing_length
 from obelisk.gallery.embeddings import normalize_stored, read_embeddings
 from obelisk.gallery.exact import ExactSearch, SearchEngine
 from obelisk.gallery.landmarks import Landmark
-from obelisk.gallery.lookup import all_landmarks, photos_by_row, select_landmarks
+from obelisk.gallery.lookup import all_landmarks, count_reference_photos, photos_by_row, select_landmarks
 from obelisk.gallery.schema import ReferencePhoto
 from obelisk.records import Progress
+
+LONGEST_NUMBER = 26  # characters of a number in SQL, and a comma
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +190,8 @@ def read_all_photo_rows(connection: sqlite3.Connection) -> tuple[Integers, Integ
     number = "landmark_id" if kind == "integer" else "NULL"
     # Two long texts are read in a third of the time of a million pairs, and other threads run meanwhile.
     select = f"SELECT coalesce(group_concat(row), ''), coalesce(group_concat({number}), '') FROM photos"
-    rows, shown = (parse_integers(text) for text in connection.execute(select).fetchone())
+    with allowing_length(connection, LONGEST_NUMBER * count_reference_photos(connection)):
+        rows, shown = (parse_integers(text) for text in connection.execute(select).fetchone())
     if len(shown) != len(rows):
         shown = np.full(len(rows), -1)
     ids, landmark_ids = np.sort(rows), np.empty_like(rows)
