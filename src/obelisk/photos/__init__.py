@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from obelisk.photos.cores import usable_cores
+from obelisk.photos.cores import cgroup_folders, library_on_one_thread, usable_cores
 from obelisk.photos.decoding import read_photo, read_query
 from obelisk.photos.inputs import ModelInput, prepare, resize_photo, source_box
 from obelisk.photos.limits import MAX_BYTES, MAX_PIXELS
@@ -31,10 +31,12 @@ __all__ = [
     "ModelInput",
     "PhotoFilter",
     "TarredPhoto",
+    "cgroup_folders",
     "content_hash",
     "find_photos",
     "hash_photo",
     "held_bytes",
+    "library_on_one_thread",
     "list_tarred_photos",
     "map_in_order",
     "photo_exists",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -24,23 +26,35 @@ def usable_cores() -> int:
 
 
 def cgroup_quota() -> float:
-    """Return how many cores' time the cgroups of this process grant it; infinity if they set no limit.
+    """Return how many cores' time the cgroups of this process grant it; infinity if they set no limit."""
+    return min(map(read_quota, cgroup_folders("cpu", OWN_CGROUPS, CGROUPS)), default=math.inf)
 
-    A limit may stand at any level above the process. Inside a container the listed path may be one of the host; then
-    the limits at the root of the mount hold.
+
+def cgroup_folders(controller: str, listed: Path, mount: Path) -> Iterator[Path]:
+    """Yield the folders where the cgroups of this process may limit what a controller governs, innermost first.
+
+    A limit may stand at any level above the process. Inside a container the ``listed`` path may be one of the host;
+    then the limits at the root of the ``mount`` hold.
     """
-    quotas = [math.inf]
     try:
-        lines = OWN_CGROUPS.read_text().splitlines()
+        lines = listed.read_text().splitlines()
     except (OSError, UnicodeDecodeError):
-        return math.inf
+        return
     for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        root = CGROUPS / controllers
-        inside = PurePosixPath(path.lstrip("/"))
-        quotas += [read_quota(root / level) for level in (inside, *inside.parents)]
-    return min(quotas)
+        if not controllers or controller in controllers.split(","):  # none are named in version 2
+            inside = PurePosixPath(path.lstrip("/"))
+            yield from (mount / controllers / level for level in (inside, *inside.parents))
+
+
+@contextmanager
+def library_on_one_thread(get: Callable[[], int], set_to: Callable[[int], object]) -> Iterator[None]:
+    """Let a library compute in one thread for a while; the two functions are those for its number of threads."""
+    before = get()
+    set_to(1)
+    try:
+        yield
+    finally:
+        set_to(before)
 
 
 def read_quota(cgroup: Path) -> float:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import platform
 import re
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from obelisk.config import FinetuningSection
 from obelisk.errors import RecipeError
+from obelisk.photos import cgroup_folders, library_on_one_thread
 
 ROOT = Path("/")
 LIMITLESS = 1 << 60  # control groups without a limit report more than this
+# Of a control group, version 2 and version 1: its limit, what it uses, and what of that can be dropped.
+GROUP_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as malloc.h numbers them
 
 
@@ -41,25 +47,12 @@ def machine_memory(root: Path) -> int | None:
 
 def group_memory(root: Path) -> Iterator[int]:
     """Yield the bytes that each control group above this process leaves."""
-    for line in read_text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            mount, limit, usage, droppable = "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
-        elif "memory" in controllers.split(","):
-            mount = "sys/fs/cgroup/memory"
-            limit, usage, droppable = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
-        else:
-            continue
-        top = root / mount
-        group = top / path.lstrip("/")
-        # Inside a container, the path may be the host's: then the mount itself is the group.
-        for folder in (group, *group.parents):
+    for folder in cgroup_folders("memory", root / "proc/self/cgroup", root / "sys/fs/cgroup"):
+        for limit, usage, droppable in GROUP_FILES:
             most, used = read_text(folder / limit).strip(), read_text(folder / usage).strip()
             if most.isdigit() and used.isdigit() and int(most) < LIMITLESS:
                 files = re.search(rf"^{droppable} (\d+)", read_text(folder / "memory.stat"), re.MULTILINE)
                 yield int(most) - int(used) + (int(files[1]) if files else 0)
-            if folder == top:
-                break
 
 
 def read_text(path: Path) -> str:
@@ -109,19 +102,12 @@ def format_bytes(size: float) -> str:
     return f"{mib:,.{int(mib < 10)}f} MiB" if mib < 1000 else f"{mib / 1024:,.1f} GiB"
 
 
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute in one thread for a while.
+one_thread = partial(library_on_one_thread, torch.get_num_threads, torch.set_num_threads)
+"""Lets torch compute in one thread for a while.
 
-    Heads and a few photos are small work: a second core gains little, and costs tenfold where the cores are shared
-    with other work (measured 2026-11-24). One thread also adds up in one order, whatever the number of cores.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+Heads and a few photos are small work: a second core gains little, and costs tenfold where the cores are shared with
+other work (measured 2026-11-24). One thread also adds up in one order, whatever the number of cores.
+"""
 
 
 def be_deterministic(device: torch.device | None = None) -> None:

@@ -17,8 +17,7 @@ faiss is imported where it is needed: a command that searches a small gallery st
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.arrays import Booleans, Embeddings, Integers
+from obelisk.photos import library_on_one_thread
 
 NEAREST = 10  # neighbors for which probes, depth and margin are measured
 CODES = 16  # centroids of a sub-vector: 4 bits
@@ -192,8 +192,7 @@ def search_parameters(probes: int) -> Any:
     return parameters
 
 
-@contextmanager
-def faiss_on_one_thread() -> Iterator[None]:
+def faiss_on_one_thread() -> AbstractContextManager[None]:
     """Make faiss compute in the calling thread only, for the length of the block.
 
     After a parallel search faiss's threads spin for milliseconds on cores that NumPy's could use, which makes a
@@ -201,12 +200,7 @@ def faiss_on_one_thread() -> Iterator[None]:
     """
     import faiss
 
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
+    return library_on_one_thread(faiss.omp_get_max_threads, faiss.omp_set_num_threads)
 
 
 def pad_columns(embeddings: Embeddings, width: int) -> Embeddings:

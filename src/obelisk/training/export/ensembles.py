@@ -26,9 +26,9 @@ from obelisk.errors import DataError, ModelError, PhotoError, UsageError
 from obelisk.evaluation.run_reader import Run
 from obelisk.photos import prepare, read_photo
 from obelisk.records import Progress, no_progress
-from obelisk.training.export.export_run import CHECKED_PHOTOS, COMPARED_PHOTOS, spread_evenly
+from obelisk.training.export.export_run import CHECKED_PHOTOS, COMPARED_PHOTOS, convert_checked, spread_evenly
 from obelisk.training.export.onnx import check_export, drop_logits, join_graphs, to_onnx
-from obelisk.training.export.precision import ComparedPhotos, compare_precisions, convert_precision
+from obelisk.training.export.precision import ComparedPhotos
 from obelisk.training.export.restore import load_module
 from obelisk.training.export.write_bundle import pack_classifier
 from obelisk.training.loading.references import split_for_validation
@@ -199,13 +199,8 @@ class Trial:
         few = [self.paths[index] for index in spread_evenly(np.arange(len(self.paths)), CHECKED_PHOTOS)]
         inputs = [prepare(read_photo(path, min_side=member.size), member.input) for path in few]
         check_export(network, module.eval(), inputs)
-        smaller = convert_precision(network, self.precision)
-        if self.precision != "fp32":
-            check = compare_precisions(
-                network, smaller, ComparedPhotos(paths=self.paths, rule=member.input, landmarks=self.landmarks)
-            )
-            check.refuse_worse(self.precision)
-        return smaller
+        compared = ComparedPhotos(paths=self.paths, rule=member.input, landmarks=self.landmarks)
+        return convert_checked(network, self.precision, compared)[0]
 
 
 def embed_with_all(

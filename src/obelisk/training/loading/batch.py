@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 import torch
@@ -50,13 +50,8 @@ class Batch:
         """Return the batch with its tensors on a device."""
         if device.type == "cpu":
             return self
-        return Batch(
-            inputs=self.inputs.to(device),
-            landmarks=self.landmarks.to(device),
-            indices=self.indices,
-            others=None if self.others is None else self.others.to(device),
-            weight=self.weight,
-        )
+        others = None if self.others is None else self.others.to(device)
+        return replace(self, inputs=self.inputs.to(device), landmarks=self.landmarks.to(device), others=others)
 
 
 def micro_batch_rows(landmarks: Tensor, parts: int, group: int) -> list[slice]:

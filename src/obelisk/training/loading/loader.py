@@ -30,7 +30,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from obelisk.arrays import Integers
 from obelisk.errors import ObeliskError, PhotoError
-from obelisk.photos import ModelInput, content_hash, read_bytes, read_photo, resize_photo, usable_cores
+from obelisk.photos import (
+    ModelInput,
+    content_hash,
+    library_on_one_thread,
+    read_bytes,
+    read_photo,
+    resize_photo,
+    usable_cores,
+)
 from obelisk.training.loading.augmentation import AugmentedView
 from obelisk.training.loading.batch import Batch
 from obelisk.training.machine import processes_here
@@ -132,17 +140,6 @@ def sigterm_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@contextmanager
-def one_opencv_thread() -> Iterator[None]:
-    """Keep OpenCV to one thread for a while: more of them would take the cores from the network."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
-
-
 def start_worker(aside: bool, idle: bool, _: int) -> None:
     """Set a worker's priority, and make it end with the training process.
 
@@ -218,7 +215,8 @@ def stream_batches(requests: Iterator[BatchRequest], *, aside: bool, idle_timeou
     with sigterm_blocked():
         loaded = iter(loader)
     try:
-        with one_opencv_thread():
+        # More threads would take the cores from the network.
+        with library_on_one_thread(cv2.getNumThreads, cv2.setNumThreads):
             yield from map(prepare_batch, loaded)
     except (RuntimeError, EOFError, ConnectionError) as error:
         if "timed out" in str(error):
