@@ -98,7 +98,7 @@ def test_clean_draws_among_the_landmarks_of_the_clean_list(fetch, folder):
 ODD = {
     "404": (Fault(status=404), "404"),
     "a page in place of the photo": (Fault(body=b"<html>gone</html>"), "HTML"),
-    "half a photo": (Fault(body=draw_photo(3)[:900]), "damaged or incomplete"),
+    "half a photo": (Fault(body=draw_photo(3)[:900]), "an incomplete JPEG photo"),
     "nothing": (Fault(body=b""), ""),
 }
 

@@ -126,7 +126,8 @@ def test_unusable_rows_are_left_out_and_counted(tmp_path, make_gldv2):
     catalog = read_catalog(root)
     assert catalog.references.select("image_id", "landmark_id").rows() == [(A, 5)]
     assert catalog.notes == (
-        "3 training rows without a usable id or landmark left out",
+        "3 training rows without a usable id or landmark left out; the first is row 3: "
+        "photo bbb0: `six` is not a landmark id: ids are whole numbers from 0 to 9,007,199,254,740,991",
         "2 training rows that repeat the id of an earlier row left out",
     )
 
@@ -137,7 +138,10 @@ def test_ignored_and_unusable_queries_are_dropped(tmp_path, make_gldv2):
     solution.write_text(solution.read_text().replace("eee0,5,Public", "eee0,5,Ignored"))
     catalog = read_catalog(root)
     assert catalog.queries["image_id"].to_list() == ["ddd0"]
-    assert catalog.notes == ("1 query rows without a usable id or landmark left out",)
+    (note,) = catalog.notes
+    assert note.startswith(
+        "1 query rows without a usable id or landmark left out; the first is row 4: photo fff0: `x` is"
+    )
 
 
 def test_clean_table_restricts_only_when_asked_and_stands_in_for_train(tmp_path, make_gldv2):

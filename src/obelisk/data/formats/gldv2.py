@@ -8,17 +8,18 @@ recognition_solution_v2.1.csv. Tars that were not unpacked (``train/images_000.t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import polars as pl
 
 from obelisk.data.catalog import QUERIES, REFERENCES, Catalog
-from obelisk.data.formats.csv import read_table
-from obelisk.data.formats.labels import build_landmark_table
+from obelisk.data.formats.csv import MAX_ID, describe_run_together, describe_wrong_id, read_table, shorten, to_id
+from obelisk.data.formats.labels import build_landmark_table, find_faulty_details
 from obelisk.data.formats.scan import scan_photos
-from obelisk.errors import DataError
-from obelisk.photos import TAR_NAME, PhotoFilter, tarred_photo_table
+from obelisk.errors import DataError, quote
+from obelisk.photos import PHOTO_SUFFIXES, TAR_NAME, PhotoFilter, tarred_photo_table
 
 METADATA_FOLDERS = ("metadata", ".")
 TRAIN = "train.csv"
@@ -29,6 +30,7 @@ CATEGORIES = "train_label_to_category.csv"
 HIERARCHY = "train_label_to_hierarchical.csv"
 IGNORED = "Ignored"
 HEX_ID = "^[0-9a-f]{16}$"
+PHOTO_SUFFIX = rf"(?:{'|'.join(sorted(PHOTO_SUFFIXES))})$".replace(".", r"\.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,26 +92,25 @@ def read_gldv2(
     tables = find_tables(directory)
     labels = read_labels(directory, tables, clean=clean)
     sound = select_sound(labels)
-    references = sound.select("image_id", "landmark_id", pl.lit("train").alias("split"))
+    references = sound.select("row", "image_id", "landmark_id", pl.lit("train").alias("split"))
     notes = note_faults(labels, sound, "training")
-    queries = pl.DataFrame(schema=QUERIES).drop("path")
+    queries = pl.DataFrame(schema={"row": pl.UInt32, **QUERIES}).drop("path")
     if tables.solution is not None:
         rows = read_solution(tables.solution)
         sound = select_sound(rows)
-        queries = sound.filter(pl.col("usage") != IGNORED).select("image_id", "landmark_ids", "usage")
+        queries = sound.filter(pl.col("usage") != IGNORED).select("row", "image_id", "landmark_ids", "usage")
         notes += note_faults(rows, sound, "query")
-    if present_only:
-        references, absent_references = add_paths(references, list_by_id(directory, "train", photo_filter))
-        queries, absent_queries = add_paths(queries, list_by_id(directory, "test", photo_filter))
-    else:
-        references = references.with_columns(standard_path("train").alias("path"))
-        queries = queries.with_columns(standard_path("test").alias("path"))
-        absent_references = absent_queries = 0
+    if tables.details is not None:
+        notes += note_details(tables.details)
+    placed = [
+        place_photos(rows, directory, folder, photo_filter) if present_only else place_as_listed(rows, folder)
+        for rows, folder in ((references, "train"), (queries, "test"))
+    ]
+    references, queries = (part.photos for part in placed)
     if references.is_empty() and not may_be_empty:
-        raise no_photo_error(directory, listed=absent_references)
-    for absent, what in ((absent_references, "training"), (absent_queries, "query")):
-        if absent:
-            notes += (f"{absent:,} {what} photos of the CSVs are not on disk and left out",)
+        raise no_photo_error(directory, labels, placed[0])
+    for part, what in zip(placed, ("training", "query"), strict=True):
+        notes += note_absent(part, what)
     return Catalog(
         root=directory,
         references=references.select(list(REFERENCES)),
@@ -124,12 +125,19 @@ def read_gldv2(
     )
 
 
-def no_photo_error(directory: Path, *, listed: int) -> DataError:
+def no_photo_error(directory: Path, labels: pl.DataFrame, placed: PlacedPhotos) -> DataError:
     """Return the error of a dataset whose CSVs list no photos, or only photos that are not on disk."""
-    if not listed:
-        return DataError("the CSVs list no training photo that can be used", where=directory)
+    if placed.misnamed.height:
+        row, image_id, path = placed.misnamed.row(0)
+        what = f"no training photo of the CSVs is on disk under its id; row {row}: {describe_misnamed(image_id, path)}"
+        return DataError(what, where=directory, fix=f"see `obelisk data check {quote(str(directory))}`")
+    if not placed.absent:
+        what = "the CSVs list no training photo that can be used"
+        if fault := next(explain_malformed(labels), None):
+            what += f"; row {fault[0]}: {fault[1]}"
+        return DataError(what, where=directory, fix="correct the rows of the table")
     return DataError(
-        f"none of the {listed:,} training photos that the CSVs list is on disk",
+        f"none of the {placed.absent:,} training photos that the CSVs list is on disk",
         where=directory / "train",
         fix="put images_000.tar … there, or unpack them, so that train/0/0/0/000….jpg exists; "
         "`obelisk data stats --listed` counts the CSVs alone",
@@ -137,7 +145,7 @@ def no_photo_error(directory: Path, *, listed: int) -> DataError:
 
 
 def read_labels(directory: Path, tables: Gldv2Tables, *, clean: bool = False) -> pl.DataFrame:
-    """Read the labels: a frame (row, image_id, landmark_id, landmark), with null ids in malformed rows.
+    """Read the labels: a frame (row, image_id, landmark_id, landmark, lines), with null ids in malformed rows.
 
     ``landmark`` is the raw cell. The rows are those of train.csv, or of train_clean.csv if ``clean`` is set or there is
     no train.csv.
@@ -155,13 +163,14 @@ def read_labels(directory: Path, tables: Gldv2Tables, *, clean: bool = False) ->
 
 
 def read_train(path: Path) -> pl.DataFrame:
-    """Read train.csv: a frame (row, image_id, landmark_id, landmark)."""
+    """Read train.csv: a frame (row, image_id, landmark_id, landmark, lines)."""
     table = read_table(path, required=("id", "landmark_id"))
     return table.select(
         "row",
         pl.col("id").alias("image_id"),
-        pl.col("landmark_id").cast(pl.Int64, strict=False),
+        to_id(pl.col("landmark_id")).alias("landmark_id"),
         pl.col("landmark_id").alias("landmark"),
+        "lines",
     )
 
 
@@ -183,16 +192,17 @@ def read_train_clean(path: Path) -> pl.DataFrame:
         table.select(
             "row",
             pl.col("images").str.extract_all(r"\S+").alias("image_id"),
-            pl.col("landmark_id").cast(pl.Int64, strict=False),
+            to_id(pl.col("landmark_id")).alias("landmark_id"),
             pl.col("landmark_id").alias("landmark"),
+            "lines",
         )
         .explode("image_id")
-        .select("row", "image_id", "landmark_id", "landmark")
+        .select("row", "image_id", "landmark_id", "landmark", "lines")
     )
 
 
 def read_solution(path: Path) -> pl.DataFrame:
-    """Read recognition_solution_v2.1.csv: a frame (row, image_id, landmark_ids, usage, landmarks).
+    """Read recognition_solution_v2.1.csv: a frame (row, image_id, landmark_ids, usage, landmarks, lines).
 
     ``landmarks`` is the raw cell; if it holds anything but ids, a null is among its landmark_ids.
     """
@@ -200,13 +210,10 @@ def read_solution(path: Path) -> pl.DataFrame:
     return table.select(
         "row",
         pl.col("id").alias("image_id"),
-        pl.col("landmarks")
-        .fill_null("")
-        .str.extract_all(r"\S+")
-        .list.eval(pl.element().cast(pl.Int64, strict=False))
-        .alias("landmark_ids"),
+        pl.col("landmarks").fill_null("").str.extract_all(r"\S+").list.eval(to_id(pl.element())).alias("landmark_ids"),
         pl.col("Usage").fill_null("").alias("usage"),
         "landmarks",
+        "lines",
     )
 
 
@@ -226,12 +233,34 @@ def sort_by_id(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def find_malformed(rows: pl.DataFrame) -> pl.Series:
-    """Return which rows of the labels or the solution lack a photo id, or have a landmark id that isn't a number."""
+    """Return which rows of the labels or the solution can't be used.
+
+    They lack a photo id, have a landmark id that isn't one, or are several rows that a stray quote runs together.
+    """
     if "landmark_ids" in rows.columns:
         landmark = pl.col("landmark_ids").list.eval(pl.element().is_null()).list.any()
     else:
         landmark = pl.col("landmark_id").is_null()
-    return rows.select((pl.col("image_id").is_null() | landmark).alias("malformed")).to_series()
+    faulty = pl.col("image_id").is_null() | landmark | pl.col("lines").is_not_null()
+    return rows.select(faulty.alias("malformed")).to_series()
+
+
+def explain_malformed(rows: pl.DataFrame) -> Iterator[tuple[int, str]]:
+    """Yield the rows that can't be used, each with what is wrong."""
+    truth = "landmarks" if "landmarks" in rows.columns else "landmark"
+    faulty = rows.filter(find_malformed(rows)).select("row", "image_id", truth, "lines")
+    for row, image_id, cell, lines in faulty.iter_rows():
+        if lines:
+            yield row, describe_run_together(lines)
+        elif image_id is None:
+            yield row, "the photo has no id"
+        elif cell is None:
+            yield row, f"photo {shorten(image_id)}: it has no landmark"
+        else:
+            # A cell of the solution is a list of ids.
+            words = cell.split() if truth == "landmarks" else [cell]
+            wrong = next((word for word in words if not (word.isdecimal() and int(word) <= MAX_ID)), cell)
+            yield row, f"photo {shorten(image_id)}: {describe_wrong_id(wrong)}"
 
 
 def note_faults(rows: pl.DataFrame, sound: pl.DataFrame, what: str) -> tuple[str, ...]:
@@ -240,16 +269,78 @@ def note_faults(rows: pl.DataFrame, sound: pl.DataFrame, what: str) -> tuple[str
     repeated = rows.height - malformed - sound.height
     notes = []
     if malformed:
-        notes.append(f"{malformed:,} {what} rows without a usable id or landmark left out")
+        row, fault = next(explain_malformed(rows))
+        notes.append(
+            f"{malformed:,} {what} rows without a usable id or landmark left out; the first is row {row}: {fault}"
+        )
     if repeated:
         notes.append(f"{repeated:,} {what} rows that repeat the id of an earlier row left out")
     return tuple(notes)
 
 
-def add_paths(photos: pl.DataFrame, present: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Add the paths of the photos that are on disk; drop the others, and count them."""
-    placed = photos.join(present, on="image_id", how="inner", maintain_order="left")
-    return placed, photos.height - placed.height
+def note_details(path: Path) -> tuple[str, ...]:
+    """Return a note on the cells of landmarks.csv that can't be used."""
+    if not (faults := find_faulty_details(path)):
+        return ()
+    (row, fault), count = faults[0], len(faults)
+    return (f"{count:,} faults in {path.name}, whose cells are left out; the first is in row {row}: {fault}",)
+
+
+def note_absent(placed: PlacedPhotos, what: str) -> tuple[str, ...]:
+    """Return notes on photos of the CSVs that were not found, or that the CSVs call otherwise than the disk."""
+    notes = []
+    if placed.absent:
+        notes.append(f"{placed.absent:,} {what} photos of the CSVs are not on disk and left out")
+    if count := placed.misnamed.height:
+        row, image_id, path = placed.misnamed.row(0)
+        fault = describe_misnamed(image_id, path)
+        notes.append(f"{count:,} {what} photos of the CSVs left out; the first is in row {row}: {fault}")
+    return tuple(notes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacedPhotos:
+    """The photos of a table with their paths; how many are not on disk; and those that the table misnames.
+
+    ``misnamed`` is a frame (row, image_id, path): the ids are those of files but for capitals, a suffix or a folder.
+    """
+
+    photos: pl.DataFrame
+    absent: int
+    misnamed: pl.DataFrame
+
+
+def place_photos(
+    rows: pl.DataFrame, directory: Path, folder: str, photo_filter: PhotoFilter | None = None
+) -> PlacedPhotos:
+    """Find the photos of a table, a frame (row, image_id, …), on disk."""
+    present = list_by_id(directory, folder, photo_filter)
+    photos = rows.join(present, on="image_id", how="inner", maintain_order="left")
+    misnamed = find_misnamed(rows, present)
+    return PlacedPhotos(photos=photos, absent=rows.height - photos.height - misnamed.height, misnamed=misnamed)
+
+
+def place_as_listed(rows: pl.DataFrame, folder: str) -> PlacedPhotos:
+    """Give all photos of a table GLDv2's own paths."""
+    photos = rows.with_columns(standard_path(folder).alias("path"))
+    return PlacedPhotos(photos=photos, absent=0, misnamed=photos.clear().select("row", "image_id", "path"))
+
+
+def find_misnamed(rows: pl.DataFrame, present: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows whose photo is on disk under a like name, a frame (row, image_id, path)."""
+    absent = rows.join(present, on="image_id", how="anti", maintain_order="left").select("row", "image_id")
+    name = pl.col("image_id").str.extract(r"([^/\\]*)$").str.to_lowercase()
+    absent = absent.with_columns(name.str.replace(PHOTO_SUFFIX, "").alias("name"))
+    lower = present.select("path", pl.col("image_id").str.to_lowercase().alias("name"))
+    if (lower["name"] == present["image_id"]).all():
+        absent = absent.filter(pl.col("name") != pl.col("image_id"))
+    found = absent.join(lower.unique("name", keep="first"), on="name", how="inner", maintain_order="left")
+    return found.select("row", "image_id", "path")
+
+
+def describe_misnamed(image_id: str, path: str) -> str:
+    """Return how the id of a photo must be written."""
+    return f"the id `{shorten(image_id)}` must be `{PurePosixPath(path).stem}`, as the file is {path}"
 
 
 def standard_path(folder: str) -> pl.Expr:

@@ -11,7 +11,10 @@ import polars as pl
 from obelisk.data.formats.gldv2 import (
     IGNORED,
     Gldv2Tables,
+    describe_misnamed,
+    explain_malformed,
     find_malformed,
+    find_misnamed,
     find_tables,
     list_by_id,
     read_labels,
@@ -20,7 +23,7 @@ from obelisk.data.formats.gldv2 import (
     select_sound,
     standard_path,
 )
-from obelisk.data.formats.labels import read_names
+from obelisk.data.formats.labels import find_faulty_details, read_names
 from obelisk.data.issues import Issue, make_issue
 from obelisk.photos import PhotoFilter
 
@@ -47,6 +50,8 @@ def check_gldv2(directory: Path, photo_filter: PhotoFilter) -> Iterator[Issue]:
         yield from find_missing_and_orphans(directory, table, photo_filter)
     if tables.train is not None and tables.train_clean is not None:
         yield from compare_clean(select_sound(labels), tables.train_clean)
+    if tables.details is not None:
+        yield from find_faulty_positions(tables.details)
     known = select_sound(labels)["landmark_id"].unique().sort()
     yield from find_unnamed(known, tables, directory)
     if tables.solution is not None:
@@ -59,13 +64,8 @@ def at_row(table: Path, row: int) -> str:
 
 
 def find_malformed_rows(listed: LabeledRows) -> Iterator[Issue]:
-    """Yield the rows without a photo id, and those whose landmark is missing or not a number."""
-    landmark = "landmarks" if "landmarks" in listed.rows.columns else "landmark"
-    faulty = listed.rows.filter(find_malformed(listed.rows)).select("row", "image_id", landmark)
-    for row, image_id, cell in faulty.iter_rows():
-        what = "the photo has no id" if image_id is None else f"photo {image_id}: "
-        if image_id is not None:
-            what += "it has no landmark" if cell is None else f"`{cell}` is not a landmark id"
+    """Yield the rows that can't be used."""
+    for row, what in explain_malformed(listed.rows):
         yield make_issue("malformed", where=at_row(listed.table, row), what=what)
 
 
@@ -90,14 +90,25 @@ def find_repeated_rows(listed: LabeledRows) -> Iterator[Issue]:
 
 def find_missing_and_orphans(directory: Path, listed: LabeledRows, photo_filter: PhotoFilter) -> Iterator[Issue]:
     """Yield the listed photos that are not on disk, and the photos on disk that are not listed."""
+    rows = listed.rows.filter(pl.col("image_id").is_not_null() & pl.col("lines").is_null())
+    rows = rows.unique("image_id", keep="first", maintain_order=True)
     present = list_by_id(directory, listed.folder, photo_filter)
-    rows = listed.rows.filter(pl.col("image_id").is_not_null()).unique("image_id", keep="first", maintain_order=True)
-    missing = rows.join(present, on="image_id", how="anti", maintain_order="left")
+    misnamed = find_misnamed(rows, present)
+    for row, image_id, path in misnamed.iter_rows():
+        yield make_issue("malformed", where=at_row(listed.table, row), what=describe_misnamed(image_id, path))
+    missing = rows.filter(~find_malformed(rows)).join(present, on="image_id", how="anti", maintain_order="left")
+    missing = missing.join(misnamed, on="image_id", how="anti", maintain_order="left")
     for row, path in missing.select("row", standard_path(listed.folder)).iter_rows():
         yield make_issue("missing", where=path, what=f"no such file, listed in {at_row(listed.table, row)}")
-    orphans = present.join(rows, on="image_id", how="anti").sort("path")
+    orphans = present.join(rows, on="image_id", how="anti").join(misnamed, on="path", how="anti").sort("path")
     for path in orphans["path"].to_list():
         yield make_issue("orphan", where=path, what=f"not listed in {listed.table.name}")
+
+
+def find_faulty_positions(details: Path) -> Iterator[Issue]:
+    """Yield the rows of landmarks.csv with cells that can't be used."""
+    for row, what in find_faulty_details(details):
+        yield make_issue("malformed", where=at_row(details, row), what=what, fix="correct the cell, or leave it empty")
 
 
 def compare_clean(labels: pl.DataFrame, train_clean: Path) -> Iterator[Issue]:

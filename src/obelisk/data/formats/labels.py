@@ -8,9 +8,10 @@ from urllib.parse import unquote
 import polars as pl
 
 from obelisk.data.catalog import LANDMARKS
-from obelisk.data.formats.csv import read_table
+from obelisk.data.formats.csv import describe_run_together, describe_wrong_id, read_table, shorten, to_id
 
 CATEGORY_MARK = "Category:"
+DEGREES = {"latitude": 90, "longitude": 180}
 
 
 def name_category(category: str) -> str:
@@ -50,20 +51,61 @@ def read_names(*, details: Path | None, categories: Path | None, hierarchy: Path
 
 
 def read_details(path: Path) -> pl.DataFrame:
-    """Read a landmarks.csv."""
-    facts = ("supercategory", "area_level", "latitude", "longitude")
-    table = read_table(path, required=("landmark_id", "name"), optional=facts)
-    return table.drop("row").with_columns(
-        pl.col("landmark_id", "area_level").cast(pl.Int64, strict=False),
-        pl.col("latitude", "longitude").cast(pl.Float64, strict=False).fill_nan(None),
+    """Read a landmarks.csv; cells that can't be used are null."""
+    table = read_details_table(path)
+    latitude, longitude = (read_degrees(column, limit) for column, limit in DEGREES.items())
+    return table.filter(pl.col("lines").is_null()).select(
+        to_id(pl.col("landmark_id")).alias("landmark_id"),
+        "name",
+        "supercategory",
+        pl.col("area_level").cast(pl.Int64, strict=False),
+        # Half a position is none.
+        pl.when(longitude.is_not_null()).then(latitude).alias("latitude"),
+        pl.when(latitude.is_not_null()).then(longitude).alias("longitude"),
     )
+
+
+def read_details_table(path: Path) -> pl.DataFrame:
+    """Read the cells of a landmarks.csv as text."""
+    return read_table(path, required=("landmark_id", "name"), optional=("supercategory", "area_level", *DEGREES))
+
+
+def read_degrees(column: str, limit: int) -> pl.Expr:
+    """Read a column as degrees; null where a cell is not a number within ±limit."""
+    number = pl.col(column).cast(pl.Float64, strict=False)
+    return pl.when(number.is_between(-limit, limit)).then(number)
+
+
+def find_faulty_details(path: Path) -> list[tuple[int, str]]:
+    """Return the rows of a landmarks.csv with a cell that can't be used, each with what is wrong, in their order."""
+    table = read_details_table(path)
+    whole = table.filter(pl.col("lines").is_null())
+
+    def unread(column: str, read: pl.Expr) -> list[tuple[int, str]]:
+        return whole.filter(pl.col(column).is_not_null() & read.is_null()).select("row", column).rows()
+
+    nameless = whole.filter(pl.col("landmark_id").is_null())["row"].to_list()
+    found = [
+        (row, describe_run_together(lines)) for row, lines in table.drop_nulls("lines").select("row", "lines").rows()
+    ]
+    found += [(row, "the landmark has no id") for row in nameless]
+    found += [(row, describe_wrong_id(cell)) for row, cell in unread("landmark_id", to_id(pl.col("landmark_id")))]
+    level = pl.col("area_level").cast(pl.Int64, strict=False)
+    found += [
+        (row, f"the area level `{shorten(cell)}` is not a whole number") for row, cell in unread("area_level", level)
+    ]
+    for name, limit in DEGREES.items():
+        bounds = f"a number from -{limit} to {limit} with a decimal point"
+        cells = unread(name, read_degrees(name, limit))
+        found += [(row, f"the {name} `{shorten(cell)}` is not {bounds}") for row, cell in cells]
+    return sorted(found)
 
 
 def read_categories(path: Path) -> pl.DataFrame:
     """Read a train_label_to_category.csv."""
     table = read_table(path, required=("landmark_id", "category"))
     return table.select(
-        pl.col("landmark_id").cast(pl.Int64, strict=False),
+        to_id(pl.col("landmark_id")).alias("landmark_id"),
         pl.Series("name", map(name_or_none, table["category"].to_list()), dtype=pl.String),
     )
 
@@ -72,7 +114,7 @@ def read_hierarchy(path: Path) -> pl.DataFrame:
     """Read a train_label_to_hierarchical.csv."""
     table = read_table(path, required=("landmark_id",), optional=("category", "supercategory"))
     return table.select(
-        pl.col("landmark_id").cast(pl.Int64, strict=False),
+        to_id(pl.col("landmark_id")).alias("landmark_id"),
         "supercategory",
         pl.Series("name", map(name_or_none, table["category"].to_list()), dtype=pl.String),
     )
