@@ -29,10 +29,10 @@ def test_builds_from_a_run_and_shows_what_it_holds(tmp_path: Path, places: Path,
     city = tmp_path / "city"
     built = gallery("build", city, "--data", places, "--model", run_folder)
     assert (built.exit_code, built.stderr) == (0, "embedding photos: 9 of 9\n")
-    assert built.stdout == f"{city}: 9 photos of 3 landmarks (9 embedded, 0 reused, 0 unchanged)\n"
+    assert built.stdout == f"{city}: 9 photos of 3 landmarks (9 new)\n"
 
     again = gallery("build", city, "--data", places, "--model", run_folder / "model")
-    assert again.stdout == f"{city}: 9 photos of 3 landmarks (0 embedded, 0 reused, 9 unchanged)\n"
+    assert again.stdout == f"{city}: 9 photos of 3 landmarks (9 unchanged)\n"
 
     facts = json.loads(gallery("info", city, "--json").stdout)
     assert (facts["model"], facts["dimensions"], facts["landmarks"], facts["photos"]) == ("colors", 48, 3, 9)

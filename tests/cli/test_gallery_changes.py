@@ -130,8 +130,56 @@ def test_build_reports_where_the_gallery_differs(city: Path, places: Path) -> No
     shutil.rmtree(places / "塔")
     gallery("merge", "city", "Dome", "--into", "Tôrre de Belém")
     built = gallery("build", "city", "--data", "places")
-    assert built.stdout == "city: 9 photos of 2 landmarks (0 embedded, 0 reused, 6 unchanged)\n"
-    assert "3 photos of city are not in places; `obelisk gallery remove` removes them" in built.stderr
+    assert built.stdout == "city: 9 photos of 2 landmarks (6 unchanged, 3 gone)\n"
+    assert "3 photos of city are gone from places: `塔/0.png`, `塔/1.png`, `塔/2.png` · " in built.stderr
+    pruned = gallery("build", "city", "--data", "places", "--prune")
+    assert pruned.stdout.splitlines() == [
+        "city: removed photo `塔/0.png`",
+        "city: removed photo `塔/1.png`",
+        "city: removed photo `塔/2.png`",
+        "city: removed landmark `塔` (id 3), which had no photo left",
+        "city: 6 photos of 1 landmark (6 unchanged, 3 removed)",
+    ]
+
+
+def test_build_names_what_moved_and_what_was_renamed(city: Path, places: Path, photograph: Any) -> None:
+    gallery("rename", "city", "塔", "--into", "Tower")
+    (places / "Dome" / "0.png").rename(places / "Tôrre de Belém" / "3.png")
+    (places / "Dome" / "1.png").rename(places / "Dome" / "one.png")
+    (places / "塔").rename(places / "高塔")
+    photograph(places / "Dome" / "new.png", (230, 60, 60), 90)
+    photograph(places / "Dome" / "2.png", (230, 60, 60), 91)
+    (places / "@eaDir").mkdir()
+    photograph(places / "Dome" / "edited.png", (230, 60, 60), 92)
+    (places / "Dome" / "bad.png").write_text("no photo")
+    built = gallery("build", "city", "--data", "places", "--exclude", "*edited*")
+    assert built.exit_code == 1
+    assert built.stdout.splitlines() == [
+        "city: `Tower` follows its folder `塔` to `高塔` (id 3, 3 photos)",
+        "city: moved photo `Dome/1.png` to `Dome/one.png`",
+        "city: moved photo `Dome/0.png` to `Tôrre de Belém/3.png` from landmark `Dome` to `Tôrre de Belém`",
+        "city: 10 photos of 3 landmarks (1 new, 1 changed, 2 moved, 3 renamed, 3 unchanged, 1 unusable, 2 passed over)",
+    ]
+    (places / "Dome").rename(places / "Kuppel")
+    renamed = gallery("build", "city", "--data", "places")
+    assert renamed.stdout.startswith("city: renamed landmark `Dome` to `Kuppel` (id 1, 3 photos)\n")
+
+
+def test_pruning_most_of_a_gallery_must_be_asked_for_twice(city: Path, places: Path, lock: Any) -> None:
+    for name in ("Dome", "塔"):
+        shutil.rmtree(places / name)
+    refused = gallery("build", "city", "--data", "places", "--prune")
+    assert "6 of the 9 photos that came from here are gone" in str(refused.exception)
+    assert isinstance(refused.exception, GalleryError)
+    assert landmarks() == {"Dome 1": 3, "Tôrre de Belém 2": 3, "塔 3": 3}
+    lock(Path("places/empty"))
+    (places / "empty").mkdir()
+    locked = gallery("build", "city", "--data", "places", "--prune", "--prune")
+    assert isinstance(locked.exception, UsageError)
+    assert "nobody can say what is gone" in str(locked.exception)
+    (places / "empty").rmdir()
+    assert gallery("build", "city", "--data", "places", "--prune", "--prune").exit_code == 0
+    assert landmarks() == {"Tôrre de Belém 2": 3}
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from obelisk.data import read_catalog
 from obelisk.embedding import Bundle, Embedded
 from obelisk.errors import PhotoError
+from obelisk.gallery import BuildReport, build_gallery
 from obelisk.photos import content_hash, read_photo
 
 COLORS = {"Dome": (220, 40, 40), "Gate": (40, 200, 40), "Tower": (40, 40, 230)}
@@ -78,3 +81,13 @@ def places(tmp_path: Path) -> Path:
 @pytest.fixture
 def photograph() -> Callable[[Path, tuple[int, int, int], int], None]:
     return save_photo
+
+
+@pytest.fixture
+def build(tmp_path: Path, places: Path, bundle: Bundle, embedder: ColorEmbedder) -> Callable[..., BuildReport]:
+    """Build the gallery `city` from the places, or from other `data`."""
+
+    def build(*, data: Path = places, **options: Any) -> BuildReport:
+        return build_gallery(tmp_path / "city", read_catalog(data), bundle, embedder=embedder, **options)
+
+    return build

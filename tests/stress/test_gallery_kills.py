@@ -55,6 +55,7 @@ def run_command(words: list[str], output: Path, ready: Event) -> None:
     """Run ``obelisk gallery`` with the tiny model and small batches, its output into a file."""
     for module in (additions, sys.modules["obelisk.gallery.build_gallery"]):
         module.Embedder = TinyEmbedder  # type: ignore[misc, assignment]
+    for module in (additions, sys.modules["obelisk.gallery.follow_plan"]):
         module.COMMIT_EVERY = COMMIT_EVERY
     os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), 1)
     app = typer.Typer()

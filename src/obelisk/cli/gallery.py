@@ -24,6 +24,7 @@ from obelisk.errors import UsageError
 if TYPE_CHECKING:
     from obelisk.gallery import BuildReport, GalleryFacts
 
+NAMED_PHOTOS = 5  # of those that are gone
 NAMED_LANDMARKS = 10  # of those without a photo; a dataset may list thousands
 
 gallery_app = typer.Typer(
@@ -62,11 +63,21 @@ def build_command(
         bool, typer.Option("--no-paths", help="Do not record where the photos lie on this machine.")
     ] = False,
     exclude: Exclude = None,
+    prune: Annotated[
+        int,
+        typer.Option(
+            "--prune",
+            count=True,
+            help="Remove the photos that came from DIR and are gone from it; give it twice if they are more than half.",
+            show_default=False,
+        ),
+    ] = 0,
 ) -> None:
-    """Build a gallery from a dataset, or add what is new to it.
+    """Build a gallery from a dataset, or bring it up to date with one.
 
-    An interrupted build continues where it stopped. An existing gallery keeps the photos that DIR does not have.
-    Exits 1 if some photos could not be used; the gallery then holds the others.
+    New photos are added, photos that moved to another folder move to its landmark, and renamed folders rename their
+    landmark. Photos that are gone from DIR stay unless you give --prune. An interrupted build continues where it
+    stopped. Exits 1 if some photos could not be used; the gallery then holds the others.
     """
     from obelisk.bundled import bundled_gallery
     from obelisk.data import read_catalog
@@ -79,16 +90,25 @@ def build_command(
     catalog = read_catalog(data, onerror=skipped, photo_filter=skipped.photo_filter)
     for omission in catalog.notes:
         warn(omission)
+    if prune and skipped:
+        what = "some folders could not be searched, so nobody can say what is gone"
+        raise UsageError(what, where=data, fix="change their permissions, or leave --prune out")
     with Meter() as meter:
-        report = build_gallery(path, catalog, bundle, progress=meter, keep_paths=not no_paths)
+        report = build_gallery(
+            path,
+            catalog,
+            bundle,
+            progress=meter,
+            keep_paths=not no_paths,
+            prune=prune > 0,
+            prune_most=prune > 1,
+        )
         Gallery.open(path, progress=meter).references()  # index a large gallery now rather than at the first search
     if remark := find_layer_remark(report.gallery, bundle):
         note(remark)
     report_skipped(report)
-    report_differences(report, path, data)
-    done = f"{report.embedded} embedded, {report.reused} reused, {report.unchanged} unchanged"
-    facts = gather_facts(report.gallery)
-    result(f"{path}: {count_contents(facts)} ({done})")
+    report_changes(report, path, data)
+    result(f"{path}: {count_contents(gather_facts(report.gallery))} ({count_kinds(report, skipped)})")
     skipped.report()
     if report.failed or skipped:
         raise typer.Exit(1)
@@ -99,20 +119,54 @@ def report_skipped(report: BuildReport) -> None:
     for error in report.failed:
         warn(str(error))
     if report.failed:
-        total = len(report.failed) + report.embedded + report.reused + report.unchanged
-        warn(f"{len(report.failed)} of {total} photos could not be used")
+        warn(f"{len(report.failed)} of {report.seen} photos could not be used")
     for landmark in report.without_photo[:NAMED_LANDMARKS]:
         warn(f"no usable photo of `{landmark.name}` (id {landmark.id}): it will never be recognized")
     if len(report.without_photo) > NAMED_LANDMARKS:
         warn(f"nor of {len(report.without_photo) - NAMED_LANDMARKS} more landmarks")
 
 
-def report_differences(report: BuildReport, path: Path, data: Path) -> None:
-    """Say where the gallery differed from the dataset."""
-    if report.moved:
-        note(f"{report.moved} photos had other landmarks in {path}; they now have those of {data}")
-    if report.not_in_data:
-        note(f"{report.not_in_data} photos of {path} are not in {data}; `obelisk gallery remove` removes them")
+def report_changes(report: BuildReport, path: Path, data: Path) -> None:
+    """Name what was renamed, moved and removed, and what is gone."""
+    for folder in report.renamed:
+        where = f"(id {folder.landmark.id}, {count_of(folder.photos, 'photo')})"
+        if folder.landmark.name == folder.after:
+            result(f"{path}: renamed landmark `{folder.before}` to `{folder.after}` {where}")
+        else:
+            result(f"{path}: `{folder.landmark.name}` follows its folder `{folder.before}` to `{folder.after}` {where}")
+    for photo in report.moved:
+        before, after = photo.landmarks
+        place = f" to `{photo.after.id}`" if photo.after.id != photo.before.id else ""
+        shows = f" from landmark `{before}` to `{after}`" if after != before else ""
+        result(f"{path}: moved photo `{photo.before.id}`{place}{shows}")
+    for gone in report.gone if report.pruned else ():
+        result(f"{path}: removed photo `{gone.id}`")
+    for landmark in report.emptied:
+        result(f"{path}: removed landmark `{landmark.name}` (id {landmark.id}), which had no photo left")
+    if report.gone and not report.pruned:
+        named = ", ".join(f"`{gone.id}`" for gone in report.gone[:NAMED_PHOTOS])
+        more = f" and {len(report.gone) - NAMED_PHOTOS} more" if len(report.gone) > NAMED_PHOTOS else ""
+        are = "is" if len(report.gone) == 1 else "are"
+        note(
+            f"{count_of(len(report.gone), 'photo')} of {path} {are} gone from {data}: {named}{more} · "
+            "`gallery build --prune` removes what is gone"
+        )
+
+
+def count_kinds(report: BuildReport, skipped: SkippedFolders) -> str:
+    """Return how many photos there were of each kind, such as ``2 new, 9 unchanged``."""
+    kinds = {
+        "new": report.new,
+        "changed": report.changed,
+        "moved": len(report.moved),
+        "renamed": sum(folder.photos for folder in report.renamed),
+        "unchanged": report.unchanged,
+        "removed" if report.pruned else "gone": len(report.gone),
+        "from elsewhere": report.elsewhere,
+        "unusable": len(report.failed),
+        "passed over": skipped.photo_filter.passed_over,
+    }
+    return ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
 
 
 gallery_app.command("add")(add_command)

@@ -7,8 +7,9 @@ described in docs/gallery-format.md.
 from __future__ import annotations
 
 from obelisk.gallery.add import Addition, add_photos, target_landmark
-from obelisk.gallery.build_gallery import BuildReport, build_gallery
+from obelisk.gallery.build_gallery import build_gallery
 from obelisk.gallery.exact import ExactSearch, SearchEngine, as_stored, nearest_rows
+from obelisk.gallery.follow_plan import BuildReport
 from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.gallery_check import check_gallery, check_index
 from obelisk.gallery.info import GalleryFacts, gather_facts, landmark_counts, landmark_names, list_photos

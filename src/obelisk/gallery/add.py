@@ -14,12 +14,14 @@ from obelisk.arrays import l2_normalize
 from obelisk.embedding import Embedded, Embedder
 from obelisk.errors import GalleryError, PhotoError
 from obelisk.gallery import database
-from obelisk.gallery.build_gallery import COMMIT_EVERY, batches, hash_file
+from obelisk.gallery.build_gallery import hash_file
 from obelisk.gallery.changes import insert_references
+from obelisk.gallery.follow_plan import COMMIT_EVERY, batches
 from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.landmarks import Landmark, check_id, check_name, compared, one_of
 from obelisk.gallery.lookup import known_photo_ids, landmarks_with_id, landmarks_with_name, photo_with_content
 from obelisk.gallery.models import refuse_directionless
+from obelisk.gallery.reference_files import printable
 from obelisk.gallery.schema import ReferencePhoto
 from obelisk.photos import map_in_order
 
@@ -124,8 +126,3 @@ def choose_id(connection: sqlite3.Connection, path: Path, digest: str) -> str:
         if not known_photo_ids(connection, [chosen]):
             return chosen
     raise GalleryError(f"the gallery has a photo with the id `{chosen}`", fix="give the file another name")
-
-
-def printable(path: Path | str) -> str:
-    """Return a path as text; bytes that are not UTF-8 become backslash escapes."""
-    return os.fsencode(path).decode("utf-8", errors="backslashreplace")

@@ -15,9 +15,17 @@ from dataclasses import replace
 from obelisk.arrays import Embeddings
 from obelisk.errors import GalleryError
 from obelisk.gallery.landmarks import Landmark, check_name, compared, resolve_landmarks
-from obelisk.gallery.lookup import folder_of, known_photo_ids, landmarks_with_id, landmarks_with_name, select_landmarks
+from obelisk.gallery.lookup import (
+    data_folders,
+    folder_of,
+    known_photo_ids,
+    landmarks_with_id,
+    landmarks_with_name,
+    select_landmarks,
+)
 from obelisk.gallery.schema import STORED, ReferencePhoto, mark_edited
 
+LANDMARK_OF_ROW = "SELECT landmark_id FROM photos WHERE row = ?"
 INSERT_PHOTO = "INSERT INTO photos (id, landmark_id, content_hash, source, path, folder_id) VALUES (?, ?, ?, ?, ?, ?)"
 
 
@@ -60,6 +68,27 @@ def update_photo_files(connection: sqlite3.Connection, photos: Iterable[Referenc
     connection.execute(f"DELETE FROM folders WHERE NOT EXISTS ({unused})")
 
 
+def move_photos(
+    connection: sqlite3.Connection, moves: Sequence[tuple[int, ReferencePhoto]], landmark_ids: Sequence[int]
+) -> None:
+    """Give photos, by their rows, the ids and files of other records, and other landmarks; their embeddings stay.
+
+    A photo that has one of these ids and does not move itself is deleted; a landmark goes with its last photo.
+    """
+    if not moves:
+        return
+    rows = [(row,) for row, _ in moves]
+    left = {found[0] for row in rows for found in connection.execute(LANDMARK_OF_ROW, row)}
+    # Two photos may have changed places, so first their ids are set aside.
+    connection.executemany("UPDATE photos SET id = 'row ' || row || ' ' || hex(randomblob(8)) WHERE row = ?", rows)
+    left |= delete_photos(connection, [record.id for _, record in moves])
+    update = "UPDATE photos SET id = ?, landmark_id = ?, source = ?, path = ?, folder_id = ? WHERE row = ?"
+    for (row, record), landmark_id in zip(moves, landmark_ids, strict=True):
+        connection.execute(update, (record.id, landmark_id, *file_columns(connection, record), row))
+    delete_if_empty(connection, left | set(landmark_ids))
+    mark_edited(connection)
+
+
 def file_columns(connection: sqlite3.Connection, photo: ReferencePhoto) -> tuple[str, str, int | None]:
     """Return source, path and folder_id of a photo; a source that its folder and path tell is not kept twice."""
     if not (photo.folder and photo.path):
@@ -69,16 +98,29 @@ def file_columns(connection: sqlite3.Connection, photo: ReferencePhoto) -> tuple
 
 
 def keep_folder(connection: sqlite3.Connection, path: str) -> int:
-    """Return the id of a data folder, which is noted if it is new."""
-    found = connection.execute("SELECT id FROM folders WHERE path = ?", (path,)).fetchone()
-    if found:
+    """Return the id of a data folder; note it if it is new, and where it lies now if it moved with the gallery."""
+    place = place_of_folder(connection, path)
+    if found := connection.execute("SELECT id FROM folders WHERE (path, beside) = (?, ?)", place).fetchone():
         return int(found[0])
+    for number, known in data_folders(connection).items():
+        if known == path:
+            connection.execute("UPDATE folders SET path = ?, beside = ? WHERE id = ?", (*place, number))
+            return number
+    return int(connection.execute("INSERT INTO folders (path, beside) VALUES (?, ?) RETURNING id", place).fetchone()[0])
+
+
+def place_of_folder(connection: sqlite3.Connection, path: str) -> tuple[str, str]:
+    """Return the two paths that are noted of a data folder: the absolute one, and that from the gallery."""
     try:
-        beside = os.path.relpath(path, folder_of(connection))
+        return path, os.path.relpath(path, folder_of(connection))
     except ValueError:  # another drive of Windows
-        beside = ""
-    insert = "INSERT INTO folders (path, beside) VALUES (?, ?) RETURNING id"
-    return int(connection.execute(insert, (path, beside)).fetchone()[0])
+        return path, ""
+
+
+def is_folder_noted(connection: sqlite3.Connection, path: str) -> bool:
+    """Return whether a data folder is noted as lying where it lies now."""
+    find = "SELECT EXISTS (SELECT 1 FROM folders WHERE (path, beside) = (?, ?))"
+    return bool(connection.execute(find, place_of_folder(connection, path)).fetchone()[0])
 
 
 def upsert_landmarks(connection: sqlite3.Connection, landmarks: Sequence[Landmark | int | str]) -> list[int]:

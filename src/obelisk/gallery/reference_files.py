@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from obelisk.errors import PhotoError
 from obelisk.gallery.schema import ReferencePhoto
 from obelisk.photos import content_hash, read_bytes
@@ -44,3 +47,8 @@ def read_same_photo(photo: ReferencePhoto) -> bytes | None:
     except PhotoError:
         return None
     return data if photo.content_hash in ("", content_hash(data)) else None
+
+
+def printable(path: Path | str) -> str:
+    """Return a path as text; bytes that are not UTF-8 become backslash escapes."""
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")

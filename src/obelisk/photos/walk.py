@@ -107,6 +107,12 @@ class PhotoFilter:
         self.own_folders += own
         return not own
 
+    @property
+    def passed_over(self) -> int:
+        """The number of files, folders and links that were passed over so far."""
+        counts = (self.excluded, self.own_pictures, self.own_folders, len(self.links))
+        return sum(counts) + self.other_formats.total() + self.machine_folders.total()
+
     def describe(self) -> str:
         """Return one sentence on what was passed over so far, or an empty string."""
         pictures, folders = self.other_formats.total(), self.machine_folders.total()
