@@ -15,7 +15,7 @@ from obelisk.synthetic.scene import LANDMARKS, kind_of, landmark_scene
 
 # The mean colors of 4 × 4 fields of some photos, by what they show.
 PHOTOS = {
-    0: "e0e0e0f1f1f1f1f1f1e0e0e0f1f1f1fdfdfdfdfdfdf1f1f1b4b0b2c0bcbdbfbbbdb5b1b37668678678748579787d7271",  # country
+    0: "e0e0e0f1f1f1f1f1f1e0e0e0f1f1f1fdfdfdfdfdfdf1f1f1b4b0b2c0bcbdbfbbbdb5b1b37568668677748579787d7271",  # country
     1: "1a275b1c2a621d2a621a275b40467f444a874148863e447f544b6561547261516b4e465d312d2a38322e3832311e2222",  # landmark
     2: "b79e96b79e96b89c94b79d95dbbeb5cebc9dd1b393dbb8ada79d73ad9976c1af7fae9a7885835a88825ca39363918063",  # still life
     10: "a4cafbb4d4fcb9d7fca3cafbbedeffc0dfffbfdfffbedeffeef4f7dbd9d1e2e1dbf0f5f7dedadccfc6bfd4cdc7e3dfe0",  # street

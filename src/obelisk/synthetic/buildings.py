@@ -1,4 +1,4 @@
-"""Landmarks of five kinds, and the houses of any town: solids from shared parts, their measures drawn by chance."""
+"""Landmarks of five kinds, and the houses of any town: solids made of shared parts, their measures drawn at random."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ ROOF_SHAPES = {
 def add_tower(
     b: MeshBuilder, spot: Spot, radius: float, z: tuple[float, float], sides: int, stone: Color
 ) -> list[Wall]:
-    """Add an upright shaft between two heights and return its walls; one of 4 sides is a square."""
+    """Add an upright shaft between two heights and return its walls."""
     return b.turned(*spot, [(radius, z[0]), (radius, z[1]), (0, z[1])], stone, sides)[:sides]
 
 
 def add_roof(b: MeshBuilder, spot: Spot, radius: float, z: float, shape: str, roof: Color, tip: Color) -> None:
-    """Cover a tower or a drum, and set a finial on top."""
+    """Put a roof of one of the shapes on a tower or a drum, and a finial on top."""
     sides, profile = ROOF_SHAPES[shape]
     b.turned(*spot, [(radius * wide, z + radius * high) for wide, high in profile], roof, sides)
     top, slim = z + radius * profile[-1][1], radius * 0.12
@@ -103,7 +103,7 @@ def lighthouse(rng: random.Random) -> MeshBuilder:
 
 
 def castle(rng: random.Random) -> MeshBuilder:
-    """Build a castle: walls between four towers, pointed or with battlements, and a keep."""
+    """Build a castle: walls between four towers, pointed or flat, and a keep."""
     b = MeshBuilder()
     stone, roof = vary(rng.choice(STONES), rng), vary(rng.choice(ROOFS), rng)
     half, deep, low = rng.uniform(0.5, 0.75), rng.uniform(0.3, 0.5), rng.uniform(0.28, 0.42)

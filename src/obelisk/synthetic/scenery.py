@@ -131,7 +131,7 @@ def paint_hills(pen: Draw, scene: Scene, camera: Camera, light: Light) -> None:
 
 
 def outline_heights(scene: Scene, angles: Floats) -> Floats:
-    """Return the heights of the scene's hills at some angles, from 0.05 to a little more than 1."""
+    """Return the heights of the scene's hills or houses at some angles, from 0.05 to a little more than 1."""
     waves = sum(amplitude * np.sin(angles * frequency + phase) for amplitude, frequency, phase in scene.outline)
     heights = 0.5 + 0.28 * np.asarray(waves)
     if scene.backdrop == "mountains":

@@ -118,6 +118,7 @@ def draw_tree(pen: Draw, spot: Spot, size: float, kind: str, light: Light, *, fa
 def draw_person(pen: Draw, spot: Spot, size: float, light: Light, rng: random.Random) -> None:
     """Draw somebody who stands."""
     colors = {"coat": rng.choice(CLOTHES), "legs": LEGS, "skin": rng.choice(SKINS), "hair": rng.choice(HAIR)}
+    colors["shadow"] = SHADOW
     draw_figure(pen, spot, size, "person", {name: light.ink(color, facing=0.4) for name, color in colors.items()})
 
 

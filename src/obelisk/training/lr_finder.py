@@ -251,11 +251,9 @@ def raise_rates(
 
 def draw_rates(path: Path, curve: RateCurve, title: str) -> None:
     """Draw the losses over the rates, as PNG, with the rate suggested and that of the recipe."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.plot(curve.rates, curve.losses, ".", markersize=3, color="#94a3b8", label="a batch")
     axes.plot(curve.rates, curve.smoothed, color="#0f766e", label="smoothed")

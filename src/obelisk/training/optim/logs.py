@@ -238,12 +238,10 @@ def draw_curves(path: Path, stages: Mapping[str, Sequence[Epoch]], title: str) -
 
     A stage without top-1 shows its losses only.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(9, 3.6 * len(stages)), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
     figure.suptitle(title)
     grid = figure.add_gridspec(len(stages), 2)
     for row, (name, epochs) in enumerate(stages.items()):
