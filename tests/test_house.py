@@ -148,6 +148,18 @@ def test_importing_a_module_changes_nothing_in_the_process_and_opens_no_file() -
     assert [path for path in opened if not path.endswith((".py", ".pyc", ".so"))] == []
 
 
+def test_text_is_read_and_written_as_utf8_on_every_system() -> None:
+    """Windows would take its own encoding for it."""
+    unnamed = [
+        f"{named(path)}:{node.lineno}"
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".read_text", ".write_text"))
+        if "encoding" not in {word.arg for word in node.keywords} and ast.unparse(node.func) != "installed.read_text"
+    ]
+    assert unnamed == []
+
+
 def test_no_test_waits_for_another_process_without_a_limit() -> None:
     """A thread's ``join``, a process's ``wait``: by the name alone. `str.join` and the like take an argument."""
     waits = {"communicate", "wait", "join", "get"}

@@ -70,7 +70,7 @@ def render_photo_sets(folder: Path) -> dict[str, list[Path]]:
 def describe_machine() -> dict[str, str | int]:
     """Describe the machine, so that readers can interpret the times."""
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "processor": names[0] if names else platform.processor() or platform.machine(),

@@ -181,9 +181,9 @@ def run_arguments(words: list[str]) -> None:
 
 
 def prepare_streams() -> None:
-    """Let any text through stdin and stdout, and refuse to run without a stdout.
+    """Let any text through to stdout, and refuse to run without one.
 
-    File names that are not UTF-8 pass; JSON escapes them so that they read back as the same names.
+    JSON escapes file names that are not UTF-8 so that they read back as the same names.
     """
     # A file must not get the number of a closed stream: what libraries print would be written into it.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
@@ -191,8 +191,6 @@ def prepare_streams() -> None:
     os.close(descriptor)
     if sys.stdout is None:
         raise UsageError("standard output is closed", fix="send it to a file, or to nowhere with `> /dev/null`")
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")
     if isinstance(sys.stdout, io.TextIOWrapper):
         encoding = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -84,18 +85,27 @@ def read_paths(*, null: bool) -> Iterator[str]:
     """Yield the paths on stdin, which end with NUL or stand one per line; empty ones are left out."""
     if sys.stdin is None:
         raise UsageError("standard input is closed", fix="give it the list of paths, or name the photos as arguments")
-    for line in split_at_null(sys.stdin.buffer) if null else sys.stdin:
-        path = line if null else line.rstrip("\r\n")
-        if "\0" in path:
+    stream = sys.stdin.buffer
+    for line in split_at_null(stream) if null else stream:
+        path = line if null else line.rstrip(b"\r\n")
+        if b"\0" in path:
             raise UsageError("the paths end with NUL, not one per line", where="standard input", fix="add -0")
         if path:
-            yield path
+            yield decode_path(path)
 
 
-def split_at_null(stream: Any) -> Iterator[str]:
-    """Yield the paths between the NUL bytes of a stream, each as soon as it is there."""
+def split_at_null(stream: Any) -> Iterator[bytes]:
+    """Yield what stands between the NUL bytes of a stream, as soon as it is there."""
     rest = b""
     while block := stream.read1(2**16):
         *parts, rest = (rest + block).split(b"\0")
-        yield from map(os.fsdecode, parts)
-    yield os.fsdecode(rest)
+        yield from parts
+    yield rest
+
+
+def decode_path(path: bytes) -> str:
+    """Decode a path as the system names files; on Windows, that is UTF-8, or what its older programs write."""
+    try:
+        return os.fsdecode(path)
+    except UnicodeDecodeError:
+        return path.decode(locale.getencoding(), errors="replace")

@@ -141,5 +141,5 @@ def limit_process(limits: TrialLimits) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     mapped = Path("/proc/self/statm")
     if mapped.exists():
-        now = int(mapped.read_text().split()[0]) * resource.getpagesize()
+        now = int(mapped.read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (now + limits.memory, now + limits.memory))

@@ -141,7 +141,7 @@ def decision_file(network: bytes, runtime: Runtime, ranges: Ranges | None = None
 def describe_processor() -> str:
     """Return the processor's model and, if the system lists them, its instruction sets."""
     try:
-        listed = Path("/proc/cpuinfo").read_text()
+        listed = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return f"{platform.machine()} {platform.processor()}"
     return "\n".join(sorted({line for line in listed.splitlines() if line.startswith(("model name", "flags"))}))
@@ -160,4 +160,4 @@ def save_decision(path: Path, engine: Engine) -> None:
     """Save a decision for the next time; if nothing can be written, it is made again then."""
     text = json.dumps({"engine": engine}) + "\n"
     with contextlib.suppress(OSError):
-        replace_file(path, lambda partial: partial.write_text(text))
+        replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"))

@@ -218,7 +218,7 @@ def keep(folder: Path, evaluated: Evaluated, data: Path) -> None:
         "left_out": list(evaluated.left_out),
     }
     text = json.dumps(noted, indent=1) + "\n"
-    replace_file(folder / "evaluated.json", lambda partial: partial.write_text(text))
+    replace_file(folder / "evaluated.json", lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"))
 
 
 def read_kept(target: Target, judged: Catalog, made_by: str) -> Evaluated | None:

@@ -37,7 +37,7 @@ def cgroup_folders(controller: str, listed: Path, mount: Path) -> Iterator[Path]
     then the limits at the root of the ``mount`` hold.
     """
     try:
-        lines = listed.read_text().splitlines()
+        lines = listed.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return
     for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
@@ -61,9 +61,11 @@ def read_quota(cgroup: Path) -> float:
     """Return the quota of one cgroup, in cores: of version 2 (``cpu.max``) or 1 (``cpu.cfs_quota_us``)."""
     try:
         if (unified := cgroup / "cpu.max").exists():
-            quota, period = unified.read_text().split()
+            quota, period = unified.read_text(encoding="utf-8").split()
         else:
-            quota, period = ((cgroup / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            quota, period = (
+                (cgroup / f"cpu.cfs_{name}_us").read_text(encoding="utf-8") for name in ("quota", "period")
+            )
         cores = int(quota) / int(period)
     except (OSError, ValueError, ZeroDivisionError):
         return math.inf

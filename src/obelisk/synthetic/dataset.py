@@ -102,7 +102,7 @@ def generate_dataset(
         partial = Path(parent) / out.name
         write_photos(partial, plan, progress)
         write_tables(partial / "metadata", plan)
-        (partial / RECORD_FILE).write_text(json.dumps(asdict(plan), indent=2) + "\n")
+        (partial / RECORD_FILE).write_text(json.dumps(asdict(plan), indent=2) + "\n", encoding="utf-8", newline="\n")
         if out.exists():
             out.rmdir()
         partial.rename(out)
@@ -126,7 +126,7 @@ def refuse_impossible(plan: DatasetPlan) -> None:
 def holds_dataset(folder: Path, plan: DatasetPlan) -> bool:
     """Check whether a folder holds a plan's dataset. Its record is written last, so a folder with one is whole."""
     try:
-        return bool(json.loads((folder / RECORD_FILE).read_text()) == asdict(plan))
+        return bool(json.loads((folder / RECORD_FILE).read_text(encoding="utf-8")) == asdict(plan))
     except (OSError, ValueError):
         return False
 

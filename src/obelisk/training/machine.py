@@ -58,7 +58,7 @@ def group_memory(root: Path) -> Iterator[int]:
 def read_text(path: Path) -> str:
     """Return a small file's text, or an empty string if it cannot be read."""
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except OSError:
         return ""
 

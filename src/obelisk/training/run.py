@@ -37,7 +37,7 @@ from obelisk.files import remove_partials, replace_file
 def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write ``run.json``, which makes a run whole."""
     text = json.dumps(facts, indent=1) + "\n"
-    replace_file(folder / "run.json", lambda partial: partial.write_text(text))
+    replace_file(folder / "run.json", lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"))
 
 
 def find_finished(recipe: Recipe, data: str, out: Path, *, resume: bool) -> Run | None:
@@ -69,7 +69,8 @@ def begin_folder(recipe: Recipe, out: Path) -> None:
 
     Incomplete files that a killed run left here are deleted.
     """
-    replace_file(out / "recipe.toml", lambda partial: partial.write_text(recipe.to_toml()))
+    text = recipe.to_toml()
+    replace_file(out / "recipe.toml", lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"))
     remove_partials(out)
 
 

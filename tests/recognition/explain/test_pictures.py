@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from obelisk.errors import UsageError
-from obelisk.photos import ModelInput
+from obelisk.photos import OWN_PICTURE_SUFFIX, ModelInput
 from obelisk.recognition.explain import PictureFolder, draw_recognitions, draw_strip
 from obelisk.recognition.explain.explanation import describe_reference, draw_panels
 from obelisk.recognition.explain.lettering import make_legible, text_width, wrap_text
 from obelisk.recognition.explain.overlay import REGION_COLORS, light_up, locate_in_photo, outline_regions
-from obelisk.recognition.explain.picture_folder import LONGEST, SUFFIX, make_safe
+from obelisk.recognition.explain.picture_folder import LONGEST, make_safe
 from obelisk.recognition.explain.regions import MOST_REGIONS
 from obelisk.recognition.explain.shown_photos import THINNEST, load_photo
 from obelisk.recognition.explain.strip import COLUMNS, WIDTH, name_landmark
@@ -177,6 +177,10 @@ def test_outlines_are_drawn_on_photos_of_any_size(size: tuple[int, int]) -> None
         ("塔-é", "塔-é"),
         ("e\u0301", "é"),
         ("bad\udce9\n\0", "bad___"),
+        ("CON", "_CON"),
+        ("nul.tar", "_nul.tar"),
+        ("com1", "_com1"),
+        ("console", "console"),
         ("塔" * 200, "塔" * (LONGEST // 3)),
     ],
     ids=ascii,
@@ -189,7 +193,8 @@ def test_pictures_have_names_of_their_own(tmp_path: Path) -> None:
     folder = PictureFolder(tmp_path / "new" / "folder")
     photos = ["a/one.jpg", "b/one.png", "ONE.jpg", "one-2.jpg", "caf\udce9.jpg"]
     paths = [folder.save(photo, Image.new("RGB", (2, 2))) for photo in photos]
-    assert [path.name.removesuffix(SUFFIX) for path in paths] == ["one", "one-2", "ONE-3", "one-2-2", "caf_"]
+    names = [path.name.removesuffix(OWN_PICTURE_SUFFIX) for path in paths]
+    assert names == ["one", "one-2", "ONE-3", "one-2-2", "caf_"]
     assert sorted(folder.path.iterdir()) == sorted(paths), "and nothing else"
     assert len(folder) == 5
     assert paths[0].read_bytes().startswith(b"\x89PNG")

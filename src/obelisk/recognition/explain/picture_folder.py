@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from obelisk.errors import UsageError
 from obelisk.files import replace_file
 from obelisk.photos import OWN_PICTURE_SUFFIX
 
+DEVICE = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9¹²³]", re.IGNORECASE)  # on Windows, whatever follows a dot
 LONGEST = 120  # bytes of a name before the suffix; file systems take 255 in all
 
 
@@ -49,7 +51,11 @@ class PictureFolder:
 
 
 def make_safe(stem: str) -> str:
-    """Keep letters and digits of any script, replace the rest by ``_``; the name is neither hidden nor too long."""
+    """Keep letters and digits of any script, replace the rest by ``_``: a name that every operating system takes.
+
+    It is neither hidden, nor too long, nor the name of a device.
+    """
     plain = unicodedata.normalize("NFC", stem)
     safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in plain).lstrip(".")
-    return safe.encode()[:LONGEST].decode(errors="ignore") or "photo"
+    safe = safe.encode()[:LONGEST].decode(errors="ignore")
+    return f"_{safe}" if DEVICE.fullmatch(safe.partition(".")[0]) else safe or "photo"

@@ -132,6 +132,9 @@ class BatchReader(Dataset[LoadedBatch]):
 @contextmanager
 def sigterm_blocked() -> Iterator[None]:
     """Start processes that ignore SIGTERM, which often reaches a whole group: the training process ends them itself."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, which sends no SIGTERM
+        yield
+        return
     resource_tracker.ensure_running()  # starting it later would lift the block
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
@@ -147,7 +150,7 @@ def start_worker(aside: bool, idle: bool, _: int) -> None:
     itself, so that a killed run leaves no process behind: torch would watch the fork server, which stays.
     """
     cv2.setNumThreads(1)  # photos are augmented side by side already
-    if aside:
+    if aside and hasattr(os, "nice"):
         os.nice(NICENESS)
     if idle:
         with suppress(OSError):  # some sandboxes know only one policy
@@ -199,14 +202,14 @@ def stream_batches(requests: Iterator[BatchRequest], *, aside: bool, idle_timeou
     With an ``idle_timeout``, in seconds, the workers run only when the cores are idle, and a batch that takes longer
     raises TimeoutError. Raises ObeliskError if a worker was killed.
     """
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([__name__])
+    context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+    context.set_forkserver_preload([__name__])
     loader = DataLoader(
         BatchReader(),
         batch_size=None,
         sampler=requests,
         num_workers=count_loaders(),
-        multiprocessing_context=server,
+        multiprocessing_context=context,
         worker_init_fn=functools.partial(start_worker, aside, idle_timeout > 0),
         timeout=idle_timeout,
         # A generator of its own: drawing from torch's would make later draws depend on when loading began.

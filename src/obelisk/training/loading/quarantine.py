@@ -36,7 +36,7 @@ class Quarantine:
 
     def recall(self) -> None:
         """Take over the list of an interrupted run, without the photos that can be read again."""
-        listed = json.loads(self.path.read_text()) if self.path.is_file() else {}
+        listed = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
         for index, photo in enumerate(self.photos.paths):
             if str(photo) in listed and not is_readable(photo, self.photos.rule.size):
                 self.errors[index] = listed[str(photo)]
@@ -47,7 +47,7 @@ class Quarantine:
             self.errors.update(unreadable)
             listed = {str(self.photos.paths[index]): error for index, error in sorted(self.errors.items())}
             text = json.dumps(listed, indent=1, ensure_ascii=False) + "\n"
-            replace_file(self.path, lambda partial: partial.write_text(text))
+            replace_file(self.path, lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"))
         (lost,) = self.dist.sum(len(self.errors))
         if lost > self.limit * len(self.photos):
             raise DataError(
@@ -69,4 +69,4 @@ def is_readable(photo: Path, side: int) -> bool:
 def find_lost_photos(folder: Path) -> set[str]:
     """Return the paths that any process of an unfinished run in the folder has listed as unreadable."""
     lists = folder.glob(f"{Path(QUARANTINE).stem}*.json")
-    return {photo for path in lists for photo in json.loads(path.read_text())}
+    return {photo for path in lists for photo in json.loads(path.read_text(encoding="utf-8"))}

@@ -218,7 +218,7 @@ class EpochLog(Generic[Line]):
     def __init__(self, kind: type[Line], path: Path, *, keep: bool = False) -> None:
         """Begin a log; with ``keep``, continue the existing one."""
         self._path = path
-        lines = path.read_text().splitlines() if keep and path.is_file() else []
+        lines = path.read_text(encoding="utf-8").splitlines() if keep and path.is_file() else []
         self.epochs: list[Line] = [kind(**json.loads(line)) for line in lines]
         self._write()
 
@@ -230,7 +230,7 @@ class EpochLog(Generic[Line]):
 
     def _write(self) -> None:
         text = "".join(json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in self.epochs)
-        replace_file(self._path, lambda partial: partial.write_text(text))
+        replace_file(self._path, lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"))
 
 
 def draw_curves(path: Path, stages: Mapping[str, Sequence[Epoch]], title: str) -> None:

@@ -276,7 +276,8 @@ class Trainer(Generic[E]):
             report = {**dataclasses.asdict(self.state), "photos": self.batches.name_photos(batch.indices)}
             text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
             replace_file(
-                self.dist.own_path(self.checkpoint.path.with_name(DIVERGED)), lambda partial: partial.write_text(text)
+                self.dist.own_path(self.checkpoint.path.with_name(DIVERGED)),
+                lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"),
             )
         where = f"epoch {self.state.epoch + 1}, step {self.state.step + 1}"
         raise ObeliskError(f"the {what} became {value} in {where}", fix=self.settings.advice)
