@@ -75,7 +75,7 @@ def test_rows_without_a_direction_are_refused(embeddings: np.ndarray, text: str)
     [
         (4, 3, "k = 4 neighbors, but only 3 reference photos · give k of at most 3"),
         (2, 1, "but only 1 reference photo · give k of at most 1"),
-        (1, 0, "but only 0 reference photos · add reference photos first"),
+        (1, 0, "the gallery has no reference photos · add some: `obelisk gallery add"),
     ],
 )
 def test_more_neighbours_than_references_are_refused(k: int, size: int, text: str) -> None:

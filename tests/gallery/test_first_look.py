@@ -18,7 +18,7 @@ import pytest
 
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError
-from obelisk.gallery import Gallery, check_gallery, database
+from obelisk.gallery import Gallery, check_gallery, database, first_look
 from obelisk.gallery.columns import FORMAT
 from obelisk.gallery.pages import parse_file_header, read_rows
 from obelisk.gallery.write_ahead_log import read_commits
@@ -57,6 +57,12 @@ class Killed:
         """Return the files of the database as they are now."""
         names = ["gallery.sqlite", *([WAL] if log else [])]
         return {name: (self.gallery.path / name).read_bytes() for name in names}
+
+
+@pytest.fixture(autouse=True)
+def refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody writes to these galleries, so that there is nothing to wait for."""
+    monkeypatch.setattr(first_look, "SETTLED", 0.0)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from obelisk.arrays import Embeddings
 from obelisk.errors import GalleryError
+from obelisk.gallery.database import primary_code
 from obelisk.gallery.landmarks import Landmark, check_name, compared, resolve_landmarks
 from obelisk.gallery.lookup import (
     data_folders,
@@ -26,6 +27,7 @@ from obelisk.gallery.lookup import (
 from obelisk.gallery.schema import STORED, ReferencePhoto, mark_edited
 
 LANDMARK_OF_ROW = "SELECT landmark_id FROM photos WHERE row = ?"
+LAST_ROW = 2**63 - 1  # SQLite's largest
 INSERT_PHOTO = "INSERT INTO photos (id, landmark_id, content_hash, source, path, folder_id) VALUES (?, ?, ?, ?, ?, ?)"
 
 
@@ -53,11 +55,24 @@ def insert_references(
     rows = []
     for photo, landmark_id, vector in zip(photos, landmark_ids, embeddings.astype(STORED), strict=True):
         values = (photo.id, landmark_id, photo.content_hash, *file_columns(connection, photo))
-        row = connection.execute(INSERT_PHOTO, values).lastrowid
+        row = insert_photo(connection, values)
         connection.execute("INSERT INTO embeddings VALUES (?, ?)", (row, vector.tobytes()))
-        rows.append(int(row or 0))
+        rows.append(row)
     delete_if_empty(connection, emptied)
     return rows
+
+
+def insert_photo(connection: sqlite3.Connection, values: Sequence[object]) -> int:
+    """Insert a row of ``photos``; return its number. Raises :class:`GalleryError` if all numbers are used up."""
+    try:
+        return int(connection.execute(INSERT_PHOTO, values).lastrowid or 0)
+    except sqlite3.DatabaseError as error:
+        if primary_code(error) == sqlite3.SQLITE_FULL:  # the disk is, or the numbers are used up
+            used = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'photos'").fetchone()
+            if used == (LAST_ROW,):
+                what, fix = "the gallery has used up its search ids", "build a new one: they begin with 1 again"
+                raise GalleryError(f"{what}, up to {LAST_ROW}", fix=fix) from error
+        raise
 
 
 def update_photo_files(connection: sqlite3.Connection, photos: Iterable[ReferencePhoto]) -> None:

@@ -32,6 +32,11 @@ class Column:
     since: int = 1
     missing: str = "NULL"
 
+    @property
+    def is_text(self) -> bool:
+        """Whether the column holds texts."""
+        return self.definition.startswith("TEXT")
+
 
 TEXT = Column(definition="TEXT NOT NULL", sound=IS_TEXT)
 TEXTS = Column(
@@ -92,6 +97,7 @@ INDEXES = {
     "landmarks_by_name": ("landmarks", "name", 1),
     "photos_by_landmark": ("photos", "landmark_id", 1),
     "photos_by_content": ("photos", "content_hash", 2),
+    "photos_by_folder": ("photos", "folder_id", 3),
 }
 """index → its table, its column, the first format that has it"""
 OF_SQLITE = {  # tables that SQLite makes by itself, or for ANALYZE
@@ -100,7 +106,8 @@ OF_SQLITE = {  # tables that SQLite makes by itself, or for ANALYZE
     "sqlite_stat4": "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)",
 }
 OWN_INDEX = re.compile(r"create index [\w.-]+ on (\w+) \( ([\w ,]+) \)")
-FILLED_LATER = ("INSERT INTO about VALUES ('identity', lower(hex(randomblob(16))))",)
+FILLED = {3: ("INSERT INTO about VALUES ('identity', lower(hex(randomblob(16))))",)}
+"""format → the statements that fill in what it has first"""
 
 
 def columns_of(table: str, format_number: int) -> dict[str, Column]:
@@ -126,12 +133,14 @@ def create_statements(format_number: int) -> dict[str, str]:
 def migration_statements(before: int) -> list[str]:
     """Return the statements that turn a format into the next one."""
     old, new = create_statements(before), create_statements(before + 1)
-    statements = [statement for name, statement in new.items() if name not in old]
-    for table in TABLES:
-        for name, column in columns_of(table, before + 1).items():
-            if table in old and column.since > before:
-                statements.append(f"ALTER TABLE {table} ADD COLUMN {name} {column.definition}")
-    return [*statements, *FILLED_LATER] if before == 2 else statements
+    added = [
+        f"ALTER TABLE {table} ADD COLUMN {name} {column.definition}"
+        for table in TABLES
+        for name, column in columns_of(table, before + 1).items()
+        if table in old and column.since > before
+    ]
+    made = [statement for name, statement in new.items() if name not in old]
+    return [*added, *made, *FILLED.get(before + 1, ())]
 
 
 def describe_foreign_schema(found: Iterable[tuple[object, ...]], format_number: int) -> str | None:

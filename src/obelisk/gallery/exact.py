@@ -151,8 +151,11 @@ def as_stored(embeddings: NDArray[np.floating]) -> Embeddings:
 
 def check_fits(k: int, size: int) -> None:
     """Raise :class:`UsageError` for k < 1, :class:`GalleryError` for more neighbors than there are references."""
+    if not size:
+        fix = "add some: `obelisk gallery add GALLERY PHOTO … --landmark NAME`"
+        raise GalleryError("the gallery has no reference photos", fix=fix)
     if k < 1:
         raise UsageError(f"k = {k} neighbors", fix="k must be at least 1")
     if k > size:
         what = f"k = {k} neighbors, but only {size} reference photo{'' if size == 1 else 's'}"
-        raise GalleryError(what, fix=f"give k of at most {size}" if size else "add reference photos first")
+        raise GalleryError(what, fix=f"give k of at most {size}")

@@ -41,18 +41,18 @@ Entries = Mapping[str, str]
 def refuse_strange_files(folder: Path) -> None:
     """Raise :class:`GalleryError` unless the files in the folder are a gallery's database, and its own log if any."""
     started = unchanged_since = time.monotonic()
-    before: tuple[int, ...] = ()
+    before = file_states(folder)
     while True:
-        found = file_states(folder)
-        if found != before:
-            before, unchanged_since = found, time.monotonic()
+        looked = time.monotonic()
         try:
             return look_at_files(folder)
         except GalleryError:
             # While somebody writes, the database and the log may be of different moments.
-            now = time.monotonic()
-            if now - unchanged_since > SETTLED or now - started > LONGEST_WAIT:
+            found = file_states(folder)
+            if (found == before and looked - unchanged_since > SETTLED) or looked - started > LONGEST_WAIT:
                 raise
+        if found != before:
+            before, unchanged_since = found, time.monotonic()
         time.sleep(PAUSE)
 
 

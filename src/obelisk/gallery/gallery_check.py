@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -14,9 +15,12 @@ from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, ObeliskError
 from obelisk.gallery import database, schema
 from obelisk.gallery.ann.indexed import describe_index
+from obelisk.gallery.columns import MAX_ID, TABLES, columns_of
 from obelisk.gallery.gallery import MODEL
+from obelisk.gallery.lookup import all_landmarks
 from obelisk.gallery.schema import About
 
+LONGEST_EXAMPLE = 60  # characters
 TOLERANCE = 0.01  # of a vector's norm; rounding to float16 changes it by less
 
 ORPHANS = {
@@ -65,14 +69,15 @@ def check_model_copy(folder: Path, about: About) -> list[str]:
 
 
 def check_database(connection: sqlite3.Connection, dimensions: int) -> Iterator[str]:
-    """Yield the problems of the file, of the links between the tables, of the texts, and of the embeddings."""
+    """Yield the problems of the file, of the links between the tables, of their values, and of the embeddings."""
     for (finding,) in connection.execute("PRAGMA integrity_check(10)"):
         if finding != "ok":
             yield f"the database is damaged: {finding}"
+    yield from check_values(connection)
+    yield from check_documents(connection)
     for what, query in ORPHANS.items():
-        if found := [str(row[0]) for row in connection.execute(query)]:
+        if found := [str(row[0])[:LONGEST_EXAMPLE] for row in connection.execute(query)]:
             yield f"{what}: {len(found)}, the first is `{found[0]}`"
-    yield from check_texts(connection)
     counts: Counter[str] = Counter()
     examples: dict[str, str] = {}
     for fault, example in check_vectors(connection, dimensions):
@@ -82,14 +87,42 @@ def check_database(connection: sqlite3.Connection, dimensions: int) -> Iterator[
         yield f"embeddings of a wrong {fault}: {count}, the first in {examples[fault]}"
 
 
-def check_texts(connection: sqlite3.Connection) -> Iterator[str]:
-    """Yield the tables with texts that are not valid UTF-8."""
-    for table in ("landmarks", "photos"):
-        try:
-            for _ in connection.execute(f"SELECT {schema.select_columns(connection, table)} FROM {table}"):
-                pass
-        except sqlite3.OperationalError as error:
-            yield f"a text of `{table}` cannot be read: {error}"
+def check_values(connection: sqlite3.Connection) -> Iterator[str]:
+    """Yield the columns with values of a wrong type, length or range, or texts that are not valid UTF-8."""
+    format_number = schema.read_format(connection)
+    for table in TABLES:
+        columns = columns_of(table, format_number)
+        key = next(iter(columns), "")
+        for name, column in columns.items():
+            wrong = f"NOT coalesce({column.sound.format(name)}, 0)"
+            try:
+                where = f"FROM {table} WHERE {wrong}"
+                count, first = connection.execute(f"SELECT count(*), CAST(min({key}) AS TEXT) {where}").fetchone()
+                if column.is_text:
+                    for _ in connection.execute(f"SELECT {name} FROM {table}"):
+                        pass
+            except sqlite3.DatabaseError as error:
+                yield f"a value of `{table}.{name}` cannot be read: {error}"
+                continue
+            if count:
+                example = repr(str(first)[:LONGEST_EXAMPLE])
+                yield f"values of `{table}.{name}` of a wrong type, length or range: {count}, the first at {example}"
+
+
+def check_documents(connection: sqlite3.Connection) -> Iterator[str]:
+    """Yield what is wrong with numbers and JSON that are kept as texts."""
+    about = dict(connection.execute("SELECT key, value FROM about"))
+    for key in ("revision", "edited"):
+        value = about.get(key, "0")
+        if not (isinstance(value, str) and value.isascii() and value.isdigit() and int(value) <= MAX_ID):
+            yield f"`{key}` of the table `about` is no number: {str(value)[:LONGEST_EXAMPLE]!r}"
+    try:
+        all_landmarks(connection)
+        json.loads((schema.read_own_calibration(connection) or ("{}", 0))[0])
+    except GalleryError as error:
+        yield error.what
+    except ValueError as error:
+        yield f"the gallery's calibration is no JSON: {error}"
 
 
 def check_vectors(connection: sqlite3.Connection, dimensions: int) -> Iterator[tuple[str, str]]:

@@ -25,6 +25,8 @@ def select_photos(
     folders = data_folders(connection)
     statement = f"SELECT {select_columns(connection, 'photos')} FROM photos WHERE {condition}"
     for row, photo_id, landmark_id, content_hash, source, path, folder_id in connection.execute(statement, values):
+        refuse_other_types(connection, str, photo_id, content_hash, source, path)
+        refuse_other_types(connection, int, landmark_id)
         folder = folders.get(folder_id, "")
         yield (
             row,
@@ -39,6 +41,13 @@ def select_photos(
         )
 
 
+def refuse_other_types(connection: sqlite3.Connection, kind: type, *values: object) -> None:
+    """Raise :class:`GalleryError` for values of another type than their column's, which SQLite allows."""
+    if not all(isinstance(value, kind) for value in values):
+        wanted = "text" if kind is str else "whole number"
+        raise damage_error(f"a value of a photo, landmark or folder is no {wanted}", folder_of(connection))
+
+
 def data_folders(connection: sqlite3.Connection) -> dict[int, str]:
     """Return id → absolute path of the data folders that photos lie in.
 
@@ -48,6 +57,7 @@ def data_folders(connection: sqlite3.Connection) -> dict[int, str]:
         return {}
     folders = {}
     for number, path, beside in connection.execute("SELECT id, path, beside FROM folders"):
+        refuse_other_types(connection, str, path, beside)
         moved = os.path.normpath(folder_of(connection) / beside)
         folders[number] = moved if beside and not Path(path).is_dir() and Path(moved).is_dir() else path
     return folders
@@ -100,17 +110,24 @@ def select_landmarks(
 ) -> dict[int, Landmark]:
     """Return the landmarks that meet an SQL condition, id → landmark, in the order of the ids."""
     select = f"SELECT {select_columns(connection, 'landmarks')} FROM landmarks WHERE {condition} ORDER BY id"
-    return {
-        landmark_id: Landmark(
+    found: dict[int, Landmark] = {}
+    for landmark_id, name, latitude, longitude, links, origins in connection.execute(select, values):
+        refuse_other_types(connection, str, name)
+        located = is_degrees(latitude, 90) and is_degrees(longitude, 180)
+        found[landmark_id] = Landmark(
             id=landmark_id,
             name=name,
-            latitude=latitude,
-            longitude=longitude,
+            latitude=latitude if located else None,
+            longitude=longitude if located else None,
             links=parse_texts(links, connection),
             origins=parse_texts(origins, connection),
         )
-        for landmark_id, name, latitude, longitude, links, origins in connection.execute(select, values)
-    }
+    return found
+
+
+def is_degrees(value: object, most: int) -> bool:
+    """Return whether a value is a coordinate; former versions let any number in."""
+    return isinstance(value, int | float) and abs(value) <= most
 
 
 def parse_texts(column: str, connection: sqlite3.Connection) -> tuple[str, ...]:
@@ -128,16 +145,25 @@ def parse_texts(column: str, connection: sqlite3.Connection) -> tuple[str, ...]:
 
 def all_landmark_names(connection: sqlite3.Connection) -> dict[int, str]:
     """Return id → name for every landmark, in the order of the ids."""
-    return dict(connection.execute("SELECT id, name FROM landmarks ORDER BY id").fetchall())
+    return select_names(connection, "TRUE", ())
 
 
 def landmarks_with_name(connection: sqlite3.Connection, names: Iterable[str]) -> dict[int, str]:
     """Return id → name for the landmarks that have one of the names, composed (NFC) or decomposed (NFD)."""
-    find = "SELECT id, name FROM landmarks WHERE name IN (?, ?, ?) ORDER BY id"
-    forms = ((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)) for name in names)
-    return {row[0]: row[1] for form in forms for row in connection.execute(find, form)}
+    found: dict[int, str] = {}
+    for name in names:
+        forms = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
+        found |= select_names(connection, "name IN (?, ?, ?)", forms)
+    return found
 
 
 def landmarks_with_id(connection: sqlite3.Connection, landmark_id: int) -> dict[int, str]:
     """Return {id: name} for the landmark with an id, or {} if there is none."""
-    return dict(connection.execute("SELECT id, name FROM landmarks WHERE id = ?", (landmark_id,)).fetchall())
+    return select_names(connection, "id = ?", (landmark_id,))
+
+
+def select_names(connection: sqlite3.Connection, condition: str, values: Sequence[int | str]) -> dict[int, str]:
+    """Return id → name for the landmarks that meet an SQL condition, in the order of the ids."""
+    found = dict(connection.execute(f"SELECT id, name FROM landmarks WHERE {condition} ORDER BY id", values).fetchall())
+    refuse_other_types(connection, str, *found.values())
+    return found

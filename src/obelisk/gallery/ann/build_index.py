@@ -6,6 +6,7 @@ and compared with their exact nearest neighbors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -36,12 +37,17 @@ WIDEST_MARGIN = 2.0  # between two cosine similarities
 def make_index(ids: Integers, dimensions: int, read: ReadRows, progress: Progress) -> IvfPqIndex:
     """Learn centroids and codebooks from a sample of the rows ``ids`` (N,), encode all rows, measure the recall."""
     rng = np.random.default_rng(SEED)
-    lists = 1 << max(0, round(np.log2(len(ids)) / 2))
+    lists = list_count(len(ids))
     sample = rng.choice(ids, min(len(ids), ROWS_PER_CENTROID * lists), replace=False)
     _, embeddings = read(np.sort(sample))
     empty = learn_codes(pad_columns(embeddings, coded_width(dimensions)), lists, dimensions, progress)
     trials = RecallTrials(*read(np.sort(rng.choice(ids, min(len(ids), TRIALS), replace=False))))
     return choose_parameters(add_rows(empty, ids, read, progress, trials), trials)
+
+
+def list_count(count: int) -> int:
+    """Return L, the number of lists for so many rows: the power of two next to its square root."""
+    return 1 << max(0, round(math.log2(count) / 2))
 
 
 def coded_width(dimensions: int) -> int:

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from obelisk.errors import GalleryError
 from obelisk.files import sync_to_disk
-from obelisk.gallery.ann.build_index import LARGEST_DEPTH, WIDEST_MARGIN
-from obelisk.gallery.ann.ivfpq import CODES, IvfPqIndex
+from obelisk.gallery.ann.build_index import LARGEST_DEPTH, WIDEST_MARGIN, coded_width, list_count, values_per_code
+from obelisk.gallery.ann.ivfpq import CODES, FINGERPRINT_ROWS, IvfPqIndex
+from obelisk.gallery.columns import MAX_DIMENSIONS
 
 INDEX = Path("index", "search.index")
 MAGIC = b"obelisk search index 2\n"
@@ -32,6 +33,7 @@ CHECKSUM = 4  # bytes at the end of the file: CRC-32, little-endian
 LONGEST_HEADER = 1000  # bytes
 LARGEST_NUMBER = 1 << 40
 ROWS_AT_ONCE = 1 << 12
+MOST_REMOVED = 16  # times the rows left; with more removed, an index is made anew
 PARTIAL = ".partial"
 NUMBERS = ("dimensions", "width", "lists", "subvectors", "rows", "witnesses", "probes", "depth", "measured")
 MARGIN = "margin"
@@ -106,7 +108,11 @@ def read_index(path: Path, *, dimensions: int, most_rows: int) -> IvfPqIndex | N
         file = opened.enter_context(path.open("rb"))
         start = file.read(len(MAGIC)) + file.readline(LONGEST_HEADER)
         header = parse_header(start)
-        if not header or header["dimensions"] != dimensions or header["rows"] > most_rows:
+        if (
+            not header
+            or header["dimensions"] != dimensions
+            or max(header["rows"], header["measured"] // MOST_REMOVED) > most_rows
+        ):
             return None
         if len(start) + body_size(header) + CHECKSUM != os.fstat(file.fileno()).st_size:
             return None
@@ -173,10 +179,15 @@ def parse_header(start: bytes) -> Header | None:
         return None
     if type(header[MARGIN]) is not float or not 0 <= header[MARGIN] <= WIDEST_MARGIN:
         return None
-    width, codes = header["width"], header["subvectors"]
-    fits = codes > 0 and codes % 2 == 0 and width % codes == 0 and width >= header["dimensions"]
+    # All other numbers follow from D, and from N when the index was made: nothing else needs memory or time.
+    dimensions, measured = header["dimensions"], header["measured"]
+    if not (0 < dimensions <= MAX_DIMENSIONS and measured > 0 and 0 < header["witnesses"] <= header["rows"]):
+        return None
+    width = coded_width(dimensions)
+    fits = (header["width"], header["subvectors"]) == (width, width // values_per_code(dimensions))
+    fits &= header["lists"] == list_count(measured) and header["witnesses"] <= FINGERPRINT_ROWS
     usable = 1 <= header["probes"] <= header["lists"] and 1 <= header["depth"] <= LARGEST_DEPTH
-    return header if fits and usable and header["rows"] > 0 else None
+    return header if fits and usable else None
 
 
 def body_size(header: Header) -> int:

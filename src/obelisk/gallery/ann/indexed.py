@@ -23,14 +23,13 @@ from obelisk.files import exclusive_lock
 from obelisk.gallery import database, schema
 from obelisk.gallery.ann.build_index import add_rows, drop_other_rows, make_index
 from obelisk.gallery.ann.index_file import INDEX, read_index, write_index
-from obelisk.gallery.ann.ivfpq import NEAREST, CandidateSearch, IvfPqIndex, contains, covers
+from obelisk.gallery.ann.ivfpq import FINGERPRINT_ROWS, NEAREST, CandidateSearch, IvfPqIndex, contains, covers
 from obelisk.gallery.embeddings import EmbeddingReader, pick_embeddings
 from obelisk.gallery.exact import check_fits, cosines, nearest_rows
 from obelisk.records import Progress
 
 EXACT_UP_TO = 200_000  # photos that are searched without an index: 400 MB of embeddings with 512 values
 GROWTH = 1.5  # times the photos an index was measured with; beyond, it is trained again
-FINGERPRINT_ROWS = 256  # by which an index knows its gallery
 LOCK = "lock"
 LONGEST_WAIT = 3600.0  # s, for another process that makes the same index
 
@@ -127,7 +126,9 @@ def load_index(folder: Path, dimensions: int) -> CandidateSearch | None:
         if path.exists():
             with database.reading(folder) as connection:
                 (last,) = connection.execute("SELECT max(row) FROM photos").fetchone()
-            index = read_own_index(path, folder, dimensions, most_rows=last or 0)
+            # A photo takes more bytes than its embedding, and an index holds at most twice the photos.
+            most_rows = min(last or 0, 2 * database.stat_database(folder)[2] // (schema.STORED.itemsize * dimensions))
+            index = read_own_index(path, folder, dimensions, most_rows=most_rows)
             if index:
                 with contextlib.suppress(GalleryError):  # the file was cut short meanwhile
                     return CandidateSearch(index)

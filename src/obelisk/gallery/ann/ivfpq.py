@@ -30,6 +30,7 @@ from obelisk.photos import library_on_one_thread
 NEAREST = 10  # neighbors for which probes, depth and margin are measured
 CODES = 16  # centroids of a sub-vector: 4 bits
 COMPARED = 8  # centroids compared exactly for each list that is wanted
+FINGERPRINT_ROWS = 256  # by which an index knows its gallery
 LISTS_AT_ONCE = 64  # packed together
 FEW_QUERIES = 20  # up to so many are searched by one thread
 LONGEST_TAIL = 1 << 13  # rows searched beside an index; when there are more, the index takes them in
