@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 BIN := $(VENV)/bin
 DEMO := demo-out
 
-.PHONY: demo test check stress bundled clean
+.PHONY: demo test check stress bundled lock clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -36,6 +36,13 @@ stress: $(INSTALLED)
 ## Remake the model and gallery that come with the package: make bundled DATA=a-gldv2-folder
 bundled: $(INSTALLED)
 	$(BIN)/python tools/bundled.py $(DATA) bundled-out
+
+## Write the lock files anew from pyproject.toml and constraints.txt; needs uv
+LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --constraint constraints.txt \
+	--no-emit-index-url --no-annotate --no-header --quiet
+lock:
+	$(LOCK) --output-file requirements.lock
+	$(LOCK) --all-extras --output-file requirements-all.lock
 
 clean:
 	rm -rf $(VENV) $(DEMO)
