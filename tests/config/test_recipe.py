@@ -247,6 +247,16 @@ def test_a_file_that_is_not_toml_is_refused_with_the_line(write_recipe) -> None:
     assert caught.value.where.endswith("mine.toml")
 
 
+def test_a_file_that_nobody_wrote_by_hand_is_refused(write_recipe) -> None:
+    with pytest.raises(RecipeError, match="not TOML"):
+        load_recipe(write_recipe(f"name = {'[' * 100_000}"))
+    with pytest.raises(RecipeError, match="more than 1,048,576 bytes"):
+        load_recipe(write_recipe("#" * 2**21))
+    with pytest.raises(RecipeError, match="and 981 more") as caught:
+        load_recipe(write_recipe("".join(f"key{number} = 1\n" for number in range(1000))))
+    assert len(str(caught.value)) < 5000
+
+
 def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(b'\xef\xbb\xbfname = "mine"\n')

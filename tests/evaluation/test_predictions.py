@@ -95,6 +95,18 @@ def write_garbage(path):
     path.write_bytes(b"PAR1 but not really")
 
 
+def write_changed(**columns):
+    """A way to write a file in which these columns are others."""
+
+    def write(path):
+        write_predictions(path, collect_predictions(**ROWS))
+        frame = pl.read_parquet(path)
+        values = [pl.Series(name, rows, frame.schema[name]) for name, rows in columns.items()]
+        frame.with_columns(values).write_parquet(path)
+
+    return write
+
+
 def write_other_table(path):
     pl.DataFrame({"query_id": ["a"]}).write_parquet(path)
 
@@ -105,6 +117,11 @@ def write_other_table(path):
         pytest.param(lambda path: None, "no predictions here", id="missing"),
         pytest.param(write_garbage, "unreadable predictions", id="not parquet"),
         pytest.param(write_other_table, "`landmark_ids`", id="another table"),
+        pytest.param(lambda path: path.mkdir(), "no predictions here", id="a folder"),
+        pytest.param(write_changed(confidence=[0.5, float("nan")]), "not finite", id="not a number"),
+        pytest.param(write_changed(confidence=[0.5, None]), "unreadable predictions", id="an empty cell"),
+        pytest.param(write_changed(landmark_ids=[[1], [None]]), "unreadable predictions", id="an empty landmark"),
+        pytest.param(write_changed(candidate_scores=[[], []]), "differ in length", id="candidates without scores"),
     ],
 )
 def test_an_unusable_file_is_named(tmp_path, write, message):
@@ -113,6 +130,14 @@ def test_an_unusable_file_is_named(tmp_path, write, message):
     with pytest.raises(DataError, match=message) as raised:
         read_predictions(path)
     assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize(("limit", "said"), [("LARGEST", "bytes"), ("MOST_QUERIES", ""), ("MOST_CELLS", "cells")])
+def test_predictions_beyond_a_limit_are_refused(tmp_path, monkeypatch, limit, said):
+    path = write_predictions(tmp_path / "p.parquet", collect_predictions(**ROWS))
+    monkeypatch.setattr(f"obelisk.evaluation.predictions.{limit}", 1)
+    with pytest.raises(DataError, match=rf"more than 1\b.*{said}"):
+        read_predictions(path)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):

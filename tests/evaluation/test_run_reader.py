@@ -53,11 +53,13 @@ def test_an_unfinished_run_is_named(old_run: Path, missing: str, tiny_recipe: Re
         open_target(old_run)
 
 
-@pytest.mark.parametrize("line", [b"garbage\n", b"[1]\n", b"{}\n", b"\xff\n"])
+@pytest.mark.parametrize(
+    "line", [b"garbage\n", b"[1]\n", b"{}\n", b"\xff\n", b"[" * 100_000, b'{"member": 1, "epoch": [1]}\n']
+)
 def test_a_damaged_log_is_named(old_run: Path, line: bytes) -> None:
     with (old_run / "log.jsonl").open("ab") as log:
         log.write(line)
-    with pytest.raises(ModelError, match=r"a damaged log · .*log\.jsonl"):
+    with pytest.raises(ModelError, match=r"unreadable log: .* · .*log\.jsonl"):
         open_target(old_run)
 
 

@@ -67,6 +67,12 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     [
         ("missing.safetensors", None, "no such weights file"),
         ("text.safetensors", b"hello", "not a safetensors file"),
+        ("huge.safetensors", b"\xff" * 8, "not a safetensors file"),
+        (
+            "order.safetensors",
+            b'\x2a\0\0\0\0\0\0\0{"__metadata__":{"order":"[[[[[[[[[[[[["}}',
+            "not a safetensors file",
+        ),
         ("text.pth", b"hello", "not a plain state dict"),
     ],
 )

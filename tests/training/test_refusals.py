@@ -62,6 +62,19 @@ def test_photos_of_one_landmark_teach_nothing(look: Look, tiny_dataset: Path, tm
         look(load_recipe("arcface"), read_catalog(alone))
 
 
+def test_triplets_need_a_landmark_with_two_pictures(look: Look, tiny_dataset: Path, tmp_path: Path) -> None:
+    places = [path for path in sorted((tiny_dataset / "train").iterdir()) if path.is_dir()]
+    for place in places:
+        photo = next(place.rglob("*.jpg"))
+        alone = tmp_path / "alone" / place.name
+        alone.mkdir(parents=True)
+        (alone / photo.name).write_bytes(photo.read_bytes())
+    catalog = read_catalog(tmp_path / "alone")
+    with pytest.raises(RecipeError, match=r"no triplet · .* · set views.count = 3"):
+        look(load_recipe("proposed_triplet", ["views.count=0"]), catalog)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("look_only", [dry_run, find_rate])
 def test_an_ensemble_of_runs_has_nothing_to_look_at(look_only: Look, tiny_dataset: Path, tmp_path: Path) -> None:
     path = tmp_path / "both.toml"

@@ -143,11 +143,16 @@ def test_a_photo_that_was_repaired_makes_it_another_dataset(
         train_run(tiny_recipe, read_catalog(data), tmp_path / "run")
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"recipe": "x"}', "[]"])
+WRONG_KIND = (
+    '{"recipe": "", "data": "", "landmarks": "all", "backbones": [], "best_epochs": [], "skipped": {}, "seconds": 1}'
+)
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"recipe": "x"}', "[]", "[" * 100_000, WRONG_KIND])
 def test_a_damaged_run_is_refused_in_one_line(tiny_run: Run, tmp_path: Path, content: str) -> None:
     run = Path(shutil.copytree(tiny_run.folder, tmp_path / "run"))
     (run / "run.json").write_text(content)
-    with pytest.raises(ModelError, match=r"a damaged run.*run.json.*train again"):
+    with pytest.raises(ModelError, match=r"unreadable run: .*run.json.*train again"):
         Run.open(run)
 
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from pydantic import BaseModel, TypeAdapter
 
 from obelisk.bundled import is_bundled
 from obelisk.config import load_recorded_recipe
 from obelisk.data import Catalog
+from obelisk.embedding import parse_json
+from obelisk.files import read_limited
 from obelisk.gallery import Gallery
+
+LARGEST_FACTS = 2**26  # bytes
+
+
+class TrainedOn(BaseModel):
+    """What is needed of ``run.json``, which says more."""
+
+    landmarks: list[int]
 
 
 def count_learned_landmarks(model: Path, catalog: Catalog) -> int:
@@ -25,4 +36,5 @@ def trained_landmarks(run: Path) -> set[int]:
     facts = run / "run.json"
     if not facts.is_file() or load_recorded_recipe(run).loss.kind == "none":
         return set()
-    return set(json.loads(facts.read_bytes())["landmarks"])
+    content = read_limited(facts, LARGEST_FACTS)
+    return set(parse_json(content, TypeAdapter(TrainedOn), where=facts, what="run", fix="copy it again").landmarks)

@@ -14,6 +14,10 @@ from pydantic_core import ErrorDetails
 from obelisk.config.recipe import Recipe
 from obelisk.config.renames import RENAMED, RENAMED_VALUES, to_present_names
 from obelisk.errors import RecipeError, near_names
+from obelisk.files import read_limited
+
+LARGEST = 2**20  # bytes of a recipe
+MOST_MISTAKES = 20  # that are listed
 
 
 def shipped_recipes(folder: str = ".") -> list[str]:
@@ -49,7 +53,7 @@ def parse(text: str, where: str) -> dict[str, Any]:
     """Read TOML; raises RecipeError if the text isn't TOML."""
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecipeError(f"not TOML: {error}", where=where, fix="correct that line") from None
 
 
@@ -61,8 +65,10 @@ def check(tables: dict[str, Any], where: str, overrides: Sequence[str] = ()) -> 
     try:
         return Recipe.model_validate(tables)
     except ValidationError as error:
-        mistakes = "; ".join(explain(problem) for problem in error.errors())
-        keys = {find_key(problem) for problem in error.errors()}
+        problems = error.errors()
+        more = [f"and {len(problems) - MOST_MISTAKES} more"] * (len(problems) > MOST_MISTAKES)
+        mistakes = "; ".join([*map(explain, problems[:MOST_MISTAKES]), *more])
+        keys = {find_key(problem) for problem in problems}
         named = {override.partition("=")[0].strip() for override in overrides}
         overridden = {key for key in keys if key in named or any(key.startswith(f"{one}.") for one in named)}
         locations = [where] * bool(keys - overridden) + ["--set"] * bool(overridden)
@@ -78,7 +84,9 @@ def find_recipe(source: str, folder: str = ".", what: str = "recipe") -> tuple[s
     path = Path(source)
     if path.is_file():
         try:
-            return path.read_text(encoding="utf-8-sig"), str(path)
+            return read_limited(path, LARGEST).decode("utf-8-sig"), str(path)
+        except OSError as error:
+            raise RecipeError(f"cannot be read: {error.strerror}", where=path, fix="name a recipe of yours") from error
         except UnicodeDecodeError:
             raise RecipeError("not a text file", where=path, fix="give a TOML file in UTF-8") from None
     shipped = shipped_recipes(folder)

@@ -11,6 +11,7 @@ from obelisk.embedding.bundle_classifier import (
     CLASSIFIER,
     LAYER,
     BundleClassifier,
+    LandmarkId,
     LayerLandmarks,
     read_classifier,
     read_layer,
@@ -21,7 +22,7 @@ from obelisk.embedding.descriptor_cache import PLAIN, DescriptorCache, Descripto
 from obelisk.embedding.onnx_model import FEATURES, LOGITS, OnnxModel
 from obelisk.embedding.runtime import Embedded, Embedder
 from obelisk.embedding.runtime_choice import Runtime
-from obelisk.embedding.strict_json import parse_json
+from obelisk.embedding.strict_json import load_json, parse_json, validate_json
 from obelisk.embedding.user_cache import cache_folder
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Descriptors",
     "Embedded",
     "Embedder",
+    "LandmarkId",
     "LayerLandmarks",
     "Member",
     "OnnxModel",
@@ -49,8 +51,10 @@ __all__ = [
     "View",
     "cache_folder",
     "hash_or_error",
+    "load_json",
     "parse_json",
     "read_classifier",
     "read_layer",
+    "validate_json",
     "write_bundle",
 ]

@@ -60,6 +60,7 @@ class DescriptorCache:
         self._embedder = embedder
         self._dtype = np.dtype(np.float32 if embedder else np.float16)
         self._logits = logits
+        self._width = bundle.dimensions + logits
         name = f"{bundle.fingerprint}-{embedder.computes_with}-float32" if embedder else bundle.fingerprint
         self._path = (folder or cache_folder()) / "descriptors" / f"{name}.sqlite"
 
@@ -79,7 +80,7 @@ class DescriptorCache:
         """
         if self._logits:
             view_name += " with logits"
-        rows = np.zeros((len(paths), self.bundle.dimensions + self._logits), np.float32)
+        rows = np.zeros((len(paths), self._width), np.float32)
         failed: dict[int, PhotoError] = {}
         missing: list[int] = []
         fresh: list[tuple[str, str, bytes]] = []
@@ -136,7 +137,9 @@ class DescriptorCache:
 
     def _read(self, database: sqlite3.Connection, digest: str, view_name: str) -> NDArray[np.floating] | None:
         found = database.execute("SELECT row FROM rows WHERE photo = ? AND view = ?", (digest, view_name)).fetchone()
-        return np.frombuffer(found[0], self._dtype) if found else None
+        if not found or len(found[0]) != self._width * self._dtype.itemsize:
+            return None  # not there, or damaged
+        return np.frombuffer(found[0], self._dtype)
 
     def _connect(self) -> sqlite3.Connection:
         try:

@@ -151,7 +151,7 @@ def read_decision(path: Path) -> Engine | None:
     """Return a saved decision, or None if there is none that can be read."""
     try:
         saved = json.loads(path.read_bytes())["engine"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return next((engine for engine in get_args(Engine) if engine == saved), None)
 

@@ -19,11 +19,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, TypeAdapter
 
 from obelisk.bundled import bundled_gallery
 from obelisk.data import Catalog
-from obelisk.embedding import MANIFEST_FILE, Bundle, BundleClassifier, CachedEmbedder
+from obelisk.embedding import LARGEST_JSON, MANIFEST_FILE, Bundle, BundleClassifier, CachedEmbedder, parse_json
 from obelisk.errors import ModelError, UsageError
 from obelisk.evaluation.comparison import Comparison, LogRow, RunResult, compare_runs
 from obelisk.evaluation.predict import (
@@ -36,12 +37,13 @@ from obelisk.evaluation.predict import (
 from obelisk.evaluation.predictions import Predictions, read_predictions, write_predictions
 from obelisk.evaluation.protocol import Metrics, measure, write_metrics
 from obelisk.evaluation.run_reader import Run, fingerprint_of_data, read_log
-from obelisk.files import replace_file
+from obelisk.files import read_limited, replace_file
 from obelisk.gallery import DATABASE, Gallery
 from obelisk.recognition import CALIBRATION, find_classifier
 from obelisk.records import Progress, no_progress
 
 BUNDLED = "bundled"
+LARGEST_NOTE = 2**26  # bytes; a photo that was left out takes a line
 ANSWERS = 2  # raised whenever the same model and data may get other answers
 
 
@@ -98,7 +100,7 @@ class Target:
         }
         if matched:
             own = matched.gallery.path / CALIBRATION
-            said["calibration"] = own.read_text(encoding="utf-8", errors="replace") if own.is_file() else None
+            said["calibration"] = read_limited(own, LARGEST_JSON).decode(errors="replace") if own.is_file() else None
             said["photos"] = [(photo.id, photo.landmark_id, photo.content_hash) for photo in matched.gallery.photos]
             said["landmarks"] = sorted(matched.landmark_ids.items())
         return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).hexdigest()
@@ -207,23 +209,33 @@ def find_mismatch(catalog: Catalog, matched: CatalogGallery) -> str | None:
     return "no query shows a landmark of this gallery, so all count as distractors (landmarks are matched by name)"
 
 
+class Note(BaseModel):
+    """What ``evaluated.json`` holds: what predictions were made from, and what else an evaluation found."""
+
+    data: str | None = None
+    made_by: str | None = None
+    threshold: float | None = None
+    remark: str | None = None
+    left_out: tuple[str, ...] = ()
+
+
 def keep(folder: Path, evaluated: Evaluated, data: Path) -> None:
     """Write predictions, and beside them what they were made from and the rest of the evaluation."""
     write_predictions(folder / "predictions.parquet", evaluated.predictions)
-    noted = {
-        "data": str(data.resolve()),
-        "made_by": evaluated.predictions.made_by,
-        "threshold": evaluated.threshold,
-        "remark": evaluated.remark,
-        "left_out": list(evaluated.left_out),
-    }
-    text = json.dumps(noted, indent=1) + "\n"
+    noted = Note(
+        data=str(data.resolve()),
+        made_by=evaluated.predictions.made_by,
+        threshold=evaluated.threshold,
+        remark=evaluated.remark,
+        left_out=tuple(evaluated.left_out),
+    )
+    text = json.dumps(noted.model_dump(), indent=1) + "\n"
     replace_file(folder / "evaluated.json", lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"))
 
 
 def read_kept(target: Target, judged: Catalog, made_by: str) -> Evaluated | None:
     """Return the answers kept in a target's folder; None unless they were made by the same model from the same data."""
-    if target.folder is None or (noted := read_note(target.folder)).get("made_by") != made_by:
+    if target.folder is None or (noted := read_note(target.folder)).made_by != made_by:
         return None
     path = target.folder / "predictions.parquet"
     if not path.is_file() or (predictions := read_predictions(path)).made_by != made_by:
@@ -231,26 +243,26 @@ def read_kept(target: Target, judged: Catalog, made_by: str) -> Evaluated | None
     return Evaluated(
         target=target,
         predictions=predictions,
-        threshold=noted["threshold"],
-        left_out=noted["left_out"],
-        remark=noted["remark"],
+        threshold=noted.threshold,
+        left_out=noted.left_out,
+        remark=noted.remark,
         judged=judged,
     )
 
 
-def read_note(folder: Path) -> dict[str, Any]:
+def read_note(folder: Path) -> Note:
     """Return what the last evaluation noted beside its predictions; nothing if that can't be read."""
+    path = folder / "evaluated.json"
     try:
-        noted = json.loads((folder / "evaluated.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return noted if isinstance(noted, dict) else {}
+        return parse_json(read_limited(path, LARGEST_NOTE), TypeAdapter(Note), where=path, what="note", fix="")
+    except (OSError, ModelError):
+        return Note()
 
 
 def remembered_data(folders: Sequence[Path | None]) -> Path:
     """Return the dataset that the runs in these folders were evaluated on; raise UsageError for none or several."""
     notes = [read_note(folder) for folder in folders if folder]
-    known = sorted({str(noted["data"]) for noted in notes if "data" in noted})
+    known = sorted({noted.data for noted in notes if noted.data})
     if len(known) != 1:
         what = f"the runs were evaluated on {len(known)} datasets" if known else "none of the runs has been evaluated"
         raise UsageError(what, fix="name the dataset with --data DIR")

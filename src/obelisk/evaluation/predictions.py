@@ -17,7 +17,12 @@ from numpy.typing import NDArray
 from obelisk.arrays import Floats, Integers
 from obelisk.errors import DataError
 from obelisk.evaluation.metrics import NO_LANDMARK
-from obelisk.files import replace_file
+from obelisk.files import open_limited, replace_file
+
+# Of a file that is read: GLDv2's 117,577 queries take about 20 MB.
+LARGEST = 2**29  # bytes
+MOST_QUERIES = 10**7
+MOST_CELLS = 10**8  # of a column, when short rows are padded
 
 Strings = NDArray[np.str_]
 
@@ -145,14 +150,34 @@ def read_predictions(path: Path) -> Predictions:
     """Read predictions that :func:`write_predictions` wrote; raises DataError for another file, or none."""
     if not path.is_file():
         raise DataError("no predictions here", where=path, fix="obelisk evaluate RUN --data DIR")
+    fix = "delete it, and run `obelisk evaluate` again"
     try:
+        with open_limited(path, LARGEST):
+            queries = pl.scan_parquet(path).select(pl.len()).collect().item()
+        if queries > MOST_QUERIES:
+            raise DataError(f"predictions of {queries:,} queries, more than {MOST_QUERIES:,}", where=path, fix=fix)
         frame = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"unreadable predictions ({type(error).__name__})", where=path, fix="delete it") from error
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise DataError(f"unreadable predictions ({reason})", where=path, fix=fix) from error
     if frame.schema != COLUMNS:
         missing = ", ".join(f"`{name}`" for name in COLUMNS if frame.schema.get(name) != COLUMNS[name])
         raise DataError(f"not a file of predictions: columns {missing} are missing or differ", where=path)
-    return collect_predictions(
+    try:
+        return parse_frame(frame)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"unreadable predictions ({error})", where=path, fix=fix) from error
+
+
+def parse_frame(frame: pl.DataFrame) -> Predictions:
+    """Return predictions as arrays; raises TypeError or ValueError for empty cells and for rows that don't fit."""
+    lengths = frame.select(pl.col(pl.List).list.len())
+    if len(frame) * max([0, *(column.max() or 0 for column in lengths)]) > MOST_CELLS:  # type: ignore[operator]
+        raise ValueError(f"more than {MOST_CELLS:,} cells")
+    for one, other in (("candidate_ids", "candidate_scores"), ("neighbour_ids", "similarities")):
+        if not lengths[one].equals(lengths[other]):
+            raise ValueError(f"`{one}` and `{other}` differ in length")
+    predictions = collect_predictions(
         query_ids=frame["query_id"].to_list(),
         truths=frame["landmark_ids"].to_list(),
         candidates=frame["candidate_ids"].to_list(),
@@ -162,3 +187,6 @@ def read_predictions(path: Path) -> Predictions:
         similarities=frame["similarities"].to_list(),
         made_by=frame["made_by"][0] if len(frame) else "",
     )
+    if not (np.isfinite(predictions.scores).all() and np.isfinite(predictions.confidence).all()):
+        raise ValueError("a score or confidence is not finite")
+    return predictions

@@ -13,19 +13,54 @@ Training writes these files (see :mod:`obelisk.training.run`).
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from obelisk.config import Recipe, load_recorded_recipe
 from obelisk.data import Catalog
-from obelisk.embedding import Bundle, BundleClassifier, hash_or_error, read_layer
+from obelisk.embedding import (
+    Bundle,
+    BundleClassifier,
+    LandmarkId,
+    hash_or_error,
+    load_json,
+    parse_json,
+    read_layer,
+    validate_json,
+)
 from obelisk.errors import ModelError
+from obelisk.files import read_limited
 from obelisk.photos import map_in_order
 
-FACTS = ("recipe", "data", "landmarks", "backbones", "best_epochs", "skipped")
+LARGEST = 2**26  # bytes of a file; one line of a log has 300
+DAMAGED = "copy the run again, or train again"
+
+
+class RunFacts(BaseModel):
+    """What evaluation needs of ``run.json``, which says more."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    recipe: str
+    data: str
+    landmarks: tuple[LandmarkId, ...] = Field(fail_fast=True)
+    backbones: tuple[str, ...] = Field(fail_fast=True)
+    best_epochs: tuple[int, ...] = Field(fail_fast=True)
+    skipped: dict[str, str]
+
+
+class LogLine(BaseModel):
+    """One line of ``log.jsonl``: of a head, counted from 1, after one epoch."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float | None]
+
+    member: int
+    epoch: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +115,9 @@ def read_facts(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     if not path.is_file():
         raise ModelError("not a finished run: `run.json` is missing", where=folder, fix="obelisk train … --out RUN")
-    try:
-        facts: dict[str, Any] = json.loads(path.read_bytes())
-        missing = [name for name in FACTS if name not in facts]
-    except (ValueError, TypeError):
-        missing = ["everything"]
-    if missing:
-        fix = "delete the folder and train again"
-        raise ModelError(f"a damaged run: `{missing[0]}` cannot be read", where=path, fix=fix)
-    return facts
+    facts = load_json(read_limited(path, LARGEST), where=path, what="run", fix=DAMAGED)
+    validate_json(facts, TypeAdapter(RunFacts), where=path, what="run", fix=DAMAGED)
+    return cast("dict[str, Any]", facts)
 
 
 def read_log(folder: Path) -> list[Mapping[str, float | None]]:
@@ -97,17 +126,17 @@ def read_log(folder: Path) -> list[Mapping[str, float | None]]:
     Raises ModelError for a damaged one.
     """
     log = folder / "log.jsonl"
+    if not log.is_file():
+        return []
+    fix = "delete it: only the curves of a comparison are drawn from it"
+    lines = b"[" + b",".join(read_limited(log, LARGEST).splitlines()) + b"]"
+    found = parse_json(lines, TypeAdapter(list[LogLine]), where=log, what="log", fix=fix)
     epochs: dict[int, list[dict[str, float | None]]] = {}
-    try:
-        rows = [json.loads(line) for line in log.read_bytes().splitlines()] if log.is_file() else []
-        members = {row["member"] for row in rows}
-        for row in rows:
-            epochs.setdefault(row["epoch"], []).append(row)
-    except (ValueError, TypeError, KeyError):
-        fix = "delete it: only the curves of a comparison are drawn from it"
-        raise ModelError("a damaged log", where=log, fix=fix) from None
+    for line in found:
+        epochs.setdefault(line.epoch, []).append(line.model_dump())
+    members = {line.member for line in found}
     return [
-        {key: mean_or_none(row[key] for row in same) for key in same[0]}
+        {key: mean_or_none(row.get(key) for row in same) for key in same[0]}
         for same in epochs.values()
         if len(same) == len(members)
     ]

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from obelisk.errors import DataError
+from obelisk.files import read_limited
 from obelisk.records import Progress, no_progress
 from obelisk.synthetic.distractors import render_distractor
 from obelisk.synthetic.place_names import invent_coordinates, invent_names
@@ -22,6 +23,7 @@ from obelisk.synthetic.rendering import render_photo
 from obelisk.synthetic.scene import kind_of
 
 RECORD_FILE = "generated.json"
+LARGEST_RECORD = 2**20  # bytes
 CATEGORY_URL = "http://commons.wikimedia.org/wiki/Category:"
 FORMAT = 3  # 1 had thirteen kinds of landmarks, 2 other ordinary photos
 JPEG_QUALITY = 88
@@ -126,8 +128,8 @@ def refuse_impossible(plan: DatasetPlan) -> None:
 def holds_dataset(folder: Path, plan: DatasetPlan) -> bool:
     """Check whether a folder holds a plan's dataset. Its record is written last, so a folder with one is whole."""
     try:
-        return bool(json.loads((folder / RECORD_FILE).read_text(encoding="utf-8")) == asdict(plan))
-    except (OSError, ValueError):
+        return bool(json.loads(read_limited(folder / RECORD_FILE, LARGEST_RECORD)) == asdict(plan))
+    except (OSError, ValueError, RecursionError):
         return False
 
 

@@ -32,7 +32,12 @@ from obelisk.training.head import TrainedHead, TrainingPhotos, train_head
 from obelisk.training.loading.features import ReferenceFeatures, extract_reference_features
 from obelisk.training.loading.loader import LabeledPhotos
 from obelisk.training.loading.quarantine import find_lost_photos
-from obelisk.training.loading.references import refuse_too_few, refuse_without_validation, split_for_validation
+from obelisk.training.loading.references import (
+    refuse_too_few,
+    refuse_without_positives,
+    refuse_without_validation,
+    split_for_validation,
+)
 from obelisk.training.loading.samplers import refuse_small_batches
 from obelisk.training.losses import Loss
 from obelisk.training.machine import available_memory, refuse_unsupported
@@ -130,6 +135,7 @@ def prepare_training(recipe: Recipe, catalog: Catalog, dist: Distributed) -> Tra
     refuse_too_few(catalog, recipe.classifier.k)
     catalog = split_for_validation(recipe, catalog)
     refuse_without_validation(catalog, recipe.finetuning)
+    refuse_without_positives(catalog, recipe)
     backbones = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
     return TrainingSetup(catalog=catalog, backbones=backbones, sizes=measure_sizes(recipe, catalog, backbones))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from obelisk.errors import ModelError
 from obelisk.evaluation.run_reader import Run
 from obelisk.training.model.backbones import FrozenBackbone, PooledBackbone, freeze, load_backbones
 from obelisk.training.model.network import EmbeddingWithLogits, Necks, PhotoEmbedder, build_neck
+from obelisk.training.model.weights import read_safetensors
 
 LOSS, PROBE = "loss", "probe"  # where head.safetensors has a softmax layer: the loss's own, or one trained afterwards
 
@@ -61,17 +64,28 @@ def load_necks(run: Run, backbones: Sequence[FrozenBackbone], weights: Mapping[s
     members = members_of(run.recipe, backbones)
     necks = Necks([build_neck(run.recipe.neck, parts) for _, parts in members], [sum(parts) for _, parts in members])
     trained = {name.removeprefix("necks."): value for name, value in weights.items() if name.startswith("necks.")}
-    necks.load_state_dict(trained)
+    with refusing_misfits(run.folder / "head.safetensors"):
+        necks.load_state_dict(trained)
     return necks.eval()
+
+
+@contextlib.contextmanager
+def refusing_misfits(path: Path) -> Iterator[None]:
+    """Raise ModelError if the tensors of a run's file are not those that its recipe needs."""
+    try:
+        yield
+    except (RuntimeError, LookupError) as error:
+        reason = (str(error).splitlines() or [""])[-1].strip()
+        fix = "copy the run again, or train again"
+        raise ModelError(f"the weights do not fit the run: {reason}", where=path, fix=fix) from error
 
 
 def load_trained(run: Run) -> Sequence[FrozenBackbone]:
     """Load the backbones of a run with the weights that it ended with; their bundles are those that it started from."""
-    from safetensors.torch import load_file
-
     backbones = load_frozen(run)
     if run.recipe.finetuning.epochs:
-        backbones[0].module.load_tuned(load_file(run.folder / "backbone.safetensors"))
+        with refusing_misfits(path := run.folder / "backbone.safetensors"):
+            backbones[0].module.load_tuned(read_safetensors(path))
     return backbones
 
 
@@ -96,11 +110,9 @@ def load_module(run: Run) -> PhotoEmbedder:
 
     Raises ModelError for a run that joins others.
     """
-    from safetensors.torch import load_file
-
     refuse_joined(run)
     backbones = load_trained(run)
-    necks = load_necks(run, backbones, load_file(run.folder / "head.safetensors"))
+    necks = load_necks(run, backbones, read_safetensors(run.folder / "head.safetensors"))
     return PhotoEmbedder([backbone.module for backbone in backbones], necks).eval()
 
 
@@ -116,17 +128,16 @@ def load_layer(run: Run) -> SoftmaxLayer | None:
 
     Raises ModelError for a run that has none.
     """
-    from safetensors.torch import load_file
-
     if run.recipe.classifier.kind != "softmax":
         return None
-    weights = load_file(run.folder / "head.safetensors")
+    weights = read_safetensors(run.folder / "head.safetensors")
     source = next((part for part in (LOSS, PROBE) if f"{part}.classifier.weight" in weights), None)
     if source is None:
         fix = "train its recipe with --set classifier.kind=softmax"
         raise ModelError("this run has no softmax layer", where=run.folder, fix=fix)
-    weight, bias = (weights[f"{source}.classifier.{name}"] for name in ("weight", "bias"))
-    linear = nn.Linear(weight.shape[1], weight.shape[0])
-    linear.load_state_dict({"weight": weight, "bias": bias})
+    with refusing_misfits(run.folder / "head.safetensors"):
+        weight, bias = (weights[f"{source}.classifier.{name}"] for name in ("weight", "bias"))
+        linear = nn.Linear(weight.shape[1], weight.shape[0])
+        linear.load_state_dict({"weight": weight, "bias": bias})
     landmarks = read_layer(run.bundle) or LayerLandmarks(landmarks=run.landmarks)
     return SoftmaxLayer(linear=linear, on_embedding=source == PROBE, landmarks=landmarks)

@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
+from obelisk.embedding import parse_json
 from obelisk.errors import DataError, PhotoError
-from obelisk.files import replace_file
+from obelisk.files import read_limited, replace_file
 from obelisk.photos import read_photo
 from obelisk.training.distributed import Distributed
 from obelisk.training.loading.loader import LabeledPhotos
 
 QUARANTINE = "quarantine.json"
+LARGEST_QUARANTINE = 2**26  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +40,7 @@ class Quarantine:
 
     def recall(self) -> None:
         """Take over the list of an interrupted run, without the photos that can be read again."""
-        listed = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
+        listed = read_quarantine(self.path) if self.path.is_file() else {}
         for index, photo in enumerate(self.photos.paths):
             if str(photo) in listed and not is_readable(photo, self.photos.rule.size):
                 self.errors[index] = listed[str(photo)]
@@ -69,4 +73,11 @@ def is_readable(photo: Path, side: int) -> bool:
 def find_lost_photos(folder: Path) -> set[str]:
     """Return the paths that any process of an unfinished run in the folder has listed as unreadable."""
     lists = folder.glob(f"{Path(QUARANTINE).stem}*.json")
-    return {photo for path in lists for photo in json.loads(path.read_text(encoding="utf-8"))}
+    return {photo for path in lists for photo in read_quarantine(path)}
+
+
+def read_quarantine(path: Path) -> dict[str, str]:
+    """Read a list of unreadable photos with their errors; raises ModelError for a damaged one."""
+    fix = "delete it: photos that can't be read are found again"
+    content = read_limited(path, LARGEST_QUARANTINE)
+    return parse_json(content, TypeAdapter(dict[str, str]), where=path, what="quarantine", fix=fix)

@@ -41,3 +41,16 @@ def refuse_without_validation(catalog: Catalog, section: FinetuningSection) -> N
             where=catalog.root,
             fix="raise data.validation_share, give more photos per landmark, or set finetuning.keep = 'last'",
         )
+
+
+def refuse_without_positives(catalog: Catalog, recipe: Recipe) -> None:
+    """Refuse triplets for a head if no landmark has two different pictures: the loss would be 0 throughout."""
+    trained = catalog.references.filter(catalog.references["split"] != "val")
+    alone = trained["landmark_id"].is_unique().all()
+    if recipe.loss.kind == "triplet" and recipe.training.epochs and not recipe.views.count and alone:
+        raise RecipeError(
+            f"loss.kind = 'triplet' and views.count = 0, but none of the {trained.height} landmarks to train on has "
+            "a second photo, so there is no triplet",
+            where=catalog.root,
+            fix="set views.count = 3, or give more photos per landmark",
+        )

@@ -99,7 +99,8 @@ def convert_pickle(path: Path) -> Path:
     """Convert a pickled state dict to safetensors in the cache folder; return its path."""
     from safetensors.torch import save_file
 
-    digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     copy = cache_folder() / "weights" / f"{digest}.safetensors"
     if copy.is_file():
         return copy
@@ -119,5 +120,5 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             order = json.loads((file.metadata() or {}).get("order", "null")) or list(file.keys())
             return {key: file.get_tensor(key) for key in order}
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
         raise ModelError(f"not a safetensors file: {error}", where=path, fix="give a whole copy of it") from error

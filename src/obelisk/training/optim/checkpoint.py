@@ -14,8 +14,10 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
@@ -26,6 +28,7 @@ from obelisk.training.distributed import Distributed
 TRAIN_AGAIN = "delete it to train this part of the run again"
 STATE, OWNER, RANDOM, SCALER, CHECKSUM = "state", "owner", "random", "scaler", "checksum"
 OLD_OWNER = "training"  # until 2026-11
+NUMBERS: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, int | float | None])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +157,7 @@ def load_checkpoint(
             if file.replaceable and metadata.get(OWNER) != file.owner:
                 return TrainState()
             refuse_other_owner(file, metadata)
-            state = TrainState(**json.loads(metadata[STATE]))
+            state = TrainState(**NUMBERS.validate_json(metadata[STATE]))
             tensors: dict[str, Tensor] = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         if metadata.pop(CHECKSUM) != checksum(metadata, tensors):
             raise ValueError("its bytes are not those that were written")

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 
-from obelisk.files import replace_file
+from obelisk.errors import ModelError
+from obelisk.files import read_limited, replace_file
 from obelisk.training.machine import peak_memory, resident_memory
 from obelisk.training.optim.checkpoint import TrainState
 from obelisk.training.optim.optimizer import LAYER, NECK
@@ -25,6 +26,7 @@ from obelisk.training.optim.optimizer import LAYER, NECK
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+LARGEST_LOG = 2**26  # bytes
 MEMORY_SECONDS = 0.5  # between two looks at the memory
 
 
@@ -218,8 +220,14 @@ class EpochLog(Generic[Line]):
     def __init__(self, kind: type[Line], path: Path, *, keep: bool = False) -> None:
         """Begin a log; with ``keep``, continue the existing one."""
         self._path = path
-        lines = path.read_text(encoding="utf-8").splitlines() if keep and path.is_file() else []
-        self.epochs: list[Line] = [kind(**json.loads(line)) for line in lines]
+        lines = read_limited(path, LARGEST_LOG).splitlines() if keep and path.is_file() else []
+        self.epochs: list[Line] = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                self.epochs.append(kind(**json.loads(line)))
+            except (ValueError, TypeError, RecursionError) as error:
+                fix = "move it away: resuming needs the checkpoints only"
+                raise ModelError(f"unreadable log: line {number}: {error}", where=path, fix=fix) from error
         self._write()
 
     def __call__(self, epoch: Line) -> None:
