@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from obelisk.errors import PhotoError, PhotoFormatError, PhotoMissingError, PhotoTooLargeError, PhotoTruncatedError
-from obelisk.photos import decoding, read_photo
+from obelisk.photos import decoding, jpeg_header, read_photo
 
 Encode = Callable[..., bytes]
 
@@ -376,7 +376,7 @@ def test_pixels_are_capped_after_drafting(
     large = picture.resize((640, 480))
     assert read_photo(encode(large, "JPEG"), min_side=200).size == (320, 240)
     # libjpeg holds all of a progressive photo, however small it is asked for.
-    monkeypatch.setattr(decoding, "DECODING_BYTES", 800_000)
+    monkeypatch.setattr(jpeg_header, "DECODING_BYTES", 800_000)
     refused = [encode(large, "JPEG", progressive=True), encode(large, "PNG"), encode(large, "WEBP")]
     for data in refused:
         with pytest.raises(PhotoTooLargeError, match="640 × 480"):

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageFile
+from tests.photos.hostile_photos import MANY_PARTS, TOO_LARGE, mutate, sound_photos
 
 from obelisk.data import read_catalog
 from obelisk.errors import PhotoError, PhotoTooLargeError
@@ -84,6 +85,21 @@ def test_bombs_cost_neither_time_nor_memory(name: str) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
 
 
+@pytest.mark.parametrize("name", MANY_PARTS)
+def test_files_of_tiny_parts_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "load_pixels", None)  # no decoder sees them
+    data = MANY_PARTS[name](101 if "scans" in name else 40_000 if "tiff" in name else 10_000)
+    with pytest.raises(PhotoTooLargeError, match=r"more than|scans"):
+        read_photo(data)
+
+
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_what_asks_for_too_much_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "load_pixels", None)
+    with pytest.raises(PhotoTooLargeError, match=r"pixels, more than"):
+        read_photo(TOO_LARGE[name](), min_side=224)
+
+
 def test_drafting_is_no_way_around_the_cap() -> None:
     # An eighth of 65,000 × 65,000 is 66 megapixels; a progressive photo is held at full size whatever is asked for.
     for side, frame in ((65_000, 0xC0), (20_000, 0xC2)):
@@ -142,51 +158,6 @@ def test_pillows_switches_are_left_alone(encode: Encode, picture: Image.Image) -
     assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
 
 
-def sound_photos(encode: Encode, picture: Image.Image) -> list[bytes]:
-    """One of each kind of file, small, so that mutations hit structure as often as pixels."""
-    alpha = picture.convert("RGBA")
-    alpha.putalpha(picture.convert("L"))
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    frames = {"save_all": True, "append_images": [picture.rotate(9)], "duration": 40}
-    return [
-        encode(picture, "JPEG", exif=exif),
-        encode(picture, "JPEG", progressive=True),
-        encode(picture.convert("CMYK"), "JPEG"),
-        encode(alpha, "PNG", exif=exif),
-        encode(picture.quantize(16), "PNG", transparency=3),
-        encode(picture, "PNG", **frames),
-        encode(alpha, "WEBP", exif=exif),
-        encode(picture, "WEBP", lossless=True),
-        encode(picture, "WEBP", **frames),
-        encode(picture.quantize(16), "GIF", transparency=2),
-        encode(picture, "GIF", **frames),
-    ]
-
-
-def mutate(data: bytes, rng: random.Random) -> bytes:
-    """Damage a file: flip, cut, repeat, drop, or write a length that lies."""
-    damaged = bytearray(data)
-    for _ in range(rng.choice([1, 1, 2, 4, 16])):
-        at = rng.randrange(max(1, len(damaged)))
-        span = rng.randrange(1, 40)
-        kind = rng.randrange(6)
-        if kind == 0:
-            damaged[at : at + 1] = bytes([rng.randrange(256)])
-        elif kind == 1:
-            del damaged[at:]
-        elif kind == 2:
-            damaged[at:at] = damaged[at : at + span]
-        elif kind == 3:
-            del damaged[at : at + span]
-        elif kind == 4:
-            damaged[at : at + 4] = rng.choice([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\xff\xd8\xff\xd9"])
-        else:
-            # The first 64 bytes hold the sizes.
-            damaged[at % 64 : at % 64 + 1] = bytes([rng.randrange(256)])
-    return bytes(damaged)
-
-
 def fuzz(photos: list[bytes], *, rounds: int, seed: int) -> int:
     """Read damaged photos; return how many were refused. Anything but a PhotoError fails the test."""
     rng = random.Random(seed)
@@ -201,7 +172,7 @@ def fuzz(photos: list[bytes], *, rounds: int, seed: int) -> int:
 
 
 def test_damaged_photos_raise_nothing_but_photo_errors(encode: Encode, picture: Image.Image) -> None:
-    refused = fuzz(sound_photos(encode, picture), rounds=660, seed=0)
+    refused = fuzz(sound_photos(), rounds=660, seed=0)
     # Most are refused; some damage leaves a photo that still decodes.
     assert 300 < refused < 660
 
@@ -209,7 +180,7 @@ def test_damaged_photos_raise_nothing_but_photo_errors(encode: Encode, picture: 
 @pytest.mark.stress
 def test_ten_thousand_damaged_photos(encode: Encode, picture: Image.Image) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert fuzz(sound_photos(encode, picture), rounds=10_000, seed=1) > 5_000
+    assert fuzz(sound_photos(), rounds=10_000, seed=1) > 5_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 512 * 1024
 
 
@@ -219,7 +190,7 @@ def test_ten_thousand_damaged_photos_through_the_command_line(
 ) -> None:
     gallery = build_gallery(tmp_path / "gallery", read_catalog(tiny_dataset), tiny_run.bundle).gallery.path
     (tmp_path / "photos").mkdir()
-    rng, photos = random.Random(2), sound_photos(encode, picture)
+    rng, photos = random.Random(2), sound_photos()
     for number in range(10_000):
         (tmp_path / "photos" / f"{number:05}.jpg").write_bytes(mutate(photos[number % len(photos)], rng))
     # /proc/self/status has the peak of this program alone; the resource module counts the parent's memory, too.

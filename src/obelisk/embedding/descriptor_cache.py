@@ -24,7 +24,7 @@ from obelisk.embedding.bundle import Bundle
 from obelisk.embedding.runtime import Embedder
 from obelisk.embedding.user_cache import cache_folder
 from obelisk.errors import ObeliskError, PhotoError
-from obelisk.photos import content_hash, hash_photo, held_bytes, map_in_order, read_photo
+from obelisk.photos import content_hash, detach_error, hash_photo, held_bytes, map_in_order, read_photo
 from obelisk.records import Progress, no_progress
 
 COMMIT_EVERY = 64
@@ -174,4 +174,4 @@ def hash_or_error(path: Path) -> str | PhotoError:
     try:
         return hash_photo(path)
     except PhotoError as error:
-        return error
+        return detach_error(error)

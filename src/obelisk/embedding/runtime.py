@@ -28,7 +28,16 @@ from obelisk.embedding.network_trial import try_first
 from obelisk.embedding.onnx_model import NetworkModel, check_input
 from obelisk.embedding.runtime_choice import Runtime, open_network, read_runtime
 from obelisk.errors import ModelError, PhotoError
-from obelisk.photos import content_hash, held_bytes, map_in_order, prepare, read_photo, read_query, usable_cores
+from obelisk.photos import (
+    content_hash,
+    detach_error,
+    held_bytes,
+    map_in_order,
+    prepare,
+    read_photo,
+    read_query,
+    usable_cores,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +136,7 @@ class Embedder:
                 else:
                     image = read_photo(data, min_side=self._decoded_side, name=path)
         except PhotoError as error:
-            return Embedded(path=path, content_hash=digest, embedding=None, error=error)
+            return Embedded(path=path, content_hash=digest, embedding=None, error=detach_error(error))
         row, logits = self.classify_image(image) if self.gives_logits else (self.embed_image(image), None)
         return Embedded(path=path, content_hash=digest, embedding=row, logits=logits, warning=warning)
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from obelisk.photos.cores import cgroup_folders, library_on_one_thread, usable_cores
-from obelisk.photos.decoding import read_photo, read_query
+from obelisk.photos.decoding import detach_error, read_photo, read_query
 from obelisk.photos.inputs import ModelInput, prepare, resize_photo, source_box
 from obelisk.photos.limits import MAX_BYTES, MAX_PIXELS
 from obelisk.photos.parallel import map_in_order
@@ -33,6 +33,7 @@ __all__ = [
     "TarredPhoto",
     "cgroup_folders",
     "content_hash",
+    "detach_error",
     "find_photos",
     "hash_photo",
     "held_bytes",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO
 
@@ -26,12 +27,12 @@ from PIL import (
 
 from obelisk.errors import PhotoError, PhotoFormatError, PhotoTooLargeError, PhotoTruncatedError, install_command
 from obelisk.photos.accepted import describe_foreign, find_format, read_photo_header
-from obelisk.photos.cut_jpeg import AGAIN, COMPARED_BYTES, find_missing, put_end
+from obelisk.photos.cut_jpeg import AGAIN, COMPARED_BYTES, PADDING, find_missing, put_end
 from obelisk.photos.headers import Header, PhotoFormat
 from obelisk.photos.jpeg_header import survey_scans
-from obelisk.photos.limits import DECODING_BYTES, FILE_BYTES, MAX_JPEG_PIXELS, MAX_PIXELS, refuse_above
+from obelisk.photos.limits import DECODING_BYTES, MAX_JPEG_PIXELS, MAX_PIXELS, refuse_above
 from obelisk.photos.memory import DECODING
-from obelisk.photos.reading import read_bytes
+from obelisk.photos.reading import held_bytes
 
 LARGEST_FACTOR = 8  # by which a photo is shrunk while it is decoded, as far as libjpeg goes
 ROWS_AT_ONCE = 256
@@ -49,7 +50,8 @@ _DECODERS: dict[PhotoFormat, Callable[[IO[bytes]], Image.Image]] = {
 }
 # Bytes that decoders need a pixel, measured (2026-11-30, Pillow 13): most make Pillow's 4, libwebp and libavif make
 # two copies first.
-_BYTES_A_PIXEL: dict[PhotoFormat, int] = {"WebP": 16, "AVIF": 16, "HEIC": 8}
+_BYTES_A_PIXEL: dict[PhotoFormat, int] = {"WebP": 15, "AVIF": 15, "HEIC": 8}
+_COPIES: dict[PhotoFormat, int] = {"WebP": 2, "AVIF": 1, "TIFF": 1, "HEIC": 1}  # of the file
 _HALF_THE_PIXELS = ("WebP", "AVIF")
 # Exif orientation → the transposition that turns the photo upright.
 _TURNS = {
@@ -91,16 +93,21 @@ def read_query(
 
     Returns the photo, what is missing being gray, and a warning that says how much is; None if the photo is whole.
     """
-    data = source if isinstance(source, bytes) else read_bytes(source)
     try:
-        return decode(data, min_side)
+        with nullcontext(source) if isinstance(source, bytes) else held_bytes(source) as data:
+            return decode(data, min_side)
     except PhotoError as error:
-        raise type(error)(error.what, where=call_source(source, name), fix=error.fix) from error
+        raise type(error)(error.what, where=error.where or call_source(source, name), fix=error.fix) from error
 
 
 def call_source(source: Path | bytes, name: object) -> object:
     """Return what errors call a photo."""
     return name or ("a photo given as bytes" if isinstance(source, bytes) else source)
+
+
+def detach_error(error: PhotoError) -> PhotoError:
+    """Return the same error to be kept: a raised one keeps its frames alive, and with them the bytes of the photo."""
+    return type(error)(error.what, where=error.where, fix=error.fix)
 
 
 def decode(data: bytes, min_side: int | None) -> tuple[Image.Image, str | None]:
@@ -115,23 +122,17 @@ def decode(data: bytes, min_side: int | None) -> tuple[Image.Image, str | None]:
         raise PhotoFormatError("HEIC needs the extra `heic`", fix=fix)
     header = read_photo_header(data, found)
     factor = shrinking_factor(header, min_side)
-    needed = bytes_to_decode(header, factor)
-    if needed + len(data) > DECODING_BYTES + FILE_BYTES:
-        raise PhotoTooLargeError(
-            f"a {found} photo that takes {(needed + len(data)) // 10**6} MB to decode, more than "
-            f"{(DECODING_BYTES + FILE_BYTES) // 10**6}",
-            fix="scale the photo down",
-        )
+    needed = bytes_to_decode(header, factor, len(data))
     try:
-        with DECODING.take(needed):
-            try:
-                return load_upright(header, factor), None
-            except OSError:
-                scans = survey_scans(data) if found == "JPEG" else None
-                if scans is None or scans.ended or not scans.count:
-                    raise
+        if not (found == "JPEG" and data.endswith(bytes(PADDING)) and not survey_scans(data).ended):
+            with DECODING.take(needed):
+                try:
+                    return load_upright(header, factor), None
+                except OSError:
+                    if found != "JPEG" or survey_scans(data).ended:
+                        raise
         with DECODING.take(needed + COMPARED_BYTES):
-            missing = find_missing(header, scans, load_pixels)
+            missing = find_missing(header, survey_scans(data), load_pixels)
             photo = load_upright(put_end(header), factor)
             return photo, f"the JPEG was cut off: {missing}" if missing else None
     except (PhotoError, MemoryError):
@@ -149,8 +150,6 @@ def shrinking_factor(header: Header, min_side: int | None) -> int:
     if header.format == "JPEG":
         refuse_above((width, height), MAX_JPEG_PIXELS)
         refuse_above((width // factor, height // factor), pixel_limit("JPEG"), full_size=(width, height))
-        if header.held > DECODING_BYTES:
-            refuse_above((width, height), width * height * DECODING_BYTES // header.held)
     else:
         refuse_above((width, height), pixel_limit(header.format))
     return factor
@@ -161,14 +160,21 @@ def pixel_limit(format: PhotoFormat) -> int:  # noqa: A002
     return MAX_PIXELS // 2 if format in _HALF_THE_PIXELS else MAX_PIXELS
 
 
-def bytes_to_decode(header: Header, factor: int) -> int:
-    """Estimate the memory that a photo takes while it is decoded, shrunk and turned, beside its file."""
+def bytes_to_decode(header: Header, factor: int, file_bytes: int) -> int:
+    """Estimate the memory that a photo takes while it is decoded, shrunk and turned, beside its file.
+
+    Raises PhotoTooLargeError if decoding alone exceeds what all photos may take.
+    """
     width, height = header.size or (0, 0)
     small = width * height // factor**2
     if header.format == "JPEG":
         return header.held + 8 * small
-    decoded = _BYTES_A_PIXEL.get(header.format, 4) * width * height
-    return header.held + decoded + (4 if factor == 1 else 8) * small
+    pixels = _BYTES_A_PIXEL.get(header.format, 4) * width * height
+    needed = header.held + pixels + _COPIES.get(header.format, 0) * file_bytes
+    if needed > DECODING_BYTES:
+        what = f"a {header.format} photo that takes {needed // 10**6} MB to decode, more than {DECODING_BYTES // 10**6}"
+        raise PhotoTooLargeError(what, fix="scale the photo down")
+    return needed + (4 if factor == 1 else 8) * small
 
 
 def load_upright(header: Header, factor: int) -> Image.Image:

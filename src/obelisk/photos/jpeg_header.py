@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from obelisk.errors import PhotoTooLargeError
 from obelisk.photos.headers import Header
-from obelisk.photos.limits import MAX_SCANNED_PIXELS, MAX_SCANS, PartCounter
+from obelisk.photos.limits import DECODING_BYTES, MAX_SCANNED_PIXELS, MAX_SCANS, PartCounter, refuse_above
 from obelisk.photos.orientation import find_orientation
 
 # Start-of-frame markers are C0…CF without DHT (C4), JPG (C8) and DAC (CC).
@@ -152,8 +152,10 @@ def survey_scans(data: bytes) -> Scans:
 
 
 def check_scans(scans: Scans, frame: Frame) -> None:
-    """Raise PhotoTooLargeError if decoding means too many passes over the coefficients."""
+    """Raise PhotoTooLargeError for too many coefficients, or too many passes over them."""
     pixels = frame.size[0] * frame.size[1]
+    if frame.coefficients > DECODING_BYTES:
+        refuse_above(frame.size, pixels * DECODING_BYTES // frame.coefficients)
     if scans.count > MAX_SCANS or scans.count * pixels > MAX_SCANNED_PIXELS:
         many = f"more than {MAX_SCANS}" if scans.count > MAX_SCANS else f"{scans.count}"
         allowed = min(MAX_SCANS, MAX_SCANNED_PIXELS // max(1, pixels))

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from obelisk.errors import PhotoTooLargeError
 
-MAX_BYTES = 128 * 2**20
-"""of a photo's file; no photo below the pixel limit needs more"""
+MAX_BYTES = 100 * 10**6
+"""of a photo's file; no photo below the pixel limits needs more"""
 MAX_PIXELS = 50_000_000
 """to decode; decoders of WebP and AVIF need twice the memory a pixel, so of these half as many"""
 MAX_JPEG_PIXELS = 200_000_000
@@ -17,12 +17,14 @@ MAX_SIDE = 100_000
 """of a photo in pixels; decoders keep some memory for each row"""
 MAX_SCANS = 100
 """of a progressive JPEG; encoders write about ten"""
-MAX_SCANNED_PIXELS = 1_500_000_000
+MAX_SCANNED_PIXELS = 2_000_000_000
 """of a progressive JPEG, each counted once a scan"""
 DECODING_BYTES = 400 * 10**6
-"""that photos may take while they are decoded, all together; also the most that a progressive JPEG may hold"""
-FILE_BYTES = 100 * 10**6
-"""of files that wait for that, all together; a larger file waits alone"""
+"""that one photo may take while it is decoded"""
+SHARED_DECODING_BYTES = 320 * 10**6
+"""that photos may take while they are decoded, all together; one that takes more is decoded alone"""
+SHARED_FILE_BYTES = 48 * 10**6
+"""of files that are being decoded, or wait for that; a larger file waits alone"""
 MAX_PARTS = 4096
 """of a file, or more if they hold 1 KiB each"""
 

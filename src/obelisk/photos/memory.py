@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
-from obelisk.photos.limits import DECODING_BYTES, FILE_BYTES
+from obelisk.photos.limits import SHARED_DECODING_BYTES, SHARED_FILE_BYTES
+
+LARGE = 16 * 10**6
 
 
 class MemoryBudget:
@@ -33,12 +37,30 @@ class MemoryBudget:
         try:
             yield
         finally:
+            if amount >= LARGE:
+                return_memory()
             with self._changed:
                 self._free += amount
                 self._changed.notify_all()
 
 
-FILES = MemoryBudget(FILE_BYTES)
-"""held by files that were read and wait to be decoded"""
-DECODING = MemoryBudget(DECODING_BYTES)
+def return_memory() -> None:
+    """Return to the system what this process has freed: glibc would keep some blocks of pixels for each thread."""
+    if trim := find_trim():
+        trim(0)
+
+
+@cache
+def find_trim() -> Callable[[int], int] | None:
+    """Return glibc's ``malloc_trim``; None on other systems."""
+    try:
+        found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return None
+    return found
+
+
+FILES = MemoryBudget(SHARED_FILE_BYTES)
+"""held by files while they are being decoded, or wait for that"""
+DECODING = MemoryBudget(SHARED_DECODING_BYTES)
 """held by photos that are being decoded"""

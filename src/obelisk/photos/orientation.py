@@ -25,11 +25,11 @@ _XMP = re.compile(rb"""tiff:Orientation\s*(?:=\s*["']|>)\s*([0-9])""")
 _EXIF_PREFIX = re.compile(rb"(?:Exif\0\0){1,2}")
 
 
-def find_orientation(exif: Sequence[bytes | memoryview], xmp: Sequence[bytes] = ()) -> int:
+def find_orientation(exif: Sequence[bytes | memoryview], xmp: Sequence[bytes | memoryview] = ()) -> int:
     """Return the orientation, 1 to 8, that a photo's Exif blocks and XMP packets state; 1 if none does."""
     stated = [read_orientation(block) for block in exif]
     if all(value is None for value in stated):
-        stated = [int(found[1]) for packet in xmp if (found := _XMP.search(packet))]
+        stated = [int(found[1]) for packet in xmp if (found := _XMP.search(packet[:MAX_TEXT]))]
     first = next((value for value in stated if value is not None), UPRIGHT)
     return first if 1 <= first <= 8 else UPRIGHT
 

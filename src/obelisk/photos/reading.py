@@ -31,8 +31,8 @@ def read_bytes(path: Path) -> bytes:
     """Read the bytes of a photo: of a file, or of a photo inside a tar (see :mod:`obelisk.photos.tars`).
 
     Only regular files are read, because a named pipe or a device could block the reader forever. Raises
-    PhotoMissingError for anything that is not a readable file, and PhotoTooLargeError for a file of more than 128 MiB,
-    which no photo below the pixel limit needs.
+    PhotoMissingError for anything that is not a readable file, and PhotoTooLargeError for a file of more than 100 MB,
+    which no photo below the pixel limits needs.
     """
     path = Path(path)
     try:

@@ -55,7 +55,8 @@ def read_webp_header(data: bytes) -> Header:
     elif kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 26)
         size = (width & 0x3FFF, height & 0x3FFF)
-    found: dict[bytes, bytes] = {}
+    view = memoryview(data)
+    found: dict[bytes, memoryview] = {}
     parts = PartCounter(data, "chunks")
     position = 12
     while position + 8 <= len(data):
@@ -63,10 +64,11 @@ def read_webp_header(data: bytes) -> Header:
         (length,) = struct.unpack_from("<I", data, position + 4)
         name = data[position : position + 4]
         if name in (b"EXIF", b"XMP "):
-            found.setdefault(name, data[position + 8 : position + 8 + length])
+            found.setdefault(name, view[position + 8 : position + 8 + length])
         position += 8 + length + length % 2
     exif, xmp = ([found[name]] if name in found else [] for name in (b"EXIF", b"XMP "))
-    return Header(format="WebP", pieces=(data,), size=size, orientation=find_orientation(exif, xmp))
+    orientation = find_orientation(exif, xmp)
+    return Header(format="WebP", pieces=(data,), size=size, orientation=orientation)
 
 
 def read_bmp_header(data: bytes) -> Header:

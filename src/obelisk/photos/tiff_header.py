@@ -37,6 +37,7 @@ WHITE_IS_ZERO = 0
 COLORS = frozenset({WHITE_IS_ZERO, 1, 2, 3, 5, 6})  # gray, RGB, palette, CMYK, YCbCr
 MAX_ENTRIES = 512  # of a directory
 MAX_STRIPS = 32_768
+MAX_VALUE = 4 * MAX_STRIPS  # bytes of a field
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 _INTEGERS = {1: "B", 3: "H", 4: "I"}
 
@@ -74,9 +75,8 @@ def read_tiff_header(data: bytes) -> Header:
         raise PhotoTruncatedError("a damaged TIFF photo: its size, or that of its strips, is missing")
     refuse_above((across, down), MAX_PIXELS)
     strips = math.ceil(size[0] / across) * math.ceil(size[1] / down) * (samples if planes == 2 else 1)
-    stated = len(fields[TILE_OFFSETS if TILE_OFFSETS in fields else STRIP_OFFSETS].numbers(order))
-    if max(strips, stated) > MAX_STRIPS:
-        raise PhotoTooLargeError(f"a TIFF of {max(strips, stated):,} strips or tiles, more than {MAX_STRIPS:,}")
+    if strips > MAX_STRIPS:
+        raise PhotoTooLargeError(f"a TIFF of {strips:,} strips or tiles, more than {MAX_STRIPS:,}")
     depth = first(BITS, 8) // 8 * samples
     held = 0
     if first(COMPRESSION, UNCOMPRESSED) != UNCOMPRESSED:
@@ -103,8 +103,14 @@ def read_directory(data: bytes, order: str) -> dict[int, Field]:
     for at in range(directory + 2, directory + 2 + 12 * min(entries, MAX_ENTRIES), 12):
         tag, kind, count, offset = struct.unpack_from(f"{order}HHII", data, at)
         size = count * _SIZES.get(kind, 0)
+        if tag not in KEPT and tag != XMP:
+            continue
+        if size > MAX_VALUE:
+            if tag in (STRIP_OFFSETS, TILE_OFFSETS):
+                raise PhotoTooLargeError(f"a TIFF of {count:,} strips or tiles, more than {MAX_STRIPS:,}")
+            continue
         value = data[at + 8 : at + 8 + size] if size <= 4 else data[offset : offset + size]
-        if (tag in KEPT or tag == XMP) and 0 < size == len(value):
+        if 0 < size == len(value):
             fields[tag] = Field(kind=kind, value=value)
     return fields
 

@@ -16,7 +16,7 @@ from PIL.Image import Image
 from obelisk.arrays import Embeddings, l2_normalize
 from obelisk.embedding import Embedded, Embedder
 from obelisk.errors import PhotoError
-from obelisk.photos import map_in_order, read_query
+from obelisk.photos import detach_error, map_in_order, read_query
 
 CUT = 0.1  # of width and height, cut off at each side: the middle keeps 80 % of both
 
@@ -29,7 +29,7 @@ def embed_augmented(embedder: Embedder, paths: Iterable[Path]) -> Iterator[Embed
             side = max(member.size for member in embedder.bundle.members)
             photo, warning = read_query(path, min_side=round(side / (1 - 2 * CUT)))
         except PhotoError as error:
-            return Embedded(path=path, content_hash="", embedding=None, error=error)
+            return Embedded(path=path, content_hash="", embedding=None, error=detach_error(error))
         views = augment_photo(photo)
         if not embedder.gives_logits:
             mean = mean_direction([embedder.embed_image(view) for view in views])
