@@ -26,7 +26,7 @@ def recipe_file(tiny_recipe: Recipe, tmp_path: Path) -> Path:
 def test_counts_are_those_of_the_network_and_the_data(recipe_file: Path, tiny_dataset: Path) -> None:
     recipe = load_recipe(str(recipe_file))
     estimate = dry_run(recipe, read_catalog(tiny_dataset))
-    assert (estimate.landmarks, estimate.photos, estimate.validation) == (6, 60, 12)
+    assert (estimate.landmarks, estimate.photos, estimate.validation) == (6, 60, 13)
     (backbone,) = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
     weights = {part.name: part.weights for part in estimate.parts}
     groups = [part for part in estimate.parts if "group" in part.name]
