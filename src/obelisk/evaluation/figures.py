@@ -218,9 +218,11 @@ def plot_risk_coverage(axes: Axes, curves: Sequence[tuple[Floats, Floats]]) -> N
 
 def plot_reliability(axes: Axes, diagrams: Sequence[tuple[Floats, Floats, Floats]]) -> None:
     """Draw accuracy over mean confidence (shares of 1) of each bin of every run; a larger mark holds more queries."""
-    axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1.2)
+    axes.plot([0, 100], [0, 100], color=INK, linewidth=0.8, linestyle=":")
     for arm, (confidence, accuracy, share) in enumerate(diagrams):
         style, marker = STYLES[arm % len(STYLES)]
         axes.plot(100 * confidence, 100 * accuracy, style, color=arm_color(arm), linewidth=1.2)
-        axes.scatter(100 * confidence, 100 * accuracy, s=12 + 200 * share, marker=marker, color=arm_color(arm))
+        # Marks on the border are drawn whole.
+        points, sizes = (100 * confidence, 100 * accuracy), 12 + 200 * share
+        axes.scatter(*points, s=sizes, marker=marker, color=arm_color(arm), clip_on=False, zorder=3)
     axes.set(xlabel="confidence, %", ylabel="first candidate right, %", xlim=(0, 100), ylim=(0, 100))
