@@ -93,6 +93,18 @@ def test_a_sound_network_is_tried_once(write: WriteBundle, new_machine: Path) ->
     assert before.engine == "onnxruntime"
 
 
+def test_a_trial_imports_nothing_from_the_current_folder(
+    write: WriteBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    for module in ("json", "numpy", "onnxruntime"):
+        (here / f"{module}.py").write_text("open('loaded', 'w')")
+    monkeypatch.chdir(here)
+    Embedder(write())
+    assert not (here / "loaded").exists()
+
+
 # What a network of less than a kilobyte asks for, and what the error says.
 HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "a constant of 40 TB": (lambda: constant_of(3072, 10**10 // 3), "more than 258 MB for one photo"),

@@ -132,6 +132,7 @@ class Bundle:
     def save_to(self, folder: Path) -> Bundle:
         """Copy the bundle's files into a new folder and return the copy; raises ModelError for a damaged attachment."""
         self.verify_attachments()
+        self.read_card()  # refuses one that is absurdly large
         folder.mkdir(parents=True)
         for name in (*(member.file for member in self.members), *self.manifest.files, MANIFEST_FILE, CARD_FILE):
             if (self.folder / name).is_file():
@@ -160,6 +161,9 @@ def hash_network(path: Path) -> hashlib.blake2b:
     digest = begin_fingerprint()
     with open_file(path, LARGEST_NETWORK) as file:
         while part := file.read(2**20):
+            if part.startswith(b"\0") and file.tell() == len(part):  # a file of nothing, which may be long
+                what = "the network cannot be read: it is empty, or cut off"
+                raise ModelError(what, where=path, fix="export or copy it again")
             digest.update(part)
     return digest
 

@@ -7,7 +7,8 @@ that comes with the package is known. ``OBELISK_TRUSTED`` names others that need
 
 The limits grow with the network's file and its input, because honest networks need that: EfficientNet-Lite2 at 240 px,
 19 MB, takes 0.2 s and 90 MB of the 5 s and 443 MB that it may take (2 cores, 2026-11-30). Memory is limited on Linux
-only; where a process can't be ended by its processor time (Windows), it is ended by the clock.
+only; where a process can't be ended by its processor time (Windows), it is ended by the clock. The trial's photo is
+noise: it does not show what a network made to wait for certain photos takes for these.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def try_network(path: Path, member: Member, fingerprint: str) -> None:
     trust = f"use a model whose source you trust; if that is this one, set {VARIABLE}={fingerprint}"
     try:
         ended = subprocess.run(
-            [sys.executable, "-c", code],
+            [sys.executable, "-P", "-c", code],  # -P: import nothing from the folder that the user is in
             input=request,
             capture_output=True,
             text=True,
@@ -136,11 +137,17 @@ def limit_process(limits: TrialLimits) -> None:
         import resource
     except ImportError:
         return
+
+    def lower(which: int, limit: int, grace: int = 0) -> None:
+        """Set a limit of this process, unless the one that it has is as low."""
+        hard = resource.getrlimit(which)[1]
+        if hard == resource.RLIM_INFINITY or limit + grace <= hard:
+            resource.setrlimit(which, (limit, limit + grace))
+
     used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = math.ceil(used.ru_utime + used.ru_stime + limits.seconds)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    lower(resource.RLIMIT_CORE, 0)
+    lower(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime + limits.seconds), grace=1)
     mapped = Path("/proc/self/statm")
     if mapped.exists():
-        now = int(mapped.read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (now + limits.memory, now + limits.memory))
+        now = int(mapped.read_text().split()[0]) * resource.getpagesize()
+        lower(resource.RLIMIT_AS, now + limits.memory)

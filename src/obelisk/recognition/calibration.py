@@ -175,7 +175,7 @@ def find_calibration(gallery: Gallery, bundle: Bundle) -> Calibration | None:
         try:
             return read_calibration(read_limited(own, LARGEST_JSON), own)
         except OSError as error:
-            what, fix = f"unreadable calibration: {error.strerror}", "make the file readable for you"
+            what, fix = f"unreadable calibration: {error.strerror}", "copy it again, or make it readable for you"
             raise ModelError(what, where=own, fix=fix) from error
     found = bundle.read_attachment(CALIBRATION, LARGEST_JSON)
     return None if found is None else read_calibration(found, bundle.folder / CALIBRATION)

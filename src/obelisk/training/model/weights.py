@@ -107,6 +107,8 @@ def convert_pickle(path: Path) -> Path:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         state = {key: tensor.contiguous() for key, tensor in state.get("state_dict", state).items()}
+    except MemoryError:
+        raise
     except Exception as error:
         raise ModelError("not a plain state dict of tensors", where=path, fix="save it as safetensors") from error
     return replace_file(copy, lambda partial: save_file(state, partial, metadata={"order": json.dumps(list(state))}))
