@@ -18,7 +18,7 @@ from obelisk.embedding import Bundle, Embedder
 from obelisk.errors import GalleryError, GalleryLockedError, PhotoError, UsageError, quote
 from obelisk.files import exclusive_lock, move_folder, naming_full_disk
 from obelisk.gallery import database, schema
-from obelisk.gallery.build_plan import Comparison, Plan, Task
+from obelisk.gallery.build_plan import Planner, Plan, Task
 from obelisk.gallery.changes import is_folder_noted
 from obelisk.gallery.embeddings import normalize_stored, read_embeddings, refuse_damaged
 from obelisk.gallery.follow_plan import BuildReport, follow_plan
@@ -185,14 +185,14 @@ def plan_catalog(gallery: Gallery, catalog: Catalog, *, keep_paths: bool) -> Pla
     brought = landmarks_of(catalog)
     with database.reading(gallery.path) as connection:
         known = all_landmarks(connection)
-        comparison = Comparison(
+        planner = Planner(
             hashed,
             brought={landmark.id: landmark for landmark in brought},
             kept=match_landmarks(brought, known),
             known=known,
             folder=data_folder(catalog),
         )
-        plan = comparison.run(select_photos(connection, "TRUE ORDER BY row", ()))
+        plan = planner.run(select_photos(connection, "TRUE ORDER BY row", ()))
         if keep_paths and plan.unchanged and not plan.refiled and not is_folder_noted(connection, data_folder(catalog)):
             plan.folder = data_folder(catalog)
         plan.tasks = [reuse_embedding(connection, task, gallery) for task in plan.tasks]

@@ -87,7 +87,7 @@ class Plan:
     folder: str = ""
 
 
-class Comparison:
+class Planner:
     """Compares the photos of a gallery with those of a dataset.
 
     ``brought`` are the dataset's landmarks, ``known`` the gallery's, both by id; ``kept`` maps an id of the dataset to
