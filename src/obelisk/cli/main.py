@@ -99,7 +99,9 @@ class OneValueCommand(TyperCommand):
             *parsed, order = parse(args)
             parameter: Any
             for parameter, times in Counter(order).items():
-                if times > 1 and not (parameter.multiple or parameter.is_flag or ctx.resilient_parsing):
+                if times == 1 or parameter.multiple or parameter.is_flag or parameter.count:
+                    continue
+                if not ctx.resilient_parsing:
                     raise UsageError(f"{parameter.opts[0]} was given {times} times", fix="give it once")
             return *parsed, order
 

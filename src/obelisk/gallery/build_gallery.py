@@ -18,7 +18,7 @@ from obelisk.embedding import Bundle, Embedder
 from obelisk.errors import GalleryError, GalleryLockedError, PhotoError, UsageError, quote
 from obelisk.files import exclusive_lock, move_folder, naming_full_disk
 from obelisk.gallery import database, schema
-from obelisk.gallery.build_plan import Planner, Plan, Task
+from obelisk.gallery.build_plan import Plan, Planner, Task
 from obelisk.gallery.changes import is_folder_noted
 from obelisk.gallery.embeddings import normalize_stored, read_embeddings, refuse_damaged
 from obelisk.gallery.follow_plan import BuildReport, follow_plan
