@@ -13,18 +13,26 @@ from obelisk.embedding import Bundle, Embedder
 from obelisk.errors import ModelError, UsageError
 from obelisk.gallery import Gallery, Landmark
 from obelisk.recognition import CALIBRATION, Calibration, Evidence, Recognizer, fit_calibration
-from obelisk.recognition.calibration import CAUTION, check_threshold, find_calibration, read_calibration
+from obelisk.recognition.calibration import (
+    CAUTION,
+    MARGIN_CAP,
+    check_threshold,
+    find_calibration,
+    find_margins,
+    read_calibration,
+)
 
-PLAIN = Calibration(slope=20.0, center=-0.6, growth=0.03, precisions=((0.1, 0.6), (0.5, 0.9), (0.8, 0.97)))
+PLAIN = Calibration(slope=20.0, center=-0.6, growth=0.03, margin=9.0, precisions=((0.1, 0.6), (0.5, 0.9), (0.8, 0.97)))
 
 
 def simulate(count: int, seed: int = 0) -> tuple[Evidence, np.ndarray]:
     """Draw scores in galleries of many sizes whose answers are right with a known probability."""
     rng = np.random.default_rng(seed)
     scores, references = rng.uniform(0.3, 0.99, count), rng.choice([15.0, 100.0, 3000.0], count)
-    truth = PLAIN.confidence(scores, references)
+    margins = rng.uniform(0.0, MARGIN_CAP, count)
+    truth = PLAIN.confidence(scores, margins, references)
     right = rng.random(count) < truth
-    return Evidence(scores=scores, references=references, right=right, weights=np.ones(count)), truth
+    return Evidence(scores=scores, margins=margins, references=references, right=right, weights=np.ones(count)), truth
 
 
 def test_the_fit_finds_what_the_answers_were_drawn_from() -> None:
@@ -33,21 +41,23 @@ def test_the_fit_finds_what_the_answers_were_drawn_from() -> None:
     assert found.slope == pytest.approx(PLAIN.slope, rel=0.08)
     assert found.center == pytest.approx(PLAIN.center, abs=0.03)
     assert found.growth == pytest.approx(PLAIN.growth, abs=0.006)
+    assert found.margin == pytest.approx(PLAIN.margin, rel=0.1)
 
 
 def test_the_fit_is_the_logistic_regression_of_a_reference_library() -> None:
     evidence, _ = simulate(2_000, seed=1)
-    columns = np.stack([np.log(evidence.scores), np.log(evidence.references)], axis=1)
+    columns = np.stack([np.log(evidence.scores), np.log(evidence.references), evidence.margins], axis=1)
     oracle = LogisticRegression(C=1e6, tol=1e-10, max_iter=10_000).fit(columns, evidence.right)
     found = fit_calibration(evidence)
     assert found.slope == pytest.approx(oracle.coef_[0, 0], rel=0.02)
     assert found.growth == pytest.approx(-oracle.coef_[0, 1] / oracle.coef_[0, 0], abs=0.002)
+    assert found.margin == pytest.approx(oracle.coef_[0, 2], rel=0.05)
 
 
 def test_confidence_is_calibrated_and_a_threshold_holds_its_precision() -> None:
     found = fit_calibration(simulate(20_000)[0])
     fresh, _ = simulate(20_000, seed=9)
-    confidence = found.confidence(fresh.scores, fresh.references)
+    confidence = found.confidence(fresh.scores, fresh.margins, fresh.references)
     bins = np.minimum((confidence * 15).astype(int), 14)
     error = sum(abs(confidence[bins == b].sum() - fresh.right[bins == b].sum()) for b in range(15)) / len(confidence)
     assert error < 0.02
@@ -58,11 +68,27 @@ def test_confidence_is_calibrated_and_a_threshold_holds_its_precision() -> None:
 
 def test_confidence_is_strictly_increasing_within_bounds_and_falls_with_the_gallery() -> None:
     scores = np.concatenate([[0.0], np.linspace(0.001, 1.0, 2_000)])
-    confidence = PLAIN.confidence(scores, 100)
+    confidence = PLAIN.confidence(scores, 0.1, 100)
     assert (np.diff(confidence) > 0).all()
     assert confidence[0] == 0.0
     assert confidence[-1] < 1.0
-    assert (PLAIN.confidence(scores[1:], 10_000) < confidence[1:]).all()
+    assert (PLAIN.confidence(scores[1:], 0.1, 10_000) < confidence[1:]).all()
+
+
+def test_a_margin_raises_the_confidence_up_to_its_cap() -> None:
+    scores = np.array([[0.8, 0.8], [0.8, 0.7], [0.8, 0.3], [0.8, 0.0]])
+    margins = find_margins(scores)
+    assert margins == pytest.approx([0.0, np.log(8 / 7), MARGIN_CAP, MARGIN_CAP])
+    confidence = PLAIN.confidence(scores[:, 0], margins, 100)
+    assert confidence[0] < confidence[1] < confidence[2] == confidence[3]
+    assert find_margins(scores[:, :1]).tolist() == [MARGIN_CAP] * 4  # no other landmark
+
+
+def test_a_calibration_without_margin_is_read_and_means_what_it_meant() -> None:
+    old = b'{"format":1,"slope":20.0,"centre":-0.6,"growth":0.03,"precisions":[[0.1,0.6],[0.5,0.9]]}'
+    found = read_calibration(old, Path("calibration.json"))
+    expected = 1 / (1 + (np.exp(-0.6 + 0.03 * np.log(100)) / 0.7) ** 20)
+    assert found.confidence(np.array([0.7]), 0.2, 100)[0] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -84,13 +110,15 @@ def test_a_precision_that_is_no_share_is_refused(precision: float) -> None:
 def test_answers_of_one_kind_cannot_calibrate(right: bool) -> None:
     ones = np.ones(10)
     with pytest.raises(UsageError, match="all right, or all wrong"):
-        fit_calibration(Evidence(scores=ones, references=ones, right=np.full(10, right), weights=ones))
+        fit_calibration(Evidence(scores=ones, margins=ones, references=ones, right=np.full(10, right), weights=ones))
 
 
 def test_scores_that_mislead_cannot_calibrate() -> None:
     scores = np.linspace(0.2, 0.9, 40)
+    ones = np.ones(40)
+    evidence = Evidence(scores=scores, margins=0 * ones, references=ones, right=scores < 0.5, weights=ones)
     with pytest.raises(UsageError, match="not more often right"):
-        fit_calibration(Evidence(scores=scores, references=np.ones(40), right=scores < 0.5, weights=np.ones(40)))
+        fit_calibration(evidence)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +127,7 @@ def test_scores_that_mislead_cannot_calibrate() -> None:
         b"",
         b"{}",
         PLAIN.model_dump_json().replace("20.0", "-1.0").encode(),
-        PLAIN.model_dump_json().replace('"format":1', '"format":2').encode(),
+        PLAIN.model_dump_json().replace('"format":2', '"format":3').encode(),
         PLAIN.model_dump_json().replace("20.0", "NaN").encode(),
         PLAIN.model_dump_json().replace('"slope"', '"slop"').encode(),
         PLAIN.model_dump_json().replace("0.97", "1.01").encode(),
@@ -151,14 +179,15 @@ def test_the_recognizer_rejects_below_the_threshold_that_the_precision_needs(bun
     gallery = Gallery.create(tmp_path / "g", bundle)
     rows = np.eye(4, dtype=np.float32)[:3]
     gallery.add(rows, [Landmark(id=1, name="A"), Landmark(id=2, name="B"), Landmark(id=3, name="C")], ["a", "b", "c"])
-    near, far = rows[0], np.array([0.2, 0.0, 0.0, 0.98], np.float32)
+    near, far = rows[0], np.array([0.2, 0.19, 0.0, 0.96], np.float32)
     for row, named in ((near, "A"), (far, None)):
         recognizer = Recognizer(gallery, OneEmbedder(row), calibration=PLAIN)
         assert recognizer.threshold() == 0.8
         (answer,) = recognizer.recognize(["p.jpg"])
         assert answer.landmark == named
         assert answer.candidates[0].landmark == "A"
-        expected = PLAIN.confidence(np.array([answer.candidates[0].score]), 3)[0]
+        scores = np.array([[candidate.score for candidate in answer.candidates]])
+        expected = PLAIN.confidence(scores[:, 0], find_margins(scores), 3)[0]
         assert answer.confidence == expected
         (certain,) = recognizer.recognize(["p.jpg"], threshold=0.0)
         assert certain.landmark == "A"

@@ -14,9 +14,12 @@ from obelisk.cli.console import Meter, SkippedFolders, WholeHelp, count_of, note
 from obelisk.cli.gallery_changes import (
     GalleryFolder,
     add_command,
+    calibrate_command,
     merge_command,
+    recalibrate,
     remove_command,
     rename_command,
+    warn_of_twins,
 )
 from obelisk.cli.photo_arguments import Exclude
 from obelisk.errors import UsageError
@@ -104,6 +107,7 @@ def build_command(
             prune_most=prune > 1,
         )
         Gallery.open(path, progress=meter).references()  # index a large gallery now rather than at the first search
+    recalibrate(report.gallery)
     if remark := find_layer_remark(report.gallery, bundle):
         note(remark)
     report_skipped(report)
@@ -173,6 +177,7 @@ gallery_app.command("add")(add_command)
 gallery_app.command("remove")(remove_command)
 gallery_app.command("rename")(rename_command)
 gallery_app.command("merge")(merge_command)
+gallery_app.command("calibrate")(calibrate_command)
 
 
 @gallery_app.command("info")
@@ -221,10 +226,12 @@ def print_rows(rows: Iterable[Mapping[str, object]], columns: Sequence[str], *, 
 def check_gallery_command(path: GalleryFolder) -> None:
     """Check all that recognition reads; exit 1 if there is a problem.
 
-    These are the tables, the embeddings, the model with its calibration, and the search index.
+    These are the tables, the embeddings, the model with its calibration, and the search index. Landmarks that look like
+    one place are named; that is no problem of the gallery.
     """
     from obelisk.gallery import Gallery, check_gallery, check_index, gather_facts, rebuild_advice
     from obelisk.recognition import check_recognition
+    from obelisk.recognition.self_calibration import find_twin_landmarks
 
     problems = check_gallery(path) or check_recognition(path)
     for problem in problems:
@@ -234,7 +241,9 @@ def check_gallery_command(path: GalleryFolder) -> None:
         raise typer.Exit(1)
     if remark := check_index(path):
         note(remark)
-    facts = gather_facts(Gallery.open(path))
+    gallery = Gallery.open(path)
+    warn_of_twins(gallery, find_twin_landmarks(gallery))
+    facts = gather_facts(gallery)
     result(f"{path}: sound, {count_contents(facts)}")
 
 

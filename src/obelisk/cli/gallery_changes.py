@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +11,10 @@ import typer
 
 from obelisk.cli.console import SkippedFolders, count_of, note, result, warn
 from obelisk.cli.photo_arguments import Exclude, NullSeparated, Photos, expand_arguments
-from obelisk.errors import UsageError, near_names
+from obelisk.errors import ObeliskError, UsageError, near_names
 
 if TYPE_CHECKING:
+    from obelisk.arrays import Embeddings
     from obelisk.gallery import Addition, Gallery
 
 # readable=False: a file that can't be read is reported where it is opened, in one line; Typer would add its usage.
@@ -71,11 +73,85 @@ def add_command(
         elif not addition.error and addition.photo:
             done = "added as" if addition.new else "is there already, as"
             result(f"{addition.path}: {done} `{addition.photo.id}` of `{landmark}` (id {addition.photo.landmark_id})")
+    recalibrate(gallery)
     if failed:
         warn(f"{failed} of {total} photos could not be added")
     skipped.report()
     if failed or skipped:
         raise typer.Exit(1)
+
+
+def calibrate_command(
+    path: GalleryFolder,
+    strangers: Annotated[
+        Path | None,
+        typer.Option(
+            "--strangers", metavar="FOLDER", help="Photos of what is not in the gallery, such as look-alikes nearby."
+        ),
+    ] = None,
+) -> None:
+    """Calibrate a gallery again with its own reference photos.
+
+    Every change of a gallery does this by itself. Photos of what is not in the gallery make it refuse the like.
+    """
+    from obelisk.gallery import Gallery
+    from obelisk.recognition import Recognizer, calibrate_gallery
+    from obelisk.recognition.self_calibration import name_once
+
+    gallery = Gallery.open(path)
+    rows, photos = embed_strangers(gallery, strangers) if strangers else (None, [])
+    refined = calibrate_gallery(gallery, rows, again=True)
+    if refined is None:
+        calibrated = Recognizer.open(gallery).calibration is not None
+        why = "it has a calibration.json of its own" if calibrated else "its model is not calibrated"
+        raise UsageError(f"the gallery can't be calibrated: {why}", where=path)
+    if refined.copies:
+        warn(f"left out: {refined.copies} of {strangers}, copies of reference photos")
+    for row in refined.named:
+        warn(f"{photos[row]}: named with confidence all the same; does it show a landmark of the gallery?")
+    warn_of_twins(gallery, name_once(refined.twins))
+    result(f"{path}: landmarks are named from a confidence of {refined.calibration.threshold():.4f} on")
+
+
+def warn_of_twins(gallery: Gallery, twins: Sequence[tuple[int, int]]) -> None:
+    """Name the pairs of landmarks that look like one place."""
+    from obelisk.gallery import landmark_names
+
+    names = landmark_names(gallery) if twins else {}
+    for one, other in twins:
+        warn(f"`{names[one]}` and `{names[other]}` look like one place; `obelisk gallery merge` makes them one")
+
+
+def embed_strangers(gallery: Gallery, folder: Path) -> tuple[Embeddings, list[Path]]:
+    """Embed the photos in a folder; return the unit-norm rows (S, D) and their files, without the unusable ones."""
+    import numpy as np
+
+    from obelisk.arrays import l2_normalize
+    from obelisk.embedding import Embedder
+    from obelisk.gallery import refuse_directionless
+    from obelisk.photos import find_photos
+
+    embedder = Embedder(gallery.load_bundle())
+    rows, photos = [], []
+    for photo in refuse_directionless(embedder.embed(find_photos(folder), hashed=False)):
+        if photo.embedding is None:
+            warn(str(photo.error))
+            continue
+        rows.append(photo.embedding)
+        photos.append(photo.path)
+    if not rows:
+        raise UsageError("no photo found", where=folder, fix="give a folder of photos")
+    return l2_normalize(np.array(rows), dimensions=gallery.dimensions), photos
+
+
+def recalibrate(gallery: Gallery) -> None:
+    """Calibrate a gallery again after a change. The change stands if that fails: then the command says so."""
+    from obelisk.recognition import calibrate_gallery
+
+    try:
+        calibrate_gallery(gallery)
+    except (ObeliskError, OSError) as error:
+        warn(f"the change was made, but the gallery keeps its former calibration: {error}")
 
 
 def remark_new_name(gallery: Gallery, name: str) -> str:
@@ -142,6 +218,7 @@ def remove_command(
     for landmark, count in before.items():
         if landmark.id not in left:
             result(f"{path}: removed landmark `{landmark.name}` (id {landmark.id}, {count_of(count, 'photo')})")
+    recalibrate(gallery)
 
 
 def rename_command(
@@ -186,3 +263,4 @@ def merge_command(
     called = names[target] if known else into
     listed = ", ".join(f"`{names[landmark_id]}` (id {landmark_id})" for landmark_id in merged)
     result(f"{path}: {listed} merged into `{called}` (id {target})")
+    recalibrate(gallery)

@@ -44,7 +44,7 @@ from obelisk.records import Progress, no_progress
 
 BUNDLED = "bundled"
 LARGEST_NOTE = 2**26  # bytes; a photo that was left out takes a line
-ANSWERS = 2  # raised whenever the same model and data may get other answers
+ANSWERS = 3  # raised whenever the same model and data may get other answers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,6 +100,7 @@ class Target:
         }
         if matched:
             own = matched.gallery.path / CALIBRATION
+            said["own calibration"] = matched.gallery.own_calibration()
             said["calibration"] = read_limited(own, LARGEST_JSON).decode(errors="replace") if own.is_file() else None
             said["photos"] = [(photo.id, photo.landmark_id, photo.content_hash) for photo in matched.gallery.photos]
             said["landmarks"] = sorted(matched.landmark_ids.items())

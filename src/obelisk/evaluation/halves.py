@@ -39,7 +39,7 @@ from obelisk.evaluation.metrics import auroc, precision_at_coverage, reliability
 from obelisk.evaluation.protocol import plain, plain_interval
 from obelisk.files import replace_file
 from obelisk.gallery import build_gallery
-from obelisk.recognition import Recognizer
+from obelisk.recognition import Recognizer, calibrate_gallery
 from obelisk.records import Progress, Recognition, no_progress
 from obelisk.synthetic import render_distractor
 
@@ -165,6 +165,7 @@ def evaluate_halves(
         for number, half in enumerate(deal_halves(landmarks, draws=draws, seed=seed)):
             catalog = narrow(places, gallery_photos, half)
             gallery = build_gallery(folder / f"gallery {number}", catalog, bundle, embedder=embedder).gallery
+            calibrate_gallery(gallery)
             recognizer = Recognizer.open(gallery, embedder=embedder)
             parts.append(ask_half(recognizer, asked, half, ordinary, number))
             progress("galleries asked", number + 1, 2 * draws)

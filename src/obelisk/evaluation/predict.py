@@ -20,7 +20,7 @@ from obelisk.evaluation.predictions import Predictions, collect_predictions
 from obelisk.gallery import Gallery, build_gallery, refuse_directionless
 from obelisk.gallery.build_gallery import landmarks_of
 from obelisk.gallery.landmarks import match_landmarks
-from obelisk.recognition import Recognizer
+from obelisk.recognition import Recognizer, calibrate_gallery
 from obelisk.records import Progress, no_progress
 
 RETRIEVED = 100  # neighbors kept of each query, for mAP@100
@@ -47,6 +47,7 @@ def build_for_evaluation(catalog: Catalog, embedder: CachedEmbedder) -> Iterator
     with tempfile.TemporaryDirectory(prefix="obelisk-") as folder:
         report = build_gallery(Path(folder) / "gallery", catalog, embedder.bundle, embedder=embedder)
         gallery = report.gallery
+        calibrate_gallery(gallery)
         own = {landmark.id: landmark.id for landmark in gallery.landmarks}
         yield CatalogGallery(gallery=gallery, landmark_ids=own, judged=catalog, failed=report.failed)
 

@@ -230,6 +230,17 @@ class Gallery:
             if name is not None:
                 rename_landmark(connection, into, name)
 
+    def own_calibration(self) -> str | None:
+        """Return the calibration that the gallery's own references gave, as JSON; None if there is none."""
+        with database.reading(self.path) as connection:
+            kept = schema.read_own_calibration(connection)
+        return kept[0] if kept else None
+
+    def keep_calibration(self, content: str) -> None:
+        """Keep a calibration, as JSON, in place of the former one."""
+        with self.changing() as connection:
+            schema.keep_own_calibration(connection, content)
+
     @contextmanager
     def changing(self) -> Iterator[sqlite3.Connection]:
         """Open the database for one write transaction, which the next search sees.

@@ -7,6 +7,7 @@ from obelisk.recognition.classifier import KNNClassifier, recognize_embeddings
 from obelisk.recognition.ranking import Ranking
 from obelisk.recognition.recognizer import Recognizer, check_recognition, find_classifier
 from obelisk.recognition.rerank.background import BACKGROUND, Background, pack_background, read_background
+from obelisk.recognition.self_calibration import Refined, calibrate_gallery
 from obelisk.recognition.softmax_classifier import SoftmaxClassifier, find_layer_remark
 from obelisk.recognition.votes import VOTES
 
@@ -20,7 +21,9 @@ __all__ = [
     "KNNClassifier",
     "Ranking",
     "Recognizer",
+    "Refined",
     "SoftmaxClassifier",
+    "calibrate_gallery",
     "check_recognition",
     "find_calibration",
     "find_classifier",

@@ -1,15 +1,18 @@
-"""Calibration: from a score to the probability that it is right, and to the threshold of a wanted precision.
+"""Calibration: from a score and its margin to the probability that they are right, and to a threshold.
 
-With s the score of the first candidate and N the number of reference photos::
+With s₁ the score of the first candidate, s₂ that of the next other landmark and N the number of reference photos::
 
-    confidence = 1 / (1 + (s₀ / s)^a)      ln s₀ = b + c · ln N
+    confidence = 1 / (1 + exp(−z − i))      z = a · ln s₁ + m · min(ln(s₁ / s₂), M) − a · c · ln N,      i = −a · b
 
-This is logistic regression on ln s and ln N (Platt, *Probabilistic outputs for support vector machines*, 1999): the
-more photos compete, the closer one of them gets by accident. It is strictly increasing in the score.
+This is logistic regression (Platt, *Probabilistic outputs for support vector machines*, 1999) on the score, on its
+margin over the best other landmark, and on ln N: the more photos compete, the closer one of them gets by accident. A
+look-alike of a gallery's landmark scores high, but seldom with a margin. In a gallery of one landmark the margin is its
+cap M. The confidence is strictly increasing in the score, all else equal.
 
-a, b and c are fitted to held-out photos: of landmarks of a gallery, which should be named, and of others, which
+a, b, c and m are fitted to held-out photos: of landmarks of a gallery, which should be named, and of others, which
 should not. They travel with the model, so that a gallery of any places has a confidence and a threshold without a
-single labelled query. A gallery that was calibrated itself carries its own.
+single labelled query. How alike strangers are differs from place to place, though, and only the intercept i depends on
+it: a gallery shifts it by its own references (:mod:`obelisk.recognition.self_calibration`).
 """
 
 from __future__ import annotations
@@ -31,18 +34,24 @@ from obelisk.gallery import Gallery
 CALIBRATION = "calibration.json"
 """Name of the attachment of a bundle, and of the file of a gallery, that holds a :class:`Calibration`."""
 
-CALIBRATION_FORMAT = 1
+CALIBRATION_FORMAT = 2  # 1: without margin and evidence
+MARGIN_CAP = 0.35  # M; a larger margin says no more
 CAUTION = 0.8  # share of the mistakes that a wanted precision allows
 RIDGE = 1e-3  # keeps the weights finite where the scores separate right from wrong without a mistake
 NEWTON_STEPS = 100
 TABULATED = 101  # confidences whose expected precision is kept
+KEPT_EVIDENCE = 200  # points of the evidence that travel with a calibration
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Calibration(BaseModel):
-    """What ``calibration.json`` holds: a, b and c, and the expected precision of answers from each confidence on."""
+    """What ``calibration.json`` holds: the weights, and the expected precision of answers from each confidence on.
+
+    ``evidence`` sums up what the weights were fitted to, for galleries that mix it with their own: points z, the share
+    of right answers there, and their weight; the weights sum to 1.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
@@ -50,20 +59,32 @@ class Calibration(BaseModel):
     slope: float = Field(gt=0, description="a")
     center: float = Field(alias="centre", description="b")
     growth: float = Field(ge=0, description="c")
+    margin: float = Field(default=0.0, ge=0, description="m")
+    references: int = Field(default=0, ge=0, description="N when a gallery made it of its own references, else 0")
     precisions: tuple[tuple[Share, Share], ...] = Field(
-        min_length=1,
-        max_length=10_000,
-        description="pairs of a confidence and the precision of answers of at least that; ascending",
+        min_length=1, description="pairs of a confidence and the precision of answers of at least that; ascending"
     )
+    evidence: tuple[tuple[float, Share, Share], ...] = Field(default=(), description="see above")
 
-    def confidence(self, scores: Floats, references: int | Floats) -> Floats:
-        """Return the confidence (Q,) in [0, 1] of scores (Q,) in [0, 1].
+    @property
+    def intercept(self) -> float:
+        """I = −a · b."""
+        return -self.slope * self.center
+
+    def combine(self, scores: Floats, margins: Floats | float, references: int | Floats) -> Floats:
+        """Return z (Q,) of scores (Q,) in [0, 1] and their margins; −∞ for a score of 0.
 
         ``references`` is N, the number of reference photos: one for all scores, or (Q,).
         """
-        with np.errstate(divide="ignore", over="ignore"):
-            against = self.slope * (self.center + self.growth * np.log(np.maximum(1, references)) - np.log(scores))
-            return np.asarray(1.0 / (1.0 + np.exp(against)))
+        with np.errstate(divide="ignore"):
+            score = self.slope * (np.log(scores) - self.growth * np.log(np.maximum(1, references)))
+        return np.asarray(score + self.margin * np.asarray(margins), dtype=np.float64)
+
+    def confidence(self, scores: Floats, margins: Floats | float, references: int | Floats) -> Floats:
+        """Return the confidence (Q,) in [0, 1] of first candidates; arguments as for :meth:`combine`."""
+        with np.errstate(divide="ignore"):
+            below = self.center + self.growth * np.log(np.maximum(1, references)) - np.log(scores)
+        return logistic(self.margin * np.asarray(margins) - self.slope * below)
 
     def threshold(self, precision: float = PRECISION) -> float:
         """Return the lowest confidence whose answers reach a wanted precision, a share of right answers.
@@ -90,6 +111,7 @@ class Evidence:
 
     ==============  ====  ==============================================
     ``scores``      (Q,)  their scores in [0, 1]
+    ``margins``     (Q,)  their margins, of :func:`find_margins`
     ``references``  (Q,)  number of reference photos that competed
     ``right``       (Q,)  whether the query shows the candidate
     ``weights``     (Q,)  how much each query counts; need not sum to 1
@@ -97,9 +119,20 @@ class Evidence:
     """
 
     scores: Floats
+    margins: Floats
     references: Floats
     right: Booleans
     weights: Floats
+
+
+def find_margins(scores: Floats) -> Floats:
+    """Return min(ln(s₁ / s₂), M) (Q,) of ranked scores (Q, T); M where T = 1, as there is no other landmark."""
+    if scores.shape[1] < 2:
+        return np.full(len(scores), MARGIN_CAP)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        margins = np.log(scores[:, 0]) - np.log(scores[:, 1])
+    capped: Floats = np.minimum(np.nan_to_num(margins, nan=0.0, posinf=MARGIN_CAP), MARGIN_CAP)
+    return capped
 
 
 def fit_calibration(evidence: Evidence) -> Calibration:
@@ -110,12 +143,11 @@ def fit_calibration(evidence: Evidence) -> Calibration:
     """
     if evidence.right.all() or not evidence.right.any():
         raise UsageError("the answers to calibrate with are all right, or all wrong", fix="give photos of both kinds")
-    columns = np.stack(
-        [np.log(np.maximum(evidence.scores, 1e-6)), np.ones(len(evidence.scores)), np.log(evidence.references)], axis=1
-    )
-    mean = columns.mean(axis=0) * [1, 0, 1]
-    beta = fit_logistic(columns - mean, evidence.right, evidence.weights / evidence.weights.sum())
-    slope, shift, growth = beta
+    scores, weights = np.maximum(evidence.scores, 1e-6), evidence.weights / evidence.weights.sum()
+    columns = np.stack([np.log(scores), evidence.margins, np.ones(len(scores)), np.log(evidence.references)], axis=1)
+    mean = columns.mean(axis=0) * [1, 1, 0, 1]
+    beta = fit_logistic(columns - mean, evidence.right, weights)
+    slope, margin, shift, growth = beta
     if slope <= 0:
         raise UsageError(
             "here, answers with better scores are not more often right", fix="give more photos, or a better model"
@@ -124,27 +156,65 @@ def fit_calibration(evidence: Evidence) -> Calibration:
         slope=slope,
         center=-(shift - beta @ mean) / slope,
         growth=max(0.0, -growth / slope),
+        margin=max(0.0, margin),
         precisions=((0.0, 0.0),),
     )
-    confidences = fitted.confidence(evidence.scores, evidence.references)
-    return fitted.model_copy(update={"precisions": expected_precisions(confidences, evidence.weights)})
+    z = fitted.combine(scores, evidence.margins, evidence.references)
+    return fitted.model_copy(
+        update={
+            "precisions": expected_precisions(logistic(z + fitted.intercept), weights),
+            "evidence": sum_up(z, evidence.right, weights),
+        }
+    )
 
 
 def fit_logistic(columns: Floats, right: Booleans, weights: Floats) -> Floats:
-    """Return the coefficients (3,) of a logistic regression on columns (Q, 3): ln s, 1 and ln N, centered.
+    """Return the coefficients (4,) of a logistic regression on columns (Q, 4): ln s₁, margin, 1 and ln N, centered.
 
     The ridge shrinks the last one most: evidence from galleries of one size says nothing about it.
     """
-    beta = np.zeros(3)
+    beta = np.zeros(4)
     for _ in range(NEWTON_STEPS):
         probability = 1.0 / (1.0 + np.exp(-np.clip(columns @ beta, -30, 30)))
-        gradient = columns.T @ (weights * (right - probability)) - RIDGE * beta * [0, 0, 1]
+        gradient = columns.T @ (weights * (right - probability)) - RIDGE * beta * [0, 0, 0, 1]
         curvature = columns.T * (weights * probability * (1 - probability)) @ columns
-        step = np.linalg.solve(curvature + RIDGE * np.diag([1e-3, 1e-3, 1]), gradient)
+        step = np.linalg.solve(curvature + RIDGE * np.diag([1e-3, 1e-3, 1e-3, 1]), gradient)
         beta += step
         if np.abs(step).max() < 1e-9:
             break
     return beta
+
+
+def shift_intercept(calibration: Calibration, z: Floats, right: Floats, weights: Floats) -> Calibration:
+    """Refit i alone to evidence z (Q,), of which the shares ``right`` (Q,) are right; weights (Q,) sum to 1."""
+    intercept = calibration.intercept
+    for _ in range(NEWTON_STEPS):
+        probability = logistic(z + intercept)
+        curvature = float((weights * probability * (1 - probability)).sum())
+        step = float(np.clip((weights * (right - probability)).sum() / (curvature + RIDGE * 1e-3), -2.0, 2.0))
+        intercept += step
+        if abs(step) < 1e-9:
+            break
+    precisions = expected_precisions(logistic(z + intercept), weights)
+    return calibration.model_copy(update={"center": -intercept / calibration.slope, "precisions": precisions})
+
+
+def sum_up(z: Floats, right: Booleans, weights: Floats) -> tuple[tuple[float, float, float], ...]:
+    """Average neighboring z into at most KEPT_EVIDENCE points of about the same weight: (z, share right, weight)."""
+    order = np.argsort(z)
+    ends = np.cumsum(weights[order])
+    point = np.minimum((ends / ends[-1] * KEPT_EVIDENCE).astype(int), KEPT_EVIDENCE - 1)
+    sums = [np.bincount(point, weights=weights[order] * values[order]) for values in (np.ones(len(z)), z, right)]
+    filled = sums[0] > 0
+    held, mean, share = sums[0][filled], sums[1][filled] / sums[0][filled], sums[2][filled] / sums[0][filled]
+    columns = (np.round(column, 6).tolist() for column in (mean, np.clip(share, 0, 1), held))
+    return tuple(zip(*columns, strict=True))
+
+
+def logistic(z: Floats) -> Floats:
+    """Return 1 / (1 + exp(−z))."""
+    with np.errstate(over="ignore"):
+        return np.asarray(1.0 / (1.0 + np.exp(-z)), dtype=np.float64)
 
 
 def expected_precisions(confidences: Floats, weights: Floats) -> tuple[tuple[float, float], ...]:
@@ -166,7 +236,7 @@ def check_threshold(threshold: float | None) -> None:
 
 
 def find_calibration(gallery: Gallery, bundle: Bundle) -> Calibration | None:
-    """Return the calibration of a gallery: its own, else that of its model, else None.
+    """Return the calibration of a gallery: its own file's, its own references', its model's, or None, in this order.
 
     Raises :class:`~obelisk.errors.ModelError` if it can't be read.
     """
@@ -177,6 +247,13 @@ def find_calibration(gallery: Gallery, bundle: Bundle) -> Calibration | None:
         except OSError as error:
             what, fix = f"unreadable calibration: {error.strerror}", "copy it again, or make it readable for you"
             raise ModelError(what, where=own, fix=fix) from error
+    if (kept := gallery.own_calibration()) is not None:
+        return read_calibration(kept.encode(), gallery.path)
+    return find_model_calibration(bundle)
+
+
+def find_model_calibration(bundle: Bundle) -> Calibration | None:
+    """Return the calibration that a model carries, or None; raises :class:`~obelisk.errors.ModelError` for damage."""
     found = bundle.read_attachment(CALIBRATION, LARGEST_JSON)
     return None if found is None else read_calibration(found, bundle.folder / CALIBRATION)
 

@@ -17,15 +17,18 @@ from obelisk.arrays import Booleans, Embeddings, Integers
 from obelisk.defaults import K
 from obelisk.errors import UsageError
 from obelisk.gallery import ExactSearch
-from obelisk.recognition.calibration import Calibration, Evidence, fit_calibration
+from obelisk.recognition.calibration import Calibration, Evidence, find_margins, fit_calibration
 from obelisk.recognition.classifier import KNNClassifier
 from obelisk.recognition.rerank.background import Background
+from obelisk.recognition.rerank.prototypes import compute_prototypes
 
 UNKNOWN_SHARE = 0.4  # of the queries, whose landmark the gallery does not have: a cautious guess of what people ask
 ORDINARY_SHARE = 0.5  # of the unknown ones, which show no landmark at all
-GALLERY_SIZES = (5, 8, 12, 16, 24, 48)  # landmarks in each gallery of new landmarks
+GALLERY_SIZES = (5, 8, 12, 16, 24)  # landmarks in each gallery of new landmarks
 DRAWS = 12  # galleries of each size
 OWN_SHARES = (0.25, 0.5, 1.0)  # of the training landmarks, in each gallery of these
+LOOK_ALIKES = 1 / 3  # of the landmarks outside a gallery: the nearest ones play strangers
+FEWEST_STRANGERS = 4
 MOST_UNKNOWN = 400  # queries of other landmarks, for each gallery
 
 
@@ -54,8 +57,9 @@ class HeldOutPhotos:
 def calibrate_new_landmarks(photos: HeldOutPhotos, queries: Booleans, seed: int = 0) -> Calibration:
     """Calibrate for galleries of landmarks that were in no training data.
 
-    Galleries are drawn at random from the landmarks that the held-out model does not know. ``queries`` (N,) marks
-    photos to be asked, kept out of all galleries.
+    Galleries are drawn at random from the landmarks that the held-out model does not know. Strangers are the
+    look-alikes among the others: on people's own places, what a gallery lacks is of the same kind as what it has.
+    ``queries`` (N,) marks photos to be asked, kept out of all galleries.
 
     Raises :class:`~obelisk.errors.UsageError` if there are fewer such landmarks than the smallest gallery needs.
     """
@@ -65,13 +69,28 @@ def calibrate_new_landmarks(photos: HeldOutPhotos, queries: Booleans, seed: int 
         what = f"only {len(unseen)} landmarks are unknown to the held-out model"
         raise UsageError(what, fix=f"hold out {GALLERY_SIZES[0]} or more")
     evidence = []
-    for size in (size for size in GALLERY_SIZES if size <= len(unseen)):
+    centers = compute_prototypes(photos.embeddings, photos.landmarks)
+    for size in (size for size in GALLERY_SIZES if size < len(unseen)):
         for _ in range(DRAWS):
-            inside = np.isin(photos.landmarks, rng.choice(unseen, size, replace=False))
-            others = np.flatnonzero(~inside & queries)
+            chosen = rng.choice(unseen, size, replace=False)
+            inside = np.isin(photos.landmarks, chosen)
+            strangers = find_look_alikes(*centers, chosen, np.setdiff1d(unseen, chosen))
+            others = np.flatnonzero(np.isin(photos.landmarks, strangers) & queries)
             others = rng.choice(others, min(len(others), MOST_UNKNOWN), replace=False)
             evidence.append(ask_gallery(photos, inside & ~queries, inside & queries, photos.embeddings[others]))
     return fit_calibration(join_evidence(evidence))
+
+
+def find_look_alikes(centers: Embeddings, landmark_ids: Integers, inside: Integers, others: Integers) -> Integers:
+    """Return those of the ``others`` that are nearest to the landmarks ``inside``, ids all of them.
+
+    They are the share LOOK_ALIKES of the others, at least FEWEST_STRANGERS. ``centers`` (C, D) are the prototypes of
+    the landmarks ``landmark_ids`` (C,).
+    """
+    similarities = centers[np.isin(landmark_ids, others)] @ centers[np.isin(landmark_ids, inside)].T
+    kept = max(FEWEST_STRANGERS, round(LOOK_ALIKES * len(others)))
+    nearest: Integers = np.sort(others)[np.argsort(-similarities.max(axis=1), kind="stable")[:kept]]
+    return nearest
 
 
 def calibrate_trained_landmarks(photos: HeldOutPhotos, seed: int = 0) -> Calibration:
@@ -100,11 +119,12 @@ def ask_gallery(photos: HeldOutPhotos, gallery: Booleans, queries: Booleans, oth
     for rows, truth, share in parts:
         if not len(rows):
             continue
-        ranking = classifier.classify(rows, k=k, top=1)
+        ranking = classifier.classify(rows, k=k, top=2)
         right = np.zeros(len(rows), dtype=bool) if truth is None else ranking.candidates[:, 0] == truth
         evidence.append(
             Evidence(
                 scores=ranking.scores[:, 0],
+                margins=find_margins(ranking.scores),
                 references=np.full(len(rows), float(len(references))),
                 right=right,
                 weights=np.full(len(rows), share / len(rows)),

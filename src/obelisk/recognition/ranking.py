@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -44,3 +44,8 @@ def fill_rows(ranking: Ranking, rows: Integers, found: Ranking) -> None:
     """Write the M rows of one ranking into another at row indices (M,)."""
     for name, column in vars(ranking).items():
         column[rows] = getattr(found, name)
+
+
+def keep_top(ranking: Ranking, top: int) -> Ranking:
+    """Return a ranking with its ``top`` best candidates only."""
+    return replace(ranking, candidates=ranking.candidates[:, :top], scores=ranking.scores[:, :top])

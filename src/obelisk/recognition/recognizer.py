@@ -24,9 +24,9 @@ from obelisk.embedding import (
 )
 from obelisk.errors import ModelError, ObeliskError, UsageError
 from obelisk.gallery import Gallery, ReferenceFiles, ReferencePhoto, References, refuse_directionless
-from obelisk.recognition.calibration import Calibration, check_threshold, find_calibration
+from obelisk.recognition.calibration import Calibration, check_threshold, find_calibration, find_margins
 from obelisk.recognition.classifier import KNNClassifier
-from obelisk.recognition.ranking import Ranking
+from obelisk.recognition.ranking import Ranking, keep_top
 from obelisk.recognition.rerank.background import Background, read_background
 from obelisk.recognition.rerank.geometry import VERIFIED, GeometricVerifier
 from obelisk.recognition.softmax_classifier import SoftmaxClassifier, describe_layer, find_unknown
@@ -218,17 +218,18 @@ class Recognizer:
         calibration = None if layer else self._calibration_for(vote)
 
         def rank(queries: Embeddings, photos: Sequence[Embedded]) -> Ranking:
-            listed = max(top, VERIFIED) if verifier else top
+            listed = max(top, VERIFIED if verifier else 2)  # the margin needs the second candidate, too
             if layer:
                 ranking = layer.classify(queries, gather_logits(photos), k=k, top=listed)
             else:
                 ranking = classifier.classify(queries, k=k, top=listed)
             if verifier:
-                ranking = verifier.verify(ranking, queries, [photo.path for photo in photos], top=top)
+                ranking = verifier.verify(ranking, queries, [photo.path for photo in photos], top=max(top, 2))
             if calibration:
-                confidence = calibration.confidence(ranking.scores[:, 0], len(references))
+                margins = find_margins(ranking.scores)
+                confidence = calibration.confidence(ranking.scores[:, 0], margins, len(references))
                 ranking = replace(ranking, confidence=confidence)
-            return ranking
+            return keep_top(ranking, top)
 
         return rank
 

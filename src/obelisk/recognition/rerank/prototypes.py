@@ -40,7 +40,7 @@ class PrototypeReranker:
         """Sort the M nearest rows by blended similarity."""
         indices, similarities = shortlist.indices.copy(), shortlist.similarities.copy()
         M = min(indices.shape[1], RERANKED)
-        fit = self._prototype_similarities(queries, indices[:, :M])
+        fit = self.prototype_similarities(queries, indices[:, :M])
         blended = (similarities[:, :M] + PROTOTYPE_WEIGHT * fit) / (1 + PROTOTYPE_WEIGHT)
         order = np.argsort(-blended, axis=1, kind="stable")
         indices[:, :M] = np.take_along_axis(indices[:, :M], order, axis=1)
@@ -50,7 +50,7 @@ class PrototypeReranker:
         similarities[:, M:] = np.minimum(similarities[:, M:], least[:, None])
         return Shortlist(indices=indices, similarities=similarities, bound=np.minimum(shortlist.bound, least))
 
-    def _prototype_similarities(self, queries: Embeddings, indices: Integers) -> Embeddings:
+    def prototype_similarities(self, queries: Embeddings, indices: Integers) -> Embeddings:
         """Return the similarity (Q, M) of each query to the prototypes of the landmarks at its indices (Q, M)."""
         landmarks = self._landmark[indices]
         self._ensure_prototypes(np.unique(landmarks))

@@ -1,0 +1,126 @@
+"""A gallery's own references as evidence: what they answer, what is made of it, and what is left alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from obelisk.arrays import Embeddings, Integers, l2_normalize
+from obelisk.gallery import ExactSearch
+from obelisk.recognition import Background, Calibration, KNNClassifier
+from obelisk.recognition.calibration import Evidence, find_margins, fit_calibration
+from obelisk.recognition.self_calibration import COPY_SIMILARITY, ask_references, find_twins, refine
+
+D = 24
+
+
+def scatter(seed: int, *, landmarks: int = 8, each: int = 6, spread: float = 0.35) -> tuple[Embeddings, Integers]:
+    """Photos around the center of each landmark; two of them are copies of one another."""
+    rng = np.random.default_rng(seed)
+    centers = rng.normal(size=(landmarks, D))
+    ids = np.repeat(np.arange(landmarks) * 10, each)
+    rows = l2_normalize(centers[ids // 10] + spread * rng.normal(size=(len(ids), D)) * 2, dimensions=D)
+    rows[1] = l2_normalize(rows[:1] + 0.01, dimensions=D)[0]
+    return rows, ids
+
+
+@pytest.fixture(params=[True, False], ids=["background", "no background"])
+def background(request: pytest.FixtureRequest) -> Background | None:
+    return Background(np.random.default_rng(5).normal(size=(30, D))) if request.param else None
+
+
+def test_references_answer_as_from_a_gallery_without_them(background: Background | None) -> None:
+    rows, ids = scatter(0)
+    known, unknown = ask_references(ExactSearch(rows), ids, background)
+    for row, (query, landmark) in enumerate(zip(rows, ids, strict=True)):
+        copies = rows @ query > COPY_SIMILARITY
+        copies[row] = True
+        for answers, left_out in ((known, copies), (unknown, copies | (ids == landmark))):
+            literal = KNNClassifier(ExactSearch(rows[~left_out]), ids[~left_out], background=background)
+            ranking = literal.classify(query[None], k=3, top=2)
+            assert answers.scores[row] == pytest.approx(ranking.scores[0, 0], abs=1e-5)
+            assert answers.margins[row] == pytest.approx(find_margins(ranking.scores)[0], abs=1e-4)
+            assert answers.right[row] == (ranking.candidates[0, 0] == landmark)
+            assert answers.usable[row]
+    assert known.right.any()
+    assert not unknown.right.any()
+
+
+def make_general(seed: int = 3) -> Calibration:
+    """A calibration of galleries whose strangers look strange."""
+    rng = np.random.default_rng(seed)
+    right = rng.random(3000) < 0.6
+    scores = np.clip(np.where(right, 0.82, 0.55) + 0.06 * rng.normal(size=3000), 0.01, 1.0)
+    margins = np.clip(np.where(right, 0.2, 0.04) + 0.06 * rng.normal(size=3000), 0.0, 0.35)
+    ones = np.ones(3000)
+    return fit_calibration(Evidence(scores=scores, margins=margins, references=ones, right=right, weights=ones))
+
+
+def test_look_alikes_raise_the_bar_and_only_the_intercept_moves() -> None:
+    general = make_general()
+    rng = np.random.default_rng(1)
+    shared = rng.normal(size=D)
+    ids = np.repeat(np.arange(12), 6)
+    own = rng.normal(size=(12, D))
+    alike = l2_normalize(shared * 1.5 + own[ids] + 0.5 * rng.normal(size=(72, D)), dimensions=D)
+    unlike = l2_normalize(own[ids] + 0.3 * rng.normal(size=(72, D)), dimensions=D)
+    among_alike, among_unlike = (refine(general, ExactSearch(rows), ids, None).calibration for rows in (alike, unlike))
+    assert among_alike.center > among_unlike.center
+    for refined in (among_alike, among_unlike):
+        assert (refined.slope, refined.margin, refined.growth) == (general.slope, general.margin, general.growth)
+        assert refined.references == 72
+        assert refined.evidence == ()
+        thresholds = [refined.threshold(wanted) for wanted in (0.8, 0.9, 0.95, 0.99)]
+        assert thresholds == sorted(thresholds)
+
+
+@pytest.mark.parametrize(("landmarks", "each"), [(1, 6), (6, 1)], ids=["one landmark", "one photo of each"])
+def test_references_that_tell_nothing_leave_the_calibration_as_it_is(landmarks: int, each: int) -> None:
+    rng = np.random.default_rng(2)
+    rows = l2_normalize(rng.normal(size=(landmarks * each, D)), dimensions=D)
+    general = make_general()
+    refined = refine(general, ExactSearch(rows), np.repeat(np.arange(landmarks), each), None).calibration
+    assert (refined.center, refined.precisions) == (general.center, general.precisions)
+
+
+def test_references_that_are_all_alike_leave_the_calibration_as_it_is() -> None:
+    rows = l2_normalize(np.ones((12, D)), dimensions=D)
+    general = make_general()
+    refined = refine(general, ExactSearch(rows), np.repeat(np.arange(3), 4), None).calibration
+    assert (refined.center, refined.precisions) == (general.center, general.precisions)
+
+
+def test_a_place_in_two_folders_is_no_evidence_of_strangers() -> None:
+    rows, ids = scatter(4, landmarks=8)
+    twin = np.isin(ids, (0, 10))  # photos of one place, filed under two names
+    center = np.random.default_rng(9).normal(size=D)
+    rows[twin] = l2_normalize(center + 0.9 * np.random.default_rng(8).normal(size=(twin.sum(), D)), dimensions=D)
+    known, unknown = ask_references(ExactSearch(rows), ids, None)
+    general = make_general()
+    z = [general.combine(one.scores, one.margins, len(rows)) for one in (known, unknown)]
+    assert find_twins(*z, known, unknown) == ((0, 10), (10, 0))
+
+
+def test_sampling_and_batches_change_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, ids = scatter(6)
+    whole, _ = ask_references(ExactSearch(rows), ids, None)
+    monkeypatch.setattr("obelisk.recognition.self_calibration.ASKED_AT_ONCE", 7)
+    in_parts, _ = ask_references(ExactSearch(rows), ids, None)
+    assert in_parts.scores == pytest.approx(whole.scores)
+    monkeypatch.setattr("obelisk.recognition.self_calibration.MOST_ASKED", 20)
+    sampled, _ = ask_references(ExactSearch(rows), ids, None)
+    assert len(sampled.scores) == 20
+    assert set(sampled.scores.round(6)) <= set(whole.scores.round(6))
+
+
+def test_strangers_are_evidence_but_copies_of_references_are_not() -> None:
+    rows, ids = scatter(7)
+    general = make_general()
+    rng = np.random.default_rng(1)
+    near = l2_normalize(rows + 0.12 * rng.normal(size=rows.shape), dimensions=D)  # look like what the gallery has
+    near = near[(near @ rows.T).max(axis=1) < COPY_SIMILARITY]
+    plain = refine(general, ExactSearch(rows), ids, None)
+    warned = refine(general, ExactSearch(rows), ids, None, np.concatenate([near, rows[:3]]))
+    assert warned.copies == 3
+    assert warned.calibration.center > plain.calibration.center
+    assert set(warned.named) <= set(range(len(near)))
