@@ -11,7 +11,7 @@ from obelisk.gallery.build_gallery import build_gallery
 from obelisk.gallery.exact import ExactSearch, SearchEngine, as_stored, nearest_rows
 from obelisk.gallery.follow_plan import BuildReport
 from obelisk.gallery.gallery import Gallery
-from obelisk.gallery.gallery_check import check_gallery, check_index
+from obelisk.gallery.gallery_check import check_gallery, check_index, check_labels
 from obelisk.gallery.info import GalleryFacts, gather_facts, landmark_counts, landmark_names, list_photos
 from obelisk.gallery.landmarks import Landmark, find_landmark
 from obelisk.gallery.models import load_model, refuse_directionless
@@ -36,6 +36,7 @@ __all__ = [
     "build_gallery",
     "check_gallery",
     "check_index",
+    "check_labels",
     "find_landmark",
     "gather_facts",
     "landmark_counts",

@@ -12,15 +12,16 @@ import numpy as np
 
 from obelisk.arrays import row_norms
 from obelisk.embedding import Bundle
-from obelisk.errors import GalleryError, ObeliskError
+from obelisk.errors import GalleryError, ObeliskError, quote
 from obelisk.gallery import database, schema
 from obelisk.gallery.ann.indexed import describe_index
 from obelisk.gallery.columns import MAX_ID, TABLES, columns_of
 from obelisk.gallery.gallery import MODEL
-from obelisk.gallery.lookup import all_landmarks
+from obelisk.gallery.lookup import all_landmark_names, all_landmarks, select_photos
 from obelisk.gallery.schema import About
 
 LONGEST_EXAMPLE = 60  # characters
+NAMED_COPIES = 3  # of a photo that is under two landmarks
 TOLERANCE = 0.01  # of a vector's norm; rounding to float16 changes it by less
 
 ORPHANS = {
@@ -144,3 +145,21 @@ def check_rows(rows: list[tuple[int, bytes]], dimensions: int) -> Iterator[tuple
     lengths = row_norms(values)
     for index in np.flatnonzero(~(np.abs(lengths - 1.0) < TOLERANCE)):
         yield "length", f"row {whole[index][0]} has length {lengths[index]:.4g}, not 1"
+
+
+def check_labels(path: Path | str) -> str | None:
+    """Look for photos whose bytes are under two landmarks; return a sentence, or None if there are none."""
+    shared = (
+        "SELECT content_hash FROM photos WHERE content_hash != '' GROUP BY content_hash"
+        " HAVING min(landmark_id) != max(landmark_id) ORDER BY min(row)"
+    )
+    with database.reading(Path(path)) as connection:
+        found = connection.execute(shared).fetchall()
+        if not found:
+            return None
+        photos = [photo for _, photo in select_photos(connection, "content_hash = ? ORDER BY row", found[0])]
+        names = all_landmark_names(connection)
+    where = " and ".join(f"`{photo.id}` of `{names[photo.landmark_id or 0]}`" for photo in photos[:NAMED_COPIES])
+    count = f"{len(found)} photo{' is' if len(found) == 1 else 's are'}"
+    fix = f"see which label is right, and `obelisk gallery remove {quote(str(path))} --photo ID` the other"
+    return f"{count} in it under two landmarks with the same bytes: {where} · {fix}"
