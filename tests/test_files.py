@@ -53,6 +53,11 @@ def test_a_replaced_file_keeps_its_permissions_and_a_new_one_has_the_usual_ones(
     assert write_text(tmp_path / "new", "").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
+    path = tmp_path / ("塔" * 85)
+    assert write_text(path, "text").read_text() == "text"
+
+
 def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for name in ("there", "dangling"):

@@ -125,7 +125,7 @@ def without_links(path: str, flags: int) -> int:
 
 def partial_path(path: Path) -> Path:
     """Return a new temporary name, which nobody can foresee, for a file or folder until it is complete."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.partial")
 
 
 def remove_partials(folder: Path) -> None:

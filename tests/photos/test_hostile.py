@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import resource
 import struct
 import subprocess
 import sys
@@ -77,6 +76,7 @@ def test_bombs_are_refused_before_a_decoder_sees_them(name: str, monkeypatch: py
 @pytest.mark.stress
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_cost_neither_time_nor_memory(name: str) -> None:
+    resource = pytest.importorskip("resource")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.monotonic()
     with pytest.raises(PhotoTooLargeError):
@@ -179,6 +179,7 @@ def test_damaged_photos_raise_nothing_but_photo_errors(encode: Encode, picture: 
 
 @pytest.mark.stress
 def test_ten_thousand_damaged_photos(encode: Encode, picture: Image.Image) -> None:
+    resource = pytest.importorskip("resource")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert fuzz(sound_photos(), rounds=10_000, seed=1) > 5_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 512 * 1024

@@ -31,7 +31,7 @@ from obelisk.cli.train import train
 from obelisk.errors import ObeliskError, UsageError
 from obelisk.files import system_error
 
-# What is said of the system's errors, and what to do.
+# How an error of the system is told, and what to do about it.
 REFUSED = {
     errno.ENOSPC: ("the disk is full", "free some space, and run the command again"),
     errno.EDQUOT: ("your disk quota is used up", "free some space, and run the command again"),
@@ -41,7 +41,7 @@ REFUSED = {
     errno.EIO: ("the disk or the connection to it failed", "check it"),
     errno.ENAMETOOLONG: ("the name is too long", "use a shorter one"),
 }
-# How libraries say it that have an exception of their own for it.
+# How it reads where a library has an exception of its own for it.
 OUT_OF_MEMORY = re.compile(
     r"out of memory|(not enough|insufficient) memory|alloc\w* (memory|failed)|failed to alloc|bad.alloc", re.IGNORECASE
 )
@@ -205,7 +205,7 @@ def explain_error(error: BaseException) -> tuple[str, int]:
     refused = system_error(error)
     if isinstance(error, MemoryError) or (refused is None and OUT_OF_MEMORY.search(str(error))):
         refused = OSError(errno.ENOMEM, "")
-    if refused is not None:
+    if refused is error or (refused and refused.errno in REFUSED):
         return explain_system_error(refused), 2 if refused.errno in FORBIDDEN else 1
     if isinstance(error, OSError):
         return str(error), 1

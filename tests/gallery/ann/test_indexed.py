@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -354,7 +353,7 @@ def test_a_builder_that_was_killed_leaves_nothing_that_is_used(gallery: Gallery)
     process = build_elsewhere(gallery)
     assert process.stdout is not None
     process.stdout.readline()  # it has begun
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.communicate(timeout=120)
     (gallery.path / "index" / "search.index.abc.partial").write_bytes(b"half")
     assert not (gallery.path / INDEX).exists()
