@@ -58,6 +58,7 @@ def test_the_whole_group_is_stopped_and_the_training_goes_on_from_there(
         os.killpg(process.pid, signal.SIGTERM)
         _, reported = process.communicate(timeout=WAIT)
         assert "Traceback" not in reported
+        assert "to go on, add --resume" in reported
         assert process.returncode == 143
         assert (tmp_path / "run" / "finetuning.safetensors").is_file()
 
