@@ -188,6 +188,18 @@ def test_a_cache_that_cannot_be_written_costs_one_trial_a_process(
     assert count_trials == [bundle.fingerprint]
 
 
+def test_without_a_home_nothing_is_remembered(
+    write: WriteBundle, count_trials: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("obelisk.embedding.network_trial.cache_folder", no_home)
+    bundle = write()
+    try_first(bundle)
+    assert count_trials == [bundle.fingerprint]
+
+
 def test_limits_grow_with_the_network_and_the_photo() -> None:
     small, large, wide = TrialLimits.of(10**6, 224), TrialLimits.of(10**9, 224), TrialLimits.of(10**9, 448)
     assert small.seconds == 3

@@ -57,16 +57,18 @@ def try_first(bundle: Bundle) -> None:
 
     Raises ModelError if one doesn't.
     """
-    mark = cache_folder() / "networks" / bundle.fingerprint
-    trusted = os.environ.get(VARIABLE, "").split(",")
-    if bundle.fingerprint in tried or bundle.fingerprint in trusted or is_shipped(bundle) or mark.exists():
+    if bundle.fingerprint in {*tried, *os.environ.get(VARIABLE, "").split(",")} or is_shipped(bundle):
         return
+    # Nothing is remembered where there is no home, or none that can be read.
+    with contextlib.suppress(OSError, RuntimeError):
+        if (cache_folder() / "networks" / bundle.fingerprint).exists():
+            return
     for member in bundle.members:
         try_network(bundle.folder / member.file, member, bundle.fingerprint)
     tried.add(bundle.fingerprint)
-    with contextlib.suppress(OSError):
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+    with contextlib.suppress(OSError, RuntimeError):
+        (cache_folder() / "networks").mkdir(parents=True, exist_ok=True)
+        (cache_folder() / "networks" / bundle.fingerprint).touch()
 
 
 def is_shipped(bundle: Bundle) -> bool:
@@ -87,7 +89,7 @@ def try_network(path: Path, member: Member, fingerprint: str) -> None:
     trust = f"use a model whose source you trust; if that is this one, set {VARIABLE}={fingerprint}"
     try:
         ended = subprocess.run(
-            [sys.executable, "-P", "-c", code],  # -P: import nothing from the folder that the user is in
+            [sys.executable or "python3", "-P", "-c", code],  # -P: import nothing from the folder that the user is in
             input=request,
             capture_output=True,
             text=True,
@@ -96,7 +98,7 @@ def try_network(path: Path, member: Member, fingerprint: str) -> None:
             timeout=30 + 10 * limits.seconds,  # of the clock: other processes may have the cores
         )
     except OSError:
-        return  # no process can be started here, so there is no trial
+        return  # no Python can be started here, so there is no trial
     except subprocess.TimeoutExpired:
         taken = f"{30 + 10 * limits.seconds} s"
         raise ModelError(f"the network takes more than {taken} for one photo", where=path, fix=trust) from None
