@@ -96,7 +96,7 @@ def calibrate_command(
     """
     from obelisk.gallery import Gallery
     from obelisk.recognition import Recognizer, calibrate_gallery
-    from obelisk.recognition.self_calibration import name_once
+    from obelisk.recognition.self_calibration import find_mutual
 
     gallery = Gallery.open(path)
     rows, photos = embed_strangers(gallery, strangers) if strangers else (None, [])
@@ -109,7 +109,7 @@ def calibrate_command(
         warn(f"left out: {refined.copies} of {strangers}, copies of reference photos")
     for row in refined.named:
         warn(f"{photos[row]}: named with confidence all the same; does it show a landmark of the gallery?")
-    warn_of_twins(gallery, name_once(refined.twins))
+    warn_of_twins(gallery, find_mutual(refined.twins))
     result(f"{path}: landmarks are named from a confidence of {refined.calibration.threshold():.4f} on")
 
 

@@ -214,12 +214,15 @@ def find_twin_landmarks(gallery: Gallery) -> list[tuple[int, int]]:
         return []
     known, unknown = ask_references(references, references.landmark_ids, read_background(bundle))
     z_known, z_unknown = (general.combine(one.scores, one.margins, len(references)) for one in (known, unknown))
-    return name_once(find_twins(z_known, z_unknown, known, unknown))
+    return find_mutual(find_twins(z_known, z_unknown, known, unknown))
 
 
-def name_once(twins: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return each pair once, the smaller id first."""
-    return sorted({(min(pair), max(pair)) for pair in twins})
+def find_mutual(twins: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the pairs in which each landmark is the other's twin, once each: these look like one place.
+
+    One that is only taken for another may just have photos that say little.
+    """
+    return sorted((one, other) for one, other in twins if one < other and (other, one) in twins)
 
 
 def ask_references(
