@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LONGEST_VALUE = 4 << 20  # bytes of a text, a blob or a row
+LONGEST_VALUE = 2 << 20  # bytes of a text, a blob or a row
 STATEMENT_LENGTH = 1 << 16  # bytes
 STEPS = 50_000  # of SQLite's machine, some milliseconds, between two looks for a signal
 LOCK_SECONDS = 0.1  # that SQLite itself waits for a lock; no signal is heard meanwhile

@@ -33,6 +33,7 @@ from obelisk.gallery.write_ahead_log import Commit, read_commits
 SETTLED = 0.1  # s that nothing changes before a gallery is refused: others may be writing to it
 LONGEST_WAIT = 60.0  # s
 PAUSE = 0.01  # s
+LARGEST_TRIAL = 64 << 20  # bytes of a log that is tried on a copy; SQLite folds one in from 4 MiB on
 
 Entries = Mapping[str, str]
 """The table ``about``: key → value."""
@@ -93,11 +94,15 @@ def look_at_files(folder: Path) -> None:
             raise GalleryError("another program was interrupted while it changed the gallery", where=journal, fix=fix)
         log = opened.enter_context(log_path.open("rb")) if holds_bytes(log_path) else None
         pages = Pages(database, log, header, folder)
-        pages.refuse_strange_log()
+        belongs = pages.log_belongs()
+        if belongs is False:
+            raise log_error("the log beside the database is of another database, or of another state of it", log_path)
         try:
             pages.refuse_strange_content()
         except ValueError as error:
             raise damage_error(str(error), folder) from error
+        if belongs is None and not fits_in_a_copy(folder, pages.about_of_file()):
+            raise log_error("the log beside the database is of another database, or damaged", log_path)
 
 
 def holds_bytes(path: Path) -> bool:
@@ -124,7 +129,7 @@ class Pages:
             try:
                 self._commits = read_commits(log, header.page_size)
             except ValueError as error:
-                raise self._log_error(f"the log cannot be read: {error}") from error
+                raise log_error(f"the log cannot be read: {error}", database_files(folder)[1]) from error
         for commit in self._commits:
             self._latest |= commit
 
@@ -141,17 +146,19 @@ class Pages:
         self._database.seek((number - 1) * self._header.page_size)
         return self._database.read(self._header.page_size)
 
-    def refuse_strange_log(self) -> None:
-        """Raise :class:`GalleryError` unless the log belongs to the database."""
+    def log_belongs(self) -> bool | None:
+        """Return whether the log belongs to the database; None if the log does not tell."""
         if not self._commits:
-            return
-        root = self._about_root()
-        found = read_entries(self._read_from_file, root)
+            return True
+        root, found = self._about_root(), self.about_of_file()
         images = [self._read_from_log(commit[root]) for commit in self._commits if root in commit]
         alone = [defaultdict(bytes, {root: image}) for image in images]
         chain = [entries for page in alone if (entries := read_entries(page.__getitem__, root))]
-        if not (continues(found, chain) if found and chain else fits_in_a_copy(self.folder, found)):
-            raise self._log_error("the log beside the database is of another database, or of another state of it")
+        return continues(found, chain) if found and chain else None
+
+    def about_of_file(self) -> Entries:
+        """Return the entries of ``about`` in the file without its log, or none if they cannot be read."""
+        return read_entries(self._read_from_file, self._about_root())
 
     def _about_root(self) -> int:
         """Return the number of the page of ``about`` in the file without its log, or 0 if there is none."""
@@ -190,14 +197,15 @@ class Pages:
             what = f"the gallery is damaged: it has {size} of {header.pages * self._header.page_size} bytes"
             raise GalleryError(what, where=self.folder / DATABASE, fix=rebuild_advice(self.folder))
 
-    def _log_error(self, what: str) -> GalleryError:
-        _, log, _ = database_files(self.folder)
-        aside = " ".join(shlex.quote(str(log.with_name(f"{log.name[:-4]}{ending}"))) for ending in ("-wal", "-shm"))
-        fix = (
-            f"if you put a backup back, the log is what was left of the former gallery: move it away, `mv {aside} "
-            "ELSEWHERE`; if not, put back the database that it belongs to"
-        )
-        return GalleryError(what, where=log, fix=fix)
+
+def log_error(what: str, log: Path) -> GalleryError:
+    """Return the error for a log that SQLite must not apply."""
+    aside = " ".join(shlex.quote(str(log.with_name(log.name[:-4] + ending))) for ending in ("-wal", "-shm"))
+    fix = (
+        f"if you put a backup back, the log is what was left of the former gallery: move it away, `mv {aside} "
+        "ELSEWHERE`; if not, put back the database that it belongs to"
+    )
+    return GalleryError(what, where=log, fix=fix)
 
 
 def read_entries(read_page: ReadPage, root: Value) -> Entries:
@@ -226,7 +234,7 @@ def continues(found: Entries, chain: Sequence[Entries]) -> bool:
 def number_in(entries: Entries, key: str) -> int:
     """Return a number of ``about``, or 0 if there is none."""
     value = entries.get(key, "")
-    return int(value) if value.isascii() and value.isdigit() else 0
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else 0
 
 
 def fits_in_a_copy(folder: Path, found: Entries) -> bool:
@@ -235,6 +243,8 @@ def fits_in_a_copy(folder: Path, found: Entries) -> bool:
     That is the test of a log that another program wrote, or a version of Obelisk that did not name states.
     """
     path, log, _ = database_files(folder)
+    if log.stat().st_size > LARGEST_TRIAL:
+        return False
     with tempfile.TemporaryDirectory(prefix="obelisk.") as scratch:
         copy = Path(scratch, DATABASE)
         shutil.copyfile(path, copy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -15,11 +16,12 @@ from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, ObeliskError, quote
 from obelisk.gallery import database, schema
 from obelisk.gallery.ann.indexed import describe_index
-from obelisk.gallery.columns import MAX_ID, TABLES, columns_of
+from obelisk.gallery.columns import TABLES, columns_of
 from obelisk.gallery.gallery import MODEL
 from obelisk.gallery.lookup import all_landmark_names, all_landmarks, select_photos
 from obelisk.gallery.schema import About
 
+WHOLE_NUMBER = re.compile(r"[0-9]{1,16}")
 LONGEST_EXAMPLE = 60  # characters
 NAMED_COPIES = 3  # of a photo that is under two landmarks
 TOLERANCE = 0.01  # of a vector's norm; rounding to float16 changes it by less
@@ -115,7 +117,7 @@ def check_documents(connection: sqlite3.Connection) -> Iterator[str]:
     about = dict(connection.execute("SELECT key, value FROM about"))
     for key in ("revision", "edited"):
         value = about.get(key, "0")
-        if not (isinstance(value, str) and value.isascii() and value.isdigit() and int(value) <= MAX_ID):
+        if not (isinstance(value, str) and WHOLE_NUMBER.fullmatch(value)):
             yield f"`{key}` of the table `about` is no number: {str(value)[:LONGEST_EXAMPLE]!r}"
     try:
         all_landmarks(connection)

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from obelisk.gallery.columns import LONGEST_TEXT
 from obelisk.gallery.database import VALUES_AT_ONCE
 from obelisk.gallery.landmarks import Landmark
 from obelisk.gallery.schema import ReferencePhoto, damage_error, has_column, select_columns
@@ -42,10 +43,14 @@ def select_photos(
 
 
 def refuse_other_types(connection: sqlite3.Connection, kind: type, *values: object) -> None:
-    """Raise :class:`GalleryError` for values of another type than their column's, which SQLite allows."""
-    if not all(isinstance(value, kind) for value in values):
-        wanted = "text" if kind is str else "whole number"
-        raise damage_error(f"a value of a photo, landmark or folder is no {wanted}", folder_of(connection))
+    """Raise :class:`GalleryError` for values of another type than their column's, which SQLite allows; or too long."""
+    for value in values:
+        if not isinstance(value, kind):
+            wanted = "text" if kind is str else "whole number"
+            raise damage_error(f"a value of a photo, landmark or folder is no {wanted}", folder_of(connection))
+        if isinstance(value, str) and len(value) > LONGEST_TEXT:
+            what = f"a text of a photo, landmark or folder has {len(value)} characters"
+            raise damage_error(what, folder_of(connection))
 
 
 def data_folders(connection: sqlite3.Connection) -> dict[int, str]:

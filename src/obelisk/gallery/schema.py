@@ -18,6 +18,7 @@ from obelisk.gallery.columns import (
     APPLICATION_ID,
     FORMAT,
     MAX_DIMENSIONS,
+    MAX_ID,
     TABLES,
     create_statements,
     migration_statements,
@@ -180,9 +181,9 @@ def mark_edited(connection: sqlite3.Connection) -> None:
 
 
 def read_number(connection: sqlite3.Connection, key: str) -> int:
-    """Return a number of the table ``about``, or 0 if it has no such key."""
+    """Return a number of the table ``about``, or 0 if it has no such key, or no usable number there."""
     row = connection.execute("SELECT CAST(value AS INTEGER) FROM about WHERE key = ?", (key,)).fetchone()
-    return int(row[0]) if row else 0
+    return int(row[0]) if row and 0 <= row[0] <= MAX_ID else 0
 
 
 def read_identity(connection: sqlite3.Connection) -> str:

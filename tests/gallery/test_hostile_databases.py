@@ -111,7 +111,7 @@ def test_plain_indexes_and_statistics_are_welcome(folder: Path) -> None:
 VALUES = {
     "photos.id": ("UPDATE photos SET id = x'ff00' WHERE row = 2", "photos"),
     "photos.source": ("UPDATE photos SET source = zeroblob(70000)", "photos"),
-    "photos.content_hash": ("UPDATE photos SET content_hash = hex(zeroblob(40000))", None),
+    "photos.content_hash": ("UPDATE photos SET content_hash = hex(zeroblob(40000))", "photos"),
     "photos.landmark_id": ("UPDATE photos SET landmark_id = 'x' WHERE row = 1", "references"),
     "photos.path": ("UPDATE photos SET path = x'00'", "photos"),
     "photos.folder_id": ("UPDATE photos SET folder_id = 'x'", None),
