@@ -34,6 +34,7 @@ from obelisk.gallery import Gallery
 CALIBRATION = "calibration.json"
 """Name of the attachment of a bundle, and of the file of a gallery, that holds a :class:`Calibration`."""
 
+MOST_ROWS = 10_000  # of a table that is read
 CALIBRATION_FORMAT = 2  # 1: without margin and evidence
 MARGIN_CAP = 0.35  # M; a larger margin says no more
 CAUTION = 0.8  # share of the mistakes that a wanted precision allows
@@ -62,9 +63,11 @@ class Calibration(BaseModel):
     margin: float = Field(default=0.0, ge=0, description="m")
     references: int = Field(default=0, ge=0, description="N when a gallery made it of its own references, else 0")
     precisions: tuple[tuple[Share, Share], ...] = Field(
-        min_length=1, description="pairs of a confidence and the precision of answers of at least that; ascending"
+        min_length=1,
+        max_length=MOST_ROWS,
+        description="pairs of a confidence and the precision of answers of at least that; ascending",
     )
-    evidence: tuple[tuple[float, Share, Share], ...] = Field(default=(), description="see above")
+    evidence: tuple[tuple[float, Share, Share], ...] = Field(default=(), max_length=MOST_ROWS, description="see above")
 
     @property
     def intercept(self) -> float:
