@@ -151,5 +151,5 @@ def limit_process(limits: TrialLimits) -> None:
     lower(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime + limits.seconds), grace=1)
     mapped = Path("/proc/self/statm")
     if mapped.exists():
-        now = int(mapped.read_text().split()[0]) * resource.getpagesize()
+        now = int(mapped.read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
         lower(resource.RLIMIT_AS, now + limits.memory)
