@@ -165,6 +165,17 @@ def test_build_names_what_moved_and_what_was_renamed(city: Path, places: Path, p
     assert renamed.stdout.startswith("city: renamed landmark `Dome` to `Kuppel` (id 1, 3 photos)\n")
 
 
+def test_check_tells_the_same_photo_under_two_landmarks(city: Path, places: Path) -> None:
+    shutil.copy(places / "Dome" / "0.png", places / "塔" / "copy.png")
+    shutil.copy(places / "Dome" / "0.png", places / "Dome" / "copy.png")
+    gallery("build", "city", "--data", "places")
+    checked = gallery("check", "city")
+    assert (checked.exit_code, checked.stdout) == (0, "city: sound, 11 photos of 3 landmarks\n")
+    told = "1 photo is in it under two landmarks with the same bytes: `Dome/0.png` of `Dome` and "
+    assert told in checked.stderr
+    assert "`塔/copy.png` of `塔` · see which label is right, and `obelisk gallery remove city" in checked.stderr
+
+
 def test_pruning_most_of_a_gallery_must_be_asked_for_twice(city: Path, places: Path, lock: Any) -> None:
     for name in ("Dome", "塔"):
         shutil.rmtree(places / name)

@@ -227,9 +227,9 @@ def check_gallery_command(path: GalleryFolder) -> None:
     """Check all that recognition reads; exit 1 if there is a problem.
 
     These are the tables, the embeddings, the model with its calibration, and the search index. Landmarks that look like
-    one place are named; that is no problem of the gallery.
+    one place, and the same photo under two landmarks, are named; that is no problem of the gallery.
     """
-    from obelisk.gallery import Gallery, check_gallery, check_index, gather_facts, rebuild_advice
+    from obelisk.gallery import Gallery, check_gallery, check_index, check_labels, gather_facts, rebuild_advice
     from obelisk.recognition import check_recognition
     from obelisk.recognition.self_calibration import find_twin_landmarks
 
@@ -241,6 +241,8 @@ def check_gallery_command(path: GalleryFolder) -> None:
         raise typer.Exit(1)
     if remark := check_index(path):
         note(remark)
+    if remark := check_labels(path):
+        warn(remark)
     gallery = Gallery.open(path)
     warn_of_twins(gallery, find_twin_landmarks(gallery))
     facts = gather_facts(gallery)
