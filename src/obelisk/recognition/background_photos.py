@@ -2,8 +2,7 @@
 
 A background needs two kinds. The distractors of a dataset are often landmarks of other places; a background of these
 alone lets ordinary photos pass, because normalization then favors whatever resembles no landmark. Rendered ordinary
-photos (landscapes, streets, still lifes) are the other kind, and anybody can render them. The background of the bundled
-model was made with an earlier renderer, which also drew rooms and gardens.
+photos (landscapes, streets, rooms, still lifes) are the other kind, and anybody can render them again.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 ::
 
-    dataset      a whole dataset in GLDv2's layout    scenery      sky, hills, ground, water
+    dataset      a whole dataset in GLDv2's layout    scenery      sky, hills, towns, ground, water
     rendering    photos of a landmark                 sketches     trees, people, vehicles, flowers
     distractors  photos of anything else              camera       projection, shading, shadow
     scene        a landmark and its surroundings      light        time of day, weather, season
-    buildings    five kinds of landmarks, houses      mesh         solids made of flat faces
+    buildings    four kinds of landmarks, houses      mesh         solids made of flat faces
     place_names  names and coordinates                palette      colors
 
 Every photo is a function of its seed and number.

@@ -1,10 +1,9 @@
-"""Landmarks of five kinds, and the houses of any town: solids made of shared parts, their measures drawn at random."""
+"""Landmarks of four kinds, and the houses of any town: solids made of shared parts, their measures drawn at random."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable
 from itertools import pairwise
 
 from obelisk.synthetic.mesh import ARCHED, PLAIN, ROUND, MeshBuilder, Spot, Surface, Wall, rectangle
@@ -41,21 +40,15 @@ def add_roof(b: MeshBuilder, spot: Spot, radius: float, z: float, shape: str, ro
     b.turned(*spot, [(slim, top - slim), (slim, top + slim), (0, top + slim * 4)], tip, 6)
 
 
-def add_columns(b: MeshBuilder, spots: Iterable[Spot], thick: float, z0: float, z1: float, stone: Color) -> None:
-    """Add columns, each a part of its own."""
-    for spot in spots:
-        b.start(*spot)
-        b.turned(*spot, [(thick * 1.15, z0), (thick, z1)], stone, 6)
-
-
 def house_row(rng: random.Random) -> MeshBuilder:
     """Build a row of plain houses, or one block of flats, as found in any town."""
     b = MeshBuilder()
     count = rng.choice((1, 2, 3, 4))
     width = 1.8 / count
     for i in range(count):
-        x, height, deep = (i - (count - 1) / 2) * width * 1.05, rng.uniform(0.35, 0.9), rng.uniform(0.4, 0.7)
+        x = (i - (count - 1) / 2) * width * rng.uniform(1.0, 1.15)
         wall, roof = vary(rng.choice(STONES), rng), vary(rng.choice(ROOFS), rng)
+        height, deep = rng.uniform(0.35, 0.9), rng.uniform(0.4, 0.7)
         b.start(x, 0)
         walls = b.box(x, 0, width * 0.92, deep, 0, height, wall)
         for side in walls:
@@ -63,16 +56,6 @@ def house_row(rng: random.Random) -> MeshBuilder:
         b.panel(walls[0], (0.42, 0.58), (0, 0.2 / height), vary(rng.choice(ACCENTS), rng))
         if rng.random() < 0.6:
             b.gable(x, 0, width * 0.98, deep * 1.06, height, height + width * rng.uniform(0.2, 0.45), roof, wall)
-    return b
-
-
-def boulders(rng: random.Random) -> MeshBuilder:
-    """Build a few boulders, as they lie in open country."""
-    b = MeshBuilder()
-    for _ in range(rng.randint(1, 6)):
-        x, y, radius = rng.uniform(-1, 1), rng.uniform(-1, 1), rng.uniform(0.03, 0.12)
-        b.start(x, y)
-        b.turned(x, y, [(radius, 0), (radius * 0.9, radius * 0.6), (radius * 0.4, radius)], vary(STONES[8], rng), 7)
     return b
 
 
@@ -149,8 +132,10 @@ def domed_hall(rng: random.Random) -> MeshBuilder:
     if style == "portico":
         wide, deep = width * rng.uniform(0.4, 0.6), width * 0.15
         front, light, count = -width * 0.35 - deep / 2, blend(stone, WHITE, 0.25), rng.choice((4, 6, 8))
-        row = [(wide * ((i + 0.5) / count - 0.5), front - deep / 2) for i in range(count)]
-        add_columns(b, row, wide / count * 0.18, 0, height * 0.8, light)
+        for i in range(count):
+            x, thick = wide * ((i + 0.5) / count - 0.5), wide / count
+            b.start(x, front - deep / 2)
+            b.turned(x, front - deep / 2, [(thick * 0.21, 0), (thick * 0.18, height * 0.8)], light, 6)
         b.start(0, front, rank=3)
         b.box(0, front, wide * 1.04, deep * 1.3, height * 0.8, height * 0.92, light)
         b.gable(0, front, wide * 1.08, deep * 1.35, height * 0.92, height * 0.92 + wide * 0.18, roof, light)
@@ -197,32 +182,4 @@ def church(rng: random.Random) -> MeshBuilder:
             if spot == (0.0, y - thick * 0.5):
                 b.panel(wall, (0.34, 0.66), (0, 0.22), blend(accent, SHADE, 0.4), outline=ARCHED)
         add_roof(b, spot, thick, tall, shape, roof, accent)
-    return b
-
-
-def temple(rng: random.Random) -> MeshBuilder:
-    """Build a temple: columns around a cella on steps, under a low gable."""
-    b = MeshBuilder()
-    stone, roof = vary(rng.choice(STONES), rng), vary(rng.choice((*ROOFS[2:5], *STONES)), rng)
-    width, length, height = rng.uniform(0.7, 1.1), rng.uniform(0.8, 1.5), rng.uniform(0.34, 0.5)
-    steps, light = rng.randint(1, 5), blend(stone, WHITE, 0.2)
-    b.start(rank=0)
-    for step in range(steps):
-        grow = 0.07 * (steps - step)
-        b.box(0, 0, width + grow, length + grow, step * 0.035, (step + 1) * 0.035, blend(stone, SHADE, 0.08))
-    z = steps * 0.035
-    top = z + height
-    b.start()
-    front, *_ = b.box(0, 0, width * 0.68, length * 0.76, z, top, blend(stone, SHADE, rng.uniform(0.2, 0.55)))
-    b.panel(front, (0.35, 0.65), (0, 0.8), SHADE)
-    across = rng.choice((4, 6, 6, 8))
-    along = across + rng.randint(0, 2)
-    ends = [(width * (i / (across - 1) - 0.5) * 0.94, y * length) for i in range(across) for y in (-0.47, 0.47)]
-    sides = [(x * width, length * (i / along - 0.5) * 0.94) for i in range(1, along) for x in (-0.47, 0.47)]
-    add_columns(b, ends + sides, rng.uniform(0.016, 0.028), z, top, light)
-    b.start(rank=3)
-    beam, frieze = top + rng.uniform(0.05, 0.1), vary(rng.choice(ACCENTS), rng)
-    for wall in b.box(0, 0, width * 1.04, length * 1.03, top, beam, light):
-        b.panel(wall, (0, 1), (0.4, 0.6), frieze)
-    b.gable(0, 0, width * 1.1, length * 1.06, beam, beam + width * rng.uniform(0.16, 0.3), roof, stone)
     return b

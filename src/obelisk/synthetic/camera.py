@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from obelisk.arrays import Floats, Integers
 from obelisk.synthetic.light import Light
 from obelisk.synthetic.mesh import Mesh, MeshPart, Surface
-from obelisk.synthetic.sketches import Draw
+from obelisk.synthetic.sketches import Canvas, Draw
 
 SHADOW_INK, SHADOW_SCALE = (14, 16, 34), 4
 SNOW_COLOR, LAMP_COLOR = (0.95, 0.97, 1.0), (1.0, 0.8, 0.46)
@@ -88,7 +88,7 @@ def draw_mesh(pen: Draw, mesh: Mesh, camera: Camera, light: Light, lamps: Floats
                 pen.polygon(flat[2 * mesh.starts[i] : 2 * mesh.starts[i + 1]], fill=fills[i])
 
 
-def cast_shadow(canvas: Image.Image, mesh: Mesh, camera: Camera, light: Light) -> None:
+def cast_shadow(canvas: Canvas, mesh: Mesh, camera: Camera, light: Light) -> None:
     """Lay the soft shadow of a landmark on the ground: its faces, thrown along the light, and blurred."""
     x, y, z = light.sun
     strength = min(0.5, sum(light.sunlight) / 3)
@@ -108,10 +108,9 @@ def cast_shadow(canvas: Image.Image, mesh: Mesh, camera: Camera, light: Light) -
     column, row, scale = (value / SHADOW_SCALE for value in camera.spot(0, 0))
     wide = mesh.radius * scale
     high = wide * min(0.5, camera.height / camera.distance * 1.2 + 0.04)
-    dark = round(255 * max(strength, 0.25) * min(1, mesh.height))
-    pen.ellipse((column - wide, row - high, column + wide, row + high), fill=dark)
-    mask.paste(0, (0, 0, side, min(side, max(0, round(camera.horizon / SHADOW_SCALE)))))
+    pen.ellipse((column - wide, row - high, column + wide, row + high), fill=round(255 * max(strength, 0.25)))
     mask = mask.filter(ImageFilter.BoxBlur(side / 90))
+    mask.paste(0, (0, 0, side, min(side, max(0, round(camera.horizon / SHADOW_SCALE)))))
     if box := mask.getbbox():
         left, top, right, bottom = (edge * SHADOW_SCALE for edge in box)
         soft = mask.crop(box).resize((right - left, bottom - top), Image.Resampling.BILINEAR)

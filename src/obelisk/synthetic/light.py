@@ -50,53 +50,62 @@ class Light:
 class Hour:
     """A kind of light: how often it comes up, its colors, and the ranges that a photo draws from.
 
-    ``sky`` is as in :class:`Light`; ``height`` is that of the sun above the horizon, in right angles.
+    ``height`` is that of the sun above the horizon, in right angles.
     """
 
     weight: float
-    sky: tuple[int, int, int]
-    sunlight: int
-    ambient: int
+    sunlight: Color
+    ambient: Color
     height: tuple[float, float]
     fog: tuple[float, float]
     night: float
     clouds: tuple[float, float]
 
 
-HOURS = (
-    Hour(0.3, (0x4886D0, 0x78ACE2, 0xCEE2EE), 0xCCC2A8, 0x808A9E, (0.55, 0.85), (0, 0.12), 0, (0, 0.8)),  # noon
-    Hour(0.14, (0x6896CE, 0xB0CADE, 0xFAE4C6), 0xCCAD80, 0x7A808F, (0.25, 0.5), (0.05, 0.25), 0, (0, 0.7)),  # morning
-    Hour(0.15, (0x5676B0, 0xC4B2AA, 0xFFCE8A), 0xFAA85C, 0x66667A, (0.12, 0.3), (0.05, 0.2), 0.1, (0.1, 0.8)),  # golden
-    Hour(
-        0.08, (0x403E7A, 0xBE687A, 0xFFAA62), 0x995238, 0x5C526B, (0.05, 0.14), (0.05, 0.2), 0.45, (0.2, 0.9)
-    ),  # sunset
-    Hour(0.17, (0xA4AEBA, 0xBEC6CE, 0xDADEE2), 0x292926, 0xCCD1D9, (0.5, 0.9), (0.05, 0.3), 0, (0.4, 1)),  # overcast
-    Hour(0.05, (0xC0CAD2, 0xD4DADE, 0xE4E6E6), 0x24211F, 0xB8BDC4, (0.3, 0.6), (0.35, 0.6), 0, (0, 0)),  # mist
-    Hour(0.07, (0x182860, 0x4A5492, 0xD69692), 0x141424, 0x5C618A, (0.1, 0.2), (0.05, 0.15), 0.85, (0, 0.5)),  # dusk
-    Hour(0.04, (0x080C22, 0x121838, 0x383858), 0x6B5433, 0x574F61, (0.05, 0.1), (0, 0.1), 1.0, (0, 0.3)),  # night
-)
+HOURS = {
+    "noon": Hour(0.3, (0.8, 0.76, 0.66), (0.5, 0.54, 0.62), (0.55, 0.85), (0.0, 0.12), 0, (0, 0.8)),
+    "morning": Hour(0.14, (0.8, 0.68, 0.5), (0.48, 0.5, 0.56), (0.25, 0.5), (0.05, 0.25), 0, (0, 0.7)),
+    "golden": Hour(0.15, (0.98, 0.66, 0.36), (0.4, 0.4, 0.48), (0.12, 0.3), (0.05, 0.2), 0.1, (0.1, 0.8)),
+    "sunset": Hour(0.08, (0.6, 0.32, 0.22), (0.36, 0.32, 0.42), (0.05, 0.14), (0.05, 0.2), 0.45, (0.2, 0.9)),
+    "overcast": Hour(0.17, (0.16, 0.16, 0.15), (0.8, 0.82, 0.85), (0.5, 0.9), (0.05, 0.3), 0, (0.4, 1)),
+    "mist": Hour(0.05, (0.14, 0.13, 0.12), (0.72, 0.74, 0.77), (0.3, 0.6), (0.35, 0.6), 0, (0, 0)),
+    "dusk": Hour(0.07, (0.08, 0.08, 0.14), (0.36, 0.38, 0.54), (0.1, 0.2), (0.05, 0.15), 0.85, (0, 0.5)),
+    "night": Hour(0.04, (0.42, 0.33, 0.2), (0.34, 0.31, 0.38), (0.05, 0.1), (0.0, 0.1), 1.0, (0, 0.3)),
+}
+# The sky of each hour: at the zenith, halfway down, at the horizon.
+SKIES = {
+    "noon": (0x4886D0, 0x78ACE2, 0xCEE2EE),
+    "morning": (0x6896CE, 0xB0CADE, 0xFAE4C6),
+    "golden": (0x5676B0, 0xC4B2AA, 0xFFCE8A),
+    "sunset": (0x403E7A, 0xBE687A, 0xFFAA62),
+    "overcast": (0xA4AEBA, 0xBEC6CE, 0xDADEE2),
+    "mist": (0xC0CAD2, 0xD4DADE, 0xE4E6E6),
+    "dusk": (0x182860, 0x4A5492, 0xD69692),
+    "night": (0x080C22, 0x121838, 0x383858),
+}
 
 
-def choose_light(rng: random.Random, *, azimuth: float, snowy: bool) -> Light:
+def choose_light(rng: random.Random, *, azimuth: float, snowy: bool = True) -> Light:
     """Draw the light of one photo taken from ``azimuth``; only a ``snowy`` place has snow in winter.
 
     More often than not the sun is behind the photographer, as photographers prefer.
     """
-    (hour,) = rng.choices(HOURS, [hour.weight for hour in HOURS])
-    season, fog, warmth = rng.choice(SEASONS), rng.uniform(*hour.fog), rng.uniform(-0.03, 0.03)
+    name = rng.choices(list(HOURS), [hour.weight for hour in HOURS.values()])[0]
+    hour, season = HOURS[name], rng.choice(SEASONS)
     height = rng.uniform(*hour.height) * math.pi / 2
     side = azimuth + rng.choice((-1, 1)) * rng.uniform(0.25, 1.9)
-    zenith, middle, horizon = (blend(rgb(code), FOG, fog * 0.7 * (hour.night < 0.5)) for code in hour.sky)
+    fog, warmth = rng.uniform(*hour.fog), rng.uniform(-0.03, 0.03)
+    zenith, middle, horizon = (blend(rgb(code), FOG, fog * 0.7 * (hour.night < 0.5)) for code in SKIES[name])
     return Light(
         sky=(zenith, middle, horizon),
         sun=(math.sin(side) * math.cos(height), -math.cos(side) * math.cos(height), math.sin(height)),
-        sunlight=scale_color(rgb(hour.sunlight), (1 + warmth, 1, 1 - warmth)),
-        ambient=rgb(hour.ambient),
+        sunlight=scale_color(hour.sunlight, (1 + warmth, 1, 1 - warmth)),
+        ambient=hour.ambient,
         haze=blend(horizon, middle, 0.3),
         fog=fog,
         night=hour.night,
         clouds=rng.uniform(*hour.clouds),
-        cloud=blend(blend(horizon, WHITE, 0.6 * (1 - hour.night)), zenith, 0.1),
+        cloud=blend(blend(horizon, WHITE, 0.6 * (1 - hour.night)), zenith, 0.25 * (name == "overcast")),
         season=season,
         snow=snowy and season == "winter" and rng.random() < 0.75,
     )

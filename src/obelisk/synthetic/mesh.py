@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from obelisk.arrays import Floats, Integers, l2_normalize
+from obelisk.arrays import Floats, Integers
 from obelisk.synthetic.palette import GLASS, Color
 
 Spot = tuple[float, float]
@@ -124,10 +124,12 @@ class MeshBuilder:
         self, x: float, y: float, width: float, depth: float, z0: float, z1: float, roof: Color, wall: Color
     ) -> None:
         """Add a roof whose ridge runs along y."""
-        outline = rectangle(x, y, width, depth)
-        ridge = [(x, outline[0][1]), (x, outline[0][1]), (x, outline[2][1]), (x, outline[2][1])]
-        for end in self.loft(outline, ridge, z0, z1, roof, lid=False)[::2]:
-            self.face(end[:3], wall)
+        a, b, c, d = ((*corner, z0) for corner in rectangle(x, y, width, depth))
+        near, far = (x, a[1], z1), (x, c[1], z1)
+        self.face((c, d, far), wall)
+        self.face((b, c, far, near), roof)
+        self.face((d, a, near, far), roof)
+        self.face((a, b, near), wall)
 
     def panel(
         self,
@@ -144,7 +146,13 @@ class MeshBuilder:
         self.face([on_wall(wall, *corner) for corner in corners], color, surface)
 
     def windows(
-        self, wall: Wall, columns: int, rows: int, fill: float = 0.45, span: Spot = (0.1, 0.9), outline: Outline = PLAIN
+        self,
+        wall: Wall,
+        columns: int,
+        rows: int,
+        fill: float = 0.45,
+        span: Spot = (0.08, 0.92),
+        outline: Outline = PLAIN,
     ) -> None:
         """Paint a grid of windows on a wall between two heights; ``fill`` is the share of a cell that is glass."""
         wide, high = 0.88 / columns, (span[1] - span[0]) / rows
@@ -165,7 +173,7 @@ class MeshBuilder:
             points=points,
             starts=starts.tolist(),
             centers=np.add.reduceat(points, first, axis=0) / (last - first)[:, None],
-            normals=l2_normalize(normals, strict=False).astype(np.float64),
+            normals=normals / np.linalg.norm(normals, axis=1, keepdims=True),
             colors=np.array(colors, dtype=np.float64),
             surfaces=np.array(surfaces, dtype=np.int64),
             parts=tuple(

@@ -5,22 +5,32 @@ from __future__ import annotations
 import functools
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from obelisk.synthetic.camera import Camera, cast_shadow, draw_mesh
 from obelisk.synthetic.light import Light, choose_light
+from obelisk.synthetic.palette import blend, rgb
 from obelisk.synthetic.scene import Scene, TreeSpot, landmark_scene
-from obelisk.synthetic.scenery import Canvas, paint_backdrop, paint_reflection
-from obelisk.synthetic.sketches import TREES, Draw, draw_person, draw_tree, draw_vehicle
+from obelisk.synthetic.scenery import paint_backdrop, paint_reflection
+from obelisk.synthetic.sketches import (
+    Canvas,
+    Draw,
+    Sketch,
+    draw_boat,
+    draw_car,
+    draw_lamp,
+    draw_person,
+    draw_tree,
+)
 
 SUPERSAMPLING, GRAIN_TILES, MIDDLE_GRAY = 2, 4, 128
 CAMERA_RENDERED_SIDE = 400
 CAMERA_NOISE = 5.0  # standard deviation, gray levels: a JPEG of quality 90 then has the 2 to 3 MB of a camera's
-FALLOFF = [round(255 - 0.025 * max(0, distance - 80) ** 1.5) for distance in range(256)]  # of a lens
-SNOWFLAKE_INK = (246, 248, 252)
+BIRD_INK, SNOWFLAKE_INK = (50, 54, 64), (246, 248, 252)
+LEAVES, AUTUMN_LEAVES = rgb(0x345430), rgb(0xAA6E32)
 
 
 def render_photo(landmark_seed: int, photo_index: int, size: int = 224) -> Image.Image:
@@ -31,7 +41,9 @@ def render_photo(landmark_seed: int, photo_index: int, size: int = 224) -> Image
     """
     scene = landmark_scene(landmark_seed)
     rng = random.Random(f"photo {landmark_seed} {photo_index}")
-    return develop(paint_scene(scene, choose_camera(scene, rng, size * SUPERSAMPLING), rng), rng)
+    camera = choose_camera(scene, rng, size * SUPERSAMPLING)
+    light = choose_light(rng, azimuth=camera.azimuth, snowy=scene.snowy)
+    return develop(paint_scene(scene, camera, light, rng), rng)
 
 
 def render_camera_photo(landmark_seed: int, photo_index: int, *, width: int = 4000, height: int = 3000) -> Image.Image:
@@ -64,12 +76,12 @@ def choose_camera(scene: Scene, rng: random.Random, side: int) -> Camera:
     )
 
 
-def paint_scene(scene: Scene, camera: Camera, rng: random.Random) -> Canvas:
+def paint_scene(scene: Scene, camera: Camera, light: Light, rng: random.Random) -> Canvas:
     """Paint a scene from the sky to the foreground."""
-    light = choose_light(rng, azimuth=camera.azimuth, snowy=scene.snowy)
     canvas = paint_backdrop(scene, camera, light, rng)
     pen = ImageDraw.Draw(canvas)
     lamps = np.random.default_rng(rng.getrandbits(32)).random(len(scene.mesh.surfaces))
+    rng.random()  # unused, but without this draw every photo would change
     if scene.ground != "water":
         cast_shadow(canvas, scene.mesh, camera, light)
     x, y, _ = camera.position
@@ -85,38 +97,67 @@ def paint_scene(scene: Scene, camera: Camera, rng: random.Random) -> Canvas:
     return canvas
 
 
-def paint_trees(pen: Draw, camera: Camera, light: Light, trees: Sequence[TreeSpot]) -> None:
+def paint_trees(pen: Draw, camera: Camera, light: Light, trees: Iterable[TreeSpot]) -> None:
     """Paint those trees of a scene that are in the picture."""
     for x, y, height, kind in trees:
         column, row, scale = camera.spot(x, y)
         if scale and -0.2 * camera.side < column < 1.2 * camera.side:
-            draw_tree(pen, (column, row), height * scale, kind, light, far=light.fog * 0.9)
+            draw_tree(Sketch(pen, column, row, height * scale), kind, light, far=light.fog * 0.9)
 
 
 def paint_foreground(canvas: Canvas, scene: Scene, camera: Camera, light: Light, rng: random.Random) -> None:
-    """Paint what gets between a photographer and a landmark: people, cars, boats, trees, snow."""
-    pen = ImageDraw.Draw(canvas)
-    side, base = camera.side, camera.spot(0, 0)[1]
-
-    def spots(low: float, high: float, count: int) -> list[tuple[tuple[float, float], float]]:
-        """Draw spots before the landmark, from far to near, and the pixels of a figure's height there."""
-        rows = sorted(base + (side - base) * rng.uniform(low, high) for _ in range(count))
-        return [((rng.uniform(0, side), row), row - camera.horizon) for row in rows]
-
+    """Paint what gets between a photographer and a landmark: people, lamps, cars, boats, trees, birds, snow."""
+    pen, side, base = ImageDraw.Draw(canvas), camera.side, camera.spot(0, 0)[1]
+    depth = side - base
     if scene.ground == "water":
-        for at, unit in spots(0.25, 0.9, rng.choice((0, 0, 1, 2))):
-            draw_vehicle(pen, at, unit * rng.uniform(0.4, 0.8), "boat", light, rng)
+        for _ in range(rng.choice((0, 0, 1, 2))):
+            y = base + depth * rng.uniform(0.25, 0.9)
+            draw_boat(Sketch(pen, rng.uniform(0, side), y, (y - camera.horizon) * rng.uniform(0.4, 0.8)), light, rng)
     else:
-        for at, unit in spots(0.1, 0.8, rng.choice((0, 0, 1, 2, 3, 5))):
-            draw_person(pen, at, min(max(7.0, unit * rng.uniform(0.4, 0.6)), side * 0.22), light, rng)
-        for at, unit in spots(0.3, 0.7, int(scene.ground == "plaza" and rng.random() < 0.3)):
-            draw_vehicle(pen, at, unit * 1.3 + 12, "car", light, rng)
+        for near in sorted(rng.uniform(0.1, 0.8) for _ in range(rng.choice((0, 0, 1, 2, 3, 5)))):
+            y = base + depth * near
+            tall = max(7.0, (y - camera.horizon) * rng.uniform(0.4, 0.6))
+            draw_person(Sketch(pen, rng.uniform(0, side), y, min(tall, side * 0.22)), light, rng)
+        if scene.ground == "plaza" and rng.random() < 0.3:
+            y = base + depth * rng.uniform(0.3, 0.7)
+            draw_car(Sketch(pen, rng.uniform(0.05, 0.8) * side, y, (y - camera.horizon) * 1.3 + 12), light, rng)
+    if scene.ground in ("plaza", "lawn") and rng.random() < 0.35:
+        draw_lamp(Sketch(pen, rng.choice((0.08, 0.15, 0.86, 0.93)) * side, base + depth * 0.6, side * 0.5), light)
     if rng.random() < 0.22:
-        kind = scene.trees[0][3] if scene.trees else rng.choice(TREES[:3])
+        tall = side * rng.uniform(0.4, 0.8)
+        kind = scene.trees[0][3] if scene.trees else rng.choice(("round", "conifer", "cypress"))
         x = rng.choice((rng.uniform(-0.05, 0.16), rng.uniform(0.84, 1.05))) * side
-        draw_tree(pen, (x, (base + 9 * side) / 10), side * rng.uniform(0.4, 0.8), kind, light)
+        draw_tree(Sketch(pen, x, base + depth * 0.9, tall), kind, light)
+    if rng.random() < 0.12:
+        hang_branch(canvas, light, rng)
+    if rng.random() < 0.1 and light.night < 0.5:
+        draw_birds(pen, camera, rng)
     for _ in range(60 if light.snow and rng.random() < 0.5 else 0):
-        pen.circle((rng.uniform(0, side), rng.uniform(0, side)), 0.8 + 2.2 * rng.random() ** 3, SNOWFLAKE_INK)
+        x, y, r = rng.uniform(0, side), rng.uniform(0, side), 0.8 + 2.2 * rng.random() ** 3
+        pen.ellipse((x - r, y - r, x + r, y + r * math.pi / 3), fill=SNOWFLAKE_INK)
+
+
+def hang_branch(canvas: Canvas, light: Light, rng: random.Random) -> None:
+    """Hang a leafy branch, out of focus, into a corner of the picture."""
+    side = canvas.width // 4
+    mask = Image.new("L", (side, side))
+    sketch, left = Sketch(ImageDraw.Draw(mask), 0, 0, side), rng.random() < 0.5
+    for _ in range(26):
+        x, y, r = abs(rng.gauss(0, 0.2)), abs(rng.gauss(0, 0.12)), rng.uniform(0.02, 0.05)
+        x = x if left else 1 - x
+        sketch.pen.ellipse(sketch.box(x - r, -y - r * 0.7, x + r, -y + r * 0.7), fill=235)
+    soft = mask.filter(ImageFilter.BoxBlur(1)).resize(canvas.size, Image.Resampling.BILINEAR)
+    leaf = blend(LEAVES, AUTUMN_LEAVES, 0.8 * (light.season == "autumn"))
+    canvas.paste(light.ink(leaf, facing=0.2), (0, 0), soft)
+
+
+def draw_birds(pen: Draw, camera: Camera, rng: random.Random) -> None:
+    """Draw a few birds in the sky."""
+    x, y = rng.uniform(0.1, 0.8) * camera.side, camera.horizon * rng.uniform(0.1, 0.5)
+    for _ in range(rng.randint(3, 8)):
+        bird = Sketch(pen, x + rng.gauss(0, 24), y + rng.gauss(0, 12), rng.uniform(3, 7))
+        for left, right in ((-2, 0), (0, 2)):
+            pen.arc(bird.box(left, -1, right, 1), 200, 340, fill=BIRD_INK, width=2)
 
 
 def develop(canvas: Canvas, rng: random.Random) -> Image.Image:
@@ -129,9 +170,16 @@ def develop(canvas: Canvas, rng: random.Random) -> Image.Image:
     if rng.random() < 0.12:
         photo = photo.filter(ImageFilter.BoxBlur(rng.uniform(0.3, 0.9)))
     if rng.random() < 0.6:
-        vignette = Image.radial_gradient("L").resize(photo.size).point(FALLOFF)
-        photo = ImageChops.multiply(photo, vignette.convert("RGB"))
+        photo = ImageChops.multiply(photo, vignette(photo.width))
     return ImageChops.add(photo, grain_tiles(photo.width)[rng.randrange(GRAIN_TILES)], offset=-MIDDLE_GRAY)
+
+
+@functools.cache
+def vignette(side: int) -> Image.Image:
+    """Return the darkening of a lens towards the corners."""
+    y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
+    falloff = 1 - 0.2 * np.clip(np.hypot(x, y) - 0.45, 0, None) ** 1.5
+    return Image.fromarray((falloff * 255).astype(np.uint8)).convert("RGB")
 
 
 @functools.cache
