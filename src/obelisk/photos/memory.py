@@ -11,41 +11,48 @@ from functools import cache
 
 from obelisk.photos.limits import SHARED_DECODING_BYTES, SHARED_FILE_BYTES
 
-LARGE = 16 * 10**6
+MOST_KEPT = 64 * 10**6
 
 
 class MemoryBudget:
-    """An amount of memory that threads share; they get their parts in the order in which they ask."""
+    """An amount of memory that threads share; they get their parts in the order in which they ask.
+
+    What a thread has freed counts until the system has it back, because glibc keeps blocks of pixels for each thread.
+    """
 
     def __init__(self, total: int) -> None:
         self._total = self._free = total
         self._waiting: deque[object] = deque()
+        self._kept: dict[int, int] = {}
         self._changed = threading.Condition()
 
     @contextmanager
     def take(self, amount: int) -> Iterator[None]:
         """Hold so many bytes, once they are free; who asks for more than there are gets all."""
-        amount, ticket = min(amount, self._total), object()
+        amount, ticket, thread = min(amount, self._total), object(), threading.get_ident()
         with self._changed:
             self._waiting.append(ticket)
             try:
                 self._changed.wait_for(lambda: self._waiting[0] is ticket and self._free >= amount)
                 self._free -= amount
+                reused = self._kept.get(thread, 0)
+                if sum(self._kept.values()) - reused > min(self._free, MOST_KEPT):
+                    self._kept.clear()
+                    return_memory()
             finally:
                 self._waiting.remove(ticket)
                 self._changed.notify_all()
         try:
             yield
         finally:
-            if amount >= LARGE:
-                return_memory()
             with self._changed:
                 self._free += amount
+                self._kept[thread] = max(self._kept.get(thread, 0), amount)
                 self._changed.notify_all()
 
 
 def return_memory() -> None:
-    """Return to the system what this process has freed: glibc would keep some blocks of pixels for each thread."""
+    """Return to the system what this process has freed."""
     if trim := find_trim():
         trim(0)
 
