@@ -460,3 +460,25 @@ def test_a_signal_ends_a_long_statement(killed: Killed, number: signal.Signals) 
     finally:
         timer.cancel()
         signal.signal(number, before)
+
+
+def test_a_log_that_is_folded_in_during_the_look_is_no_error(
+    killed: Killed, lay: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = lay(killed.files(log=False))
+    monkeypatch.setattr(first_look, "SETTLED", 0.05)
+    look, left = first_look.holds_bytes, ["seen once"]
+    monkeypatch.setattr(
+        first_look, "holds_bytes", lambda path: bool(left.pop()) if left and path.name == WAL else look(path)
+    )
+    assert len(Gallery.open(folder)) == 2
+
+
+@pytest.mark.parametrize("page", [0, -5, 1 << 62])
+def test_a_root_page_that_no_file_has_is_damage(killed: Killed, lay: Callable[..., Path], page: int) -> None:
+    folder = lay(killed.files(log=False))
+    with closing(sqlite3.connect(folder / "gallery.sqlite", isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_schema SET rootpage = ? WHERE name = 'about'", (page,))
+    with pytest.raises(GalleryError):
+        Gallery.open(folder)

@@ -33,6 +33,7 @@ from obelisk.gallery.write_ahead_log import Commit, read_commits
 SETTLED = 0.1  # s that nothing changes before a gallery is refused: others may be writing to it
 LONGEST_WAIT = 60.0  # s
 PAUSE = 0.01  # s
+MOST_PAGES_OF_A_FILE = 1 << 32
 LARGEST_TRIAL = 64 << 20  # bytes of a log that is tried on a copy; SQLite folds one in from 4 MiB on
 
 Entries = Mapping[str, str]
@@ -47,8 +48,8 @@ def refuse_strange_files(folder: Path) -> None:
         looked = time.monotonic()
         try:
             return look_at_files(folder)
-        except GalleryError:
-            # While somebody writes, the database and the log may be of different moments.
+        except (GalleryError, FileNotFoundError):
+            # While somebody writes, the database and the log may be of different moments, or the log just folded in.
             found = file_states(folder)
             if (found == before and looked - unchanged_since > SETTLED) or looked - started > LONGEST_WAIT:
                 raise
@@ -81,7 +82,7 @@ def look_at_files(folder: Path) -> None:
     """Raise :class:`GalleryError` for anything in the files, as they are now, that no gallery has."""
     path, log_path, journal = database_files(folder)
     with ExitStack() as opened:
-        database = opened.enter_context(path.open("rb"))
+        database = opened.enter_context(open_to_read(path))
         try:
             header = parse_file_header(database.read(HEADER_SIZE))
         except ValueError:
@@ -92,7 +93,7 @@ def look_at_files(folder: Path) -> None:
         if holds_bytes(journal):
             fix = f"open it once with the program that left this file: `sqlite3 {shlex.quote(str(path))} .tables`"
             raise GalleryError("another program was interrupted while it changed the gallery", where=journal, fix=fix)
-        log = opened.enter_context(log_path.open("rb")) if holds_bytes(log_path) else None
+        log = opened.enter_context(open_to_read(log_path)) if holds_bytes(log_path) else None
         pages = Pages(database, log, header, folder)
         belongs = pages.log_belongs()
         if belongs is False:
@@ -103,6 +104,15 @@ def look_at_files(folder: Path) -> None:
             raise damage_error(str(error), folder) from error
         if belongs is None and not fits_in_a_copy(folder, pages.about_of_file()):
             raise log_error("the log beside the database is of another database, or damaged", log_path)
+
+
+def open_to_read(path: Path) -> BinaryIO:
+    """Open one of the files; raise :class:`GalleryError` if the user may not read it."""
+    try:
+        return path.open("rb")
+    except PermissionError as error:
+        what, fix = "no permission to read the gallery", "as its owner, run `chmod u+r` on the file"
+        raise GalleryError(what, where=path, fix=fix) from error
 
 
 def holds_bytes(path: Path) -> bool:
@@ -143,6 +153,8 @@ class Pages:
         return self._log.read(self._header.page_size)
 
     def _read_from_file(self, number: int) -> bytes:
+        if not 0 < number < MOST_PAGES_OF_A_FILE:
+            raise ValueError(f"it refers to a page {number}")
         self._database.seek((number - 1) * self._header.page_size)
         return self._database.read(self._header.page_size)
 
