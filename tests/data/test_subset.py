@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from obelisk.data import Catalog, read_catalog, read_subset, refuse_occupied, sample_subset, write_subset
+from obelisk.data.formats.subset_manifest import hash_contents
 from obelisk.errors import DataError, UsageError
 
 # Twelve landmarks of 1 to 12 photos, one query that has a landmark and three that have none.
@@ -207,3 +208,41 @@ def test_changed_subset_is_an_error(name: str, spoil, dataset, catalog, tmp_path
         (out / name).write_bytes(spoil(data))
     with pytest.raises(DataError, match=r"manifest\.json"):
         read_catalog(out)
+
+
+def write_tables(root: Path, rows: str) -> Path:
+    """Write a subset whose manifest has the right hash, whatever its table of photos lists."""
+    root.mkdir()
+    (root / "photos.csv").write_text("image_id,path,landmark_id,split\n" + rows)
+    (root / "landmarks.csv").write_text("landmark_id,name,supercategory,area_level,latitude,longitude\n")
+    fields = {"format": "obelisk-subset", "version": 1}
+    tables = {name: root / name for name in ("photos.csv", "landmarks.csv")}
+    hashed = hash_contents({name: path.read_bytes() for name, path in tables.items()}, fields)
+    assert hash_contents(tables, fields) == hashed
+    (root / "manifest.json").write_text(json.dumps(fields | {"content_hash": hashed}))
+    return root
+
+
+# Tables that no subset has, with what is said of them.
+STRANGE_TABLES = {
+    "no photo": ("", "lists no photo"),
+    "a path upwards": ("a,../../a.jpg,1,train\n", r"row 2"),
+    "an absolute path": ("a,x/a.jpg,1,train\nb,/etc/passwd,1,train\n", r"`/etc/passwd` .*row 3"),
+    "no path": ("a,,1,train\n", "row 2"),
+    "a landmark that is no number": ("a,a.jpg,one,train\n", "cannot be read"),
+    "an open quote": ('a,"a.jpg,1,train\n', "never closed"),
+}
+
+
+@pytest.mark.parametrize(("rows", "told"), STRANGE_TABLES.values(), ids=STRANGE_TABLES)
+def test_a_table_that_no_subset_has_is_an_error(rows: str, told: str, tmp_path):
+    with pytest.raises(DataError, match=told):
+        read_catalog(write_tables(tmp_path / "sub", rows))
+
+
+@pytest.mark.parametrize("start", ["[" * 100_000, '{"format": "obelisk-subset", "x": "' + "a" * 2**20])
+def test_a_manifest_that_no_subset_has_is_an_error(start: str, tmp_path):
+    root = write_tables(tmp_path / "sub", "a,a.jpg,1,train\n")
+    (root / "manifest.json").write_text(start)
+    with pytest.raises(DataError, match="the subset cannot be read"):
+        read_catalog(root)

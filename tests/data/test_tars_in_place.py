@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from mirror import draw_photo, name_photo, pack, place_photo
 
 from obelisk.data import check_dataset, read_catalog
 from obelisk.errors import DataError, PhotoMissingError
-from obelisk.photos import photo_exists, read_bytes, tarred_photo_table
+from obelisk.photos import photo_exists, read_bytes, tarred_photo_table, tars
 
 PHOTOS = 12
 
@@ -68,6 +69,62 @@ def test_a_damaged_table_is_made_anew(dataset: Path) -> None:
     found = tar.stat()
     (dataset / "train" / f".images_001.tar.{found.st_size}-{found.st_mtime_ns}.npy").write_bytes(b"\x93NUMPY half")
     assert len(tarred_photo_table(tar)) == PHOTOS // 2
+
+
+# Side tables that don't fit their tar: each is made anew.
+LYING = {
+    "a length of -1": [("0/0/0/000.jpg", 512, -1)],
+    "a length beyond the tar": [("0/0/0/000.jpg", 512, 2**62)],
+    "an offset beyond the tar": [("0/0/0/000.jpg", 2**40, 4)],
+    "paths out of order": [("1/0/0/100.jpg", 512, 4), ("0/0/0/000.jpg", 512, 4)],
+    "paths that are no text": [(b"\xff", 512, 4)],
+    "no row": [],
+}
+
+
+@pytest.mark.parametrize("rows", LYING.values(), ids=LYING)
+def test_a_table_that_does_not_fit_its_tar_is_made_anew(rows: list[tuple[str, int, int]], dataset: Path) -> None:
+    tar = dataset / "train" / "images_001.tar"
+    found = tar.stat()
+    saved = dataset / "train" / f".images_001.tar.{found.st_size}-{found.st_mtime_ns}.npy"
+    np.save(saved, np.array(rows, dtype=[("path", "S26"), ("offset", np.int64), ("bytes", np.int64)]))
+    assert len(tarred_photo_table(tar)) == PHOTOS // 2
+
+
+@pytest.mark.parametrize("size", ["1000000000000000000", "9" * 30, "9" * 200, "-1024"])
+def test_a_size_that_lies_is_an_error_that_names_the_tar(size: str, dataset: Path) -> None:
+    tar = dataset / "train" / "images_000.tar"
+    entry = tarfile.TarInfo(place_photo(name_photo(1)))
+    entry.pax_headers = {"size": size}
+    with tarfile.open(tar, "w", format=tarfile.PAX_FORMAT) as opened:
+        opened.addfile(entry)
+    with pytest.raises(DataError, match=r"images_000\.tar"):
+        read_catalog(dataset)
+
+
+def test_a_header_that_claims_gigabytes_is_not_read(dataset: Path) -> None:
+    tar = dataset / "train" / "images_000.tar"
+    entry = tarfile.TarInfo("x")
+    entry.type, entry.size = tarfile.XHDTYPE, 2**33 - 1
+    tar.write_bytes(entry.tobuf(tarfile.GNU_FORMAT))
+    os.truncate(tar, 2**34)
+    with pytest.raises(DataError, match="a header takes"):
+        read_catalog(dataset)
+
+
+def test_a_tar_of_too_many_files_is_refused(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tars, "MAX_ENTRIES", 3)
+    with pytest.raises(DataError, match="more than 3 files"):
+        read_catalog(dataset)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+def test_a_pipe_in_place_of_a_tar_is_refused_and_a_folder_is_a_folder(dataset: Path) -> None:
+    (dataset / "train" / "images_003.tar").mkdir()
+    assert read_catalog(dataset).references.height == PHOTOS
+    os.mkfifo(dataset / "train" / "images_004.tar")
+    with pytest.raises(DataError, match="not a regular file"):
+        read_catalog(dataset)
 
 
 def test_a_read_only_folder_serves_its_tars(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,12 +57,22 @@ def test_queries_of_landmarks_that_a_gallery_lacks_are_no_known_ones(gallery: Ga
     lacked = int(catalog.queries["landmark_ids"].explode().drop_nulls()[0])
     of_it = catalog.queries["landmark_ids"].list.contains(lacked).sum()
     gallery.remove(landmarks=[lacked])
-    metrics = evaluate_model(gallery.path, catalog).measure()
+    evaluated = evaluate_model(gallery.path, catalog)
+    lacking = f"{of_it} of 18 queries show only landmarks that the gallery does not have, and can't be named right"
+    assert str(evaluated.remark).startswith(lacking)
+    metrics = evaluated.measure()
     assert (metrics.landmarks, metrics.known_queries) == (5, 18 - of_it)
     assert 0 <= metrics.values["auroc_unknown"] <= 1
     whole = build_gallery(gallery.path.with_name("whole"), catalog, gallery.load_bundle()).gallery
     with pytest.raises(DataError, match="know the landmarks of different queries"):
         compare_targets([open_target(whole.path), open_target(gallery.path)], catalog)
+
+
+def test_queries_of_other_landmarks_than_the_references_are_told(tiny_run: Run, catalog: Catalog) -> None:
+    foreign = catalog.queries.with_columns(pl.col("landmark_ids").list.eval(pl.element() + 1_000_000))
+    evaluated = evaluate_model(tiny_run.bundle.folder, replace(catalog, queries=foreign))
+    told = "no query shows a landmark of this gallery, so all count as distractors (by the ids in the dataset's tables)"
+    assert str(evaluated.remark).startswith(told)
 
 
 def test_a_landmark_that_the_dataset_lacks_is_a_wrong_answer(gallery: Gallery, catalog: Catalog) -> None:

@@ -190,12 +190,13 @@ def evaluate_target(
     with nullcontext(own) if own else build_for_evaluation(catalog, embedder) as matched:
         recognizer = open_recognizer(matched.gallery, target.classifier, embedder, progress)
         predictions, failed = predict_queries(recognizer, catalog, matched, made_by)
+        mismatch = find_mismatch(catalog, matched, by_name=own is not None)
         evaluated = Evaluated(
             target=target,
             predictions=predictions,
             threshold=recognizer.threshold(),
             left_out=[*map(str, matched.failed), *failed],
-            remark="; ".join(filter(None, (find_mismatch(catalog, matched), recognizer.find_remark()))) or None,
+            remark="; ".join(filter(None, (mismatch, recognizer.find_remark()))) or None,
             judged=matched.judged,
         )
     if folder := target.kept_in:
@@ -203,11 +204,21 @@ def evaluate_target(
     return evaluated
 
 
-def find_mismatch(catalog: Catalog, matched: CatalogGallery) -> str | None:
-    """Say so if no query shows a landmark of the gallery: then there is hardly a metric that means anything."""
-    if catalog.queries["landmark_ids"].explode().is_in(list(matched.landmark_ids.values())).any():
-        return None
-    return "no query shows a landmark of this gallery, so all count as distractors (landmarks are matched by name)"
+def find_mismatch(catalog: Catalog, matched: CatalogGallery, *, by_name: bool) -> str | None:
+    """Say how many queries show a landmark that the gallery does not have, if any do.
+
+    If all do, there is hardly a metric that means anything. ``by_name`` says how landmarks are matched.
+    """
+    truths = catalog.select_known_queries()["landmark_ids"].to_list()
+    known = set(matched.landmark_ids.values())
+    unknown = sum(known.isdisjoint(truth) for truth in truths)
+    if unknown == len(truths):
+        how = "landmarks are matched by name" if by_name else "by the ids in the dataset's tables"
+        return f"no query shows a landmark of this gallery, so all count as distractors ({how})"
+    if unknown:
+        what = f"{unknown} of {len(truths)} queries show only landmarks that the gallery does not have"
+        return f"{what}, and can't be named right"
+    return None
 
 
 class Note(BaseModel):

@@ -234,6 +234,11 @@ def to_id(cell: pl.Expr) -> pl.Expr:
     return pl.when(number.is_between(0, MAX_ID)).then(number)
 
 
+def is_id(word: str) -> bool:
+    """Return whether a word is a landmark id."""
+    return word.isdecimal() and len(word) < 20 and int(word) <= MAX_ID
+
+
 def describe_wrong_id(cell: str) -> str:
     """Return why a cell is not a landmark id."""
     what = f"`{shorten(cell)}` is not a landmark id"

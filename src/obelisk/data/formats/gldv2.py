@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 
 from obelisk.data.catalog import QUERIES, REFERENCES, Catalog
-from obelisk.data.formats.csv import MAX_ID, describe_run_together, describe_wrong_id, read_table, shorten, to_id
+from obelisk.data.formats.csv import describe_run_together, describe_wrong_id, is_id, read_table, shorten, to_id
 from obelisk.data.formats.labels import build_landmark_table, find_faulty_details
 from obelisk.data.formats.scan import scan_photos
 from obelisk.errors import DataError, quote
@@ -259,7 +259,7 @@ def explain_malformed(rows: pl.DataFrame) -> Iterator[tuple[int, str]]:
         else:
             # A cell of the solution is a list of ids.
             words = cell.split() if truth == "landmarks" else [cell]
-            wrong = next((word for word in words if not (word.isdecimal() and int(word) <= MAX_ID)), cell)
+            wrong = next((word for word in words if not is_id(word)), cell)
             yield row, f"photo {shorten(image_id)}: {describe_wrong_id(wrong)}"
 
 
@@ -356,7 +356,11 @@ def list_by_id(directory: Path, folder: str, photo_filter: PhotoFilter | None = 
     """
     paths = scan_photos(directory / folder, root=directory, photo_filter=photo_filter).paths
     for tar in sorted((directory / folder).glob("*.tar")):
-        if TAR_NAME.fullmatch(tar.name) and not (photo_filter and photo_filter.excludes(f"{folder}/{tar.name}")):
+        if (
+            TAR_NAME.fullmatch(tar.name)
+            and not tar.is_dir()
+            and not (photo_filter and photo_filter.excludes(f"{folder}/{tar.name}"))
+        ):
             inside = pl.Series("path", tarred_photo_table(tar)["path"].astype(str))
             paths.append(exclude_tarred(f"{folder}/{tar.name}/" + inside, photo_filter))
     stem = pl.col("path").str.extract(r"([^/]+)\.[^./]+$").alias("image_id")

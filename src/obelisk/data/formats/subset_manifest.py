@@ -14,15 +14,16 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import polars as pl
 
 from obelisk.data.catalog import LANDMARKS, QUERIES, REFERENCES, Catalog
+from obelisk.data.formats.csv import HEADER_LINES, inspect_lines, refuse_foreign, shorten
 from obelisk.data.subset import DISTRACTOR, PHOTO_COLUMNS, Subset
 from obelisk.errors import DataError
-from obelisk.files import move_folder, partial_path
+from obelisk.files import move_folder, partial_path, read_limited
 from obelisk.photos import photo_exists
 
 FORMAT: Final = "obelisk-subset"
@@ -31,6 +32,8 @@ MANIFEST: Final = "manifest.json"
 PHOTOS: Final = "photos.csv"
 LANDMARKS_TABLE: Final = "landmarks.csv"
 PHOTOS_VARIABLE: Final = "OBELISK_PHOTOS"
+MAX_MANIFEST: Final = 2**20  # bytes
+REMEDY: Final = "make it again with `obelisk data subset`"
 
 
 def write_subset(subset: Subset, out: Path, *, add: Callable[[Path], object] = lambda folder: None) -> Path:
@@ -116,21 +119,28 @@ def render_json(fields: Mapping[str, Any]) -> bytes:
     return (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def hash_contents(tables: Mapping[str, bytes], fields: Mapping[str, Any]) -> str:
+def hash_contents(tables: Mapping[str, bytes | Path], fields: Mapping[str, Any]) -> str:
     """Return the hash (32 hex digits) of the tables and of the manifest's fields without the hash itself."""
     hashed = {name: value for name, value in fields.items() if name != "content_hash"}
     digest = hashlib.blake2b(digest_size=16)
     for name, data in sorted({**tables, MANIFEST: render_json(hashed)}.items()):
-        # Without lengths, the end of one file could pass for the start of the next.
-        digest.update(f"{name}:{len(data)}\n".encode())
-        digest.update(data)
+        with data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as file:
+            # Without lengths, the end of one file could pass for the start of the next.
+            digest.update(f"{name}:{file.seek(0, os.SEEK_END)}\n".encode())
+            file.seek(0)
+            while chunk := file.read(2**20):
+                digest.update(chunk)
     return digest.hexdigest()
 
 
 def is_subset(directory: Path) -> bool:
     """Return whether a folder holds a subset's manifests, valid or not."""
     manifest = directory / MANIFEST
-    return manifest.is_file() and ((directory / PHOTOS).is_file() or FORMAT.encode() in manifest.read_bytes())
+    if not manifest.is_file():
+        return False
+    with manifest.open("rb") as file:
+        start = file.read(MAX_MANIFEST)
+    return (directory / PHOTOS).is_file() or FORMAT.encode() in start
 
 
 def read_subset(directory: Path, *, present_only: bool = True) -> Catalog:
@@ -140,10 +150,12 @@ def read_subset(directory: Path, *, present_only: bool = True) -> Catalog:
     the folder that the environment variable OBELISK_PHOTOS names. With ``present_only`` missing photos are left out,
     with a note.
 
-    Raises DataError if the manifest was changed or has a newer format, or if the photos are not found.
+    Raises DataError if the manifest was changed or has a newer format, if its tables can't be used, or if the photos
+    are not found.
     """
     verify_subset(directory)
-    photos = read_photos_csv(directory / PHOTOS)
+    photos = read_manifest_table(directory / PHOTOS, REFERENCES)
+    refuse_strange_paths(photos, directory / PHOTOS)
     root = find_root(directory, photos["path"][0])
     present = photos
     if present_only:
@@ -156,7 +168,7 @@ def read_subset(directory: Path, *, present_only: bool = True) -> Catalog:
         root=root,
         references=known.select(list(REFERENCES)),
         queries=asked.with_columns(truth, pl.col("split").alias("usage")).select(list(QUERIES)),
-        landmarks=read_landmarks_csv(directory / LANDMARKS_TABLE),
+        landmarks=read_manifest_table(directory / LANDMARKS_TABLE, LANDMARKS),
         notes=(f"{absent} photos of the subset are not on disk and left out",) if absent else (),
     )
 
@@ -164,20 +176,22 @@ def read_subset(directory: Path, *, present_only: bool = True) -> Catalog:
 def verify_subset(directory: Path) -> None:
     """Raise DataError if a manifest has a newer format, or other contents than those it was written with."""
     path = directory / MANIFEST
-    remedy = "make it again with `obelisk data subset`"
+    tables = {name: directory / name for name in (PHOTOS, LANDMARKS_TABLE)}
     try:
-        fields = json.loads(path.read_bytes())
-        tables = {name: (directory / name).read_bytes() for name in (PHOTOS, LANDMARKS_TABLE)}
-    except (OSError, ValueError) as error:
-        raise DataError(f"the subset cannot be read: {error}", where=path, fix=remedy) from error
+        fields = json.loads(read_limited(path, MAX_MANIFEST))
+        for table in tables.values():
+            refuse_foreign(table)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"the subset cannot be read: {reason}", where=path, fix=REMEDY) from error
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-        raise DataError("this is not the manifest of a subset", where=path, fix=remedy)
+        raise DataError("this is not the manifest of a subset", where=path, fix=REMEDY)
     if fields.get("version") != VERSION:
-        fix = "use a newer Obelisk, or " + remedy
+        fix = "use a newer Obelisk, or " + REMEDY
         raise DataError(f"the format has version {fields.get('version')}, this is {VERSION}", where=path, fix=fix)
     written, found = fields.get("content_hash"), hash_contents(tables, fields)
     if written != found:
-        raise DataError(f"the subset was changed: its hash is {found}, not {written}", where=path, fix=remedy)
+        raise DataError(f"the subset was changed: its hash is {found}, not {written}", where=path, fix=REMEDY)
 
 
 def find_root(directory: Path, first: str) -> Path:
@@ -194,11 +208,23 @@ def find_root(directory: Path, first: str) -> Path:
     raise DataError(f"the photos are not in {tried}: there is no {first}", where=directory, fix=fix)
 
 
-def read_photos_csv(path: Path) -> pl.DataFrame:
-    """Read photos.csv verbatim."""
-    return pl.read_csv(path, infer_schema=False).cast({"landmark_id": pl.Int64})
+def read_manifest_table(path: Path, types: pl.Schema) -> pl.DataFrame:
+    """Read a table of a subset, which has these columns; raises DataError if it can't be that of a subset."""
+    try:
+        inspect_lines(path)
+        return pl.read_csv(path, infer_schema=False).select(list(types)).cast(types)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"the subset cannot be read: {reason}", where=path, fix=REMEDY) from error
 
 
-def read_landmarks_csv(path: Path) -> pl.DataFrame:
-    """Read landmarks.csv with the columns of a catalog."""
-    return pl.read_csv(path, infer_schema=False).cast(LANDMARKS)
+def refuse_strange_paths(photos: pl.DataFrame, table: Path) -> None:
+    """Raise DataError for a table without photos, or with a path that leads out of the dataset's folder."""
+    if photos.is_empty():
+        raise DataError("the subset lists no photo", where=table, fix=REMEDY)
+    for row, path in enumerate(photos["path"].to_list(), start=1 + HEADER_LINES):
+        parts = PurePosixPath(path or "").parts
+        if not parts or ".." in parts or parts[0] == "/" or "\0" in path:
+            raise DataError(
+                f"`{shorten(path or '')}` is no path below a folder", where=f"{table}, row {row}", fix=REMEDY
+            )
