@@ -275,6 +275,7 @@ def test_bytes_after_a_sound_table_are_a_row_that_cannot_be_used(dataset: Path) 
 
 LIMITS = {
     "MAX_LINES": (6, "more than 6 lines"),
+    "MAX_HEADER_BYTES": (10, "the first line has more than 10 bytes"),
     "MAX_BYTES": (100, "more than 100"),
     "MAX_ROW_BYTES": (20, "line 2 begins a row of more than 20 bytes"),
     "SPARE_BLANK_LINES": (-8, "0 of the table's 7 lines are blank"),

@@ -23,6 +23,7 @@ HEADER_LINES: Final = 1
 # Google Landmarks v2 has 4,132,914 rows in 0.5 GB; a parsed row takes about 70 bytes, however short it is.
 MAX_BYTES: Final = 2 * 2**30
 MAX_LINES: Final = 6_000_000
+MAX_HEADER_BYTES: Final = 2**22
 MAX_ROW_BYTES: Final = 2**24
 MAX_SPANNING_ROWS: Final = 100_000  # rows with line ends in their cells
 SPARE_BLANK_LINES: Final = 100_000  # beyond one for each row, as Windows programs write them
@@ -117,11 +118,14 @@ def refuse_foreign(path: Path) -> None:
         what = f"the table has {found.st_size:,} bytes, more than {MAX_BYTES:,}"
         raise DataError(what, where=path, fix="leave out columns that are not needed, or rows")
     with path.open("rb") as file:
-        start = file.read(4096)
+        start = file.readline(MAX_HEADER_BYTES + 1)
     for magic, (what, fix) in FOREIGN.items():
         if start.startswith(magic):
             raise DataError(what, where=path, fix=fix.format(quote(path.name)))
-    if b"\0" in start.partition(b"\n")[0]:
+    if len(start) > MAX_HEADER_BYTES:
+        what = f"the first line has more than {MAX_HEADER_BYTES:,} bytes"
+        raise DataError(what, where=path, fix="check that this is a CSV file")
+    if b"\0" in start:
         raise DataError("the first line holds NUL bytes, so this is no UTF-8 text", where=path, fix="save it as UTF-8")
 
 

@@ -11,13 +11,14 @@ from obelisk.data.catalog import LANDMARKS
 from obelisk.data.formats.csv import describe_run_together, describe_wrong_id, read_table, shorten, to_id
 
 CATEGORY_MARK = "Category:"
+LONGEST_CATEGORY = 3_000  # characters; Wikimedia's titles have up to 255 bytes, 765 with percent signs
 DEGREES = {"latitude": 90, "longitude": 180}
 
 
 def name_category(category: str) -> str:
     """Return the plain name in a Wikimedia Commons category or its URL: the text after ``Category:``."""
     _, mark, tail = category.partition(CATEGORY_MARK)
-    return unquote(tail if mark else category).replace("_", " ").strip()
+    return unquote((tail if mark else category)[:LONGEST_CATEGORY]).replace("_", " ").strip()
 
 
 def build_landmark_table(
