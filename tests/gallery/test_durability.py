@@ -216,3 +216,13 @@ def test_eight_processes_add_at_once_and_readers_see_whole_batches(gallery: Gall
     assert counts <= {30, BATCH}
     assert len(Gallery.open(gallery.path)) == 60 + 8 * 6 * BATCH
     assert check_gallery(gallery.path) == []
+
+
+def test_a_lack_of_memory_in_sqlite_has_words(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path, mode: str) -> sqlite3.Connection:
+        raise MemoryError  # SQLite says so of some damaged pages, too
+
+    monkeypatch.setattr(database, "connect", refuse)
+    with pytest.raises(GalleryError, match="more memory than there is") as caught:
+        Gallery.open(gallery.path)
+    assert caught.value.exit_code == 1

@@ -210,6 +210,11 @@ def translating_errors(folder: Path) -> Iterator[None]:
     try:
         with raising_interruptions():
             yield
+    except MemoryError as error:
+        what, fix = "the gallery asks for more memory than there is", "if you trust it, free some memory and try again"
+        refused = GalleryError(what, where=folder / DATABASE, fix=fix)
+        refused.exit_code = 1  # the machine's limit
+        raise refused from error
     except sqlite3.DatabaseError as error:
         if is_disk_full(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
