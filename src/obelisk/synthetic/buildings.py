@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from itertools import pairwise
 
-from obelisk.synthetic.mesh import ARCHED, PLAIN, ROUND, MeshBuilder, Spot, Surface, Wall, rectangle
+from obelisk.synthetic.mesh import ARCHED, PLAIN, ROUND, Mesh, MeshBuilder, Spot, Surface, Wall, rectangle
 from obelisk.synthetic.palette import ACCENTS, GLASS, ROOFS, SHADE, STONES, WHITE, Color, blend, rgb, vary
 
 DIAL, LANTERN = rgb(0xF4F0E2), rgb(0xFAE296)
@@ -40,9 +41,10 @@ def add_roof(b: MeshBuilder, spot: Spot, radius: float, z: float, shape: str, ro
     b.turned(*spot, [(slim, top - slim), (slim, top + slim), (0, top + slim * 4)], tip, 6)
 
 
-def house_row(rng: random.Random) -> MeshBuilder:
+@functools.lru_cache(maxsize=16)
+def house_row(seed: int) -> Mesh:
     """Build a row of plain houses, or one block of flats, as found in any town."""
-    b = MeshBuilder()
+    b, rng = MeshBuilder(), random.Random(f"houses {seed}")
     count = rng.choice((1, 2, 3, 4))
     width = 1.8 / count
     for i in range(count):
@@ -56,7 +58,7 @@ def house_row(rng: random.Random) -> MeshBuilder:
         b.panel(walls[0], (0.42, 0.58), (0, 0.2 / height), vary(rng.choice(ACCENTS), rng))
         if rng.random() < 0.6:
             b.gable(x, 0, width * 0.98, deep * 1.06, height, height + width * rng.uniform(0.2, 0.45), roof, wall)
-    return b
+    return b.build()
 
 
 def lighthouse(rng: random.Random) -> MeshBuilder:

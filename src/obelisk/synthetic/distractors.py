@@ -34,8 +34,6 @@ WALLPAPERS = tuple(map(rgb, (0xE8DECC, 0xBCCCCE, 0xD6BAA6, 0xB0BEA6, 0xE2E2E4)))
 FLOORS, TABLES = tuple(map(rgb, (0x966E4E, 0xBAA082))), tuple(map(rgb, (0x8C6242, 0xCEBEA6)))
 WINDOW_FRAME, LEAF = rgb(0xF4F2EC), rgb(0x46703E)
 STEM_INK, LAMPSHADE_INK = (74, 110, 62), (250, 226, 168)
-LANDSCAPE_GROUNDS = ("lawn", "lawn", "sand", "rock", "water")
-LANDSCAPE_BACKDROPS = ("hills", "mountains", "forest", "open", "mountains")
 # The right half of a vase's outline, from the table up.
 VASE = ((0.2, 0.0), (0.3, 0.3), (0.12, 1.0))
 
@@ -69,7 +67,7 @@ def ordinary_scene(rng: random.Random, ground: str, backdrop: str, houses: int) 
         (rng.uniform(-3, 3), rng.uniform(-2, 3), rng.uniform(0.2, 0.6), kind) for _ in range(rng.choice((0, 6, 14)))
     ]
     return Scene(
-        mesh=house_row(random.Random(f"houses {houses}")).build(),
+        mesh=house_row(houses),
         ground=ground,
         backdrop=backdrop,
         outline=tuple((rng.uniform(0.3, 1) / i, i * 2.0, rng.uniform(0, 6.28)) for i in range(1, 5)),
@@ -82,7 +80,8 @@ def paint_landscape(rng: random.Random, side: int) -> Canvas:
     """Paint hills, a forest, a beach, a lake or a desert."""
     camera = open_camera(rng, side)
     light = choose_light(rng, azimuth=camera.azimuth)
-    ground, backdrop = rng.choice(LANDSCAPE_GROUNDS), rng.choice(LANDSCAPE_BACKDROPS)
+    ground = rng.choice(("lawn", "lawn", "sand", "rock", "water"))
+    backdrop = rng.choice(("hills", "mountains", "forest", "open", "mountains"))
     scene = ordinary_scene(rng, ground, backdrop, rng.randrange(8))
     canvas = paint_backdrop(scene, camera, light, rng)
     pen = ImageDraw.Draw(canvas)

@@ -15,16 +15,7 @@ from obelisk.synthetic.light import Light, choose_light
 from obelisk.synthetic.palette import blend, rgb
 from obelisk.synthetic.scene import Scene, TreeSpot, landmark_scene
 from obelisk.synthetic.scenery import paint_backdrop, paint_reflection
-from obelisk.synthetic.sketches import (
-    Canvas,
-    Draw,
-    Sketch,
-    draw_boat,
-    draw_car,
-    draw_lamp,
-    draw_person,
-    draw_tree,
-)
+from obelisk.synthetic.sketches import Canvas, Draw, Sketch, draw_boat, draw_car, draw_lamp, draw_person, draw_tree
 
 SUPERSAMPLING, GRAIN_TILES, MIDDLE_GRAY = 2, 4, 128
 CAMERA_RENDERED_SIDE = 400

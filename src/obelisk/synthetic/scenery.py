@@ -88,9 +88,8 @@ def paint_sky(canvas: Canvas, camera: Camera, light: Light, rng: random.Random) 
         pen.circle(star, rng.uniform(0.4, 1.3), ink(blend(STARLIGHT, zenith, rng.random() * 0.6)))
     for _ in range(round(light.clouds * 7)):
         shape = cloud_masks(side)[rng.randrange(CLOUD_SHAPES)]
-        x = int(rng.uniform(-0.3, 0.9) * side)
-        y = int(horizon * rng.uniform(-0.1, 0.72) - shape.height / 2)
-        canvas.paste(ink(blend(light.cloud, middle, rng.uniform(0, 0.35))), (x, y), shape)
+        x, y = rng.uniform(-0.3, 0.9) * side, horizon * rng.uniform(-0.1, 0.72) - shape.height / 2
+        canvas.paste(ink(blend(light.cloud, middle, rng.uniform(0, 0.35))), (int(x), int(y)), shape)
 
 
 @functools.cache
@@ -183,12 +182,12 @@ def paint_town(pen: Draw, scene: Scene, camera: Camera, light: Light) -> None:
 def paint_paving(pen: Draw, camera: Camera, light: Light, tone: float) -> None:
     """Paint the joints of a paved square, which run towards the landmark and across."""
     joint = light.ink(blend(PAVING, BLACK, 0.3), facing=max(0.15, light.sun[2]), far=0.2)
-    for i in range(-9, 10):
-        offset = i * (0.3 + 0.08 * tone)
-        for start, end in (((offset, -3.2), (offset, -0.2)), ((-2.7, -offset - 2), (2.7, -offset - 2))):
-            (xa, ya, scale_a), (xb, yb, scale_b) = camera.spot(*start), camera.spot(*end)
-            if scale_a and scale_b and max(abs(xa), abs(xb)) < 9e3:
-                pen.line((xa, ya, xb, yb), fill=joint)
+    offsets = np.arange(-9, 10) * (0.3 + 0.08 * tone)
+    ends = [[(x, -3.2, 0), (x, -0.2, 0), (-2.7, -x - 2, 0), (2.7, -x - 2, 0)] for x in offsets]
+    pixels, depths = camera.project(np.array(ends).reshape(-1, 3))
+    lines, seen = pixels.reshape(-1, 4), depths.reshape(-1, 2).min(axis=1) >= camera.distance * 0.12
+    for line in lines[seen & (np.abs(lines[:, ::2]).max(axis=1) < 9e3)].tolist():
+        pen.line(line, fill=joint)
 
 
 def paint_tufts(pen: Draw, camera: Camera, far: Color, near: Color, rng: random.Random) -> None:
