@@ -11,18 +11,19 @@ from obelisk.synthetic.mesh import ARCHED, PLAIN, ROUND, Mesh, MeshBuilder, Spot
 from obelisk.synthetic.palette import ACCENTS, GLASS, ROOFS, SHADE, STONES, WHITE, Color, blend, rgb, vary
 
 DIAL, LANTERN = rgb(0xF4F0E2), rgb(0xFAE296)
-STRIPES = tuple(map(rgb, (0xBE362E, 0x2C4A7A, 0x343438, 0xCE8C32)))
+PLASTERS = tuple(map(rgb, (0xF0ECE4, 0xE6C88E, 0xC0BCB4, 0xDCA08C)))
+STRIPES = tuple(map(rgb, (0xBE362E, 0x2C4A7A, 0x343438, 0xCE8C32, 0x3E7A5A, 0x7A4668)))
 QUARTER = [math.pi / 2 * i / 5 for i in range(6)]
 # Roofs by name: number of sides, and the profile in radii of what they cover.
 ROOF_SHAPES = {
-    "dome": (20, [(1.04 * math.cos(turn), math.sin(turn)) for turn in QUARTER]),
-    "high dome": (20, [(1.04 * math.cos(turn), 1.35 * math.sin(turn)) for turn in QUARTER]),
+    "dome": (20, [(1, 0), *((1.04 * math.cos(turn), math.sin(turn)) for turn in QUARTER)]),
+    "high dome": (20, [(1, 0), *((1.04 * math.cos(turn), 1.35 * math.sin(turn)) for turn in QUARTER)]),
     "onion": (14, [(0.9, 0.0), (1.1, 0.45), (0.95, 0.95), (0.5, 1.4), (0.12, 1.8), (0, 2.2)]),
-    "cone": (12, [(1.18, 0), (0, 2.6)]),
+    "cone": (12, [(1, 0), (1.18, 0), (0, 2.6)]),
     "ledge": (12, [(1, 0), (1.2, 0.15), (1.2, 0.5), (0, 0.5)]),
-    "spire": (4, [(1.1, 0), (0, 3.8)]),
-    "helm": (8, [(1.1, 0), (0, 2.4)]),
-    "cap": (4, [(1.1, 0), (0, 1.4)]),
+    "spire": (4, [(1, 0), (1.1, 0), (0, 3.8)]),
+    "helm": (8, [(1, 0), (1.1, 0), (0, 2.4)]),
+    "cap": (4, [(1, 0), (1.1, 0), (0, 1.4)]),
 }
 
 
@@ -64,19 +65,19 @@ def house_row(seed: int) -> Mesh:
 def lighthouse(rng: random.Random) -> MeshBuilder:
     """Build a lighthouse: a tapering shaft with rings of color, a gallery, a lantern, and often a cottage."""
     b = MeshBuilder()
-    white, stripe = vary(rgb(0xF0ECE4), rng), vary(rng.choice(STRIPES), rng)
+    plaster, stripe = vary(rng.choice(PLASTERS), rng), vary(rng.choice(STRIPES), rng)
     low, high, height = rng.uniform(0.15, 0.24), rng.uniform(0.09, 0.14), rng.uniform(0.9, 1.5)
     bands, sides = rng.choice((1, 3, 4, 5, 6, 7)), rng.choice((8, 14, 14))
     if rng.random() < 0.6:
         x = rng.choice((-0.42, 0.42))
         b.start(x, 0.1)
-        for wall in b.box(x, 0.1, 0.4, 0.3, 0, 0.2, white):
+        for wall in b.box(x, 0.1, 0.4, 0.3, 0, 0.2, plaster):
             b.windows(wall, 2, 1)
-        b.gable(x, 0.1, 0.46, 0.34, 0.2, 0.36, vary(rng.choice(ROOFS), rng), white)
+        b.gable(x, 0.1, 0.46, 0.34, 0.2, 0.36, vary(rng.choice(ROOFS), rng), plaster)
         b.start()
     rings = [(low + (high - low) * band / bands, height * band / bands) for band in range(bands + 1)]
     for band, ends in enumerate(pairwise(rings)):
-        walls = b.turned(0, 0, ends, stripe if band % 2 else white, sides)
+        walls = b.turned(0, 0, ends, stripe if band % 2 else plaster, sides)
         if band % 2 == 0:
             b.panel(walls[0], (0.2, 0.8), (0.3, 0.7), GLASS, Surface.WINDOW, ARCHED)
     add_tower(b, (0, 0), high * 1.5, (height, height + 0.05), sides, stripe)
@@ -88,11 +89,12 @@ def lighthouse(rng: random.Random) -> MeshBuilder:
 
 
 def castle(rng: random.Random) -> MeshBuilder:
-    """Build a castle: walls between four towers, pointed or flat, and a keep."""
+    """Build a castle: walls between four towers, pointed, round or flat, and a keep."""
     b = MeshBuilder()
     stone, roof = vary(rng.choice(STONES), rng), vary(rng.choice(ROOFS), rng)
     half, deep, low = rng.uniform(0.5, 0.75), rng.uniform(0.3, 0.5), rng.uniform(0.28, 0.42)
-    radius, sides, shape = rng.uniform(0.12, 0.18), rng.choice((8, 12, 4)), rng.choice(("cone", "cone", "ledge"))
+    radius, sides = rng.uniform(0.12, 0.18), rng.choice((8, 12, 4))
+    shape = rng.choice(("cone", "dome", "spire", "ledge"))
     for y in (deep, -deep):
         b.start(0, y)
         front, *_ = b.box(0, y, 2 * half, 0.08, 0, low, stone)
@@ -108,11 +110,11 @@ def castle(rng: random.Random) -> MeshBuilder:
         b.start(*spot)
         for wall in add_tower(b, spot, wide, (0, height), sides, stone)[:: max(1, sides // 4)]:
             b.panel(wall, (0.3, 0.7), (0.72, 0.86), GLASS, Surface.WINDOW, ARCHED)
-        add_roof(b, spot, wide, height, shape, roof if shape == "cone" else stone, stone)
+        add_roof(b, spot, wide, height, shape, stone if shape == "ledge" else roof, stone)
     b.start(0, 0.06)
     for wall in b.box(0, 0.06, keep, keep * 0.8, 0, top, vary(stone, rng)):
         b.windows(wall, 3, 3, fill=0.36, span=(0.45, 0.95), outline=ARCHED)
-    b.loft(rectangle(0, 0.06, keep * 1.08, keep * 0.88), rectangle(0, 0.06, keep * 0.5, 0.01), top, top + 0.25, roof)
+    b.loft(rectangle(0, 0.06, keep, keep * 0.8), rectangle(0, 0.06, keep * 0.5, 0.01), top, top + 0.25, roof)
     return b
 
 

@@ -34,10 +34,10 @@ class LandmarkKind:
 
 
 LANDMARKS = (
-    LandmarkKind(church, "plaza lawn", "hills mountains city forest", 1.8, "Church Cathedral Abbey", "church building"),
-    LandmarkKind(lighthouse, "rock water sand", "open hills", math.pi, "Lighthouse Light", "lighthouse"),
+    LandmarkKind(church, "plaza lawn", "hills mountains city forest", 1.3, "Church Cathedral Abbey", "church building"),
+    LandmarkKind(lighthouse, "rock water sand", "open hills", 1.4, "Lighthouse Light", "lighthouse"),
     LandmarkKind(domed_hall, "plaza lawn water", "city hills open", 1.4, "Palace Rotunda Basilica", "palace"),
-    LandmarkKind(castle, "lawn rock water", "hills mountains forest", math.pi, "Castle Fortress", "castle"),
+    LandmarkKind(castle, "lawn rock water", "hills mountains forest", 1.4, "Castle Fortress", "castle"),
 )
 
 
