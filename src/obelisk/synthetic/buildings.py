@@ -62,6 +62,12 @@ def house_row(seed: int) -> Mesh:
     return b.build()
 
 
+def draw_colors(rng: random.Random) -> tuple[Color, Color, Color]:
+    """Draw the colors of walls, roof and ornament; some walls are painted."""
+    walls, roof, accent = (vary(rng.choice(tones), rng, 0.1) for tones in ((*STONES, *ACCENTS), ROOFS, ACCENTS))
+    return walls, roof, accent
+
+
 def lighthouse(rng: random.Random) -> MeshBuilder:
     """Build a lighthouse: a tapering shaft with rings of color, a gallery, a lantern, and often a cottage."""
     b = MeshBuilder()
@@ -91,7 +97,7 @@ def lighthouse(rng: random.Random) -> MeshBuilder:
 def castle(rng: random.Random) -> MeshBuilder:
     """Build a castle: walls between four towers, pointed, round or flat, and a keep."""
     b = MeshBuilder()
-    stone, roof = vary(rng.choice(STONES), rng), vary(rng.choice(ROOFS), rng)
+    stone, roof, _ = draw_colors(rng)
     half, deep, low = rng.uniform(0.5, 0.75), rng.uniform(0.3, 0.5), rng.uniform(0.28, 0.42)
     radius, sides = rng.uniform(0.12, 0.18), rng.choice((8, 12, 4))
     shape = rng.choice(("cone", "dome", "spire", "ledge"))
@@ -121,7 +127,7 @@ def castle(rng: random.Random) -> MeshBuilder:
 def domed_hall(rng: random.Random) -> MeshBuilder:
     """Build a hall under a dome, with a portico, side domes or minarets."""
     b = MeshBuilder()
-    stone, roof, accent = (vary(rng.choice(tones), rng) for tones in (STONES, ROOFS, ACCENTS))
+    stone, roof, accent = draw_colors(rng)
     width, height = rng.uniform(0.9, 1.4), rng.uniform(0.3, 0.5)
     columns, rows, outline = rng.randint(4, 8), rng.choice((1, 2)), rng.choice((PLAIN, ARCHED))
     for wall in b.box(0, 0, width, width * 0.7, 0, height, stone):
@@ -156,7 +162,7 @@ def domed_hall(rng: random.Random) -> MeshBuilder:
 def church(rng: random.Random) -> MeshBuilder:
     """Build a church: a nave with a rose window, and a tower before it, beside it or over it, or two in front."""
     b = MeshBuilder()
-    stone, roof, accent = (vary(rng.choice(tones), rng) for tones in (STONES, ROOFS, ACCENTS))
+    stone, roof, accent = draw_colors(rng)
     width, length, height = rng.uniform(0.36, 0.52), rng.uniform(0.8, 1.2), rng.uniform(0.36, 0.55)
     b.start(0, 0.1)
     front, right, _, left = b.box(0, 0.1, width, length, 0, height, stone)
@@ -175,7 +181,11 @@ def church(rng: random.Random) -> MeshBuilder:
             [(0.0, 0.2)],
         )
     )
-    openings, clock, shape = rng.randint(1, 3), rng.random() < 0.5, rng.choice(("spire", "onion", "cap", "helm"))
+    openings, clock, shape = (
+        rng.randint(1, 3),
+        rng.random() < 0.5,
+        rng.choice(("spire", "onion", "cap", "helm", "dome")),
+    )
     for spot in towers:
         b.start(*spot, rank=2)
         for wall in add_tower(b, spot, thick, (height * 1.1 if spot[1] == 0.2 else 0.0, tall), 4, stone):

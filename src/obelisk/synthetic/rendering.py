@@ -51,7 +51,7 @@ def choose_camera(scene: Scene, rng: random.Random, side: int) -> Camera:
     """Draw a viewpoint: mostly near one of the landmark's favorite ones, sometimes anywhere in reach."""
     reach, mesh = scene.reach, scene.mesh
     azimuth = rng.uniform(-reach, reach) if rng.random() < 0.3 else rng.gauss(rng.choice(scene.favorites), 0.28)
-    extent = max(mesh.height, mesh.radius * (1.9 if reach < math.pi else 1.5))
+    extent = max(mesh.height, mesh.radius * 1.9)
     distance = extent * rng.uniform(1.5, 3.4)
     fill = rng.choice((rng.uniform(0.32, 0.55), rng.uniform(0.55, 0.82), rng.uniform(0.8, 1.25)))
     focal, height = fill * side * distance / extent, extent * rng.choice((0.06, 0.08, 0.1, 0.14, 0.2, 0.35))
