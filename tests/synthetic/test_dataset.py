@@ -176,6 +176,6 @@ def test_numbers_that_make_no_dataset_are_refused(change: dict[str, int], words:
 def test_a_dataset_of_an_older_version_is_not_mistaken_for_a_new_one(dataset: Path, tmp_path: Path) -> None:
     out = shutil.copytree(dataset, tmp_path / "places")
     record = out / "generated.json"
-    record.write_text(record.read_text().replace('"format": 6', '"format": 5'))
+    record.write_text(record.read_text().replace('"format": 7', '"format": 6'))
     with pytest.raises(DataError, match="name a new folder"):
         generate_dataset(out, **SMALL)

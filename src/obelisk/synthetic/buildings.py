@@ -14,16 +14,16 @@ DIAL, LANTERN = rgb(0xF4F0E2), rgb(0xFAE296)
 PLASTERS = tuple(map(rgb, (0xF0ECE4, 0xE6C88E, 0xC0BCB4, 0xDCA08C)))
 STRIPES = tuple(map(rgb, (0xBE362E, 0x2C4A7A, 0x343438, 0xCE8C32, 0x3E7A5A, 0x7A4668)))
 QUARTER = [math.pi / 2 * i / 5 for i in range(6)]
-# Roofs by name: number of sides, and the profile in radii of what they cover.
+# Roofs by name: number of sides, and the profile above the rim of what they cover, in its radii.
 ROOF_SHAPES = {
-    "dome": (20, [(1, 0), *((1.04 * math.cos(turn), math.sin(turn)) for turn in QUARTER)]),
-    "high dome": (20, [(1, 0), *((1.04 * math.cos(turn), 1.35 * math.sin(turn)) for turn in QUARTER)]),
+    "dome": (20, [(1.04 * math.cos(turn), math.sin(turn)) for turn in QUARTER]),
+    "high dome": (20, [(1.04 * math.cos(turn), 1.35 * math.sin(turn)) for turn in QUARTER]),
     "onion": (14, [(0.9, 0.0), (1.1, 0.45), (0.95, 0.95), (0.5, 1.4), (0.12, 1.8), (0, 2.2)]),
-    "cone": (12, [(1, 0), (1.18, 0), (0, 2.6)]),
-    "ledge": (12, [(1, 0), (1.2, 0.15), (1.2, 0.5), (0, 0.5)]),
-    "spire": (4, [(1, 0), (1.1, 0), (0, 3.8)]),
-    "helm": (8, [(1, 0), (1.1, 0), (0, 2.4)]),
-    "cap": (4, [(1, 0), (1.1, 0), (0, 1.4)]),
+    "cone": (12, [(1.18, 0), (0, 2.6)]),
+    "ledge": (12, [(1.2, 0.15), (1.2, 0.5), (0, 0.5)]),
+    "spire": (4, [(1.1, 0), (0, 3.8)]),
+    "helm": (8, [(1.1, 0), (0, 2.4)]),
+    "cap": (4, [(1.1, 0), (0, 1.4)]),
 }
 
 
@@ -37,7 +37,7 @@ def add_tower(
 def add_roof(b: MeshBuilder, spot: Spot, radius: float, z: float, shape: str, roof: Color, tip: Color) -> None:
     """Put a roof of one of the shapes on a tower or a drum, and a finial on top."""
     sides, profile = ROOF_SHAPES[shape]
-    b.turned(*spot, [(radius * wide, z + radius * high) for wide, high in profile], roof, sides)
+    b.turned(*spot, [(radius * wide, z + radius * high) for wide, high in [(1.0, 0.0), *profile]], roof, sides)
     top, slim = z + radius * profile[-1][1], radius * 0.12
     b.turned(*spot, [(slim, top - slim), (slim, top + slim), (0, top + slim * 4)], tip, 6)
 
@@ -173,27 +173,19 @@ def church(rng: random.Random) -> MeshBuilder:
     b.panel(front, (0.32, 0.68), (0.58, 0.94), accent, outline=ROUND)
     b.panel(front, (0.37, 0.63), (0.63, 0.89), GLASS, Surface.WINDOW, ROUND)
     thick, tall, y = width * rng.uniform(0.28, 0.36), height * rng.uniform(1.5, 2.2), 0.1 - length / 2
-    towers = rng.choice(
-        (
-            [(0.0, y - thick * 0.5)],
-            [(-width * 0.55, y), (width * 0.55, y)],
-            [(rng.choice((-1, 1)) * width * 0.72, y + thick * 0.5)],
-            [(0.0, 0.2)],
-        )
-    )
-    openings, clock, shape = (
-        rng.randint(1, 3),
-        rng.random() < 0.5,
-        rng.choice(("spire", "onion", "cap", "helm", "dome")),
-    )
+    gate, middle = (0.0, y - thick * 0.5), (0.0, 0.2)
+    beside = (rng.choice((-1, 1)) * width * 0.72, y + thick * 0.5)
+    towers = rng.choice(([gate], [(-width * 0.55, y), (width * 0.55, y)], [beside], [middle]))
+    openings, clock = rng.randint(1, 3), rng.random() < 0.5
+    shape = rng.choice(("spire", "onion", "cap", "helm", "dome"))
     for spot in towers:
         b.start(*spot, rank=2)
-        for wall in add_tower(b, spot, thick, (height * 1.1 if spot[1] == 0.2 else 0.0, tall), 4, stone):
+        for wall in add_tower(b, spot, thick, (height * 1.1 if spot == middle else 0.0, tall), 4, stone):
             b.windows(wall, openings, 1, span=(0.7, 0.9), outline=ARCHED)
             b.panel(wall, (0, 1), (0.6, 0.63), accent)
             if clock:
                 b.panel(wall, (0.3, 0.7), (0.46, 0.58), DIAL, Surface.WINDOW, ROUND)
-            if spot == (0.0, y - thick * 0.5):
+            if spot == gate:
                 b.panel(wall, (0.34, 0.66), (0, 0.22), blend(accent, SHADE, 0.4), outline=ARCHED)
         add_roof(b, spot, thick, tall, shape, roof, accent)
     return b

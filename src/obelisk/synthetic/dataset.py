@@ -25,7 +25,7 @@ from obelisk.synthetic.scene import kind_of
 RECORD_FILE = "generated.json"
 LARGEST_RECORD = 2**20  # bytes
 CATEGORY_URL = "http://commons.wikimedia.org/wiki/Category:"
-FORMAT = 6  # to be raised whenever the same numbers give other files
+FORMAT = 7  # to be raised whenever the same numbers give other files
 JPEG_QUALITY = 88
 SEED_STRIDE = 1_000_003
 FEWEST_REFERENCES = 3

@@ -18,6 +18,7 @@ from obelisk.synthetic.scenery import paint_backdrop, paint_reflection
 from obelisk.synthetic.sketches import Canvas, Draw, Sketch, draw_boat, draw_car, draw_lamp, draw_person, draw_tree
 
 SUPERSAMPLING, GRAIN_TILES, MIDDLE_GRAY = 2, 4, 128
+REACH = 1.4  # the largest azimuth that photos of a landmark are taken from, in radians from its front
 CAMERA_RENDERED_SIDE = 400
 CAMERA_NOISE = 5.0  # standard deviation, gray levels: a JPEG of quality 90 then has the 2 to 3 MB of a camera's
 BIRD_INK, SNOWFLAKE_INK = (50, 54, 64), (246, 248, 252)
@@ -49,14 +50,14 @@ def render_camera_photo(landmark_seed: int, photo_index: int, *, width: int = 40
 
 def choose_camera(scene: Scene, rng: random.Random, side: int) -> Camera:
     """Draw a viewpoint: mostly near one of the landmark's favorite ones, sometimes anywhere in reach."""
-    reach, mesh = scene.reach, scene.mesh
-    azimuth = rng.uniform(-reach, reach) if rng.random() < 0.3 else rng.gauss(rng.choice(scene.favorites), 0.28)
+    mesh = scene.mesh
+    azimuth = rng.uniform(-REACH, REACH) if rng.random() < 0.3 else rng.gauss(rng.choice(scene.favorites), 0.28)
     extent = max(mesh.height, mesh.radius * 1.9)
     distance = extent * rng.uniform(1.5, 3.4)
     fill = rng.choice((rng.uniform(0.32, 0.55), rng.uniform(0.55, 0.82), rng.uniform(0.8, 1.25)))
     focal, height = fill * side * distance / extent, extent * rng.choice((0.06, 0.08, 0.1, 0.14, 0.2, 0.35))
     return Camera(
-        azimuth=min(reach, max(-reach, azimuth)),
+        azimuth=min(REACH, max(-REACH, azimuth)),
         distance=distance,
         height=height,
         focal=focal,

@@ -20,24 +20,20 @@ TreeSpot = tuple[float, float, float, str]
 
 @dataclass(frozen=True)
 class LandmarkKind:
-    """A kind of landmark: how to build it, the grounds and backdrops it may have, words for it, GLDv2's supercategory.
-
-    ``reach`` is the largest azimuth that photos are taken from, in radians from the front.
-    """
+    """A kind of landmark: how to build it, its grounds, its backdrops, words for it, GLDv2's supercategory."""
 
     build: Callable[[random.Random], MeshBuilder]
     grounds: str
     backdrops: str
-    reach: float
     words: str
     category: str
 
 
 LANDMARKS = (
-    LandmarkKind(church, "plaza lawn", "hills mountains city forest", 1.3, "Church Cathedral Abbey", "church building"),
-    LandmarkKind(lighthouse, "rock water sand", "open hills", 1.4, "Lighthouse Light", "lighthouse"),
-    LandmarkKind(domed_hall, "plaza lawn water", "city hills open", 1.4, "Palace Rotunda Basilica", "palace"),
-    LandmarkKind(castle, "lawn rock water", "hills mountains forest", 1.4, "Castle Fortress", "castle"),
+    LandmarkKind(church, "plaza lawn", "hills mountains city forest", "Church Cathedral Abbey", "church building"),
+    LandmarkKind(lighthouse, "rock water sand", "open hills", "Lighthouse Light", "lighthouse"),
+    LandmarkKind(domed_hall, "plaza lawn water", "city hills open", "Palace Rotunda Basilica", "palace"),
+    LandmarkKind(castle, "lawn rock water", "hills mountains forest", "Castle Fortress", "castle"),
 )
 
 
@@ -47,7 +43,7 @@ class Scene:
 
     ``ground`` is lawn, plaza, sand, rock or water, ``backdrop`` hills, mountains, city, forest or open. The hills are a
     sum of the waves of ``outline``; ``tone`` in [−1, 1] varies the colors of ground and hills. ``favorites`` are the
-    azimuths from which most photos are taken, ``reach`` is the largest one, in radians.
+    azimuths from which most photos are taken.
     """
 
     mesh: Mesh
@@ -58,7 +54,6 @@ class Scene:
     tone: float
     snowy: bool = True
     favorites: tuple[float, ...] = (0.0,)
-    reach: float = math.pi
 
 
 def kind_of(landmark_seed: int) -> LandmarkKind:
@@ -92,6 +87,5 @@ def landmark_scene(landmark_seed: int) -> Scene:
         trees=tuple(trees),
         tone=rng.uniform(-1, 1),
         snowy=not warm,
-        favorites=tuple(rng.uniform(-0.45, 0.45) * kind.reach for _ in range(3)),
-        reach=kind.reach,
+        favorites=tuple(rng.uniform(-0.6, 0.6) for _ in range(3)),
     )
