@@ -41,6 +41,11 @@ def test_the_same_seed_gives_the_same_bytes(dataset: Path, tmp_path: Path) -> No
     assert digests(generate_dataset(tmp_path / "again", **SMALL)) == digests(dataset)
 
 
+def test_the_tables_are_the_same_on_every_machine(dataset: Path) -> None:
+    tables = b"".join(path.read_bytes() for path in sorted((dataset / "metadata").iterdir()))
+    assert hashlib.sha256(tables).hexdigest()[:16] == "5ebfc5c5551892d2"
+
+
 def test_another_seed_gives_other_photos(dataset: Path, tmp_path: Path) -> None:
     other = generate_dataset(tmp_path / "other", **SMALL, seed=1)
     photos = {digest for name, digest in digests(dataset).items() if name.endswith(".jpg")}
