@@ -19,11 +19,11 @@ MAX_SCANS = 100
 """of a progressive JPEG; encoders write about ten"""
 MAX_SCANNED_PIXELS = 2_000_000_000
 """of a progressive JPEG, each counted once a scan"""
-DECODING_BYTES = 400 * 10**6
+DECODING_BYTES = 370 * 10**6
 """that one photo may take while it is decoded"""
 SHARED_DECODING_BYTES = 200 * 10**6
 """that photos may take while they are decoded, all together; one that takes more is decoded alone"""
-SHARED_FILE_BYTES = 32 * 10**6
+SHARED_FILE_BYTES = 16 * 10**6
 """of files that are being decoded, or wait for that; a larger file waits alone"""
 MAX_PARTS = 4096
 """of a file, or more if they hold 1 KiB each"""

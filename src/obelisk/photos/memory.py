@@ -11,7 +11,7 @@ from functools import cache
 
 from obelisk.photos.limits import SHARED_DECODING_BYTES, SHARED_FILE_BYTES
 
-MOST_KEPT = 40 * 10**6
+MOST_KEPT = 20 * 10**6
 
 
 class MemoryBudget:
