@@ -212,8 +212,12 @@ def test_the_numbers_of_the_readme_are_those_of_the_results() -> None:
     assert differences
     results = (ROOT / "docs/results.md").read_text(encoding="utf-8").replace("−", "+")
     assert [difference for difference in differences if difference not in results] == []
-    (unseen,) = re.findall(r"never saw in training, it is right ([\d.]+) %", readme)
-    assert f"three galleries of 16 landmarks, 1,072 photos | {unseen} |" in results
+    (unseen,) = re.findall(r"first candidate\s+is right (\d+) %", readme)
+    (first,) = re.findall(r"first candidate, named or not, is right for (\.\d+) of", results)
+    assert round(100 * float(first)) == int(unseen)
+    (asked, reached) = re.findall(r"Asked for\s+(\d+) % right answers, .* give (\d+) %", readme)[0]
+    (precision,) = re.findall(rf"\*\*\.{asked}\*\* \| \*\*(\.\d+) ", results)
+    assert round(100 * float(precision)) == int(reached)
 
 
 def test_the_readme_shows_what_recognize_says_to_a_photo_of_no_landmark(

@@ -116,6 +116,9 @@ def test_each_gallery_is_asked_for_both_halves(bundle: Bundle, tiny_dataset: Pat
     halves = evaluate_halves(bundle, catalog, ordinary=ordinary, draws=2)
     answers = halves.answers
     assert halves.galleries == 4
+    known = answers.kind == 0
+    shares = [answers.right[known & (answers.gallery == gallery)].mean() for gallery in range(4)]
+    assert halves.top1 == pytest.approx(np.mean(shares))
     assert not halves.calibrated  # a run of one's own sets no threshold
     assert halves.reached[0.95]["unknown_named"] == 1.0
     for gallery in (0, 2):

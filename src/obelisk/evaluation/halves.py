@@ -35,7 +35,7 @@ from obelisk.embedding import Bundle, CachedEmbedder
 from obelisk.errors import DataError, UsageError
 from obelisk.evaluation import figures
 from obelisk.evaluation.intervals import RESAMPLES, Interval, percentile_interval
-from obelisk.evaluation.metrics import auroc, precision_at_coverage, reliability
+from obelisk.evaluation.metrics import auroc, mean, precision_at_coverage, reliability
 from obelisk.evaluation.protocol import plain, plain_interval
 from obelisk.files import replace_file
 from obelisk.gallery import build_gallery
@@ -94,14 +94,16 @@ class Halves:
     ``reached`` has an entry for each wanted precision, with ``precision``, ``recall`` (right answers of known queries),
     ``unknown_named`` and ``ordinary_named`` (shares of these queries for which a landmark is named), and
     ``least_precision``, that of the worst gallery. ``intervals`` (95 %) has the same keys, without the last.
-    ``auroc_unknown`` compares the confidence of right answers with that of unknown landmarks. ``calibrated`` tells
-    whether the model sets thresholds at all.
+
+    ``top1`` is the share of known queries whose first candidate is right, named or not. ``auroc_unknown`` compares the
+    confidence of right answers with that of unknown landmarks. ``calibrated`` says whether the model sets thresholds.
     """
 
     landmarks: int
     galleries: int
     queries: int
     ordinary: int
+    top1: float
     auroc_unknown: float
     calibrated: bool
     reached: Mapping[float, Mapping[str, float]]
@@ -118,6 +120,7 @@ class Halves:
             "ordinary": self.ordinary,
             "shares": dict(zip(KINDS, SHARES, strict=True)),
             "calibrated": self.calibrated,
+            "top1": plain(self.top1),
             "auroc_unknown": plain(self.auroc_unknown),
             "wanted": {
                 f"{wanted:.2f}": {
@@ -177,6 +180,7 @@ def evaluate_halves(
         galleries=len(parts),
         queries=len(asked),
         ordinary=len(ordinary),
+        top1=find_top1(answers),
         auroc_unknown=auroc(answers.confidence[right], answers.confidence[unknown]),
         calibrated=bool((answers.thresholds > 0).any()),
         reached=reached,
@@ -307,6 +311,14 @@ def measure_halves(
         precisions = by_gallery["precision"][~np.isnan(by_gallery["precision"])]
         reached[wanted]["least_precision"] = float(precisions.min()) if len(precisions) else float("nan")
     return reached, intervals
+
+
+def find_top1(answers: HalvesAnswers) -> float:
+    """Return the share of known queries whose first candidate is right, a mean over galleries that have any."""
+    known = answers.kind == 0
+    asked = np.bincount(answers.gallery[known], minlength=len(answers.thresholds))
+    right = np.bincount(answers.gallery[known], weights=answers.right[known], minlength=len(answers.thresholds))
+    return mean(right[asked > 0] / asked[asked > 0])
 
 
 def draw_copies(is_landmark: Booleans, *, resamples: int, seed: int) -> Floats:
