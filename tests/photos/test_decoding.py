@@ -11,6 +11,7 @@ from PIL import Image
 
 from obelisk.errors import PhotoError, PhotoFormatError, PhotoMissingError, PhotoTooLargeError, PhotoTruncatedError
 from obelisk.photos import decoding, jpeg_header, read_photo
+from obelisk.photos.headers import Header
 
 Encode = Callable[..., bytes]
 
@@ -288,6 +289,11 @@ def test_an_error_about_bytes_names_no_path() -> None:
 def test_a_missing_photo_is_named(tmp_path: Path) -> None:
     with pytest.raises(PhotoMissingError, match=r"no such photo · .*none\.jpg"):
         read_photo(tmp_path / "none.jpg")
+
+
+def test_phones_of_50_megapixels_write_heic_that_is_decoded() -> None:
+    photo = Header(format="HEIC", size=(8160, 6120), pieces=())
+    assert decoding.bytes_to_decode(photo, 8, file_bytes=15 * 10**6) < 400 * 10**6
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pillow_heif") is not None, reason="the extra heic is installed")

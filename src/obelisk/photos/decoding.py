@@ -50,7 +50,7 @@ _DECODERS: dict[PhotoFormat, Callable[[IO[bytes]], Image.Image]] = {
 }
 # Bytes that decoders need a pixel, measured (2026-11-30, Pillow 13): most make Pillow's 4, libwebp and libavif make
 # two copies first.
-_BYTES_A_PIXEL: dict[PhotoFormat, int] = {"WebP": 15, "AVIF": 15, "HEIC": 8}
+_BYTES_A_PIXEL: dict[PhotoFormat, int] = {"WebP": 15, "AVIF": 15, "HEIC": 7}
 _COPIES: dict[PhotoFormat, int] = {"WebP": 2, "AVIF": 1, "TIFF": 1, "HEIC": 1}  # of the file
 _HALF_THE_PIXELS = ("WebP", "AVIF")
 # Exif orientation → the transposition that turns the photo upright.
