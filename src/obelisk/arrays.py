@@ -6,7 +6,8 @@ gives the element type; the docstring of each function gives the shapes that it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ Booleans = NDArray[np.bool_]
 """masks"""
 Pixels = NDArray[np.uint8]
 """an upright RGB photo, (H, W, 3)"""
+
+T = TypeVar("T")
 
 ROWS_AT_ONCE = 1 << 14  # so that float64 copies stay small
 
@@ -76,3 +79,9 @@ def parts_of(count: int) -> Iterator[slice]:
     """Yield slices that cover ``count`` rows, few enough in each for a float64 copy."""
     for start in range(0, count, ROWS_AT_ONCE):
         yield slice(start, start + ROWS_AT_ONCE)
+
+
+def join_columns(parts: Sequence[T]) -> T:
+    """Concatenate records of one class whose fields are all arrays with a row for each query, field by field."""
+    columns = {name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])}
+    return type(parts[0])(**columns)

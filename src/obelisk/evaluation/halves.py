@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from obelisk.arrays import Booleans, Floats, Integers
+from obelisk.arrays import Booleans, Floats, Integers, join_columns
 from obelisk.data import Catalog, find_near_duplicates
 from obelisk.data.splits import split_references
 from obelisk.embedding import Bundle, CachedEmbedder
@@ -172,7 +172,7 @@ def evaluate_halves(
             recognizer = Recognizer.open(gallery, embedder=embedder)
             parts.append(ask_half(recognizer, asked, half, ordinary, number))
             progress("galleries asked", number + 1, 2 * draws)
-    answers = join_answers(parts)
+    answers = join_columns(parts)
     reached, intervals = measure_halves(answers, seed=seed)
     right, unknown = (answers.kind == 0) & answers.right, answers.kind == 1
     return Halves(
@@ -286,11 +286,6 @@ def ask_half(
         confidence=np.array([answer.confidence for answer in answers])[usable],
         thresholds=np.array([thresholds]),
     )
-
-
-def join_answers(parts: Sequence[HalvesAnswers]) -> HalvesAnswers:
-    """Concatenate the answers of several galleries."""
-    return HalvesAnswers(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
 
 
 def measure_halves(

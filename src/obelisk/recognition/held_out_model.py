@@ -8,12 +8,11 @@ people build them, and one for the gallery of the training landmarks themselves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from obelisk.arrays import Booleans, Embeddings, Integers
+from obelisk.arrays import Booleans, Embeddings, Integers, join_columns
 from obelisk.defaults import K
 from obelisk.errors import UsageError
 from obelisk.gallery import ExactSearch
@@ -78,7 +77,7 @@ def calibrate_new_landmarks(photos: HeldOutPhotos, queries: Booleans, seed: int 
             others = np.flatnonzero(np.isin(photos.landmarks, strangers) & queries)
             others = rng.choice(others, min(len(others), MOST_UNKNOWN), replace=False)
             evidence.append(ask_gallery(photos, inside & ~queries, inside & queries, photos.embeddings[others]))
-    return fit_calibration(join_evidence(evidence))
+    return fit_calibration(join_columns(evidence))
 
 
 def find_look_alikes(centers: Embeddings, landmark_ids: Integers, inside: Integers, others: Integers) -> Integers:
@@ -102,7 +101,7 @@ def calibrate_trained_landmarks(photos: HeldOutPhotos, seed: int = 0) -> Calibra
         inside = np.isin(photos.landmarks, rng.choice(known, max(2, int(share * len(known))), replace=False))
         gallery, queries = inside & photos.trained, inside & ~photos.trained
         evidence.append(ask_gallery(photos, gallery, queries, photos.embeddings[~photos.known]))
-    return fit_calibration(join_evidence(evidence))
+    return fit_calibration(join_columns(evidence))
 
 
 def ask_gallery(photos: HeldOutPhotos, gallery: Booleans, queries: Booleans, others: Embeddings) -> Evidence:
@@ -130,9 +129,4 @@ def ask_gallery(photos: HeldOutPhotos, gallery: Booleans, queries: Booleans, oth
                 weights=np.full(len(rows), share / len(rows)),
             )
         )
-    return join_evidence(evidence)
-
-
-def join_evidence(parts: Sequence[Evidence]) -> Evidence:
-    """Concatenate evidence."""
-    return Evidence(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+    return join_columns(evidence)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from obelisk.arrays import Booleans, Embeddings, Floats, Integers
+from obelisk.arrays import Booleans, Embeddings, Floats, Integers, join_columns
 from obelisk.defaults import VOTE, K
 from obelisk.gallery import Gallery, SearchEngine
 from obelisk.recognition.calibration import (
@@ -128,13 +128,12 @@ def refine(
     if not N:
         return Refined(calibration=general)
     known, unknown = ask_references(references, landmark_ids, background)
-    z_known, z_unknown = (general.combine(one.scores, one.margins, N) for one in (known, unknown))
-    twins = find_twins(z_known, z_unknown, known, unknown)
+    twins = find_twins(general, known, unknown, N)
     unknown = replace(unknown, usable=unknown.usable & ~np.isin(unknown.landmarks, [one for one, _ in twins]))
     asked = None
     if strangers is not None and len(strangers):
         asked = ask_strangers(references, landmark_ids, background, strangers)
-        unknown = join_self_answers([unknown, asked])
+        unknown = join_columns([unknown, asked])
     z, right, weights, landmarks = weigh(general, known, unknown, N)
     shifted = general
     if landmarks:
@@ -190,12 +189,13 @@ def weigh(
 
 
 def find_twins(
-    z_known: Floats, z_unknown: Floats, known: SelfAnswers, unknown: SelfAnswers
+    general: Calibration, known: SelfAnswers, unknown: SelfAnswers, references: int
 ) -> tuple[tuple[int, int], ...]:
     """Return the landmarks whose photos score about as high without their landmark as with it, each with its twin.
 
     The twin is the landmark that most of these photos are then taken for.
     """
+    z_known, z_unknown = (general.combine(one.scores, one.margins, references) for one in (known, unknown))
     twins = []
     for landmark in np.unique(known.landmarks).tolist():
         without = (unknown.landmarks == landmark) & unknown.usable
@@ -213,8 +213,7 @@ def find_twin_landmarks(gallery: Gallery) -> list[tuple[int, int]]:
     if general is None or not len(references):
         return []
     known, unknown = ask_references(references, references.landmark_ids, read_background(bundle))
-    z_known, z_unknown = (general.combine(one.scores, one.margins, len(references)) for one in (known, unknown))
-    return find_mutual(find_twins(z_known, z_unknown, known, unknown))
+    return find_mutual(find_twins(general, known, unknown, len(references)))
 
 
 def find_mutual(twins: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -244,12 +243,7 @@ def ask_references(
         for start in range(0, len(asked), ASKED_AT_ONCE)
     ]
     known, unknown = zip(*parts, strict=True)
-    return join_self_answers(known), join_self_answers(unknown)
-
-
-def join_self_answers(parts: Sequence[SelfAnswers]) -> SelfAnswers:
-    """Concatenate answers."""
-    return SelfAnswers(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
+    return join_columns(known), join_columns(unknown)
 
 
 def keep_similarities(queries: Embeddings, shortlist: Shortlist) -> Shortlist:
