@@ -12,3 +12,5 @@ VOTE: Final = "blended"
 """how neighbors vote: a name in :data:`obelisk.recognition.votes.VOTES`"""
 PRECISION: Final = 0.95
 """share of the given answers that should be right, in [0, 1]; it sets the threshold of rejection"""
+DRAWS: Final = 10
+"""times that the halves protocol deals the landmarks into two halves"""

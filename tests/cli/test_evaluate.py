@@ -300,3 +300,14 @@ def test_halves_say_how_well_a_model_refuses_strangers(
     rc, _, err = obelisk("evaluate", tiny_run.folder, "--data", tiny_dataset, "--ordinary", ordinary)
     assert rc == 2
     assert "add --protocol halves" in err
+
+
+def test_halves_ask_the_softmax_layer_of_a_run_that_has_one(
+    softmax_run: Run, tiny_dataset: Path, obelisk: Command
+) -> None:
+    catalog = read_catalog(tiny_dataset)
+    photo = catalog.locate_photos(catalog.select_distractors())[0]
+    words = ("evaluate", softmax_run.folder, "--data", tiny_dataset, "--protocol", "halves", "--draws", 1, "--json")
+    rc, out, _ = obelisk(*words, "--ordinary", photo)
+    assert rc == 0
+    assert json.loads(out)["calibrated"] is False

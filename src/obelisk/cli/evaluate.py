@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from obelisk.cli.console import Meter, note, result, table, warn
+from obelisk.defaults import DRAWS
 from obelisk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def evaluate(
     ] = None,
     draws: Annotated[
         int, typer.Option("--draws", help="With halves: how often the landmarks are dealt into two halves.")
-    ] = 10,
+    ] = DRAWS,
     as_json: AsJson = False,
 ) -> None:
     """Measure how well `recognize` answers, and refuses the unknown.
@@ -214,9 +215,12 @@ def show_metrics(name: str, metrics: Metrics) -> None:
 
 def show_halves(name: str, halves: Halves) -> None:
     """Print the figures of the halves protocol."""
+    from obelisk.evaluation.halves import KINDS, SHARES
+
+    weights = ", ".join(f"{share} {kind}" for share, kind in zip(SHARES, KINDS, strict=True))
     result(
         f"{name}: {halves.galleries} galleries of half of {halves.landmarks} landmarks, each asked {halves.queries} "
-        f"queries and {halves.ordinary} ordinary photos; weights 0.6 known, 0.2 unknown landmarks, 0.2 ordinary"
+        f"queries and {halves.ordinary} ordinary photos; weights: {weights}"
     )
     result(f"first candidate right, named or not: {halves.top1:.3f} of the known queries")
     rows = []

@@ -31,15 +31,17 @@ import polars as pl
 from obelisk.arrays import Booleans, Floats, Integers, join_columns
 from obelisk.data import Catalog, find_near_duplicates
 from obelisk.data.splits import split_references
+from obelisk.defaults import DRAWS
 from obelisk.embedding import Bundle, CachedEmbedder
 from obelisk.errors import DataError, UsageError
 from obelisk.evaluation import figures
 from obelisk.evaluation.intervals import RESAMPLES, Interval, percentile_interval
 from obelisk.evaluation.metrics import auroc, mean, precision_at_coverage, reliability
+from obelisk.evaluation.predict import open_recognizer
 from obelisk.evaluation.protocol import plain, plain_interval
 from obelisk.files import replace_file
 from obelisk.gallery import build_gallery
-from obelisk.recognition import Recognizer, calibrate_gallery
+from obelisk.recognition import Recognizer, calibrate_gallery, find_classifier
 from obelisk.records import Progress, Recognition, no_progress
 from obelisk.synthetic import render_distractor
 
@@ -50,7 +52,6 @@ KINDS = ("known", "unknown", "ordinary")
 SHARES = (0.6, 0.2, 0.2)
 WANTED = (0.90, 0.95, 0.99)
 FIGURES = ("precision", "recall", "unknown_named", "ordinary_named")
-DRAWS = 10
 RENDERED = 100  # ordinary photos, where none are given
 RENDERED_SEED = 3  # neither that of the background nor that of the calibration
 HELD_OUT_SHARE = 0.5  # of each landmark's photos, where no queries are given
@@ -169,7 +170,7 @@ def evaluate_halves(
             catalog = narrow(places, gallery_photos, half)
             gallery = build_gallery(folder / f"gallery {number}", catalog, bundle, embedder=embedder).gallery
             calibrate_gallery(gallery)
-            recognizer = Recognizer.open(gallery, embedder=embedder)
+            recognizer = open_recognizer(gallery, find_classifier(bundle), embedder, progress)
             parts.append(ask_half(recognizer, asked, half, ordinary, number))
             progress("galleries asked", number + 1, 2 * draws)
     answers = join_columns(parts)
