@@ -91,6 +91,27 @@ def test_a_calibration_without_margin_is_read_and_means_what_it_meant() -> None:
     assert found.confidence(np.array([0.7]), 0.2, 100)[0] == pytest.approx(expected)
 
 
+def test_optional_evidence_counts_only_for_the_queries_that_have_it() -> None:
+    found = PLAIN.model_copy(update={"inliers": 1.5, "verified": -2.0, "distance": 0.5, "located": 1.0})
+    scores, nan = np.full(4, 0.7), np.nan
+    inliers, kilometers = np.array([nan, 0.0, 9.0, nan]), np.array([nan, nan, 0.0, 500.0])
+    z = found.combine(scores, 0.1, 100, inliers=inliers, kilometers=kilometers)
+    bare = found.combine(scores, 0.1, 100)
+    assert z - bare == pytest.approx([0.0, -2.0, 1.5 * np.log(10) - 2.0 + 1.0, 1.0 - 0.5 * np.log(501)])
+    confidence = found.confidence(scores, 0.1, 100, inliers=inliers, kilometers=kilometers)
+    assert confidence == pytest.approx(1 / (1 + np.exp(-z - found.intercept)))
+    assert (found.confidence(scores, 0.1, 100) == PLAIN.confidence(scores, 0.1, 100)).all()
+    rising = np.linspace(0.001, 1.0, 500)
+    assert (np.diff(found.confidence(rising, 0.1, 100, inliers=np.full(500, 4.0), kilometers=np.ones(500))) > 0).all()
+
+
+def test_a_calibration_of_format_2_is_read_and_means_what_it_meant() -> None:
+    old = b'{"format":2,"slope":20.0,"centre":-0.6,"growth":0.03,"margin":9.0,"precisions":[[0.1,0.6]],"evidence":[]}'
+    found = read_calibration(old, Path("calibration.json"))
+    assert (found.confidence(np.array([0.7]), 0.2, 100) == PLAIN.confidence(np.array([0.7]), 0.2, 100)).all()
+    assert '"format":3' in found.to_json().replace(" ", "")
+
+
 @pytest.mark.parametrize(
     ("precision", "threshold"),
     [(0.4, 0.1), (0.85, 0.5), (0.95, 0.8), (0.99, 0.8)],
@@ -127,7 +148,7 @@ def test_scores_that_mislead_cannot_calibrate() -> None:
         b"",
         b"{}",
         PLAIN.model_dump_json().replace("20.0", "-1.0").encode(),
-        PLAIN.model_dump_json().replace('"format":2', '"format":3').encode(),
+        PLAIN.model_dump_json().replace('"format":3', '"format":4').encode(),
         PLAIN.model_dump_json().replace("20.0", "NaN").encode(),
         PLAIN.model_dump_json().replace('"slope"', '"slop"').encode(),
         PLAIN.model_dump_json().replace("0.97", "1.01").encode(),

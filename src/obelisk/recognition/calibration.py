@@ -9,6 +9,14 @@ margin over the best other landmark, and on ln N: the more photos compete, the c
 look-alike of a gallery's landmark scores high, but seldom with a margin. In a gallery of one landmark the margin is its
 cap M. The confidence is strictly increasing in the score, all else equal.
 
+Two kinds of evidence may come on top, and count only for the queries that have them::
+
+    z += v · ln(1 + inliers) + v₀       after geometric verification
+    z += d₀ − d · ln(1 + kilometers)    where the distance from the camera to the landmark is known
+
+v₀ and d₀ say what the evidence means at its least, no inlier and no distance: without v₀, for instance, a photo that
+fits no reference would lose nothing by it.
+
 a, b, c and m are fitted to held-out photos: of landmarks of a gallery, which should be named, and of others, which
 should not. They travel with the model, so that a gallery of any places has a confidence and a threshold without a
 single labelled query. How alike strangers are differs from place to place, though, and only the intercept i depends on
@@ -35,7 +43,7 @@ CALIBRATION = "calibration.json"
 """Name of the attachment of a bundle, and of the file of a gallery, that holds a :class:`Calibration`."""
 
 MOST_ROWS = 10_000  # of a table that is read
-CALIBRATION_FORMAT = 2  # 1: without margin and evidence
+CALIBRATION_FORMAT = 3  # 1: without margin and evidence; 2: without inliers and distance
 MARGIN_CAP = 0.35  # M; a larger margin says no more
 CAUTION = 0.8  # share of the mistakes that a wanted precision allows
 RIDGE = 1e-3  # keeps the weights finite where the scores separate right from wrong without a mistake
@@ -61,6 +69,10 @@ class Calibration(BaseModel):
     center: float = Field(alias="centre", description="b")
     growth: float = Field(ge=0, description="c")
     margin: float = Field(default=0.0, ge=0, description="m")
+    inliers: float = Field(default=0.0, ge=0, description="v")
+    verified: float = Field(default=0.0, description="v₀")
+    distance: float = Field(default=0.0, ge=0, description="d")
+    located: float = Field(default=0.0, description="d₀")
     references: int = Field(default=0, ge=0, description="N when a gallery made it of its own references, else 0")
     precisions: tuple[tuple[Share, Share], ...] = Field(
         min_length=1,
@@ -74,20 +86,48 @@ class Calibration(BaseModel):
         """I = −a · b."""
         return -self.slope * self.center
 
-    def combine(self, scores: Floats, margins: Floats | float, references: int | Floats) -> Floats:
+    def combine(
+        self,
+        scores: Floats,
+        margins: Floats | float,
+        references: int | Floats,
+        *,
+        inliers: Floats | None = None,
+        kilometers: Floats | None = None,
+    ) -> Floats:
         """Return z (Q,) of scores (Q,) in [0, 1] and their margins; −∞ for a score of 0.
 
-        ``references`` is N, the number of reference photos: one for all scores, or (Q,).
+        ``references`` is N, the number of reference photos: one for all scores, or (Q,). ``inliers`` (Q,) and
+        ``kilometers`` (Q,) are optional; NaN where a query has no such evidence.
         """
         with np.errstate(divide="ignore"):
             score = self.slope * (np.log(scores) - self.growth * np.log(np.maximum(1, references)))
-        return np.asarray(score + self.margin * np.asarray(margins), dtype=np.float64)
+        z = score + self.margin * np.asarray(margins) + self._weigh(inliers, kilometers)
+        return np.asarray(z, dtype=np.float64)
 
-    def confidence(self, scores: Floats, margins: Floats | float, references: int | Floats) -> Floats:
+    def confidence(
+        self,
+        scores: Floats,
+        margins: Floats | float,
+        references: int | Floats,
+        *,
+        inliers: Floats | None = None,
+        kilometers: Floats | None = None,
+    ) -> Floats:
         """Return the confidence (Q,) in [0, 1] of first candidates; arguments as for :meth:`combine`."""
         with np.errstate(divide="ignore"):
             below = self.center + self.growth * np.log(np.maximum(1, references)) - np.log(scores)
-        return logistic(self.margin * np.asarray(margins) - self.slope * below)
+        z = self.margin * np.asarray(margins) - self.slope * below
+        return logistic(z + self._weigh(inliers, kilometers))
+
+    def _weigh(self, inliers: Floats | None, kilometers: Floats | None) -> Floats | float:
+        """Return what the optional evidence adds to z; 0 where there is none."""
+        added: Floats | float = 0.0
+        if inliers is not None:
+            added = added + np.nan_to_num(self.inliers * np.log1p(inliers) + self.verified, nan=0.0)
+        if kilometers is not None:
+            added = added + np.nan_to_num(self.located - self.distance * np.log1p(kilometers), nan=0.0)
+        return added
 
     def threshold(self, precision: float = PRECISION) -> float:
         """Return the lowest confidence whose answers reach a wanted precision, a share of right answers.
@@ -104,8 +144,8 @@ class Calibration(BaseModel):
         return min(enough, default=self.precisions[-1][0])
 
     def to_json(self) -> str:
-        """Return the text of ``calibration.json``."""
-        return self.model_dump_json(indent=1, by_alias=True)
+        """Return the text of ``calibration.json``, in the newest format whatever was read."""
+        return self.model_copy(update={"format": CALIBRATION_FORMAT}).model_dump_json(indent=1, by_alias=True)
 
 
 @dataclass(frozen=True, kw_only=True)
