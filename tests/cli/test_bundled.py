@@ -16,6 +16,7 @@ from obelisk.cli.gallery import gallery_app
 from obelisk.cli.recognize import recognize_command
 from obelisk.errors import GalleryError, UsageError
 from obelisk.gallery import Gallery, database
+from obelisk.recognition import Recognizer
 
 app = typer.Typer()
 app.command("recognize")(recognize_command)
@@ -74,6 +75,44 @@ def test_the_bundled_gallery_is_not_written_to(shipped: Path) -> None:
     before = contents(shipped)
     with pytest.raises(GalleryError, match="cannot be written to"):
         Gallery.open(shipped).remove(landmarks=[1])
+    assert contents(shipped) == before
+
+
+def test_the_word_bundled_names_it_wherever_a_gallery_is_named(shipped: Path, photograph: Any) -> None:
+    photograph(Path("d.png"), DOME, 70)
+    assert json.loads(obelisk("recognize", "d.png", "--json", "--gallery", "bundled").stdout)["landmark"] == "Dome"
+    assert json.loads(obelisk("gallery", "info", "bundled", "--json").stdout)["gallery"] == str(shipped)
+    assert obelisk("gallery", "check", "bundled").stdout == "bundled: sound, 9 photos of 3 landmarks\n"
+    assert (Gallery.open("bundled").name, Recognizer.open().gallery.path) == ("bundled", shipped)
+
+
+def test_a_folder_called_bundled_is_reached_by_its_path(shipped: Path, places: Path, photograph: Any) -> None:
+    (places / "Dome").rename(places / "Cupola")
+    built = obelisk("gallery", "build", "./bundled", "--data", places, "--model", "bundled")
+    assert built.exit_code == 0
+    photograph(Path("d.png"), DOME, 70)
+    named = obelisk("recognize", "d.png", "--json", "--gallery", "./bundled")
+    assert json.loads(named.stdout)["landmark"] == "Cupola"
+    assert Gallery.open(Path("bundled")).path == Path("bundled")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("build", "bundled", "--data", "places"),
+        ("add", "bundled", "places", "--landmark", "Dome"),
+        ("remove", "bundled", "--landmark", "Dome"),
+        ("rename", "bundled", "Dome", "--into", "Cupola"),
+        ("merge", "bundled", "Dome", "塔", "--into", "Dome"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_change_of_the_bundled_gallery_says_how_to_get_ones_own(shipped: Path, words: tuple[str, ...]) -> None:
+    before = contents(shipped)
+    failed = obelisk("gallery", *words)
+    assert isinstance(failed.exception, GalleryError)
+    assert "gallery build MYCITY" in failed.exception.fix
+    assert "gallery export bundled FILE" in failed.exception.fix
     assert contents(shipped) == before
 
 

@@ -11,6 +11,22 @@ from pathlib import Path
 from obelisk.errors import UsageError
 
 GALLERY = Path(__file__).parent / "gallery"
+BUNDLED = "bundled"
+"""The word that names the bundled gallery wherever a gallery is named."""
+
+
+def locate_gallery(gallery: Path | str | None) -> Path:
+    """Return the folder that names a gallery: that of the bundled one for the word ``bundled`` and for None.
+
+    A folder that is really called ``bundled`` is ``./bundled``, or a Path. Raises UsageError as
+    :func:`bundled_gallery` does.
+    """
+    return bundled_gallery() if gallery in (None, BUNDLED) else Path(gallery or "")
+
+
+def name_gallery(folder: Path) -> str:
+    """Return how a gallery is called: ``bundled``, or its path."""
+    return BUNDLED if is_bundled(folder) else str(folder)
 
 
 def bundled_gallery() -> Path:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from obelisk.bundled import locate_gallery
 from obelisk.cli.console import SkippedFolders, note, result, table, warn
 from obelisk.errors import UsageError
 
@@ -30,7 +31,13 @@ def bench(
     ] = None,
     gallery: Annotated[
         Path | None,
-        typer.Option("--gallery", metavar="G", help="Gallery to recognize from.", show_default="the bundled one"),
+        typer.Option(
+            "--gallery",
+            metavar="G",
+            help="Gallery to recognize from.",
+            show_default="the bundled one",
+            parser=locate_gallery,
+        ),
     ] = None,
     answers: Annotated[int, typer.Option("--answers", min=1, help="Answers to time in each measurement.")] = 50,
     backbone: Annotated[
@@ -45,11 +52,10 @@ def bench(
     Exits 1 if some of the photos given could not be used.
     """
     from obelisk.bench import describe_machine, missing_for_naive, render_photo_sets, run_benchmarks
-    from obelisk.bundled import bundled_gallery
     from obelisk.gallery import Gallery
     from obelisk.recognition import Recognizer
 
-    opened = Gallery.open(gallery or bundled_gallery())
+    opened = Gallery.open(locate_gallery(gallery))
     recognizer = Recognizer.open(opened)
     embedder = recognizer.embedder
     missing = missing_for_naive()

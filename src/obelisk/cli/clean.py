@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from obelisk.bundled import locate_gallery
 from obelisk.cli.console import Meter, note, result, table, warn
 
 if TYPE_CHECKING:
@@ -26,7 +27,13 @@ def clean_command(
     ],
     model: Annotated[
         Path | None,
-        typer.Option("--model", metavar="M", help="The judge: a bundle or a run.", show_default="the bundled one"),
+        typer.Option(
+            "--model",
+            metavar="M",
+            help="The judge: a bundle or a run.",
+            show_default="the bundled one",
+            parser=locate_gallery,
+        ),
     ] = None,
     margin: Annotated[
         float, typer.Option("--margin", help="A suspect fits another landmark better by more than this, in cosine.")
@@ -48,7 +55,6 @@ def clean_command(
     same labels has learned their errors, so choose another one as the judge. Unreadable photos are left out; if there
     are any, the command exits 1.
     """
-    from obelisk.bundled import bundled_gallery
     from obelisk.cleaning import CleaningRule, clean_labels, count_learned_landmarks, draw_issue_sheets, write_cleaning
     from obelisk.data import read_catalog, refuse_filled
     from obelisk.gallery import load_model
@@ -58,7 +64,7 @@ def clean_command(
     catalog = read_catalog(directory, clean=clean)
     for remark in catalog.notes:
         warn(remark)
-    judge = model or bundled_gallery()
+    judge = locate_gallery(model)
     bundle = load_model(judge)
     if learned := count_learned_landmarks(judge, catalog):
         warn(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from obelisk.bundled import locate_gallery
 from obelisk.cli.console import Meter, note, result, table, warn
 from obelisk.defaults import DRAWS
 from obelisk.errors import UsageError
@@ -154,7 +155,7 @@ def compare(
     from obelisk.evaluation import compare_targets, open_target, remembered_data
     from obelisk.evaluation.report import write_report
 
-    sources = dict.fromkeys(model if model == "bundled" else str(Path(model).resolve()) for model in models)
+    sources = dict.fromkeys(locate_gallery(model).resolve() for model in models)
     targets = [open_target(source) for source in sources]
     data = data or remembered_data([target.folder for target in targets])
     catalog = read_dataset(data)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from obelisk.bundled import locate_gallery, name_gallery
 from obelisk.cli.console import Meter, SkippedFolders, WholeHelp, count_of, note, result, table, warn
 from obelisk.cli.gallery_changes import (
-    GalleryFolder,
     add_command,
     calibrate_command,
     merge_command,
@@ -21,7 +21,7 @@ from obelisk.cli.gallery_changes import (
     rename_command,
     warn_of_twins,
 )
-from obelisk.cli.photo_arguments import Exclude
+from obelisk.cli.photo_arguments import Exclude, GalleryFolder
 from obelisk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ def build_command(
         typer.Option(
             "--model",
             metavar="M",
-            help="The model: a bundle or a run.",
+            help="The model: a bundle, a run or `bundled`.",
             show_default="that of the gallery, or the bundled one",
-            readable=False,
+            parser=locate_gallery,
         ),
     ] = None,
     no_paths: Annotated[
@@ -82,13 +82,12 @@ def build_command(
     landmark. Photos that are gone from DIR stay unless you give --prune. An interrupted build continues where it
     stopped. Exits 1 if some photos could not be used; the gallery then holds the others.
     """
-    from obelisk.bundled import bundled_gallery
     from obelisk.data import read_catalog
     from obelisk.gallery import Gallery, build_gallery, gather_facts, load_model
     from obelisk.recognition import find_layer_remark
 
     built = (path / "model").is_dir()
-    bundle = load_model(model or (path if built else bundled_gallery()))
+    bundle = load_model(model or (path if built else locate_gallery(None)))
     skipped = SkippedFolders(exclude)
     catalog = read_catalog(data, onerror=skipped, photo_filter=skipped.photo_filter)
     for omission in catalog.notes:
@@ -235,7 +234,7 @@ def check_gallery_command(path: GalleryFolder) -> None:
 
     problems = check_gallery(path) or check_recognition(path)
     for problem in problems:
-        result(f"{path}: {problem}")
+        result(f"{name_gallery(path)}: {problem}")
     if problems:
         note(f"if nothing else helps, {rebuild_advice(path)}")
         raise typer.Exit(1)
@@ -246,7 +245,7 @@ def check_gallery_command(path: GalleryFolder) -> None:
     gallery = Gallery.open(path)
     warn_of_twins(gallery, find_twin_landmarks(gallery))
     facts = gather_facts(gallery)
-    result(f"{path}: sound, {count_contents(facts)}")
+    result(f"{name_gallery(path)}: sound, {count_contents(facts)}")
 
 
 def count_contents(facts: GalleryFacts) -> str:

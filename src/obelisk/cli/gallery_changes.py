@@ -10,17 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from obelisk.cli.console import SkippedFolders, count_of, note, result, warn
-from obelisk.cli.photo_arguments import Exclude, NullSeparated, Photos, expand_arguments
+from obelisk.cli.photo_arguments import Exclude, GalleryFolder, NullSeparated, Photos, expand_arguments
 from obelisk.errors import ObeliskError, UsageError, near_names
 
 if TYPE_CHECKING:
     from obelisk.arrays import Embeddings
     from obelisk.gallery import Addition, Gallery
 
-# readable=False: a file that can't be read is reported where it is opened, in one line; Typer would add its usage.
-GalleryFolder = Annotated[
-    Path, typer.Argument(metavar="GALLERY", help="The gallery's folder.", show_default=False, readable=False)
-]
 LandmarkNames = Annotated[
     list[str],
     typer.Argument(metavar="NAME", help="Landmarks by name, or by id if several have the name.", show_default=False),

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from obelisk.bundled import locate_gallery
 from obelisk.cli.console import SkippedFolders
 from obelisk.errors import UsageError
 
@@ -20,6 +21,14 @@ Photos = Annotated[
         metavar="PHOTO|FOLDER|-",
         help="Photos, folders (searched at any depth, in sorted order), or - for paths from stdin, one per line.",
         show_default=False,
+    ),
+]
+
+# Parsed by hand: as Paths, `bundled` and `./bundled` would be one.
+GalleryFolder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="GALLERY", help="The gallery's folder, or `bundled`.", show_default=False, parser=locate_gallery
     ),
 ]
 

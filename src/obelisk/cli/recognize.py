@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from obelisk.bundled import is_bundled, locate_gallery
 from obelisk.cli.console import Meter, SkippedFolders, count_of, note, result, warn
 from obelisk.cli.photo_arguments import Exclude, NullSeparated, Photos, expand_arguments
 from obelisk.defaults import PRECISION, TOP, VOTE, K
@@ -27,7 +28,7 @@ def recognize_command(
             metavar="G",
             help="Gallery to recognize from.",
             show_default="the bundled one",
-            readable=False,
+            parser=locate_gallery,
         ),
     ] = None,
     model: Annotated[
@@ -37,7 +38,7 @@ def recognize_command(
             metavar="M",
             help="Model that you expect the gallery to have been built with.",
             show_default=False,
-            readable=False,
+            parser=locate_gallery,
         ),
     ] = None,
     top: Annotated[int, typer.Option("--top", help="Candidates to list.")] = TOP,
@@ -100,15 +101,13 @@ def recognize_command(
     An answer lists the candidates and the reference photos that it rests on.
     Exits 0 even if photos are rejected, 1 if some could not be used.
     """
-    from obelisk.bundled import bundled_gallery
     from obelisk.gallery import Gallery, load_model
     from obelisk.recognition import Recognizer
 
-    gallery = gallery or bundled_gallery()
     skipped = SkippedFolders(exclude)
     paths = expand_arguments(photos, skipped, null=null)
     with Meter() as meter:  # a large gallery is indexed when it is first searched
-        opened = Gallery.open(gallery, progress=meter)
+        opened = Gallery.open(locate_gallery(gallery), progress=meter)
         recognizer = Recognizer.open(opened, model=load_model(model) if model else None)
         if threshold is None:
             threshold = recognizer.threshold(precision, vote=vote)
@@ -130,8 +129,6 @@ def recognize_command(
 
 def warn_of_missing_files(recognizer: Recognizer) -> None:
     """Warn if files of reference photos that --verify or --explain asked for are not at hand."""
-    from obelisk.bundled import is_bundled
-
     files, gallery = recognizer.files, recognizer.gallery.path
     if files.at_hand == files.asked:
         return

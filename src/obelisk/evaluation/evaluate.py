@@ -22,7 +22,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, TypeAdapter
 
-from obelisk.bundled import bundled_gallery
+from obelisk.bundled import locate_gallery, name_gallery
 from obelisk.data import Catalog
 from obelisk.embedding import LARGEST_JSON, MANIFEST_FILE, Bundle, BundleClassifier, CachedEmbedder, parse_json
 from obelisk.errors import ModelError, UsageError
@@ -42,7 +42,6 @@ from obelisk.gallery import DATABASE, Gallery
 from obelisk.recognition import CALIBRATION, find_classifier
 from obelisk.records import Progress, no_progress
 
-BUNDLED = "bundled"
 LARGEST_NOTE = 2**26  # bytes; a photo that was left out takes a line
 ANSWERS = 3  # raised whenever the same model and data may get other answers
 
@@ -137,11 +136,11 @@ def open_target(source: Path | str, out: Path | None = None) -> Target:
     Predictions are kept in ``out``; without it, a run's are kept in its folder, unless that is read-only; others are
     not kept. Raises ModelError for a folder that is none of these, and whatever opening one of these raises.
     """
-    folder = bundled_gallery() if str(source) == BUNDLED else Path(source)
+    folder = locate_gallery(source)
     if (folder / DATABASE).is_file():
         gallery = Gallery.open(folder)
         bundle = gallery.load_bundle()
-        name = BUNDLED if str(source) == BUNDLED else folder.resolve().name
+        name = Path(name_gallery(folder.resolve())).name
         return Target(name=name, bundle=bundle, classifier=find_classifier(bundle), gallery=gallery, folder=out)
     if (folder / MANIFEST_FILE).is_file():
         bundle = Bundle.load(folder)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from obelisk.bundled import is_bundled, locate_gallery
 from obelisk.embedding import Bundle, Embedder
 from obelisk.errors import GalleryError, GalleryLockedError, PhotoError, UsageError, quote
 from obelisk.files import exclusive_lock, move_folder, naming_full_disk
@@ -65,7 +66,9 @@ def build_gallery(
     :class:`ModelError` for a bundle with a damaged attachment.
     """
     bundle.verify_attachments()
-    path = resolve_place(Path(path))
+    path = resolve_place(locate_gallery(path))
+    if is_bundled(path):
+        raise database.refused_change(path)
     growing = path.with_name(f"{path.name}.partial")
     finished = is_occupied(path)
     with naming_full_disk(path):
@@ -124,7 +127,7 @@ def resume_or_start(growing: Path, bundle: Bundle) -> Gallery:
 def refusing_other_builds(gallery: Gallery, path: Path) -> Iterator[None]:
     """Hold the build lock of a gallery; raise :class:`GalleryLockedError` if another build holds it.
 
-    A gallery that nothing may be written to, such as the bundled one, has no lock.
+    A gallery that nothing may be written to has no lock.
     """
     if not database.may_write(gallery.path):
         yield

@@ -92,7 +92,7 @@ def writing(folder: Path) -> Iterator[sqlite3.Connection]:
     :class:`GalleryLockedError` if others kept it locked too long, and OSError (ENOSPC) if the disk is full.
     """
     if not may_write(folder):
-        raise GalleryError("the gallery cannot be written to", where=folder, fix="copy it to a folder of your own")
+        raise refused_change(folder)
     with translating_errors(folder), closing(admitted(folder, "mode=rw")) as connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -176,6 +176,15 @@ def connect(folder: Path, mode: str) -> sqlite3.Connection:
 def may_write(folder: Path) -> bool:
     """Return whether the database may be changed; the bundled gallery never may."""
     return not is_bundled(folder) and os.access(folder, os.W_OK) and os.access(folder / DATABASE, os.W_OK)
+
+
+def refused_change(folder: Path) -> GalleryError:
+    """Return the error for a gallery that may not be changed."""
+    if is_bundled(folder):
+        copied = "`obelisk gallery export bundled FILE` and `obelisk gallery import FILE MYCITY`"
+        fix = f"build your own with `obelisk gallery build MYCITY --data DIR`, or copy this one with {copied}"
+        return GalleryError("the bundled gallery cannot be written to: it belongs to the installation", fix=fix)
+    return GalleryError("the gallery cannot be written to", where=folder, fix="copy it to a folder of your own")
 
 
 def stat_database(folder: Path) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.arrays import Embeddings, Integers, l2_normalize
+from obelisk.bundled import locate_gallery, name_gallery
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, UsageError
 from obelisk.files import move_folder
@@ -36,8 +37,7 @@ class Gallery:
     search sees it. Threads may share one object, and processes one folder.
 
     >>> import obelisk
-    >>> from obelisk.bundled import bundled_gallery
-    >>> gallery = obelisk.Gallery.open(bundled_gallery())
+    >>> gallery = obelisk.Gallery.open("bundled")
     >>> queries = gallery.references().rows([0, 1])  # two of its own embeddings, as an example
     >>> ids, similarities = gallery.search(queries, k=3)
     >>> ids.shape, similarities.round(4)[:, 0].tolist()
@@ -60,23 +60,28 @@ class Gallery:
 
         The folder appears complete or not at all. Raises :class:`GalleryError` if ``path`` exists.
         """
-        path = Path(path)
+        path = locate_gallery(path)
         if path.exists():
             raise GalleryError("this path already exists", where=path, fix="choose a new folder")
         return write_empty_gallery(path, bundle, complete=True)
 
     @classmethod
     def open(cls, path: Path | str, *, progress: Progress = no_progress) -> Gallery:
-        """Open a gallery; a read-only folder will do for reading and searching.
+        """Open a gallery, by its folder or the word ``bundled``; a read-only folder will do for reading and searching.
 
         ``progress`` is called while a large gallery is indexed, which happens at its first search. Raises
         :class:`GalleryError` if there is no gallery, or a half-built, damaged or newer one.
         """
-        path = Path(path)
+        path = locate_gallery(path)
         about = database.read_about(path)
         if not about.complete:
             raise GalleryError("the gallery is only half-built", where=path, fix="run the same `gallery build` again")
         return cls(path, about, progress)
+
+    @property
+    def name(self) -> str:
+        """How the gallery is called: ``bundled``, or its path."""
+        return name_gallery(self.path)
 
     @property
     def fingerprint(self) -> str:

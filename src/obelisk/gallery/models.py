@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from obelisk.arrays import has_direction, row_norms
+from obelisk.bundled import locate_gallery
 from obelisk.embedding import Bundle, Embedded
 from obelisk.errors import PhotoError
 
@@ -18,9 +19,9 @@ RUN_BUNDLE = "model"
 def load_model(folder: Path | str) -> Bundle:
     """Load the bundle in a folder, or in the ``model`` folder of a training run or gallery.
 
-    Raises :class:`ModelError` if there is none, or if it is damaged.
+    The word ``bundled`` names the bundled one. Raises :class:`ModelError` if there is none, or if it is damaged.
     """
-    folder = Path(folder)
+    folder = locate_gallery(folder)
     return Bundle.load(folder / RUN_BUNDLE if (folder / RUN_BUNDLE).is_dir() else folder)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from PIL.Image import Image
 
 from obelisk.arrays import Embeddings, l2_normalize
+from obelisk.bundled import locate_gallery
 from obelisk.defaults import PRECISION, TOP, VOTE, K
 from obelisk.embedding import (
     Bundle,
@@ -87,13 +88,13 @@ class Recognizer:
     @classmethod
     def open(
         cls,
-        gallery: Gallery | Path | str,
+        gallery: Gallery | Path | str | None = None,
         *,
         model: Bundle | None = None,
         classifier: BundleClassifier | None = None,
         embedder: Embedder | None = None,
     ) -> Recognizer:
-        """Open a gallery with its own model.
+        """Open a gallery, by default the bundled one, with its own model.
 
         If ``model`` is given, the gallery must have been built with it. ``classifier`` replaces the one that the
         model carries; ``embedder`` is used instead of a new one.
@@ -102,7 +103,7 @@ class Recognizer:
         ``model`` (the message gives the command that rebuilds it), and :class:`~obelisk.errors.ModelError` if the
         gallery's model is damaged.
         """
-        opened = gallery if isinstance(gallery, Gallery) else Gallery.open(gallery)
+        opened = gallery if isinstance(gallery, Gallery) else Gallery.open(locate_gallery(gallery))
         if model:
             opened.check_model(model)
         bundle = opened.load_bundle()
