@@ -28,6 +28,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from obelisk.errors import MissingExtraError, ObeliskError, UsageError, near_names
+from obelisk.markup import visible
 
 if TYPE_CHECKING:
     from obelisk.training.optim.logs import StepReport
@@ -36,16 +37,7 @@ T = TypeVar("T")
 
 SECONDS_BETWEEN_LINES = 30.0
 
-# Control characters, line separators and direction overrides, escaped as in JSON, so that JSON stays the same.
-CONTROLS = (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
-ESCAPES = {code: f"\\u{code:04x}" for code in CONTROLS}
-
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def visible(text: str) -> str:
-    """Escape what would control the terminal: names and paths may contain anything."""
-    return text.translate(ESCAPES)
 
 
 @contextlib.contextmanager

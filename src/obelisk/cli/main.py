@@ -20,7 +20,7 @@ from typer.core import TyperCommand
 import obelisk
 from obelisk.cli.ablate import ablate
 from obelisk.cli.bench import bench
-from obelisk.cli.console import WholeHelp, errors, visible
+from obelisk.cli.console import WholeHelp, errors
 from obelisk.cli.data import data_app
 from obelisk.cli.demo import demo
 from obelisk.cli.evaluate import compare, evaluate
@@ -30,6 +30,7 @@ from obelisk.cli.recognize import recognize_command
 from obelisk.cli.train import train
 from obelisk.errors import ObeliskError, UsageError
 from obelisk.files import system_error
+from obelisk.markup import visible
 
 # How an error of the system is told, and what to do about it.
 REFUSED = {

@@ -10,9 +10,10 @@ import numpy as np
 from obelisk.arrays import Booleans
 from obelisk.data import Catalog
 from obelisk.evaluation.comparison import Arm, Comparison
-from obelisk.evaluation.markup import Markup, element, join, swatch, text
 from obelisk.evaluation.metrics import NO_LANDMARK
+from obelisk.evaluation.swatches import swatch
 from obelisk.evaluation.thumbnails import Thumbnails
+from obelisk.markup import Markup, element, join, text
 
 OF_EACH_KIND = 4
 

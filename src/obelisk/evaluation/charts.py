@@ -10,10 +10,11 @@ from obelisk.arrays import Floats
 from obelisk.data import MID_PHOTOS, TAIL_PHOTOS, Catalog, photos_per_landmark
 from obelisk.evaluation import figures, metrics
 from obelisk.evaluation.comparison import Arm, Comparison
-from obelisk.evaluation.markup import Markup, element, join, swatch, text
 from obelisk.evaluation.metrics import mean
 from obelisk.evaluation.outcomes import BUCKETS
+from obelisk.evaluation.swatches import swatch
 from obelisk.evaluation.tables import METRICS
+from obelisk.markup import Markup, element, join, text
 
 DRAWN_DIFFERENCES = ("top1", "f1_macro", "gap")
 # Smallest number of reference photos in each group of the accuracy figure.

@@ -17,7 +17,8 @@ import numpy as np
 from obelisk.arrays import Floats, Integers
 from obelisk.errors import MissingExtraError
 from obelisk.evaluation.intervals import Difference, Interval
-from obelisk.evaluation.markup import ARM_COLORS, Markup
+from obelisk.evaluation.swatches import ARM_COLORS
+from obelisk.markup import Markup
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

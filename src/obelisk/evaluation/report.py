@@ -14,10 +14,11 @@ from obelisk.data import Catalog
 from obelisk.evaluation.cards import draw_cards
 from obelisk.evaluation.charts import chart_confidence, chart_differences, chart_long_tail, chart_training
 from obelisk.evaluation.comparison import DECIDING, Comparison, say_difference
-from obelisk.evaluation.markup import Markup, element, join, swatch, text
+from obelisk.evaluation.swatches import swatch
 from obelisk.evaluation.tables import tabulate_confusions, tabulate_differences, tabulate_metrics
 from obelisk.evaluation.thumbnails import Thumbnails
 from obelisk.files import replace_file
+from obelisk.markup import Markup, element, join, page_head, text
 
 
 def write_report(path: Path, comparison: Comparison, catalog: Catalog, *, seed: int = 0) -> Path:
@@ -26,7 +27,8 @@ def write_report(path: Path, comparison: Comparison, catalog: Catalog, *, seed: 
     ``seed`` chooses the queries that are shown. Photos that cannot be read are shown as empty boxes.
     Raises MissingExtraError without matplotlib.
     """
-    page = Template(resources.files("obelisk.evaluation").joinpath("report.html").read_text(encoding="utf-8"))
+    head = page_head("Obelisk: runs compared", read_own("report.css"), style_attributes=True)
+    page = Template(read_own("report.html"))
     thumbnails = Thumbnails(catalog)
     sections = {
         "Metrics": tabulate_metrics(comparison),
@@ -39,7 +41,7 @@ def write_report(path: Path, comparison: Comparison, catalog: Catalog, *, seed: 
         "Runs": draw_runs(comparison),
     }
     filled = {title: body for title, body in sections.items() if body}
-    written = page.substitute(
+    written = head + page.substitute(
         facts=describe_data(comparison, catalog),
         headline=draw_headline(comparison),
         links=join(element("a", text(title), href=f"#{anchor(title)}") for title in filled),
@@ -48,6 +50,11 @@ def write_report(path: Path, comparison: Comparison, catalog: Catalog, *, seed: 
         ),
     )
     return replace_file(path, lambda partial: partial.write_text(written, encoding="utf-8", newline="\n"))
+
+
+def read_own(name: str) -> str:
+    """Return a file that lies beside this one."""
+    return resources.files("obelisk.evaluation").joinpath(name).read_text(encoding="utf-8")
 
 
 def anchor(title: str) -> str:

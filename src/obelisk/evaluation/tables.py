@@ -10,8 +10,9 @@ import polars as pl
 from obelisk.data import MID_PHOTOS, TAIL_PHOTOS, Catalog
 from obelisk.evaluation.comparison import LOWER_IS_BETTER, Arm, Comparison, points_between
 from obelisk.evaluation.intervals import Difference
-from obelisk.evaluation.markup import Markup, element, html_table, join, swatch, text
+from obelisk.evaluation.swatches import swatch
 from obelisk.evaluation.thumbnails import Thumbnails
+from obelisk.markup import Markup, element, html_table, join, text
 
 CONFUSIONS = 12
 METRICS = {

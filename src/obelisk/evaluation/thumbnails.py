@@ -11,7 +11,7 @@ from PIL import Image
 
 from obelisk.data import Catalog
 from obelisk.errors import PhotoError
-from obelisk.evaluation.markup import Markup, element, text
+from obelisk.markup import Markup, element, text
 from obelisk.photos import read_photo
 
 SIDE = 144  # pixels; shown at half of that or a little more, sharp on phones
