@@ -18,17 +18,48 @@ SHARES = st.floats(0, 1)
 # Names of files that are not UTF-8 reach Python as lone surrogates.
 TEXTS = st.text(st.characters(), max_size=20)
 
-CANDIDATES = st.builds(Candidate, landmark=TEXTS, landmark_id=IDS, score=SHARES)
-NEIGHBOURS = st.builds(Neighbor, id=TEXTS, landmark=TEXTS, landmark_id=IDS, similarity=st.floats(-1, 1))
+DEGREES = st.none() | st.floats(-90, 90)
+CANDIDATES = st.builds(
+    Candidate,
+    landmark=TEXTS,
+    landmark_id=IDS,
+    score=SHARES,
+    latitude=DEGREES,
+    longitude=DEGREES,
+    gallery=st.none() | TEXTS,
+)
+NEIGHBOURS = st.builds(
+    Neighbor,
+    id=TEXTS,
+    landmark=TEXTS,
+    landmark_id=IDS,
+    similarity=st.floats(-1, 1),
+    source=st.none() | TEXTS,
+    gallery=st.none() | TEXTS,
+)
 RECOGNITIONS = st.builds(
     Recognition,
     photo=TEXTS,
     landmark=st.none() | TEXTS,
     landmark_id=st.none() | IDS,
+    verdict=st.sampled_from(["sure", "probable", "unknown"]),
     confidence=SHARES,
+    latitude=DEGREES,
+    longitude=DEGREES,
+    links=st.lists(TEXTS, max_size=2).map(tuple),
     candidates=st.lists(CANDIDATES, max_size=4).map(tuple),
     neighbours=st.lists(NEIGHBOURS, max_size=4).map(tuple),
+    threshold=st.none() | SHARES,
+    model=st.none() | TEXTS,
     error=st.none() | TEXTS,
+)
+
+# A line of a version that wrote no verdicts, positions, links and sources.
+FORMER_LINE = (
+    '{"photo": "a.jpg", "landmark": "Dome", "landmark_id": 7, "confidence": 0.9, '
+    '"candidates": [{"landmark": "Dome", "landmark_id": 7, "score": 0.8}], '
+    '"neighbours": [{"id": "0a1b", "landmark": "Dome", "landmark_id": 7, "similarity": 0.875, "distance": 0.5}], '
+    '"warning": null, "error": null}'
 )
 
 
@@ -37,23 +68,68 @@ def test_the_line_of_recognize_json() -> None:
         photo="photos/näh.jpg",
         landmark="Space Needle",
         landmark_id=108502,
+        verdict="sure",
         confidence=0.97,
-        candidates=(Candidate(landmark="Space Needle", landmark_id=108502, score=0.97),),
-        neighbours=(Neighbor(id="0a1b", landmark="Space Needle", landmark_id=108502, similarity=0.875),),
+        latitude=47.6204,
+        longitude=-122.3491,
+        links=("https://commons.wikimedia.org/wiki/Category:Space_Needle",),
+        candidates=(
+            Candidate(
+                landmark="Space Needle",
+                landmark_id=108502,
+                score=0.97,
+                latitude=47.6204,
+                longitude=-122.3491,
+                gallery="bundled",
+            ),
+        ),
+        neighbours=(
+            Neighbor(
+                id="0a1b",
+                landmark="Space Needle",
+                landmark_id=108502,
+                similarity=0.875,
+                source="https://commons.wikimedia.org/wiki/File:Needle.jpg",
+                gallery="bundled",
+            ),
+        ),
+        threshold=0.83,
+        model="bundled@8356872aa6ac",
     )
     assert answer.to_json() == (
-        '{"photo": "photos/näh.jpg", "landmark": "Space Needle", "landmark_id": 108502, "confidence": 0.97, '
-        '"candidates": [{"landmark": "Space Needle", "landmark_id": 108502, "score": 0.97}], '
+        '{"photo": "photos/näh.jpg", "landmark": "Space Needle", "landmark_id": 108502, "verdict": "sure", '
+        '"confidence": 0.97, "latitude": 47.6204, "longitude": -122.3491, '
+        '"links": ["https://commons.wikimedia.org/wiki/Category:Space_Needle"], '
+        '"candidates": [{"landmark": "Space Needle", "landmark_id": 108502, "score": 0.97, '
+        '"latitude": 47.6204, "longitude": -122.3491, "gallery": "bundled"}], '
         '"neighbours": [{"id": "0a1b", "landmark": "Space Needle", "landmark_id": 108502, '
-        '"similarity": 0.875, "distance": 0.5}], "warning": null, "error": null}'
+        '"similarity": 0.875, "distance": 0.5, "source": "https://commons.wikimedia.org/wiki/File:Needle.jpg", '
+        '"gallery": "bundled"}], "threshold": 0.83, "model": "bundled@8356872aa6ac", "warning": null, "error": null}'
     )
+    assert answer.to_dict() == json.loads(answer.to_json())
 
 
 def test_the_line_of_a_photo_that_failed() -> None:
     assert Recognition.failed("bad.jpg", "empty file · bad.jpg").to_json() == (
-        '{"photo": "bad.jpg", "landmark": null, "landmark_id": null, "confidence": 0.0, '
-        '"candidates": [], "neighbours": [], "warning": null, "error": "empty file · bad.jpg"}'
+        '{"photo": "bad.jpg", "landmark": null, "landmark_id": null, "verdict": "unknown", "confidence": 0.0, '
+        '"latitude": null, "longitude": null, "links": [], "candidates": [], "neighbours": [], '
+        '"threshold": null, "model": null, "warning": null, "error": "empty file · bad.jpg"}'
     )
+
+
+def test_a_line_of_an_earlier_version_is_read() -> None:
+    answer = Recognition.from_json(FORMER_LINE)
+    assert answer == Recognition(
+        photo="a.jpg",
+        landmark="Dome",
+        landmark_id=7,
+        verdict="sure",
+        confidence=0.9,
+        candidates=(Candidate(landmark="Dome", landmark_id=7, score=0.8),),
+        neighbours=(Neighbor(id="0a1b", landmark="Dome", landmark_id=7, similarity=0.875),),
+    )
+    rejected = FORMER_LINE.replace('"landmark": "Dome", "landmark_id": 7', '"landmark": null, "landmark_id": null', 1)
+    assert Recognition.from_json(rejected).verdict == "unknown"
 
 
 @given(RECOGNITIONS)

@@ -12,5 +12,7 @@ VOTE: Final = "blended"
 """how neighbors vote: a name in :data:`obelisk.recognition.votes.VOTES`"""
 PRECISION: Final = 0.95
 """share of the given answers that should be right, in [0, 1]; it sets the threshold of rejection"""
+PROBABLE: Final = 0.5
+"""confidence from which an answer below the threshold is called probable, where confidences are calibrated"""
 DRAWS: Final = 10
 """times that the halves protocol deals the landmarks into two halves"""

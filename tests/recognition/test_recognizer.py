@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ import pytest
 import obelisk
 from obelisk.embedding import Bundle, Embedded
 from obelisk.errors import GalleryError, PhotoMissingError, UsageError
-from obelisk.gallery import Gallery, Landmark
+from obelisk.gallery import Gallery, Landmark, ReferencePhoto
 from obelisk.recognition import Calibration, Recognizer, recognize_embeddings
+from obelisk.recognition.answers import AnswerRules
 
 D = 16
 LANDMARKS = [Landmark(id=5, name="Dome"), Landmark(id=9, name="Gate"), Landmark(id=12, name="Gate")]
@@ -112,11 +114,89 @@ def test_a_rejected_photo_keeps_confidence_and_candidates(recognizer: Recognizer
     assert sure.confidence > unsure.confidence
     threshold = (sure.confidence + unsure.confidence) / 2
     accepted, rejected = recognizer.recognize(["d.jpg", "q.jpg"], threshold=threshold)
-    assert accepted == sure
-    assert (rejected.landmark, rejected.landmark_id) == (None, None)
+    assert accepted == replace(sure, threshold=threshold)
+    assert (rejected.landmark, rejected.landmark_id, rejected.verdict) == (None, None, "unknown")
     assert (rejected.confidence, rejected.candidates) == (unsure.confidence, unsure.candidates)
     (at_the_bound,) = recognizer.recognize(["d.jpg"], threshold=sure.confidence)
     assert at_the_bound.landmark == "Dome"
+
+
+@pytest.fixture
+def calibrated(gallery: Gallery) -> Recognizer:
+    """Confident of photos that are near a landmark; ``q.jpg`` is near none."""
+    return Recognizer(
+        gallery, NameEmbedder(), calibration=Calibration(slope=20.0, center=-0.3, growth=0.0, precisions=((0.9, 0.97),))
+    )
+
+
+@pytest.mark.parametrize(
+    ("confidence", "threshold", "verdict"),
+    [
+        pytest.param(0.9, 0.9, "sure", id="at the threshold"),
+        pytest.param(0.9, 0.91, "probable", id="just below"),
+        pytest.param(0.5, 0.91, "probable", id="as likely right as wrong"),
+        pytest.param(0.49, 0.91, "unknown", id="more likely wrong"),
+        pytest.param(0.45, 0.4, "sure", id="a threshold below one half"),
+        pytest.param(0.35, 0.4, "unknown", id="below such a threshold"),
+        pytest.param(0.0, 0.0, "sure", id="a threshold of 0 rejects nothing"),
+        pytest.param(0.1, None, "sure", id="and so does none"),
+    ],
+)
+def test_the_verdict_of_a_confidence(confidence: float, threshold: float | None, verdict: str) -> None:
+    rules = AnswerRules(gallery="city", model="names", threshold=threshold, calibrated=True)
+    assert rules.decide(confidence) == verdict
+
+
+def test_without_a_calibration_nothing_is_probable() -> None:
+    rules = AnswerRules(gallery="city", model="names", threshold=0.9, calibrated=False)
+    assert [rules.decide(score) for score in (0.95, 0.8, 0.3)] == ["sure", "unknown", "unknown"]
+
+
+def test_three_verdicts_of_one_photo(calibrated: Recognizer) -> None:
+    (plain,) = calibrated.recognize("d.jpg", threshold=0.0)
+    assert 0.5 < plain.confidence < 1.0
+    (sure,) = calibrated.recognize("d.jpg", threshold=plain.confidence)
+    (probable,) = calibrated.recognize("d.jpg", threshold=1.0)
+    (voted,) = calibrated.recognize("d.jpg", threshold=1.0, vote="weighted")
+    assert (sure.verdict, sure.landmark, sure.threshold) == ("sure", "Dome", plain.confidence)
+    assert (probable.verdict, probable.landmark, probable.landmark_id) == ("probable", None, None)
+    assert probable.candidates == sure.candidates
+    assert voted.verdict == "unknown", "the score of another vote is no probability"
+    (asked,) = calibrated.recognize("d.jpg")
+    assert asked.threshold == 0.9
+
+
+def test_a_photo_that_failed_is_unknown(calibrated: Recognizer) -> None:
+    (failed,) = calibrated.recognize("x.jpg")
+    assert (failed.verdict, failed.threshold) == ("unknown", 0.9)
+    assert failed.model == next(calibrated.recognize("d.jpg")).model
+
+
+def test_an_answer_carries_what_the_gallery_knows(recognizer: Recognizer, gallery: Gallery) -> None:
+    links = ("https://commons.wikimedia.org/wiki/Category:Domes",)
+    dome = Landmark(id=5, name="Dome", latitude=41.9, longitude=-12.45, links=links)
+    sources = {
+        "c": "https://upload.wikimedia.org/wikipedia/commons/7/70/The_Dome_%281%29.jpg",
+        "t": "https://upload.wikimedia.org/wikipedia/commons/thumb/7/70/The_Dome.jpg/640px-The_Dome.jpg",
+        "u": "https://example.org/7/70/dome.jpg",
+        "p": "/photos/dome.jpg",
+        "n": "",
+    }
+    rows = np.stack([embed_name("d.jpg")] * len(sources))
+    gallery.add(rows, [dome] * len(sources), [ReferencePhoto(id=name, source=at) for name, at in sources.items()])
+    answer, rejected = recognizer.recognize(["d.jpg", "x.jpg"], k=len(sources), top=2)
+    assert (answer.latitude, answer.longitude, answer.links) == (41.9, -12.45, links)
+    first, second = answer.candidates
+    assert (first.latitude, first.longitude, first.gallery) == (41.9, -12.45, str(gallery.path))
+    assert (second.latitude, second.longitude) == (None, None)
+    assert {neighbor.id: neighbor.source for neighbor in answer.neighbours} == {
+        "c": "https://commons.wikimedia.org/wiki/File:The_Dome_%281%29.jpg",
+        "t": "https://commons.wikimedia.org/wiki/File:The_Dome.jpg",
+        "u": "https://example.org/7/70/dome.jpg",
+        "p": "/photos/dome.jpg",
+        "n": None,
+    }
+    assert (rejected.latitude, rejected.longitude, rejected.links) == (None, None, ())
 
 
 def test_photos_are_taken_as_answers_are(recognizer: Recognizer) -> None:
@@ -173,8 +253,21 @@ def test_json_says_everything(recognizer: Recognizer) -> None:
         "photo": "g.jpg",
         "landmark": "Gate",
         "landmark_id": 9,
+        "verdict": "sure",
         "confidence": answer.confidence,
-        "candidates": [{"landmark": "Gate", "landmark_id": 9, "score": answer.confidence}],
+        "latitude": None,
+        "longitude": None,
+        "links": [],
+        "candidates": [
+            {
+                "landmark": "Gate",
+                "landmark_id": 9,
+                "score": answer.confidence,
+                "latitude": None,
+                "longitude": None,
+                "gallery": str(recognizer.gallery.path),
+            }
+        ],
         "neighbours": [
             {
                 "id": answer.neighbours[0].id,
@@ -182,8 +275,12 @@ def test_json_says_everything(recognizer: Recognizer) -> None:
                 "landmark_id": 9,
                 "similarity": answer.neighbours[0].similarity,
                 "distance": answer.neighbours[0].distance,
+                "source": None,
+                "gallery": str(recognizer.gallery.path),
             }
         ],
+        "threshold": None,
+        "model": f"names@{recognizer.gallery.fingerprint[:12]}",
         "warning": None,
         "error": None,
     }

@@ -24,7 +24,8 @@ from obelisk.embedding import (
     read_layer,
 )
 from obelisk.errors import ModelError, ObeliskError, UsageError
-from obelisk.gallery import Gallery, ReferenceFiles, ReferencePhoto, References, refuse_directionless
+from obelisk.gallery import Gallery, ReferenceFiles, References, refuse_directionless
+from obelisk.recognition.answers import AnswerRules, compose_answers, name_model
 from obelisk.recognition.calibration import Calibration, check_threshold, find_calibration, find_margins
 from obelisk.recognition.classifier import KNNClassifier
 from obelisk.recognition.ranking import Ranking, keep_top
@@ -33,7 +34,7 @@ from obelisk.recognition.rerank.geometry import VERIFIED, GeometricVerifier
 from obelisk.recognition.softmax_classifier import SoftmaxClassifier, describe_layer, find_unknown
 from obelisk.recognition.tta import embed_augmented
 from obelisk.recognition.votes import find_vote
-from obelisk.records import Candidate, Neighbor, Recognition
+from obelisk.records import Recognition
 
 PHOTOS_AT_ONCE = 16  # searched together: a large gallery is then read from memory once for all of them
 
@@ -166,7 +167,17 @@ class Recognizer:
         references = self.gallery.references()
         rank = self._make_rank(references, top=top, k=k, vote=vote, exponent=exponent, expand=expand, verify=verify)
         listed = [paths] if isinstance(paths, str | Path) else paths
-        return self._answer(listed, rank, references, threshold, augment=augment)
+        rules = AnswerRules(
+            gallery=self.gallery.name,
+            model=name_model(self.gallery.model, self.gallery.fingerprint),
+            threshold=threshold,
+            calibrated=self._find_calibration(references, vote) is not None,
+        )
+        return self._answer(listed, rank, references, rules, augment=augment)
+
+    def is_calibrated(self, *, vote: str | None = None) -> bool:
+        """Return whether confidences are probabilities: if the gallery or its model is calibrated for this vote."""
+        return self._find_calibration(self.gallery.references(), vote) is not None
 
     def threshold(self, precision: float = PRECISION, *, vote: str | None = None) -> float | None:
         """Return the confidence below which answers must be rejected so that this share of the others is right.
@@ -174,9 +185,7 @@ class Recognizer:
         None, which rejects nothing, if neither the gallery nor its model is calibrated, or if anything but the default
         vote decides. Raises :class:`~obelisk.errors.UsageError` for a precision outside (0, 1).
         """
-        if self.layer is not None and vote is None and self._find_layer(self.gallery.references()):
-            return None
-        calibration = self._calibration_for(vote or self._vote)
+        calibration = self._find_calibration(self.gallery.references(), vote)
         return calibration.threshold(precision) if calibration else None
 
     def find_remark(self) -> str | None:
@@ -211,12 +220,12 @@ class Recognizer:
     ) -> Rank:
         """Check the options and return the function that ranks by them."""
         layer = self._find_layer(references) if vote is None else None
+        calibration = self._find_calibration(references, vote)
         vote = vote or self._vote
         k = min(self._k, len(references)) if k is None else k
         classifier = self._prepare_classifier(references, vote=vote, exponent=exponent, expand=expand)
         classifier.check(k=k, top=top)
         verifier = GeometricVerifier(references, self.files) if verify else None
-        calibration = None if layer else self._calibration_for(vote)
 
         def rank(queries: Embeddings, photos: Sequence[Embedded]) -> Ranking:
             listed = max(top, VERIFIED if verifier else 2)  # the margin needs the second candidate, too
@@ -271,16 +280,18 @@ class Recognizer:
             self._prepared_layer = references, found
         return self._prepared_layer[1]
 
-    def _calibration_for(self, vote: str) -> Calibration | None:
-        """Return the calibration if it holds for a vote: calibrations are made with the default one."""
-        return self.calibration if vote == VOTE else None
+    def _find_calibration(self, references: References, vote: str | None) -> Calibration | None:
+        """Return the calibration if it holds for what decides: calibrations are made with the default vote."""
+        if vote is None and self._find_layer(references):
+            return None
+        return self.calibration if (vote or self._vote) == VOTE else None
 
     def _answer(
         self,
         paths: Iterable[Path | str],
         rank: Rank,
         references: References,
-        threshold: float | None,
+        rules: AnswerRules,
         *,
         augment: bool,
     ) -> Iterator[Recognition]:
@@ -295,10 +306,10 @@ class Recognizer:
             dimensions = self.gallery.dimensions
             queries = l2_normalize(rows.reshape(-1, dimensions), dimensions=dimensions)
             ranking = rank(queries, [photo for _, photo in usable])
-            answers = iter(compose_answers([name for name, _ in usable], ranking, references, threshold))
+            answers = iter(compose_answers([name for name, _ in usable], ranking, references, rules))
             for name, photo in batch:
                 if photo.error:
-                    yield Recognition.failed(name, str(photo.error))
+                    yield Recognition.failed(name, str(photo.error), threshold=rules.threshold, model=rules.model)
                 else:
                     yield replace(next(answers), warning=photo.warning)
 
@@ -336,46 +347,3 @@ def check_recognition(path: Path | str) -> list[str]:
     except ObeliskError as error:
         return [str(error)]
     return []
-
-
-def compose_answers(
-    photos: Sequence[str], ranking: Ranking, references: References, threshold: float | None
-) -> list[Recognition]:
-    """Return the answers for Q photos: names instead of row indices, and rejection below a threshold."""
-    k = ranking.neighbors.shape[1]
-    near = references.photos(ranking.neighbors.ravel())
-    return [
-        compose_answer(photo, ranking, query, near[k * query : k * (query + 1)], references, threshold)
-        for query, photo in enumerate(photos)
-    ]
-
-
-def compose_answer(
-    photo: str,
-    ranking: Ranking,
-    query: int,
-    near: Sequence[ReferencePhoto],
-    references: References,
-    threshold: float | None,
-) -> Recognition:
-    """Return the answer for one query of a ranking; ``near`` are its k neighbors."""
-    landmarks = references.landmarks
-    shown = references.landmark_ids[ranking.neighbors[query]].tolist()
-    candidates = tuple(
-        Candidate(landmark=landmarks[landmark_id].name, landmark_id=landmark_id, score=score)
-        for landmark_id, score in zip(ranking.candidates[query].tolist(), ranking.scores[query].tolist(), strict=True)
-    )
-    neighbors = tuple(
-        Neighbor(id=reference.id, landmark=landmarks[landmark_id].name, landmark_id=landmark_id, similarity=similarity)
-        for reference, landmark_id, similarity in zip(near, shown, ranking.similarities[query].tolist(), strict=True)
-    )
-    confidence = float(ranking.confidence[query])
-    rejected = threshold is not None and confidence < threshold
-    return Recognition(
-        photo=photo,
-        landmark=None if rejected else candidates[0].landmark,
-        landmark_id=None if rejected else candidates[0].landmark_id,
-        confidence=confidence,
-        candidates=candidates,
-        neighbours=neighbors,
-    )

@@ -42,7 +42,14 @@ def answer_for(photo: Path, names: list[str], landmark: str | None = "Dome") -> 
     neighbours = tuple(
         Neighbor(id=f"{n}", landmark=name, landmark_id=n, similarity=0.5) for n, name in enumerate(names)
     )
-    return Recognition(photo=str(photo), landmark=landmark, landmark_id=1, confidence=0.7, neighbours=neighbours)
+    return Recognition(
+        photo=str(photo),
+        landmark=landmark,
+        landmark_id=1,
+        verdict="sure" if landmark else "unknown",
+        confidence=0.7,
+        neighbours=neighbours,
+    )
 
 
 @pytest.fixture

@@ -1,0 +1,117 @@
+"""From a ranking to answers: names instead of numbers, a verdict, and what the gallery knows about a landmark."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from obelisk.defaults import PROBABLE
+from obelisk.gallery import ReferencePhoto, References
+from obelisk.recognition.ranking import Ranking
+from obelisk.records import Candidate, Neighbor, Recognition, Verdict
+
+COMMONS_FILE = re.compile(r"https?://upload\.wikimedia\.org/wikipedia/commons/(?:thumb/)?\w/\w\w/([^/?#]+)")
+DIGITS = 12  # of a fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerRules:
+    """What holds for all answers of a call: the names of gallery and model, and the bounds of the verdicts.
+
+    If nothing is calibrated, a confidence is not a probability, and no answer is called probable.
+    """
+
+    gallery: str
+    model: str
+    threshold: float | None
+    calibrated: bool
+
+    def decide(self, confidence: float) -> Verdict:
+        """Return the verdict for a confidence."""
+        if self.threshold is None or confidence >= self.threshold:
+            return "sure"
+        return "probable" if self.calibrated and confidence >= PROBABLE else "unknown"
+
+
+def name_model(name: str, fingerprint: str) -> str:
+    """Return a model's name and the beginning of its fingerprint, as answers carry them."""
+    return f"{name}@{fingerprint[:DIGITS]}"
+
+
+def compose_answers(
+    photos: Sequence[str], ranking: Ranking, references: References, rules: AnswerRules
+) -> list[Recognition]:
+    """Return the answers for Q photos."""
+    k = ranking.neighbors.shape[1]
+    near = references.photos(ranking.neighbors.ravel())
+    return [
+        compose_answer(photo, ranking, query, near[k * query : k * (query + 1)], references, rules)
+        for query, photo in enumerate(photos)
+    ]
+
+
+def compose_answer(
+    photo: str,
+    ranking: Ranking,
+    query: int,
+    near: Sequence[ReferencePhoto],
+    references: References,
+    rules: AnswerRules,
+) -> Recognition:
+    """Return the answer for one query of a ranking; ``near`` are its k neighbors."""
+    landmarks = [references.landmarks[landmark_id] for landmark_id in ranking.candidates[query].tolist()]
+    confidence = float(ranking.confidence[query])
+    verdict = rules.decide(confidence)
+    first = landmarks[0]
+    return Recognition(
+        photo=photo,
+        landmark=first.name if verdict == "sure" else None,
+        landmark_id=first.id if verdict == "sure" else None,
+        verdict=verdict,
+        confidence=confidence,
+        latitude=first.latitude,
+        longitude=first.longitude,
+        links=first.links,
+        candidates=tuple(
+            Candidate(
+                landmark=landmark.name,
+                landmark_id=landmark.id,
+                score=score,
+                latitude=landmark.latitude,
+                longitude=landmark.longitude,
+                gallery=rules.gallery,
+            )
+            for landmark, score in zip(landmarks, ranking.scores[query].tolist(), strict=True)
+        ),
+        neighbours=compose_neighbors(ranking, query, near, references, rules),
+        threshold=rules.threshold,
+        model=rules.model,
+    )
+
+
+def compose_neighbors(
+    ranking: Ranking, query: int, near: Sequence[ReferencePhoto], references: References, rules: AnswerRules
+) -> tuple[Neighbor, ...]:
+    """Return the neighbors of one query."""
+    shown = references.landmark_ids[ranking.neighbors[query]].tolist()
+    return tuple(
+        Neighbor(
+            id=photo.id,
+            landmark=references.landmarks[landmark_id].name,
+            landmark_id=landmark_id,
+            similarity=similarity,
+            source=find_page(photo.source),
+            gallery=rules.gallery,
+        )
+        for photo, landmark_id, similarity in zip(near, shown, ranking.similarities[query].tolist(), strict=True)
+    )
+
+
+def find_page(source: str) -> str | None:
+    """Return where people find a reference photo, given its source; None if that is empty.
+
+    A file of Wikimedia Commons has a page, with its author and license.
+    """
+    found = COMMONS_FILE.match(source)
+    return f"https://commons.wikimedia.org/wiki/File:{found[1]}" if found else source or None
