@@ -40,6 +40,17 @@ def test_hashes_are_left_out_where_nobody_reads_them(write: WriteBundle, photo: 
     assert one.embedding is not None
 
 
+def test_a_watcher_sees_the_pixels_of_every_photo_that_can_be_read(
+    write: WriteBundle, photo: Path, tmp_path: Path
+) -> None:
+    embedder = Embedder(write())
+    seen = []
+    embedder.on_decoded = lambda path, data, image: seen.append((path, len(data), image.mode))
+    for photos in ([photo], [photo], [photo, tmp_path / "none.jpg"]):  # alone, alone again, among others
+        list(embedder.embed(photos))
+    assert seen == [(photo, photo.stat().st_size, "RGB")] * 3
+
+
 def test_every_way_to_a_row_gives_the_same(write: WriteBundle, photo: Path) -> None:
     embedder = Embedder(write())
     image = read_photo(photo)

@@ -9,7 +9,7 @@ embedding sooner (9 ms instead of 15 on 2 cores, EfficientNet-Lite1; for many ph
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -56,6 +56,10 @@ class Embedded:
     warning: str | None = None
 
 
+OnDecoded = Callable[[Path, bytes, Image], None]
+"""Called with the path, the bytes and the upright pixels of each photo, by the thread that embeds it."""
+
+
 class Embedder:
     """Computes the embeddings of photos with one bundle.
 
@@ -63,7 +67,7 @@ class Embedder:
     depends on the other photos or on the number of cores, and is the same each time. Those of two runtimes differ by
     rounding: cosine 0.999999 in float32, at least 0.999 in bfloat16, about 0.997 in int8, which some bundles allow.
     ``threads`` is the number of cores that share the network of one photo. With ``logits``, photos also get the logits
-    of the bundle's softmax layer.
+    of the bundle's softmax layer. If ``on_decoded`` is set, it sees every photo once its pixels are there.
 
     Raises ModelError for a network that cannot be run, that takes too much time or memory the first time it is used on
     this machine, or whose input is not what the manifest says.
@@ -90,6 +94,7 @@ class Embedder:
         self._scales = np.sqrt(weights / weights.sum()).astype(np.float32)
         self._decoded_side = max(member.size for member in self._members)
         self._single_photos = 0
+        self.on_decoded: OnDecoded | None = None
 
     @property
     def engine(self) -> str:
@@ -114,7 +119,8 @@ class Embedder:
         if len(first) == 1:
             # From the second single photo on it is worth loading the networks that use all cores.
             self._single_photos += 1
-            yield embed_one(self._on_all_cores if self._single_photos > 1 else self, first[0])
+            all_cores = self._single_photos > 1 and self.on_decoded is None
+            yield embed_one(self._on_all_cores if all_cores else self, first[0])
         else:
             yield from map_in_order(partial(embed_one, self), chain(first, stream))
 
@@ -135,6 +141,8 @@ class Embedder:
                     image, warning = read_query(data, min_side=self._decoded_side, name=path)
                 else:
                     image = read_photo(data, min_side=self._decoded_side, name=path)
+                if self.on_decoded:
+                    self.on_decoded(path, data, image)
         except PhotoError as error:
             return Embedded(path=path, content_hash=digest, embedding=None, error=detach_error(error))
         row, logits = self.classify_image(image) if self.gives_logits else (self.embed_image(image), None)
