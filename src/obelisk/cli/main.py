@@ -26,6 +26,7 @@ from obelisk.cli.demo import demo
 from obelisk.cli.evaluate import compare, evaluate
 from obelisk.cli.export import export
 from obelisk.cli.gallery import gallery_app
+from obelisk.cli.landmarks import landmarks_command
 from obelisk.cli.recognize import recognize_command
 from obelisk.cli.train import train
 from obelisk.errors import ObeliskError, UsageError
@@ -52,6 +53,7 @@ READER_LEFT = 128 + 13  # as a shell reports a process that SIGPIPE ended; Windo
 # In the order of use, which is that of the help: photos first, then training your own models.
 COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
     "recognize": recognize_command,
+    "landmarks": landmarks_command,
     "gallery": gallery_app,
     "data": data_app,
     "train": train,

@@ -13,7 +13,7 @@ from obelisk.gallery.follow_plan import BuildReport
 from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.gallery_check import check_gallery, check_index, check_labels
 from obelisk.gallery.info import GalleryFacts, gather_facts, landmark_counts, landmark_names, list_photos
-from obelisk.gallery.landmarks import Landmark, find_landmark
+from obelisk.gallery.landmarks import Landmark, find_landmark, matches_name
 from obelisk.gallery.models import load_model, refuse_directionless
 from obelisk.gallery.reference_files import ReferenceFiles
 from obelisk.gallery.schema import DATABASE, ReferencePhoto, rebuild_advice
@@ -43,6 +43,7 @@ __all__ = [
     "landmark_names",
     "list_photos",
     "load_model",
+    "matches_name",
     "nearest_rows",
     "rebuild_advice",
     "refuse_directionless",

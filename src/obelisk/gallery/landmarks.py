@@ -12,6 +12,9 @@ from pathlib import Path
 from obelisk.errors import GalleryError, near_names, quote
 from obelisk.gallery.columns import MAX_ID
 
+BARRED = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe"})
+"""Letters that Unicode doesn't take apart."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Landmark:
@@ -105,6 +108,18 @@ def find_landmark(given: str, known: Mapping[int, str], gallery: Path) -> int:
         hint = near_names(given, known.values()) or listing
         raise GalleryError(f"the gallery has no landmark `{given}`", fix=hint)
     return found
+
+
+def matches_name(search: str, name: str) -> bool:
+    """Return whether a name contains every word of a search; capitals and accents make no difference."""
+    folded = fold_letters(name)
+    return all(fold_letters(word) in folded for word in search.split())
+
+
+def fold_letters(text: str) -> str:
+    """Return a text without capitals and accents: ``Haleakalā`` and ``haleakala`` are one."""
+    parts = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(part for part in parts if not unicodedata.combining(part)).translate(BARRED)
 
 
 def match_landmarks(brought: Iterable[Landmark], known: Mapping[int, Landmark]) -> dict[int, Landmark]:

@@ -1,0 +1,82 @@
+"""``obelisk landmarks``: which landmarks a gallery knows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from obelisk.bundled import locate_gallery
+from obelisk.cli.console import count_of, note, result, table
+from obelisk.errors import near_names
+
+if TYPE_CHECKING:
+    from obelisk.gallery import Landmark
+
+
+def landmarks_command(
+    search: Annotated[
+        str,
+        typer.Option(
+            "--search",
+            metavar="WORD",
+            help="Only names that contain this; capitals and accents make no difference.",
+            show_default=False,
+        ),
+    ] = "",
+    galleries: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--gallery",
+            metavar="G",
+            help="The gallery; may be repeated.",
+            show_default="the bundled one",
+            parser=locate_gallery,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per landmark.")] = False,
+) -> None:
+    """List the landmarks that a gallery knows, by name.
+
+    Each with its id, the number of its reference photos, its position and a link, where these are known.
+    """
+    from obelisk.gallery import Gallery, landmark_counts, matches_name
+
+    opened = [Gallery.open(path) for path in galleries or [locate_gallery(None)]]
+    known = [(gallery, *counted) for gallery in opened for counted in landmark_counts(gallery).items()]
+    known.sort(key=lambda row: (row[1].name.casefold(), row[1].id))
+    found = [row for row in known if matches_name(search, row[1].name)]
+    if as_json:
+        for gallery, landmark, photos in found:
+            result(landmark_to_json(landmark, photos, gallery.name))
+    elif found:
+        several = len(opened) > 1
+        rows = [describe_landmark(landmark, photos) + [gallery.name] * several for gallery, landmark, photos in found]
+        table(("landmark", "id", "photos", "position", "link", "gallery")[: len(rows[0])], rows)
+    if not found:
+        names = (row[1].name for row in known)
+        note(" · ".join(filter(None, [f"no landmark is called `{search}`", near_names(search, names)])))
+    elif search:
+        note(f"{len(found)} of {count_of(len(known), 'landmark')}")
+
+
+def describe_landmark(landmark: Landmark, photos: int) -> list[object]:
+    """Return the cells of a landmark in the table."""
+    position = "" if landmark.latitude is None else f"{landmark.latitude:.4f}, {landmark.longitude:.4f}"
+    return [landmark.name, landmark.id, photos, position, next(iter(landmark.links), "")]
+
+
+def landmark_to_json(landmark: Landmark, photos: int, gallery: str) -> str:
+    """Return a landmark as one line of JSON, with the keys that an answer has for it."""
+    fields = {
+        "landmark": landmark.name,
+        "landmark_id": landmark.id,
+        "photos": photos,
+        "latitude": landmark.latitude,
+        "longitude": landmark.longitude,
+        "links": landmark.links,
+        "gallery": gallery,
+    }
+    return json.dumps(fields, ensure_ascii=False)
