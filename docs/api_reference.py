@@ -28,6 +28,7 @@ ROOMS = (
     "obelisk.recognition",
     "obelisk.evaluation",
     "obelisk.cleaning",
+    "obelisk.outputs",
     "obelisk.training",
     "obelisk.bench",
     "obelisk.experiments",

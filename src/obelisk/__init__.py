@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from obelisk.errors import ObeliskError, PhotoError, UsageError
     from obelisk.gallery import Gallery
+    from obelisk.outputs import to_polars
     from obelisk.recognition import Recognizer
     from obelisk.records import Candidate, Neighbor, Recognition
 
@@ -34,6 +35,7 @@ __all__ = [
     "Recognizer",
     "UsageError",
     "__version__",
+    "to_polars",
 ]
 
 _HOMES = {
@@ -45,6 +47,7 @@ _HOMES = {
     "Recognition": "obelisk.records",
     "Recognizer": "obelisk.recognition",
     "UsageError": "obelisk.errors",
+    "to_polars": "obelisk.outputs",
 }
 
 _FORMER_NAMES = {"Neighbour": "Neighbor"}  # resolved, not listed: scripts may still import them
