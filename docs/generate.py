@@ -106,6 +106,9 @@ LANDMARKS_HEAD = """# The landmarks of the bundled gallery
 {elsewhere} are elsewhere. A photo of anything else should be answered by "not a landmark I know". To recognize other
 places, [build a gallery of your own](how-to.md#recognize-your-own-places): it takes a folder of photos for each.
 
+Each name leads to its category at Wikimedia Commons. Positions are latitude and longitude in degrees, north and east
+positive.
+
 Names and reference photos are those of Google Landmarks v2. The gallery holds the photos' embeddings, and links to most
 of them on Wikimedia Commons, but no pixels. The [model card](../src/obelisk/bundled/gallery/model/card.md) says how the
 model was trained, how good it is, and under which licence it comes.
@@ -249,16 +252,16 @@ def render_landmarks() -> str:
     gallery = Gallery.open(bundled_gallery())
     photos = Counter(photo.landmark_id for photo in gallery.photos)
     landmarks = sorted(gallery.landmarks, key=lambda landmark: landmark.name)
-    far = ["| landmark | where | reference photos |", "|---|---|---:|"]
-    near = ["| landmark | latitude | longitude | reference photos |", "|---|---:|---:|---:|"]
+    far = ["| landmark | where | position | reference photos |", "|---|---|---|---:|"]
+    near = ["| landmark | position | reference photos |", "|---|---|---:|"]
     for landmark in landmarks:
+        link = landmark.links[0].replace("(", "%28").replace(")", "%29")
+        name = f"[{landmark.name}]({link})"
+        facts = f"{landmark.latitude:.4f}, {landmark.longitude:.4f} | {photos[landmark.id]} |"
         if landmark.name in ELSEWHERE:
-            far.append(f"| {landmark.name} | {ELSEWHERE[landmark.name]} | {photos[landmark.id]} |")
+            far.append(f"| {name} | {ELSEWHERE[landmark.name]} | {facts}")
         else:
-            place = [
-                f"{degrees:.4f}" if degrees is not None else "" for degrees in (landmark.latitude, landmark.longitude)
-            ]
-            near.append(f"| {landmark.name} | {place[0]} | {place[1]} | {photos[landmark.id]} |")
+            near.append(f"| {name} | {facts}")
     head = LANDMARKS_HEAD.format(count=len(landmarks), near=len(near) - 2, elsewhere=len(far) - 2)
     return join([head, "## Elsewhere\n", *far, "\n## In and near Washington State\n", *near])
 

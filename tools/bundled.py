@@ -16,12 +16,11 @@ rendered photos; the other distractors are left for evaluation.
 from __future__ import annotations
 
 import os
-import sqlite3
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+from bundled_landmarks import complete_landmarks, pack
 
 from obelisk.arrays import Booleans, l2_normalize
 from obelisk.config import load_recipe
@@ -64,17 +63,9 @@ def build_bundled(data: Path, out: Path) -> Path:
     gallery = build_gallery(out / "gallery", catalog, Bundle.load(model.folder), keep_paths=False).gallery
     text = calibrate_trained_landmarks(photos).to_json()
     replace_file(gallery.path / CALIBRATION, lambda partial: partial.write_text(text))
+    complete_landmarks(gallery)
     pack(gallery.path / "gallery.sqlite")
     return gallery.path
-
-
-def pack(database: Path) -> None:
-    """Rewrite the database in large pages: an embedding of 2 KiB leaves half of a 4 KiB page empty."""
-    with closing(sqlite3.connect(database)) as connection:
-        connection.execute("PRAGMA journal_mode = DELETE")
-        connection.execute("PRAGMA page_size = 32768")
-        connection.execute("VACUUM")
-        connection.execute("PRAGMA journal_mode = WAL")
 
 
 def sample_known(catalog: Catalog, folder: Path) -> Catalog:

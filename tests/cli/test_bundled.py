@@ -141,3 +141,10 @@ def test_the_lookup_knows_its_folder_by_any_path(tmp_path: Path) -> None:
 def test_the_bundled_gallery_shows_its_threshold() -> None:
     facts = json.loads(obelisk("gallery", "info", bundled.GALLERY, "--json").stdout)
     assert 0.5 < facts["threshold"] < 1
+
+
+def test_every_landmark_of_the_bundled_gallery_has_a_position_and_a_link() -> None:
+    landmarks = Gallery.open(bundled.GALLERY).landmarks
+    assert len(landmarks) == 228
+    assert [one.name for one in landmarks if one.latitude is None or one.longitude is None] == []
+    assert [one.name for one in landmarks if not one.links or not one.links[0].startswith("https://commons.")] == []

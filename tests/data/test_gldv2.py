@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from obelisk.data import LANDMARKS, QUERIES, REFERENCES, read_catalog
 from obelisk.data.formats.gldv2 import sort_by_id
-from obelisk.data.formats.labels import name_category
+from obelisk.data.formats.labels import link_category, name_category
 from obelisk.errors import DataError
 
 A, B, C = "aaa0", "bbb0", "ccc0"
@@ -221,3 +221,25 @@ def test_rows_are_sorted_as_text_and_those_of_one_id_keep_their_order(ids: list[
     rows = pl.DataFrame({"image_id": ids, "row": range(len(ids))}, schema={"image_id": pl.String, "row": pl.Int64})
     expected = sorted(zip(ids, range(len(ids)), strict=True), key=lambda row: (row[0].encode(), row[1]))
     assert sort_by_id(rows).rows() == expected
+
+
+LINKS = {
+    "http://commons.wikimedia.org/wiki/Category:Smith_Tower,_Seattle": (
+        "https://commons.wikimedia.org/wiki/Category:Smith_Tower,_Seattle"
+    ),
+    "https://commons.wikimedia.org/wiki/Category:%C3%89glise_(Paris)": (
+        "https://commons.wikimedia.org/wiki/Category:%C3%89glise_(Paris)"
+    ),
+    "Category:Smith Tower": None,
+    "http://commons.wikimedia.org/wiki/Category:A b": None,
+    'http://commons.wikimedia.org/wiki/Category:A"onclick="x': None,
+    "http://example.org/wiki/Category:A": None,
+    "javascript:http://commons.wikimedia.org/wiki/Category:A": None,
+    "": None,
+    None: None,
+}
+
+
+@pytest.mark.parametrize(("category", "link"), LINKS.items())
+def test_a_category_leads_to_its_page_at_commons_and_nowhere_else(category: str | None, link: str | None):
+    assert link_category(category) == link

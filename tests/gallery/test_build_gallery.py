@@ -20,6 +20,7 @@ from obelisk.data import read_catalog
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, GalleryLockedError
 from obelisk.gallery import BuildReport, Gallery, Landmark, add_photos, build_gallery, check_gallery, database
+from obelisk.gallery.changes import write_landmark
 from obelisk.gallery.landmarks import match_landmarks
 
 
@@ -57,6 +58,48 @@ def test_a_damaged_gallery_is_not_built_upon(
     with pytest.raises(GalleryError, match=f"the gallery is damaged: .*{text}"):
         build()
     assert embedder.seen == []
+
+
+def write_gldv2(places: Path, folder: Path, positions: dict[str, tuple[float, float]]) -> Path:
+    """Make a Google Landmarks dataset of a folder per landmark."""
+    photos, categories, details = [], [], []
+    for number, place in enumerate(sorted(places.iterdir()), start=1):
+        categories.append(f"{number},http://commons.wikimedia.org/wiki/Category:{place.name}")
+        details.append(",".join(map(str, (number, place.name, *positions.get(place.name, ("", ""))))))
+        for photo in sorted(place.iterdir()):
+            photo_id = f"{len(photos):016x}"
+            (folder / "train/0/0/0").mkdir(parents=True, exist_ok=True)
+            shutil.copy(photo, folder / f"train/0/0/0/{photo_id}.png")
+            photos.append(f"{photo_id},{number}")
+    tables = {"train": photos, "train_label_to_category": categories, "landmarks": details}
+    headers = ("id,landmark_id", "landmark_id,category", "landmark_id,name,latitude,longitude")
+    for (name, lines), header in zip(tables.items(), headers, strict=True):
+        (folder / f"{name}.csv").write_text("\n".join([header, *lines, ""]))
+    return folder
+
+
+def test_a_dataset_gives_landmarks_positions_and_links_that_the_gallery_lacks(
+    build: Callable[..., BuildReport], places: Path, tmp_path: Path
+) -> None:
+    data = write_gldv2(places, tmp_path / "gldv2", {"Dome": (48.5, 2.25)})
+    build(data=data)
+    gallery = Gallery.open(tmp_path / "city")
+    commons = "https://commons.wikimedia.org/wiki/Category:"
+    dome, gate, tower = gallery.landmarks
+    assert [one.links for one in gallery.landmarks] == [(commons + name,) for name in ("Dome", "Gate", "Tower")]
+    assert [(one.latitude, one.longitude) for one in gallery.landmarks] == [(48.5, 2.25), (None, None), (None, None)]
+
+    with gallery.changing() as connection:  # as if these were given by hand, and lost
+        for landmark in (replace(dome, latitude=1.0, longitude=2.0), replace(gate, links=())):
+            write_landmark(connection, landmark)
+    write_gldv2(places, data, {"Dome": (48.5, 2.25), "Tower": (-10.0, 20.0)})
+    report = build(data=data)
+    assert (report.unchanged, report.embedded) == (9, 0)
+    dome, gate, tower = gallery.landmarks
+    assert (dome.latitude, gate.links, tower.latitude, tower.longitude) == (1.0, (commons + "Gate",), -10.0, 20.0)
+    before = (tmp_path / "city" / "gallery.sqlite").read_bytes()
+    build(data=data)
+    assert (tmp_path / "city" / "gallery.sqlite").read_bytes() == before
 
 
 def test_again_embeds_only_what_is_new(

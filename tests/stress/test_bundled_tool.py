@@ -18,6 +18,7 @@ TOOL = Path(__file__).parents[2] / "tools" / "bundled.py"
 
 @pytest.fixture
 def tool(tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(TOOL.parent)
     spec = importlib.util.spec_from_file_location("bundled_tool", TOOL)
     assert spec
     assert spec.loader

@@ -4,7 +4,7 @@ from obelisk.data.catalog import LANDMARKS, QUERIES, REFERENCES, Catalog
 from obelisk.data.dataset_check import check_dataset
 from obelisk.data.duplicates import NearDuplicates, find_near_duplicates
 from obelisk.data.formats.detect import read_catalog
-from obelisk.data.formats.gldv2 import read_photo_urls
+from obelisk.data.formats.gldv2 import read_category_links, read_photo_urls
 from obelisk.data.formats.subset_manifest import (
     PHOTOS_VARIABLE,
     read_subset,
@@ -52,6 +52,7 @@ __all__ = [
     "landmark_buckets",
     "photos_per_landmark",
     "read_catalog",
+    "read_category_links",
     "read_photo_urls",
     "read_subset",
     "refuse_filled",

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -78,11 +78,12 @@ def build_gallery(
             refuse_damaged(connection, gallery.dimensions, gallery.path)
         with refusing_other_builds(gallery, path):
             try:
-                plan = plan_catalog(gallery, catalog, keep_paths=keep_paths)
+                brought = landmarks_of(catalog)
+                plan = plan_catalog(gallery, catalog, brought, keep_paths=keep_paths)
                 if prune and not prune_most:
                     refuse_pruning_most(plan, catalog)
                 embedder = embedder or Embedder(bundle)
-                report = follow_plan(plan, gallery, landmarks_of(catalog), embedder, progress, prune=prune)
+                report = follow_plan(plan, gallery, brought, embedder, progress, prune=prune)
                 refuse_empty(gallery, catalog)
             except UsageError:
                 if not finished and is_empty(gallery):
@@ -175,7 +176,7 @@ def refuse_pruning_most(plan: Plan, catalog: Catalog) -> None:
         raise GalleryError(what, where=catalog.root, fix=fix)
 
 
-def plan_catalog(gallery: Gallery, catalog: Catalog, *, keep_paths: bool) -> Plan:
+def plan_catalog(gallery: Gallery, catalog: Catalog, brought: Sequence[Landmark], *, keep_paths: bool) -> Plan:
     """Compare the reference photos of the catalog with those of the gallery."""
     tasks = tasks_of(catalog, keep_paths=keep_paths)
     if is_empty(gallery):
@@ -185,7 +186,6 @@ def plan_catalog(gallery: Gallery, catalog: Catalog, *, keep_paths: bool) -> Pla
         replace(task, record=replace(task.record, content_hash=digest))
         for task, digest in zip(tasks, digests, strict=True)
     ]
-    brought = landmarks_of(catalog)
     with database.reading(gallery.path) as connection:
         known = all_landmarks(connection)
         planner = Planner(
@@ -245,6 +245,18 @@ def hash_file(path: Path) -> str:
 
 
 def landmarks_of(catalog: Catalog) -> list[Landmark]:
-    """Return the landmarks of the catalog."""
+    """Return the landmarks of the catalog, with the page of each at Wikimedia Commons where the dataset has it."""
+    from obelisk.data import read_category_links
+
+    links = read_category_links(catalog)
     columns = catalog.landmarks.select("landmark_id", "name", "latitude", "longitude")
-    return [Landmark(id=row[0], name=row[1], latitude=row[2], longitude=row[3]) for row in columns.iter_rows()]
+    return [
+        Landmark(
+            id=number,
+            name=name,
+            latitude=latitude,
+            longitude=longitude,
+            links=(links[number],) if number in links else (),
+        )
+        for number, name, latitude, longitude in columns.iter_rows()
+    ]

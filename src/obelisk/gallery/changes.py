@@ -15,7 +15,7 @@ from dataclasses import replace
 from obelisk.arrays import Embeddings
 from obelisk.errors import GalleryError
 from obelisk.gallery.database import primary_code
-from obelisk.gallery.landmarks import Landmark, check_name, compared, resolve_landmarks
+from obelisk.gallery.landmarks import Landmark, check_name, compared, merge_facts, resolve_landmarks
 from obelisk.gallery.lookup import (
     data_folders,
     folder_of,
@@ -160,9 +160,7 @@ def upsert_landmark(connection: sqlite3.Connection, landmark: Landmark) -> None:
     if known:
         if compared(landmark.name) == compared(known.name):
             landmark = replace(landmark, name=known.name)
-        if landmark.latitude is None and landmark.longitude is None:
-            landmark = replace(landmark, latitude=known.latitude, longitude=known.longitude)
-        landmark = replace(landmark, links=landmark.links or known.links, origins=landmark.origins or known.origins)
+        landmark = merge_facts(landmark, known)
     if landmark != known:
         write_landmark(connection, landmark)
     if known and landmark != known:

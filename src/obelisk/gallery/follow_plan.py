@@ -26,7 +26,7 @@ from obelisk.gallery.changes import (
     write_landmark,
 )
 from obelisk.gallery.gallery import Gallery
-from obelisk.gallery.landmarks import Landmark, match_landmarks
+from obelisk.gallery.landmarks import Landmark, match_landmarks, merge_facts
 from obelisk.gallery.lookup import all_landmark_names, all_landmarks, known_photo_ids
 from obelisk.gallery.models import refuse_directionless
 from obelisk.gallery.schema import ReferencePhoto
@@ -126,6 +126,7 @@ def follow_plan(
     if prune and plan.gone:
         with gallery.changing() as connection:
             remove_references(connection, known_photo_ids(connection, [photo.id for photo in plan.gone]), ())
+    add_facts(gallery, matching)
     with database.reading(gallery.path) as connection:
         kept = matching.look_up(connection)
         present = all_landmark_names(connection)
@@ -164,6 +165,22 @@ def move_in_gallery(plan: Plan, gallery: Gallery, matching: Matching) -> None:
             keep_folder(connection, plan.folder)
         delete_if_empty(connection, [folder.landmark.id for folder in plan.renamed])
     matching.forget()
+
+
+def add_facts(gallery: Gallery, matching: Matching) -> None:
+    """Give the gallery's landmarks the positions and links that the dataset has and the gallery lacks."""
+
+    def find_richer(connection: sqlite3.Connection) -> list[Landmark]:
+        known = all_landmarks(connection)
+        kept = [landmark for landmark in matching.look_up(connection).values() if landmark.id in known]
+        return [landmark for landmark in kept if merge_facts(known[landmark.id], landmark) != known[landmark.id]]
+
+    with database.reading(gallery.path) as connection:
+        richer = find_richer(connection)
+    if richer and database.may_write(gallery.path):
+        with gallery.changing() as connection:
+            upsert_landmarks(connection, find_richer(connection))
+        matching.forget()
 
 
 def embed_tasks(

@@ -128,7 +128,8 @@ def match_landmarks(brought: Iterable[Landmark], known: Mapping[int, Landmark]) 
     The ids of folders change when a folder is added, those of Google Landmarks do not, and names may repeat. So a
     landmark keeps its id if the gallery has it under the same name; else it is the only landmark of the gallery with
     its name; else it is new, under its own id if that is free. Names are those that data knows it by
-    (:attr:`Landmark.data_names`), or failing that the one it has in the gallery, which it keeps.
+    (:attr:`Landmark.data_names`), or failing that the one it has in the gallery. That name it keeps, and so it does the
+    position and the links that the gallery has of it.
     """
     brought = list(brought)
     by_origin = ids_by_name((origin, landmark.id) for landmark in known.values() for origin in landmark.origins)
@@ -151,10 +152,17 @@ def match_landmarks(brought: Iterable[Landmark], known: Mapping[int, Landmark]) 
             same = known[found[landmark.id]]
             new = same.origins and compared(landmark.name) not in map(compared, same.origins)
             origins = (*same.origins, landmark.name) if new else same.origins
-            kept[landmark.id] = replace(landmark, id=same.id, name=same.name, origins=origins)
+            kept[landmark.id] = replace(merge_facts(same, landmark), origins=origins)
         else:
             kept[landmark.id] = replace(landmark, id=next(free)) if landmark.id in known else landmark
     return kept
+
+
+def merge_facts(known: Landmark, other: Landmark) -> Landmark:
+    """Return a landmark with the position, links and origins of another one where it has none."""
+    if known.latitude is None or known.longitude is None:
+        known = replace(known, latitude=other.latitude, longitude=other.longitude)
+    return replace(known, links=known.links or other.links, origins=known.origins or other.origins)
 
 
 def ids_by_name(pairs: Iterable[tuple[str, int]]) -> dict[str, list[int]]:

@@ -16,7 +16,7 @@ import polars as pl
 
 from obelisk.data.catalog import QUERIES, REFERENCES, Catalog
 from obelisk.data.formats.csv import describe_run_together, describe_wrong_id, is_id, read_table, shorten, to_id
-from obelisk.data.formats.labels import build_landmark_table, find_faulty_details
+from obelisk.data.formats.labels import build_landmark_table, find_faulty_details, link_category
 from obelisk.data.formats.scan import scan_photos
 from obelisk.errors import DataError, quote
 from obelisk.photos import PHOTO_SUFFIXES, TAR_NAME, PhotoFilter, tarred_photo_table
@@ -183,6 +183,18 @@ def read_photo_urls(catalog: Catalog) -> dict[str, str]:
     urls = table.filter(pl.col("url").str.contains("://", literal=True)).unique("image_id", keep="first")
     photos = catalog.references.select("image_id").join(urls, on="image_id", how="inner")
     return dict(photos.select("image_id", "url").iter_rows())
+
+
+def read_category_links(catalog: Catalog) -> dict[int, str]:
+    """Map the ids of landmarks to the pages of their categories at Wikimedia Commons, where the tables give one."""
+    tables = find_tables(catalog.root)
+    path = tables.categories or tables.hierarchy
+    if path is None:
+        return {}
+    table = read_table(path, required=("landmark_id",), optional=("category",))
+    ids = table.select(to_id(pl.col("landmark_id"))).to_series().to_list()
+    links = map(link_category, table["category"].to_list())
+    return {number: link for number, link in zip(ids, links, strict=True) if number is not None and link}
 
 
 def read_train_clean(path: Path) -> pl.DataFrame:

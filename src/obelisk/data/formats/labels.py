@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -11,6 +12,7 @@ from obelisk.data.catalog import LANDMARKS
 from obelisk.data.formats.csv import describe_run_together, describe_wrong_id, read_table, shorten, to_id
 
 CATEGORY_MARK = "Category:"
+COMMONS_PAGE = re.compile(r"""https?://(commons\.wikimedia\.org/wiki/Category:[^\s<>"\x00-\x1f\x7f]+)""")
 LONGEST_CATEGORY = 3_000  # characters; Wikimedia's titles have up to 255 bytes, 765 with percent signs
 DEGREES = {"latitude": 90, "longitude": 180}
 
@@ -119,6 +121,12 @@ def read_hierarchy(path: Path) -> pl.DataFrame:
         "supercategory",
         pl.Series("name", map(name_or_none, table["category"].to_list()), dtype=pl.String),
     )
+
+
+def link_category(category: str | None) -> str | None:
+    """Return the address of a category's page at Wikimedia Commons, or None if the cell does not give it."""
+    found = COMMONS_PAGE.fullmatch(category) if category and len(category) <= LONGEST_CATEGORY else None
+    return f"https://{found[1]}" if found else None
 
 
 def name_or_none(category: str | None) -> str | None:
