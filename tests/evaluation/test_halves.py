@@ -58,6 +58,22 @@ def test_figures_are_those_of_a_literal_count(seed: int) -> None:
             assert found[name] == pytest.approx(np.mean(own)), name
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_called_probable_is_counted_over_all_galleries(seed: int) -> None:
+    answers = make_answers(seed)
+    reached, _ = measure_halves(answers, resamples=2)
+    for column, wanted in enumerate(WANTED):
+        probable, asked, right = [0] * 3, [0] * 3, 0
+        for row, kind in enumerate(answers.kind):
+            asked[kind] += 1
+            if 0.5 <= answers.confidence[row] < answers.thresholds[answers.gallery[row], column]:
+                probable[kind] += 1
+                right += answers.right[row]
+        weighed = sum(share * count / total for share, count, total in zip(SHARES, probable, asked, strict=True))
+        assert reached[wanted]["probable_right"] == pytest.approx(SHARES[0] * right / asked[0] / weighed)
+        assert reached[wanted]["unknown_probable"] == pytest.approx(probable[1] / asked[1])
+
+
 def test_intervals_resample_landmarks_and_hold_the_figure() -> None:
     answers = make_answers(1)
     reached, intervals = measure_halves(answers, resamples=300)
@@ -121,6 +137,8 @@ def test_each_gallery_is_asked_for_both_halves(bundle: Bundle, tiny_dataset: Pat
     assert halves.top1 == pytest.approx(np.mean(shares))
     assert not halves.calibrated  # a run of one's own sets no threshold
     assert halves.reached[0.95]["unknown_named"] == 1.0
+    assert halves.reached[0.95]["unknown_probable"] == 0.0
+    assert math.isnan(halves.reached[0.95]["probable_right"])
     for gallery in (0, 2):
         known = [set(answers.unit[(answers.gallery == gallery + half) & (answers.kind == 0)]) for half in (0, 1)]
         assert not known[0] & known[1]

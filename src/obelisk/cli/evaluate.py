@@ -11,7 +11,7 @@ import typer
 
 from obelisk.bundled import locate_gallery
 from obelisk.cli.console import Meter, note, result, table, warn
-from obelisk.defaults import DRAWS
+from obelisk.defaults import DRAWS, PRECISION
 from obelisk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def show_metrics(name: str, metrics: Metrics) -> None:
 
 def show_halves(name: str, halves: Halves) -> None:
     """Print the figures of the halves protocol."""
-    from obelisk.evaluation.halves import KINDS, SHARES
+    from obelisk.evaluation.halves import FIGURES, KINDS, SHARES
 
     weights = ", ".join(f"{share} {kind}" for share, kind in zip(SHARES, KINDS, strict=True))
     result(
@@ -227,11 +227,18 @@ def show_halves(name: str, halves: Halves) -> None:
     rows = []
     for wanted, figures in halves.reached.items():
         shown = []
-        for figure, interval in halves.intervals[wanted].items():
-            shown.append(f"{figures[figure]:.3f} ({interval[0]:.3f} … {interval[1]:.3f})")
+        for figure in FIGURES:
+            low, high = halves.intervals[wanted][figure]
+            shown.append(f"{figures[figure]:.3f} ({low:.3f} … {high:.3f})")
         rows.append((f"{wanted:.2f}", *shown, f"{figures['least_precision']:.3f}"))
     header = ("wanted", "precision (95 %)", "recall", "unknown named", "ordinary named", "least precision")
     table(header, rows)
+    figures = halves.reached[PRECISION]
+    if not math.isnan(figures["probable_right"]):
+        result(
+            f"called probable, if {PRECISION} is wanted: {figures['probable_right']:.3f} of these right; "
+            f"{figures['unknown_probable']:.3f} of the unknown landmarks are called so"
+        )
     if not halves.calibrated:
         note(f"{name} is not calibrated: it rejects nothing, so it names a landmark in every photo")
 

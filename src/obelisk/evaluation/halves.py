@@ -31,7 +31,7 @@ import polars as pl
 from obelisk.arrays import Booleans, Floats, Integers, join_columns
 from obelisk.data import Catalog, find_near_duplicates
 from obelisk.data.splits import split_references
-from obelisk.defaults import DRAWS
+from obelisk.defaults import DRAWS, PROBABLE
 from obelisk.embedding import Bundle, CachedEmbedder
 from obelisk.errors import DataError, UsageError
 from obelisk.evaluation import figures
@@ -52,6 +52,8 @@ KINDS = ("known", "unknown", "ordinary")
 SHARES = (0.6, 0.2, 0.2)
 WANTED = (0.90, 0.95, 0.99)
 FIGURES = ("precision", "recall", "unknown_named", "ordinary_named")
+OF_PROBABLE = {"probable_right": "precision", "unknown_probable": "unknown_named"}
+"""figure of the answers called probable → the figure that counts the same of those that name a landmark"""
 RENDERED = 100  # ordinary photos, where none are given
 RENDERED_SEED = 3  # neither that of the background nor that of the calibration
 HELD_OUT_SHARE = 0.5  # of each landmark's photos, where no queries are given
@@ -94,7 +96,9 @@ class Halves:
 
     ``reached`` has an entry for each wanted precision, with ``precision``, ``recall`` (right answers of known queries),
     ``unknown_named`` and ``ordinary_named`` (shares of these queries for which a landmark is named), and
-    ``least_precision``, that of the worst gallery. ``intervals`` (95 %) has the same keys, without the last.
+    ``least_precision``, that of the worst gallery. Over all galleries together, ``probable_right`` is the share of
+    right first candidates among the answers called probable, and ``unknown_probable`` the share of unknown queries
+    called so. ``intervals`` (95 %) has the same keys, without ``least_precision``.
 
     ``top1`` is the share of known queries whose first candidate is right, named or not. ``auroc_unknown`` compares the
     confidence of right answers with that of unknown landmarks. ``calibrated`` says whether the model sets thresholds.
@@ -294,19 +298,27 @@ def measure_halves(
 ) -> tuple[dict[float, dict[str, float]], dict[float, dict[str, Interval]]]:
     """Return the figures for each wanted precision, and their intervals."""
     units, unit = np.unique(answers.unit, return_inverse=True)
-    copies = draw_copies(units >= 0, resamples=resamples, seed=seed)
+    once, copies = np.ones((1, len(units))), draw_copies(units >= 0, resamples=resamples, seed=seed)
     reached, intervals = {}, {}
     for column, wanted in enumerate(WANTED):
-        named = answers.confidence >= answers.thresholds[answers.gallery, column]
-        sums = sum_by_unit(answers, unit, named)
-        by_gallery = rate(np.ones((1, len(units))), sums)
-        resampled = rate(copies, sums)
-        with np.errstate(invalid="ignore"):
-            reached[wanted] = {name: mean_defined(by_gallery[name])[0] for name in FIGURES}
-            intervals[wanted] = {name: percentile_interval(mean_defined(resampled[name])) for name in FIGURES}
-        precisions = by_gallery["precision"][~np.isnan(by_gallery["precision"])]
-        reached[wanted]["least_precision"] = float(precisions.min()) if len(precisions) else float("nan")
+        is_named = answers.confidence >= answers.thresholds[answers.gallery, column]
+        named = sum_by_unit(answers, unit, is_named)
+        probable = sum_by_unit(answers, unit, ~is_named & (answers.confidence >= PROBABLE))
+        reached[wanted] = {name: float(value[0]) for name, value in find_figures(once, named, probable).items()}
+        resampled = find_figures(copies, named, probable)
+        intervals[wanted] = {name: percentile_interval(values) for name, values in resampled.items()}
+        precisions = rate(once, named)["precision"]
+        defined = precisions[~np.isnan(precisions)]
+        reached[wanted]["least_precision"] = float(defined.min()) if len(defined) else float("nan")
     return reached, intervals
+
+
+def find_figures(copies: Floats, named: Floats, probable: Floats) -> dict[str, Floats]:
+    """Return each figure (R,) of resamples, given counts (S, G, U) of the queries named and those called probable."""
+    by_gallery = rate(copies, named)
+    pooled = rate(copies, probable.sum(axis=1, keepdims=True))  # a single gallery calls few probable
+    means = {name: mean_defined(by_gallery[name]) for name in FIGURES}
+    return means | {name: pooled[same][:, 0] for name, same in OF_PROBABLE.items()}
 
 
 def find_top1(answers: HalvesAnswers) -> float:
@@ -351,4 +363,5 @@ def rate(copies: Floats, sums: Floats) -> dict[str, Floats]:
 def mean_defined(values: Floats) -> Floats:
     """Return the mean (R,) over galleries of (R, G), leaving out those in which a figure is undefined."""
     defined = ~np.isnan(values)
-    return np.asarray(np.where(defined, values, 0.0).sum(axis=1) / defined.sum(axis=1))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(defined, values, 0.0).sum(axis=1) / defined.sum(axis=1))
