@@ -47,16 +47,20 @@ def test_json_follows_the_contract(city: Path, photograph: Any) -> None:
     printed = recognize("in/b.png", "--gallery", city, "--json", "--top", 2, "--k", 4)
     assert (printed.exit_code, printed.stderr) == (0, "")
     (said,) = answers(printed)
-    keys = "photo landmark landmark_id confidence candidates neighbours warning error"
-    assert list(said) == keys.split()
+    keys = "photo landmark landmark_id verdict confidence latitude longitude links candidates neighbours"
+    assert list(said) == [*keys.split(), "threshold", "model", "warning", "error"]
+    assert (said["verdict"], said["threshold"], said["model"].split("@")[0]) == ("sure", None, "colors")
     assert (said["photo"], said["landmark"], said["error"]) == ("in/b.png", "塔", None)
     assert "塔" in printed.stdout, "not escaped"
-    assert [list(candidate) for candidate in said["candidates"]] == [["landmark", "landmark_id", "score"]] * 2
+    candidate_keys = ["landmark", "landmark_id", "score", "latitude", "longitude", "gallery"]
+    assert [list(candidate) for candidate in said["candidates"]] == [candidate_keys] * 2
+    assert said["candidates"][0]["gallery"] == "city"
     assert said["candidates"][0]["landmark"] == "塔"
     assert said["confidence"] == said["candidates"][0]["score"]
     assert len(said["neighbours"]) == 4
     for neighbour in said["neighbours"]:
-        assert list(neighbour) == ["id", "landmark", "landmark_id", "similarity", "distance"]
+        assert " ".join(neighbour) == "id landmark landmark_id similarity distance source gallery"
+        assert Path(neighbour["source"]).is_file()
         assert neighbour["distance"] == pytest.approx((2 - 2 * neighbour["similarity"]) ** 0.5)
     assert {neighbour["id"] for neighbour in said["neighbours"][:3]} == {f"塔/{number}.png" for number in range(3)}
 
