@@ -19,6 +19,7 @@ from typer.core import TyperCommand
 
 import obelisk
 from obelisk.cli.ablate import ablate
+from obelisk.cli.album import album
 from obelisk.cli.bench import bench
 from obelisk.cli.console import WholeHelp, errors
 from obelisk.cli.data import data_app
@@ -53,6 +54,7 @@ READER_LEFT = 128 + 13  # as a shell reports a process that SIGPIPE ended; Windo
 # In the order of use, which is that of the help: photos first, then training your own models.
 COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
     "recognize": recognize_command,
+    "album": album,
     "landmarks": landmarks_command,
     "gallery": gallery_app,
     "data": data_app,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from PIL import Image
 from obelisk.data import Catalog
 from obelisk.errors import PhotoError
 from obelisk.markup import Markup, element, text
-from obelisk.photos import read_photo
+from obelisk.photos import data_uri, read_photo
 
 SIDE = 144  # pixels; shown at half of that or a little more, sharp on phones
 QUERY_SIDE = 288
@@ -67,4 +66,4 @@ def encode(image: Image.Image, side: int) -> str:
     square = image.resize((side, side), Image.Resampling.LANCZOS, box=(left, top, left + short, top + short))
     written = io.BytesIO()
     square.save(written, "JPEG", quality=QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode("ascii")
+    return data_uri(written.getvalue())

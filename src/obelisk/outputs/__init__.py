@@ -1,7 +1,24 @@
-"""What people take home: answers as a table."""
+"""What people take home: answers as a table, an album to look at."""
 
 from __future__ import annotations
 
+from obelisk.outputs.album_page import AlbumContents, describe_contents, write_album
+from obelisk.outputs.album_photos import AlbumPhoto, recognize_album
+from obelisk.outputs.album_state import AlbumState, Thumbnail
 from obelisk.outputs.table import ANSWER_SCHEMA, to_polars
+from obelisk.outputs.world_map import MapPlace, draw_map, world_outline
 
-__all__ = ["ANSWER_SCHEMA", "to_polars"]
+__all__ = [
+    "ANSWER_SCHEMA",
+    "AlbumContents",
+    "AlbumPhoto",
+    "AlbumState",
+    "MapPlace",
+    "Thumbnail",
+    "describe_contents",
+    "draw_map",
+    "recognize_album",
+    "to_polars",
+    "world_outline",
+    "write_album",
+]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from obelisk.photos.cores import cgroup_folders, library_on_one_thread, usable_cores
 from obelisk.photos.decoding import detach_error, read_photo, read_query
+from obelisk.photos.inline_jpeg import data_uri, encode_thumbnail
 from obelisk.photos.inputs import ModelInput, prepare, resize_photo, source_box
 from obelisk.photos.limits import MAX_BYTES, MAX_PIXELS
 from obelisk.photos.parallel import map_in_order
@@ -33,7 +34,9 @@ __all__ = [
     "TarredPhoto",
     "cgroup_folders",
     "content_hash",
+    "data_uri",
     "detach_error",
+    "encode_thumbnail",
     "find_photos",
     "hash_photo",
     "held_bytes",

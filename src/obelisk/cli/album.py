@@ -1,0 +1,120 @@
+"""``obelisk album``: one page with all photos of a folder, by landmark."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import obelisk
+from obelisk.bundled import locate_gallery
+from obelisk.cli.console import Meter, SkippedFolders, count_of, note, result, warn
+from obelisk.cli.photo_arguments import Exclude, NullSeparated, Photos, expand_arguments
+from obelisk.defaults import PRECISION
+from obelisk.errors import UsageError, quote
+from obelisk.records import Recognition
+
+if TYPE_CHECKING:
+    from obelisk.recognition import Recognizer
+
+
+def album(
+    photos: Photos,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="The page to write, such as album.html.", readable=False)
+    ],
+    gallery: Annotated[
+        Path | None,
+        typer.Option(
+            "--gallery",
+            metavar="G",
+            help="Gallery to recognize from.",
+            show_default="the bundled one",
+            parser=locate_gallery,
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold",
+            help="Reject answers below this confidence, 0 to 1; 0 rejects nothing.",
+            show_default="what --precision needs",
+        ),
+    ] = None,
+    precision: Annotated[
+        float, typer.Option("--precision", help="Share of the given answers that should be right; sets the threshold.")
+    ] = PRECISION,
+    null: NullSeparated = False,
+    exclude: Exclude = None,
+) -> None:
+    """Make one page of all photos, by landmark, with a map.
+
+    The page holds everything it shows and needs no network; the photos themselves stay where they are, and the page
+    links to them. After an interruption, the same command goes on where it stopped: until the page is whole, what is
+    known is kept in FILE.partial.
+    """
+    from obelisk.gallery import Gallery
+    from obelisk.outputs import AlbumState, describe_contents, recognize_album, write_album
+    from obelisk.recognition import Recognizer
+
+    if out.is_dir():
+        raise UsageError(
+            "the page would replace a folder", where=out, fix=f"name a file: --out {quote(str(out / 'album.html'))}"
+        )
+    skipped = SkippedFolders(exclude)
+    paths = expand_arguments(photos, skipped, null=null)
+    with Meter() as meter:
+        recognizer = Recognizer.open(Gallery.open(locate_gallery(gallery), progress=meter))
+        if threshold is None:
+            threshold = recognizer.threshold(precision)
+        with AlbumState(out.with_name(f"{out.name}.partial"), describe_key(recognizer, threshold)) as state:
+            if len(state):
+                note(f"going on: {count_of(len(state), 'answer')} in {state.folder}")
+            try:
+                found = recognize_album(
+                    recognizer, paths, state, threshold=threshold, progress=meter, on_answer=warn_of_photo
+                )
+                contents = write_album(out, name_album(photos), found, state)
+            except BaseException:
+                if len(state):
+                    note(state.advice)
+                raise
+            state.remove()
+    result(f"{out}: {describe_contents(contents)}")
+    skipped.report()
+    if contents.unreadable:
+        warn(f"{len(contents.unreadable)} of {contents.photos} photos could not be used")
+    if contents.unreadable or skipped:
+        raise typer.Exit(1)
+
+
+def describe_key(recognizer: Recognizer, threshold: float | None) -> list[object]:
+    """Return what the answers of an album depend on besides the photos."""
+    references = recognizer.gallery.references()
+    landmarks = repr(list(references.landmarks.values())).encode("utf-8", "surrogatepass")
+    contents = hashlib.blake2b(references.ids.tobytes() + references.landmark_ids.tobytes() + landmarks, digest_size=16)
+    return [
+        obelisk.__version__,
+        recognizer.gallery.name,
+        recognizer.gallery.fingerprint,
+        references.revision,
+        contents.hexdigest(),
+        repr(recognizer.calibration),
+        threshold,
+    ]
+
+
+def warn_of_photo(answer: Recognition) -> None:
+    """Warn if a photo could not be read, or was cut off."""
+    if answer.error:
+        warn(answer.error)
+    if answer.warning:
+        warn(f"{answer.warning} · {answer.photo}")
+
+
+def name_album(photos: list[str]) -> str:
+    """Return the title of an album: the name of its folder, if there is just one."""
+    name = Path(photos[0]).resolve().name if len(photos) == 1 and photos[0] != "-" else ""
+    return name or "Photos by landmark"
