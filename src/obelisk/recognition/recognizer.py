@@ -30,7 +30,7 @@ from obelisk.recognition.calibration import Calibration, check_threshold, find_c
 from obelisk.recognition.classifier import KNNClassifier
 from obelisk.recognition.ranking import Ranking, keep_top
 from obelisk.recognition.rerank.background import Background, read_background
-from obelisk.recognition.rerank.geometry import VERIFIED, GeometricVerifier
+from obelisk.recognition.rerank.geometry import COMPARED, GeometricVerifier
 from obelisk.recognition.softmax_classifier import SoftmaxClassifier, describe_layer, find_unknown
 from obelisk.recognition.tta import embed_augmented
 from obelisk.recognition.votes import find_vote
@@ -85,6 +85,7 @@ class Recognizer:
         self.files = ReferenceFiles()
         self._prepared: tuple[References, tuple[object, ...], KNNClassifier] | None = None
         self._prepared_layer: tuple[References, SoftmaxClassifier | None] | None = None
+        self._prepared_verifier: tuple[References, GeometricVerifier] | None = None
 
     @classmethod
     def open(
@@ -150,8 +151,8 @@ class Recognizer:
         ``threshold``   confidence in [0, 1] below which an answer is rejected, that is, names no landmark
         ``precision``   share of the given answers that should be right; sets the threshold if none is given (see
                         :meth:`threshold`)
-        ``verify``      raise the score of candidates whose reference photos fit the query geometrically, if their
-                        files still exist (:mod:`obelisk.recognition.rerank.geometry`)
+        ``verify``      compare the geometry of the query and of its first candidates' reference photos, if their
+                        files still exist: evidence for the confidence (:mod:`obelisk.recognition.rerank.geometry`)
         ``expand``      ``none``, ``query`` or ``references``: which embeddings to average with their neighbors
                         (:mod:`obelisk.recognition.rerank.query_expansion`)
         ``augment``     also embed the mirror image and the middle of each photo (:mod:`obelisk.recognition.tta`)
@@ -225,19 +226,21 @@ class Recognizer:
         k = min(self._k, len(references)) if k is None else k
         classifier = self._prepare_classifier(references, vote=vote, exponent=exponent, expand=expand)
         classifier.check(k=k, top=top)
-        verifier = GeometricVerifier(references, self.files) if verify else None
+        verifier = self._prepare_verifier(references) if verify else None
 
         def rank(queries: Embeddings, photos: Sequence[Embedded]) -> Ranking:
-            listed = max(top, VERIFIED if verifier else 2)  # the margin needs the second candidate, too
+            listed = max(top, len(COMPARED) if verifier else 2)  # the margin needs the second candidate, too
             if layer:
                 ranking = layer.classify(queries, gather_logits(photos), k=k, top=listed)
             else:
                 ranking = classifier.classify(queries, k=k, top=listed)
+            scores, margins, inliers = ranking.scores[:, 0], find_margins(ranking.scores), None
             if verifier:
-                ranking = verifier.verify(ranking, queries, [photo.path for photo in photos], top=max(top, 2))
+                verified = verifier.verify(ranking, queries, [photo.path for photo in photos])
+                ranking, scores = verified.ranking, verified.scores
+                margins, inliers = verified.margins, verified.inliers
             if calibration:
-                margins = find_margins(ranking.scores)
-                confidence = calibration.confidence(ranking.scores[:, 0], margins, len(references))
+                confidence = calibration.confidence(scores, margins, len(references), inliers=inliers)
                 ranking = replace(ranking, confidence=confidence)
             return keep_top(ranking, top)
 
@@ -260,6 +263,12 @@ class Recognizer:
         )
         self._prepared = references, options, classifier
         return classifier
+
+    def _prepare_verifier(self, references: References) -> GeometricVerifier:
+        """Return a verifier of these references; the previous one, with its keypoints, if nothing has changed."""
+        if self._prepared_verifier is None or self._prepared_verifier[0] is not references:
+            self._prepared_verifier = references, GeometricVerifier(references, self.files)
+        return self._prepared_verifier[1]
 
     @property
     def _vote(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -17,10 +17,13 @@ from obelisk.embedding import Bundle
 from obelisk.errors import MissingExtraError
 from obelisk.gallery import Gallery, ReferenceFiles, ReferencePhoto
 from obelisk.recognition import Ranking
+from obelisk.recognition.calibration import MARGIN_CAP
 from obelisk.recognition.rerank.geometry import (
     BY_ACCIDENT,
-    FULL,
+    ENOUGH,
+    FEW,
     MOST_KEYPOINTS,
+    NO_KEYPOINTS,
     RATIO,
     GeometricVerifier,
     Keypoints,
@@ -29,7 +32,7 @@ from obelisk.recognition.rerank.geometry import (
     match_descriptors,
     most_inliers,
     raise_scores,
-    rank_by,
+    rank_verified,
     root_sift,
 )
 
@@ -65,7 +68,7 @@ def encode(image: Image.Image, kind: str = "PNG") -> bytes:
 def test_another_view_of_a_wall_has_many_inliers(quad: tuple[int, ...]) -> None:
     view = paint(1).transform((300, 300), Image.Transform.QUAD, quad, Image.Resampling.BICUBIC)
     wall, seen = find_keypoints(encode(paint(1))), find_keypoints(encode(view, "JPEG"))
-    assert count_inliers(seen, wall) >= BY_ACCIDENT + FULL
+    assert count_inliers(seen, wall) >= ENOUGH
     assert count_inliers(seen, wall) == count_inliers(seen, wall), "the same each time"
 
 
@@ -152,15 +155,30 @@ def test_evidence_raises_scores_within_their_range(scores: np.ndarray, inliers: 
     raised = raise_scores(scores, inliers)
     assert (raised >= scores - 1e-12).all()
     assert (raised <= 1.0).all()
-    np.testing.assert_allclose(raise_scores(scores, np.minimum(inliers, 5)), scores, atol=1e-12)
+    np.testing.assert_allclose(raise_scores(scores, np.minimum(inliers, BY_ACCIDENT)), scores, atol=1e-12)
     order = np.argsort(inliers, axis=None)
     same = raise_scores(np.full(12, 0.4), inliers.ravel()[order])
     assert (np.diff(same) >= 0).all()
 
 
 def test_the_best_photo_of_a_landmark_is_its_evidence() -> None:
-    candidates = np.array([[7, 8, 9]])
-    assert most_inliers(candidates, np.array([[8, 7, 8, 5]]), np.array([[4, 6, 30, 99]])).tolist() == [[6, 30, 0]]
+    keypoints = [find_keypoints(encode(paint(seed))) for seed in range(3)]
+    wall = keypoints[0]
+    assert most_inliers(wall, [keypoints[1], None, wall]) == ENOUGH
+    assert FEW <= most_inliers(wall, keypoints[1:]) < 12
+    assert most_inliers(wall, [NO_KEYPOINTS]) == FEW
+    assert np.isnan(most_inliers(wall, [None, None])), "no file, no evidence"
+    assert np.isnan(most_inliers(wall, []))
+
+
+def test_nothing_is_compared_once_there_is_enough() -> None:
+    wall = find_keypoints(encode(paint(1)))
+
+    def read() -> Iterator[Keypoints]:
+        yield wall
+        raise AssertionError("a photo too many")
+
+    assert most_inliers(wall, read()) == ENOUGH
 
 
 def ranking_of(candidates: list[int], scores: list[float]) -> Ranking:
@@ -173,11 +191,26 @@ def ranking_of(candidates: list[int], scores: list[float]) -> Ranking:
     )
 
 
-def test_candidates_are_put_in_order_and_cut() -> None:
-    ranking = rank_by(np.array([[0.6, 0.95, 0.6]]), ranking_of([7, 8, 9], [0.6, 0.5, 0.4]), top=2)
-    assert ranking.candidates.tolist() == [[8, 7]]
-    assert ranking.scores.tolist() == [[0.95, 0.6]]
-    assert ranking.neighbors.tolist() == [[0]]
+def test_geometry_brings_a_candidate_to_the_front() -> None:
+    verified = rank_verified(ranking_of([7, 8, 9], [0.6, 0.5, 0.4]), np.array([[6.0, 20.0, np.nan]]))
+    assert verified.ranking.candidates.tolist() == [[8, 7, 9]]
+    assert verified.ranking.scores == pytest.approx(np.array([[0.95, 0.6, 0.4]]))
+    assert verified.ranking.neighbors.tolist() == [[0]]
+    assert verified.inliers.tolist() == [20.0]
+    assert verified.scores.tolist() == [0.5], "what the calibration knows is the score of the embedding"
+    assert verified.margins == pytest.approx([np.log(0.5 / 0.6)]), "and it was behind"
+
+
+def test_inliers_by_accident_and_missing_files_leave_the_order() -> None:
+    ranking = ranking_of([7, 8, 9], [0.6, 0.59, 0.4])
+    for inliers in ([FEW, BY_ACCIDENT, np.nan], [np.nan] * 3):
+        verified = rank_verified(ranking, np.array([inliers], dtype=float))
+        assert verified.ranking.candidates.tolist() == [[7, 8, 9]]
+        assert verified.ranking.scores.tolist() == ranking.scores.tolist()
+        assert verified.margins == pytest.approx([np.log(0.6 / 0.59)])
+        assert verified.inliers[0] == FEW or np.isnan(inliers[0])
+    alone = rank_verified(ranking_of([7], [0.6]), np.array([[9.0]]))
+    assert alone.margins.tolist() == [MARGIN_CAP]
 
 
 @pytest.fixture
@@ -197,12 +230,18 @@ def test_geometry_decides_where_embeddings_do_not(walls: Gallery, tmp_path: Path
     view = paint(2).transform((300, 300), Image.Transform.QUAD, QUADS["from below"], Image.Resampling.BICUBIC)
     view.save(tmp_path / "query.jpg")
     query = np.full((1, 2), 0.5**0.5, dtype=np.float32)
-    ranking = GeometricVerifier(references, ReferenceFiles()).verify(
-        ranking_of(ids, [0.6, 0.5, 0.5]), query, [tmp_path / "query.jpg"], top=2
-    )
-    assert ranking.candidates.tolist() == [[ids[1], ids[0]]]
-    assert ranking.scores[0, 0] == pytest.approx(0.95)
-    assert ranking.scores[0, 1] == pytest.approx(0.6, abs=0.1)
+    files = ReferenceFiles()
+    verifier = GeometricVerifier(references, files)
+    verified = verifier.verify(ranking_of(ids, [0.6, 0.5, 0.5]), query, [tmp_path / "query.jpg"])
+    assert verified.ranking.candidates.tolist() == [[ids[1], ids[0], ids[2]]]
+    assert verified.ranking.scores[0, 0] == pytest.approx(0.95)
+    assert verified.inliers.tolist() == [ENOUGH]
+    assert (files.asked, files.at_hand) == (2, 2)
+    gone = verifier.verify(ranking_of(ids[::-1], [0.6, 0.5, 0.5]), query, [tmp_path / "query.jpg"])
+    assert gone.ranking.candidates[0, 0] == ids[1], "the second candidate has a file, the first has none"
+    alone = verifier.verify(ranking_of(ids[2:], [0.6]), query, [tmp_path / "query.jpg"])
+    assert np.isnan(alone.inliers).all()
+    assert (files.asked, files.at_hand) == (3, 2), "each file is read once"
 
 
 def test_no_query_is_no_work(walls: Gallery) -> None:
@@ -214,8 +253,9 @@ def test_no_query_is_no_work(walls: Gallery) -> None:
         similarities=np.empty((0, 1), np.float32),
     )
     verifier = GeometricVerifier(walls.references(), ReferenceFiles())
-    ranking = verifier.verify(none, np.empty((0, 2), np.float32), [], top=2)
-    assert ranking.candidates.shape == (0, 2)
+    verified = verifier.verify(none, np.empty((0, 2), np.float32), [])
+    assert verified.ranking.candidates.shape == (0, 3)
+    assert verified.inliers.shape == (0,)
 
 
 def test_without_opencv_the_extra_is_named(walls: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:

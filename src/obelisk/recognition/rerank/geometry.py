@@ -2,21 +2,25 @@
 
 Keypoints of both photos (SIFT: Lowe, IJCV 2004; descriptors compared as RootSIFT: Arandjelović & Zisserman, CVPR
 2012) are matched, and one homography is fitted to as many matches as possible (MAGSAC: Barath, Noskova & Matas, CVPR
-2019). The matches that it explains, the *inliers*, are evidence that no embedding sees::
+2019). The matches that it explains, the *inliers*, are evidence that no embedding sees. Those of the first candidate
+enter the confidence (:mod:`obelisk.recognition.calibration`), and those of the second may bring it to the front::
 
-    v      = 0.9 · clip((inliers − 5) / 15, 0, 1)      of the best photo of a landmark
+    v      = 0.9 · clip((inliers − 7) / 13, 0, 1)      of the best photo of a landmark
     score' = score + (1 − score) · v
 
-Most pairs of unlike photos have five inliers by accident; one pair in a hundred has seven. A score never falls and
-stays in [0, 1]. Verification needs the files of the reference photos, and OpenCV (the extra ``verify``).
+Most pairs of unlike photos have five or six inliers by accident; one pair in a hundred has eight. A score never falls
+and stays in [0, 1]. Verification needs the files of the reference photos, and OpenCV (the extra ``verify``): a landmark
+without files at hand is judged as if nobody had asked.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +31,11 @@ from obelisk.arrays import Embeddings, Floats, Integers
 from obelisk.errors import MissingExtraError, PhotoError
 from obelisk.gallery import ReferenceFiles, ReferencePhoto, References
 from obelisk.photos import map_in_order, read_query
+from obelisk.recognition.calibration import find_margins
 from obelisk.recognition.ranking import Ranking
 
-VERIFIED = 20  # nearest reference photos that are compared with a query
+COMPARED = (5, 3)  # nearest photos of the first and the second candidate that are compared with a query
+LISTED = 100  # nearest reference photos among which these are looked for
 SIDE = 320  # pixels of the longer side: more cost time, and the numbers above were measured on small photos
 THINNEST_SIDE = 16  # pixels of the shorter side: a thinner photo has no keypoints
 MOST_KEYPOINTS = 1000  # of a photo
@@ -37,8 +43,9 @@ RATIO = 0.85  # of the distances to the nearest and second nearest descriptor; a
 TOLERANCE = 4.0  # pixels that an inlier may be off
 FEWEST_MATCHES = 5
 ITERATIONS = 2000  # of MAGSAC, at most
-BY_ACCIDENT, FULL, WEIGHT = 5, 15, 0.9  # of the first equation above
-CACHED = 512  # reference photos whose keypoints are kept, at most 140 KiB each
+BY_ACCIDENT, WEIGHT = 7, 0.9  # of the first equation above
+FEW, ENOUGH = 5, 20  # inliers: fewer than FEW say no less; ENOUGH prove a landmark, and no further photo is compared
+CACHED = 512  # photos whose keypoints are kept, at most 140 KiB each
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,11 +59,29 @@ class Keypoints:
 NO_KEYPOINTS = Keypoints(positions=np.empty((0, 2), np.float32), descriptors=np.empty((0, 128), np.uint8))
 
 
-class GeometricVerifier:
-    """Raises the scores of candidates whose reference photos fit the query geometrically.
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Verified:
+    """A ranking by verified scores, and what a calibration needs to know of its first candidates.
 
-    The keypoints of recently compared reference photos are kept. Raises
-    :class:`~obelisk.errors.MissingExtraError` without OpenCV.
+    ================  ======  ================================================================
+    ``ranking``               the ranking, by verified scores
+    ``scores``        (Q,)    the score of each first candidate before verification
+    ``margins``       (Q,)    its margin then; negative if geometry brought it to the front
+    ``inliers``       (Q,)    its inliers, from :data:`FEW` to :data:`ENOUGH`; NaN if no file was at hand
+    ================  ======  ================================================================
+    """
+
+    ranking: Ranking
+    scores: Floats
+    margins: Floats
+    inliers: Floats
+
+
+class GeometricVerifier:
+    """Compares queries with the reference photos of their first candidates.
+
+    The keypoints of recently compared photos are kept. Raises :class:`~obelisk.errors.MissingExtraError` without
+    OpenCV.
     """
 
     def __init__(self, references: References, files: ReferenceFiles) -> None:
@@ -66,58 +91,81 @@ class GeometricVerifier:
         self._files = files
         self._keypoints_of = lru_cache(maxsize=CACHED)(self._find_reference_keypoints)
 
-    def verify(self, ranking: Ranking, queries: Embeddings, photos: Sequence[Path], *, top: int) -> Ranking:
-        """Return the ranking of Q queries by verified scores, cut to the ``top`` best candidates.
+    def verify(self, ranking: Ranking, queries: Embeddings, photos: Sequence[Path]) -> Verified:
+        """Verify the first candidates of Q queries, unit-norm rows (Q, D) with the photos they come from."""
+        compared = self._choose_references(ranking.candidates[:, : len(COMPARED)], queries)
+        found = list(map_in_order(self._compare, zip(photos, compared, strict=True)))
+        inliers = np.full(ranking.scores.shape, np.nan)
+        for query, counts in enumerate(found):
+            inliers[query, : len(counts)] = counts
+        return rank_verified(ranking, inliers)
 
-        ``queries`` (Q, D) are unit-norm, ``photos`` their files. Only candidates in ``ranking`` are verified, so it
-        should list the landmarks of the ``VERIFIED`` nearest reference photos.
-        """
-        nearest, _ = self._references.nearest(queries, min(VERIFIED, len(self._references)))
-        found = list(map_in_order(self._compare, zip(photos, nearest, strict=True)))
-        inliers = np.array(found, dtype=np.int64).reshape(nearest.shape)
-        most = most_inliers(ranking.candidates, self._references.landmark_ids[nearest], inliers)
-        return rank_by(raise_scores(ranking.scores, most), ranking, top=top)
+    def _choose_references(self, candidates: Integers, queries: Embeddings) -> list[list[list[ReferencePhoto]]]:
+        """Return the photos to compare with each query, for each of its candidates (Q, T), nearest first."""
+        nearest, _ = self._references.nearest(queries, min(LISTED, len(self._references)))
+        shown = self._references.landmark_ids[nearest]
+        chosen = [
+            [indices[landmarks == landmark][:most] for landmark, most in zip(listed, COMPARED, strict=False)]
+            for indices, landmarks, listed in zip(nearest, shown, candidates, strict=True)
+        ]
+        flat = [indices for of_query in chosen for indices in of_query]
+        photos = iter(self._references.photos(np.concatenate([*flat, np.empty(0, np.int64)])))
+        return [[list(islice(photos, len(indices))) for indices in of_query] for of_query in chosen]
 
-    def _compare(self, pair: tuple[Path, Integers]) -> Integers:
-        """Return the number of inliers of a query with each of its nearest references."""
-        photo, indices = pair
+    def _compare(self, task: tuple[Path, Sequence[Sequence[ReferencePhoto]]]) -> list[float]:
+        """Return the inliers of a query with each candidate's photos, until one has :data:`ENOUGH`."""
+        photo, candidates = task
         query = find_keypoints(photo)
-        references = self._references.photos(indices)
-        return np.array([count_inliers(query, self._keypoints_of(reference)) for reference in references])
+        counts: list[float] = []
+        for references in candidates:
+            counts.append(most_inliers(query, map(self._keypoints_of, references)))
+            if counts[-1] == ENOUGH:
+                break
+        return counts
 
-    def _find_reference_keypoints(self, photo: ReferencePhoto) -> Keypoints:
-        """Return the keypoints of a reference photo; none if its file is gone."""
+    def _find_reference_keypoints(self, photo: ReferencePhoto) -> Keypoints | None:
+        """Return the keypoints of a reference photo; None if its file is gone."""
         data = self._files.read(photo)
-        return NO_KEYPOINTS if data is None else find_keypoints(data)
+        return None if data is None else find_keypoints(data)
 
 
-def most_inliers(candidates: Integers, landmarks: Integers, inliers: Integers) -> Integers:
-    """Return the most inliers (Q, T) that any photo of each candidate (Q, T) has.
+def most_inliers(query: Keypoints, references: Iterable[Keypoints | None]) -> float:
+    """Return the most inliers of a query with any of the references, from FEW to ENOUGH; NaN if all are None."""
+    most = math.nan
+    for reference in references:
+        if reference is None:
+            continue
+        most = np.fmax(most, np.clip(count_inliers(query, reference), FEW, ENOUGH))
+        if most == ENOUGH:
+            break
+    return float(most)
 
-    ``landmarks`` and ``inliers``, both (Q, M), are those of the photos compared.
-    """
-    shown = candidates[:, :, None] == landmarks[:, None, :]
-    most: Integers = np.where(shown, inliers[:, None, :], 0).max(axis=2, initial=0)
-    return most
+
+def rank_verified(ranking: Ranking, inliers: Floats) -> Verified:
+    """Rank candidates (Q, T) by scores raised by their inliers (Q, T), NaN being none; equal ones keep their order."""
+    raised = raise_scores(ranking.scores, np.nan_to_num(inliers, nan=0.0))
+    order = np.argsort(-raised, axis=1, kind="stable")
+    scores, raised = (np.take_along_axis(columns, order, axis=1) for columns in (ranking.scores, raised))
+    # What geometry brings to the front has its strongest rival anywhere behind it.
+    best_first = np.concatenate([scores[:, :1], -np.sort(-scores[:, 1:], axis=1)], axis=1)
+    return Verified(
+        ranking=dataclasses.replace(
+            ranking,
+            candidates=np.take_along_axis(ranking.candidates, order, axis=1),
+            scores=raised,
+            confidence=raised[:, 0],
+        ),
+        scores=scores[:, 0],
+        margins=find_margins(best_first),
+        inliers=np.take_along_axis(inliers, order, axis=1)[:, 0],
+    )
 
 
-def raise_scores(scores: Floats, inliers: Integers) -> Floats:
+def raise_scores(scores: Floats, inliers: Floats) -> Floats:
     """Raise scores (Q, T) in [0, 1] by inliers (Q, T), as the equations at the top of this file say."""
-    verified = WEIGHT * np.clip((inliers - BY_ACCIDENT) / FULL, 0.0, 1.0)
+    verified = WEIGHT * np.clip((inliers - BY_ACCIDENT) / (ENOUGH - BY_ACCIDENT), 0.0, 1.0)
     raised: Floats = scores + (1.0 - scores) * verified
     return raised
-
-
-def rank_by(scores: Floats, ranking: Ranking, *, top: int) -> Ranking:
-    """Rank the candidates of a ranking by new scores (Q, T), cut to the ``top`` best; equal ones keep their order."""
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-    ranked = np.take_along_axis(scores, order, axis=1)
-    return dataclasses.replace(
-        ranking,
-        candidates=np.take_along_axis(ranking.candidates, order, axis=1),
-        scores=ranked,
-        confidence=ranked[:, 0],
-    )
 
 
 def find_keypoints(source: Path | bytes) -> Keypoints:
