@@ -25,7 +25,9 @@ def city(tmp_path: Path, places: Path, obelisk: Command, monkeypatch: pytest.Mon
     right = rng.random(400) < 0.6
     scores = np.clip(np.where(right, 0.9, 0.6) + 0.1 * rng.normal(size=400), 0.01, 1.0)
     ones = np.ones(400)
-    found = fit_calibration(Evidence(scores=scores, margins=0.1 * ones, references=ones, right=right, weights=ones))
+    found = fit_calibration(
+        Evidence(scores=scores, margins=0.1 * ones, references=ones, inliers=np.nan * ones, right=right, weights=ones)
+    )
     model = write_color_bundle(tmp_path / "model", "colors", {CALIBRATION: found.to_json().encode()}).folder
     assert obelisk("gallery", "build", tmp_path / "city", "--data", places, "--model", model)[0] == 0
     return tmp_path / "city"

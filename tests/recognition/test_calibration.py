@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from obelisk.recognition.calibration import (
     find_calibration,
     find_margins,
     read_calibration,
+    shift_intercept,
 )
 
 PLAIN = Calibration(slope=20.0, center=-0.6, growth=0.03, margin=9.0, precisions=((0.1, 0.6), (0.5, 0.9), (0.8, 0.97)))
@@ -31,8 +33,10 @@ def simulate(count: int, seed: int = 0) -> tuple[Evidence, np.ndarray]:
     scores, references = rng.uniform(0.3, 0.99, count), rng.choice([15.0, 100.0, 3000.0], count)
     margins = rng.uniform(0.0, MARGIN_CAP, count)
     truth = PLAIN.confidence(scores, margins, references)
-    right = rng.random(count) < truth
-    return Evidence(scores=scores, margins=margins, references=references, right=right, weights=np.ones(count)), truth
+    right, nothing = rng.random(count) < truth, np.full(count, np.nan)
+    return Evidence(
+        scores=scores, margins=margins, references=references, inliers=nothing, right=right, weights=np.ones(count)
+    ), truth
 
 
 def test_the_fit_finds_what_the_answers_were_drawn_from() -> None:
@@ -112,6 +116,58 @@ def test_a_calibration_of_format_2_is_read_and_means_what_it_meant() -> None:
     assert '"format":3' in found.to_json().replace(" ", "")
 
 
+def verify_some(count: int, seed: int = 0) -> tuple[Evidence, float]:
+    """Draw answers of which a half was verified: the odds grow with the fourth power of 1 + inliers."""
+    rng = np.random.default_rng(100 + seed)
+    evidence, _ = simulate(count, seed)
+    counts = np.arange(5.0, 11.0)
+    wrong = 0.5 ** np.arange(6)
+    chances = [share / share.sum() for share in (wrong, wrong * ((1 + counts) / 7.0) ** 4)]
+    drawn = np.where(evidence.right, *(rng.choice(counts, count, p=chances[right]) for right in (1, 0)))
+    truth = np.log(wrong.sum() / (wrong * ((1 + counts) / 7.0) ** 4).sum()) - 4 * np.log(7)
+    return replace(evidence, inliers=np.where(rng.random(count) < 0.5, drawn, np.nan)), truth
+
+
+def test_the_weight_of_inliers_is_that_of_the_odds_they_were_drawn_by() -> None:
+    evidence, shift = verify_some(40_000)
+    found, plain = fit_calibration(evidence), fit_calibration(replace(evidence, inliers=np.full(40_000, np.nan)))
+    assert found.inliers == pytest.approx(4.0, rel=0.1)
+    assert found.verified == pytest.approx(shift, rel=0.1)
+    assert (found.slope, found.margin, found.precisions) == (plain.slope, plain.margin, plain.precisions)
+    assert [inliers for inliers, _, _ in found.inlier_shares] == [5, 6, 7, 8, 9, 10]
+    assert np.sum(found.inlier_shares, axis=0)[1:] == pytest.approx([1, 1], abs=1e-4)
+    assert (plain.inliers, plain.verified, plain.inlier_shares, plain.verified_precisions) == (0, 0, (), ())
+
+
+def test_verified_answers_are_calibrated_too_and_have_a_threshold_of_their_own() -> None:
+    found = fit_calibration(verify_some(60_000)[0])
+    fresh, _ = verify_some(60_000, seed=9)
+    verified = ~np.isnan(fresh.inliers)
+    scores, margins, references = (column[verified] for column in (fresh.scores, fresh.margins, fresh.references))
+    right = fresh.right[verified]
+    confidence = found.confidence(scores, margins, references, inliers=fresh.inliers[verified])
+    for low in np.arange(0.0, 1.0, 0.2):
+        inside = (confidence >= low) & (confidence < low + 0.2)
+        assert confidence[inside].mean() == pytest.approx(right[inside].mean(), abs=0.05)
+    wanted = 1 - CAUTION * 0.1
+    named = confidence >= found.threshold(0.9, verified=True)
+    assert right[named].mean() == pytest.approx(wanted, abs=0.015)
+    assert found.threshold(0.9, verified=True) < found.threshold(0.9)
+    z = found.combine(fresh.scores, fresh.margins, fresh.references)
+    moved = shift_intercept(found, z - 1.0, fresh.right.astype(float), np.full(60_000, 1 / 60_000))
+    assert moved.verified_precisions != found.verified_precisions, "a gallery's own intercept moves both tables"
+    assert PLAIN.threshold(0.9, verified=True) == PLAIN.threshold(0.9), "one that knows nothing of inliers has one"
+
+
+def test_inliers_that_mislead_or_are_all_of_one_kind_have_no_weight() -> None:
+    evidence, _ = simulate(500)
+    misleading = np.where(evidence.right, 5.0, 15.0)
+    only_right = np.where(evidence.right, 12.0, np.nan)
+    for inliers in (misleading, only_right):
+        found = fit_calibration(replace(evidence, inliers=inliers))
+        assert (found.inliers, found.verified, found.inlier_shares) == (0, 0, ())
+
+
 @pytest.mark.parametrize(
     ("precision", "threshold"),
     [(0.4, 0.1), (0.85, 0.5), (0.95, 0.8), (0.99, 0.8)],
@@ -131,13 +187,24 @@ def test_a_precision_that_is_no_share_is_refused(precision: float) -> None:
 def test_answers_of_one_kind_cannot_calibrate(right: bool) -> None:
     ones = np.ones(10)
     with pytest.raises(UsageError, match="all right, or all wrong"):
-        fit_calibration(Evidence(scores=ones, margins=ones, references=ones, right=np.full(10, right), weights=ones))
+        fit_calibration(
+            Evidence(
+                scores=ones,
+                margins=ones,
+                references=ones,
+                inliers=np.nan * ones,
+                right=np.full(10, right),
+                weights=ones,
+            )
+        )
 
 
 def test_scores_that_mislead_cannot_calibrate() -> None:
     scores = np.linspace(0.2, 0.9, 40)
     ones = np.ones(40)
-    evidence = Evidence(scores=scores, margins=0 * ones, references=ones, right=scores < 0.5, weights=ones)
+    evidence = Evidence(
+        scores=scores, margins=0 * ones, references=ones, inliers=np.nan * ones, right=scores < 0.5, weights=ones
+    )
     with pytest.raises(UsageError, match="not more often right"):
         fit_calibration(evidence)
 

@@ -53,7 +53,9 @@ def make_general(seed: int = 3) -> Calibration:
     scores = np.clip(np.where(right, 0.82, 0.55) + 0.06 * rng.normal(size=3000), 0.01, 1.0)
     margins = np.clip(np.where(right, 0.2, 0.04) + 0.06 * rng.normal(size=3000), 0.0, 0.35)
     ones = np.ones(3000)
-    return fit_calibration(Evidence(scores=scores, margins=margins, references=ones, right=right, weights=ones))
+    return fit_calibration(
+        Evidence(scores=scores, margins=margins, references=ones, inliers=np.nan * ones, right=right, weights=ones)
+    )
 
 
 def test_look_alikes_raise_the_bar_and_only_the_intercept_moves() -> None:

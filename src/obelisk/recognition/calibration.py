@@ -25,6 +25,7 @@ it: a gallery shifts it by its own references (:mod:`obelisk.recognition.self_ca
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -71,6 +72,11 @@ class Calibration(BaseModel):
     margin: float = Field(default=0.0, ge=0, description="m")
     inliers: float = Field(default=0.0, ge=0, description="v")
     verified: float = Field(default=0.0, description="v₀")
+    inlier_shares: tuple[tuple[float, Share, Share], ...] = Field(
+        default=(),
+        max_length=MOST_ROWS,
+        description="inliers, with the share of right and of wrong first candidates that have so many",
+    )
     distance: float = Field(default=0.0, ge=0, description="d")
     located: float = Field(default=0.0, description="d₀")
     references: int = Field(default=0, ge=0, description="N when a gallery made it of its own references, else 0")
@@ -78,6 +84,9 @@ class Calibration(BaseModel):
         min_length=1,
         max_length=MOST_ROWS,
         description="pairs of a confidence and the precision of answers of at least that; ascending",
+    )
+    verified_precisions: tuple[tuple[Share, Share], ...] = Field(
+        default=(), max_length=MOST_ROWS, description="the same of answers after geometric verification"
     )
     evidence: tuple[tuple[float, Share, Share], ...] = Field(default=(), max_length=MOST_ROWS, description="see above")
 
@@ -129,19 +138,21 @@ class Calibration(BaseModel):
             added = added + np.nan_to_num(self.located - self.distance * np.log1p(kilometers), nan=0.0)
         return added
 
-    def threshold(self, precision: float = PRECISION) -> float:
+    def threshold(self, precision: float = PRECISION, *, verified: bool = False) -> float:
         """Return the lowest confidence whose answers reach a wanted precision, a share of right answers.
 
         The calibration errs, too, so only CAUTION of the mistakes that the precision allows are used. If no confidence
-        reaches it, the threshold is the highest one measured.
+        reaches it, the threshold is the highest one measured. That of answers after geometric verification is lower:
+        more of them are certain, so that less certain ones may join them.
 
         Raises :class:`~obelisk.errors.UsageError` for a precision outside (0, 1).
         """
         if not 0.0 < precision < 1.0:
             raise UsageError(f"precision = {precision}", fix="give a share of the answers, above 0 and below 1")
         wanted = 1.0 - CAUTION * (1.0 - precision)
-        enough = [confidence for confidence, reached in self.precisions if reached >= wanted]
-        return min(enough, default=self.precisions[-1][0])
+        table = self.verified_precisions if verified and self.verified_precisions else self.precisions
+        enough = [confidence for confidence, reached in table if reached >= wanted]
+        return min(enough, default=table[-1][0])
 
     def to_json(self) -> str:
         """Return the text of ``calibration.json``, in the newest format whatever was read."""
@@ -156,6 +167,7 @@ class Evidence:
     ``scores``      (Q,)  their scores in [0, 1]
     ``margins``     (Q,)  their margins, of :func:`find_margins`
     ``references``  (Q,)  number of reference photos that competed
+    ``inliers``     (Q,)  inliers of verified geometry; NaN where nothing was verified
     ``right``       (Q,)  whether the query shows the candidate
     ``weights``     (Q,)  how much each query counts; need not sum to 1
     ==============  ====  ==============================================
@@ -164,6 +176,7 @@ class Evidence:
     scores: Floats
     margins: Floats
     references: Floats
+    inliers: Floats
     right: Booleans
     weights: Floats
 
@@ -189,7 +202,8 @@ def fit_calibration(evidence: Evidence) -> Calibration:
     scores, weights = np.maximum(evidence.scores, 1e-6), evidence.weights / evidence.weights.sum()
     columns = np.stack([np.log(scores), evidence.margins, np.ones(len(scores)), np.log(evidence.references)], axis=1)
     mean = columns.mean(axis=0) * [1, 1, 0, 1]
-    beta = fit_logistic(columns - mean, evidence.right, weights)
+    # Evidence from galleries of one size says nothing about ln N, so the ridge shrinks its weight.
+    beta = fit_logistic(columns - mean, evidence.right, weights, shrunk=[0, 0, 0, 1])
     slope, margin, shift, growth = beta
     if slope <= 0:
         raise UsageError(
@@ -203,25 +217,53 @@ def fit_calibration(evidence: Evidence) -> Calibration:
         precisions=((0.0, 0.0),),
     )
     z = fitted.combine(scores, evidence.margins, evidence.references)
+    fitted = fit_inliers(fitted, z, evidence.inliers, evidence.right, weights)
     return fitted.model_copy(
+        update=tabulate_precisions(fitted, z, weights) | {"evidence": sum_up(z, evidence.right, weights)}
+    )
+
+
+def fit_inliers(calibration: Calibration, z: Floats, inliers: Floats, right: Booleans, weights: Floats) -> Calibration:
+    """Fit v and v₀ to the verified among first candidates with z (Q,), and count their inliers (Q,).
+
+    The other weights stay, so that answers with and without this evidence agree on average.
+    """
+    verified = ~np.isnan(inliers)
+    inliers, right, weights = inliers[verified], right[verified], weights[verified]
+    if right.all() or not right.any():
+        return calibration
+    weight = np.log1p(inliers)
+    columns = np.stack([weight - weight.mean(), np.ones(len(weight))], axis=1)
+    offset = z[verified] + calibration.intercept
+    slope, shift = fit_logistic(columns, right, weights / weights.sum(), shrunk=[0.01, 0], offset=offset)
+    if slope <= 0:
+        return calibration
+    counts = np.unique(inliers)
+    held = [(inliers == counts[:, None]) @ (weights * group) for group in (right, ~right)]
+    shares = np.stack([counts, *(one / one.sum() for one in held)], axis=1)
+    return calibration.model_copy(
         update={
-            "precisions": expected_precisions(logistic(z + fitted.intercept), weights),
-            "evidence": sum_up(z, evidence.right, weights),
+            "inliers": float(slope),
+            "verified": float(shift - slope * weight.mean()),
+            "inlier_shares": tuple(map(tuple, np.round(shares, 6).tolist())),
         }
     )
 
 
-def fit_logistic(columns: Floats, right: Booleans, weights: Floats) -> Floats:
-    """Return the coefficients (4,) of a logistic regression on columns (Q, 4): ln s₁, margin, 1 and ln N, centered.
+def fit_logistic(
+    columns: Floats, right: Booleans, weights: Floats, *, shrunk: Sequence[float], offset: Floats | float = 0.0
+) -> Floats:
+    """Return the coefficients (P,) of a logistic regression on centered columns (Q, P), added to an offset (Q,).
 
-    The ridge shrinks the last one most: evidence from galleries of one size says nothing about it.
+    ``shrunk`` (P,) says how much the ridge shrinks each: 1 all of it, 0 only against singular columns.
     """
-    beta = np.zeros(4)
+    penalties = np.array(shrunk, dtype=np.float64)
+    beta = np.zeros(len(penalties))
     for _ in range(NEWTON_STEPS):
-        probability = 1.0 / (1.0 + np.exp(-np.clip(columns @ beta, -30, 30)))
-        gradient = columns.T @ (weights * (right - probability)) - RIDGE * beta * [0, 0, 0, 1]
+        probability = 1.0 / (1.0 + np.exp(-np.clip(columns @ beta + offset, -30, 30)))
+        gradient = columns.T @ (weights * (right - probability)) - RIDGE * penalties * beta
         curvature = columns.T * (weights * probability * (1 - probability)) @ columns
-        step = np.linalg.solve(curvature + RIDGE * np.diag([1e-3, 1e-3, 1e-3, 1]), gradient)
+        step = np.linalg.solve(curvature + RIDGE * np.diag(np.maximum(penalties, 1e-3)), gradient)
         beta += step
         if np.abs(step).max() < 1e-9:
             break
@@ -238,8 +280,24 @@ def shift_intercept(calibration: Calibration, z: Floats, right: Floats, weights:
         intercept += step
         if abs(step) < 1e-9:
             break
-    precisions = expected_precisions(logistic(z + intercept), weights)
-    return calibration.model_copy(update={"center": -intercept / calibration.slope, "precisions": precisions})
+    shifted = calibration.model_copy(update={"center": -intercept / calibration.slope})
+    return shifted.model_copy(update=tabulate_precisions(shifted, z, weights))
+
+
+def tabulate_precisions(calibration: Calibration, z: Floats, weights: Floats) -> dict[str, object]:
+    """Return ``precisions`` for first candidates with z (Q,), and ``verified_precisions``.
+
+    The latter are those to expect after verification, where right and wrong candidates have inliers as in the evidence.
+    """
+    z = z + calibration.intercept
+    tables: dict[str, object] = {"precisions": expected_precisions(logistic(z), weights)}
+    if calibration.inlier_shares:
+        inliers, right, wrong = np.array(calibration.inlier_shares).T
+        verified = z[:, None] + calibration.inliers * np.log1p(inliers) + calibration.verified
+        probability = logistic(z)[:, None]
+        spread = weights[:, None] * (probability * right + (1 - probability) * wrong)
+        tables["verified_precisions"] = expected_precisions(logistic(verified).ravel(), spread.ravel())
+    return tables
 
 
 def sum_up(z: Floats, right: Booleans, weights: Floats) -> tuple[tuple[float, float, float], ...]:

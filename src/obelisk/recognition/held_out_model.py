@@ -125,6 +125,7 @@ def ask_gallery(photos: HeldOutPhotos, gallery: Booleans, queries: Booleans, oth
                 scores=ranking.scores[:, 0],
                 margins=find_margins(ranking.scores),
                 references=np.full(len(rows), float(len(references))),
+                inliers=np.full(len(rows), np.nan),
                 right=right,
                 weights=np.full(len(rows), share / len(rows)),
             )
