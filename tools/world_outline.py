@@ -10,6 +10,7 @@ The file is TopoJSON of Natural Earth's land at 1:110 million. It becomes one SV
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 Point = tuple[int, int]
+WIDTH, HEIGHT = 3600, 1800
 
 
 def convert_topology(topology: dict[str, Any]) -> str:
@@ -31,7 +33,7 @@ def convert_topology(topology: dict[str, Any]) -> str:
             arc.append((round(10 * (x * scale_x + left + 180)), round(10 * (90 - y * scale_y - bottom))))
         arcs.append(arc)
     rings = (join_arcs(arcs, ring) for ring in find_rings(topology["objects"]["land"]))
-    return "".join(draw_ring(ring) for ring in rings)
+    return "".join(draw_ring(part) for ring in rings for part in cut_ring(ring))
 
 
 def find_rings(geometry: dict[str, Any]) -> Iterator[list[int]]:
@@ -51,6 +53,20 @@ def join_arcs(arcs: list[list[Point]], ring: list[int]) -> list[Point]:
     return points
 
 
+def cut_ring(points: list[Point]) -> Iterator[list[Point]]:
+    """Yield a ring as a flat map shows it: at both edges if it crosses the 180th meridian, beyond which it runs on."""
+    turns, whole = 0, [points[0]]
+    for (before, _), (x, y) in itertools.pairwise(points):
+        turns += (x - before < -WIDTH / 2) - (x - before > WIDTH / 2)
+        whole.append((x + WIDTH * turns, y))
+    if abs(whole[-1][0] - whole[0][0]) > WIDTH / 2:  # around a pole
+        whole += [(whole[-1][0], HEIGHT), (whole[0][0], HEIGHT)]
+    for shift in (-WIDTH, 0, WIDTH):
+        moved = [(x + shift, y) for x, y in whole]
+        if max(x for x, _ in moved) > 0 and min(x for x, _ in moved) < WIDTH:
+            yield moved
+
+
 def draw_ring(points: list[Point]) -> str:
     """Return a ring as a closed part of a path, each point relative to the one before."""
     (x, y), *others = points
@@ -65,4 +81,4 @@ def draw_ring(points: list[Point]) -> str:
 if __name__ == "__main__":
     path = convert_topology(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     source = "Natural Earth, land at 1:110 million, public domain; by way of the npm package world-atlas"
-    sys.stdout.write(json.dumps({"source": source, "width": 3600, "height": 1800, "path": path}, indent=1) + "\n")
+    sys.stdout.write(json.dumps({"source": source, "width": WIDTH, "height": HEIGHT, "path": path}, indent=1) + "\n")

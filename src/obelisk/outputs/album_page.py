@@ -223,7 +223,7 @@ def draw_facts(landmark: AlbumLandmark) -> Markup:
         at = f"{latitude:.5f}", f"{longitude:.5f}"
         where = f"https://www.openstreetmap.org/?mlat={at[0]}&mlon={at[1]}#map=16/{at[0]}/{at[1]}"
         facts.append(element("a", text(f"{latitude:.4f}, {longitude:.4f}"), href=where))
-    facts += [element("a", text(name_link(link)), href=link) for link in landmark.links if is_web(link)]
+    facts += [element("a", text(name_site(link)), href=link) for link in landmark.links if is_web(link)]
     return element("p", join(facts, " · "), class_="note") if facts else Markup("")
 
 
@@ -273,11 +273,12 @@ def isolate(name: str) -> Markup:
     return element("bdi", text(name))
 
 
-def name_link(link: str) -> str:
-    """Return a link as people read it: its site and the last part of its path."""
-    parts = urlsplit(link)
-    page = unquote(parts.path.rstrip("/").rpartition("/")[2]).replace("_", " ")
-    return f"{parts.netloc}: {page}" if page else parts.netloc
+def name_site(link: str) -> str:
+    """Return what people call the site that a link leads to."""
+    host = urlsplit(link).netloc
+    if host == "commons.wikimedia.org":
+        return "Wikimedia Commons"
+    return "Wikipedia" if host.endswith(".wikipedia.org") else host
 
 
 def name_reference(photo: str, source: str | None) -> Markup:

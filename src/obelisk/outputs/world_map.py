@@ -14,8 +14,9 @@ from obelisk.markup import Markup, element, join, text
 
 WIDTH, HEIGHT = 1000, 420  # units of the drawing
 NARROWEST = 36.0  # degrees of longitude; the outline has no more detail
-NORTH, SOUTH = 84.0, -57.0  # beyond lies ice
+NORTH, SOUTH = 84.0, -58.0  # beyond lies ice
 MARGIN = 0.2  # around the landmarks, of their width
+EDGE = 8  # units that a point keeps from the frame
 FONT, LARGE_FONT = 15, 36  # units; the style sheet takes the large one on narrow screens
 LABELED_LARGE = 3  # landmarks
 LONGEST_LABEL = 30
@@ -109,7 +110,7 @@ class MapView:
         return f"matrix({self._scale / 10:.5g} 0 0 {self._scale * self._stretch / 10:.5g} {x:.1f} {y:.1f})"
 
     def locate(self, latitude: float, longitude: float) -> tuple[float, float]:
-        """Return where a position lies, in units of the drawing."""
+        """Return where a position lies, in units of the drawing; it may be outside."""
         return (longitude - self._left) * self._scale, (self._top - latitude) * self._scale * self._stretch
 
 
@@ -123,6 +124,7 @@ def gather_points(places: Sequence[MapPlace], view: MapView) -> list[MapPoint]:
     points: list[MapPoint] = []
     for place in places:
         x, y = view.locate(place.latitude, place.longitude)
+        x, y = min(max(x, EDGE), WIDTH - EDGE), min(max(y, EDGE), HEIGHT - EDGE)  # the poles are beyond the map
         near = (point for point in points if math.hypot(point.x - x, point.y - y) < point.radius + TOGETHER)
         point = next(near, None)
         if point is None:
