@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from obelisk.bundled import is_bundled, locate_gallery
+from obelisk.cli.answer_output import Show, open_output
 from obelisk.cli.console import Meter, SkippedFolders, count_of, note, result, warn
 from obelisk.cli.photo_arguments import Exclude, NullSeparated, Photos, expand_arguments
 from obelisk.defaults import PRECISION, TOP, VOTE, K
@@ -95,6 +97,11 @@ def recognize_command(
     null: NullSeparated = False,
     exclude: Exclude = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per photo.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: a header, and a line per photo.")] = False,
+    parquet: Annotated[
+        Path | None,
+        typer.Option("--parquet", metavar="FILE", help="Write a Parquet file, a row per photo.", show_default=False),
+    ] = None,
 ) -> None:
     """Name the landmark in each photo, or say that it is unknown.
 
@@ -120,7 +127,9 @@ def recognize_command(
         decider = f"`{vote}`" if vote else "the classifier of the model"
         warn(f"only `{VOTE}` is calibrated: {decider} rejects nothing unless you give --threshold")
     pictures = Explainer(recognizer, explain) if explain else None
-    failed = print_answers(answers, threshold, as_json=as_json, pictures=pictures)
+    describe = partial(print_answer, threshold=threshold)
+    with open_output(describe, as_json=as_json, as_csv=as_csv, parquet=parquet) as show:
+        failed = print_answers(answers, show, pictures=pictures)
     warn_of_missing_files(recognizer)
     skipped.report()
     if failed or skipped or (pictures and pictures.failed):
@@ -142,10 +151,8 @@ def warn_of_missing_files(recognizer: Recognizer) -> None:
     )
 
 
-def print_answers(
-    answers: Iterator[Recognition], threshold: float | None, *, as_json: bool, pictures: Explainer | None
-) -> int:
-    """Print answers as they come, explain them if asked to, and return how many photos failed."""
+def print_answers(answers: Iterator[Recognition], show: Show, *, pictures: Explainer | None) -> int:
+    """Show answers as they come, explain them if asked to, and return how many photos failed."""
     total = failed = cut_off = 0
     for answer in answers:
         total += 1
@@ -157,11 +164,7 @@ def print_answers(
         if answer.warning:
             cut_off += 1
             warn(f"{answer.warning} · {answer.photo}")
-        if as_json:
-            result(answer.to_json())
-        elif not answer.error:
-            for line in describe_answer(answer, threshold):
-                result(line)
+        show(answer)
     if pictures:
         pictures.report()
     if cut_off:
@@ -194,6 +197,13 @@ class Explainer:
     def report(self) -> None:
         """Say where the pictures are."""
         note(f"{count_of(len(self._folder), 'picture')} in {self._folder.path}")
+
+
+def print_answer(answer: Recognition, *, threshold: float | None) -> None:
+    """Print an answer for people; what failed is on stderr."""
+    if not answer.error:
+        for line in describe_answer(answer, threshold):
+            result(line)
 
 
 def describe_answer(answer: Recognition, threshold: float | None) -> list[str]:

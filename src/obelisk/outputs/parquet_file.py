@@ -27,6 +27,7 @@ class ParquetFile:
             fix = f"name a file: --parquet {quote(str(path / 'answers.parquet'))}"
             raise UsageError("the table would replace a folder", where=path, fix=fix)
         self.path = path
+        self._count = 0
         self._waiting: list[Recognition] = []
         self._blocks: list[Path] = []
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,8 +42,12 @@ class ParquetFile:
                 self._write_block()
                 replace_file(self.path, self._join)
 
+    def __len__(self) -> int:
+        return self._count
+
     def add(self, answer: Recognition) -> None:
         """Add an answer as the last row."""
+        self._count += 1
         self._waiting.append(answer)
         if len(self._waiting) == ROWS_AT_ONCE:
             self._write_block()
