@@ -156,6 +156,11 @@ class Recognition:
     warning: str | None = None
     error: str | None = None
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the confidence is a probability, and not the score of the first candidate."""
+        return not self.candidates or self.confidence != self.candidates[0].score
+
     @classmethod
     def failed(cls, photo: str, error: str, *, threshold: float | None = None, model: str | None = None) -> Recognition:
         """Return the answer for a photo that could not be read, for the reason ``error``."""

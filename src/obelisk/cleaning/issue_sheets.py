@@ -10,6 +10,7 @@ import polars as pl
 
 from obelisk.cleaning.drop import Cleaning
 from obelisk.recognition.explain import StripCell, draw_cells, name_landmark, stack_pictures
+from obelisk.wording import format_decimal
 
 FOLDER = "pictures"
 STRIPS_PER_SHEET = 8
@@ -56,7 +57,7 @@ def nearest_cells(cleaning: Cleaning, suspect: dict[str, Any], landmark: int, na
     best = np.argsort(-similarities, kind="stable")[:PHOTOS_PER_LANDMARK]
     paths = [cleaning.catalog.root / cleaning.photos["path"][row] for row in rows[best].tolist()]
     cells = [
-        StripCell(photo=path, name=name, details=[f"similarity {similarity:.2f}"])
+        StripCell(photo=path, name=name, details=[f"similarity {format_decimal(similarity)}"])
         for path, similarity in zip(paths, similarities[best].tolist(), strict=True)
     ]
     # Empty cells keep the columns of a sheet aligned.

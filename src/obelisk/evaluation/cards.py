@@ -14,6 +14,7 @@ from obelisk.evaluation.metrics import NO_LANDMARK
 from obelisk.evaluation.swatches import swatch
 from obelisk.evaluation.thumbnails import Thumbnails
 from obelisk.markup import Markup, element, join, text
+from obelisk.wording import format_decimal
 
 OF_EACH_KIND = 4
 
@@ -95,7 +96,7 @@ class CardDrawer:
             swatch(number, arm.name),
             mark(right=bool(arm.outcomes.right[row])),
             element("strong", named),
-            element("small", text(f"confidence {predictions.confidence[row]:.2f}")),
+            element("small", text(f"confidence {format_decimal(float(predictions.confidence[row]))}")),
         )
         neighbors = [
             self._draw_neighbor(str(photo), float(similarity), predictions.truths[row].tolist())
@@ -115,8 +116,8 @@ class CardDrawer:
         caption = element(
             "figcaption",
             element("span", text(name), class_="name"),
-            element("span", text(f"s {similarity:.3f}"), class_="number"),
-            element("span", text(f"d {distance:.3f}"), class_="number"),
+            element("span", text(f"s {format_decimal(similarity, 3)}"), class_="number"),
+            element("span", text(f"d {format_decimal(distance, 3)}"), class_="number"),
         )
         picture = self._thumbnails.show_reference(photo, f"{'right' if right else 'wrong'} neighbor {photo}: {name}")
         framed = element("div", picture, mark(right=right), class_="frame")

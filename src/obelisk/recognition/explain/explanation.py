@@ -27,10 +27,13 @@ from obelisk.recognition.explain.strip import (
     StripCell,
     describe_neighbor,
     draw_cells,
+    name_answer,
     name_landmark,
     stack_pictures,
+    state_confidence,
 )
 from obelisk.records import Neighbor, Recognition
+from obelisk.wording import format_decimal
 
 TITLE, HEADING = 28, 19  # pixels: heights of letters
 LEGEND = 130  # pixels: width of an entry
@@ -87,9 +90,9 @@ def draw_title(answer: Recognition) -> Image.Image:
     """Draw the answer in large letters and its confidence below; of a rejected photo, also the first candidate."""
     picture = Image.new("RGB", (WIDTH, 90), PAPER)
     canvas = ImageDraw.Draw(picture)
-    top = draw_lines(canvas, (0, 0), name_landmark(answer.landmark, answer.landmark_id), TITLE, WIDTH)
-    details = f"confidence {answer.confidence:.2f}"
-    if answer.landmark is None and answer.candidates:
+    top = draw_lines(canvas, (0, 0), name_answer(answer), TITLE, WIDTH)
+    details = state_confidence(answer)
+    if answer.verdict == "unknown" and answer.candidates:
         first = answer.candidates[0]
         details += f", too little for {name_landmark(first.landmark, first.landmark_id)}"
     bottom = draw_lines(canvas, (0, top), details, HEADING, WIDTH, color=FAINT)
@@ -126,7 +129,7 @@ def draw_panels(heading: str, panels: Sequence[Image.Image], captions: Sequence[
 def describe_reference(neighbor: Neighbor) -> list[str]:
     """Return the lines of a reference photo's caption; its id, by which it can be removed, has its own."""
     name = name_landmark(neighbor.landmark, neighbor.landmark_id)
-    return [name, f"similarity {neighbor.similarity:.2f}", f"reference photo {neighbor.id}"]
+    return [name, f"similarity {format_decimal(neighbor.similarity)}", f"reference photo {neighbor.id}"]
 
 
 def draw_region_legend(regions: Sequence[Region]) -> Image.Image:

@@ -20,9 +20,9 @@ from obelisk.recognition.explain.shown_photos import (
     load_if_readable,
 )
 from obelisk.records import Neighbor, Recognition
+from obelisk.wording import UNKNOWN, describe_confidence, describe_verdict, format_decimal
 
 RIGHT, WRONG = "#0f766e", "#b91c1c"
-UNKNOWN = "not a landmark I know"
 WIDTH, GUTTER = 1136, 16
 WIDEST_CELL = 272
 COLUMNS = 5
@@ -57,11 +57,10 @@ def draw_strip(answer: Recognition, truth: str | None, references: Sequence[Path
     ``truth`` and ``references`` are as in :func:`draw_recognitions`. A photo that is missing, or can't be read, leaves
     an empty frame.
     """
-    named = name_landmark(answer.landmark, answer.landmark_id)
     missed = truth is not None and answer.landmark != truth
-    details = [f"confidence {answer.confidence:.2f}", *([f"it is {truth}"] if missed else [])]
+    details = [state_confidence(answer), *([f"it is {truth}"] if missed else [])]
     right = None if truth is None else not missed
-    query = StripCell(photo=Path(answer.photo), name=named, details=details, right=right)
+    query = StripCell(photo=Path(answer.photo), name=name_answer(answer), details=details, right=right)
     shown = list(zip(answer.neighbours, references, strict=True))[: COLUMNS - 1]
     return draw_cells([query, *(describe_neighbor(neighbor, photo, truth) for neighbor, photo in shown)])
 
@@ -78,10 +77,21 @@ def draw_cells(cells: Sequence[StripCell]) -> Image.Image:
 
 def describe_neighbor(neighbor: Neighbor, photo: Path | bytes | None, truth: str | None = None) -> StripCell:
     """Return the cell of a reference photo."""
-    numbers = f"similarity {neighbor.similarity:.2f}, distance {neighbor.distance:.2f}"
+    numbers = f"similarity {format_decimal(neighbor.similarity)}, distance {format_decimal(neighbor.distance)}"
     name = name_landmark(neighbor.landmark, neighbor.landmark_id)
     right = None if truth is None else neighbor.landmark == truth
     return StripCell(photo=photo, name=name, details=[numbers], right=right)
+
+
+def name_answer(answer: Recognition) -> str:
+    """Return the verdict in words, for a picture."""
+    first = answer.candidates[0] if answer.candidates else answer
+    return describe_verdict(answer, name_landmark(first.landmark, first.landmark_id))
+
+
+def state_confidence(answer: Recognition) -> str:
+    """Return ``confidence 97 %``, or the score if nothing is calibrated."""
+    return f"{'confidence ' if answer.is_calibrated else ''}{describe_confidence(answer)}"
 
 
 def name_landmark(name: str | None, landmark_id: int | None) -> str:

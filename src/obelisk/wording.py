@@ -1,0 +1,68 @@
+"""Answers in words: the verdict, a confidence that no rounding makes certain, a position, an address.
+
+Names are returned as they are; whoever writes them to a terminal or a page escapes them (:mod:`obelisk.markup`).
+"""
+
+from __future__ import annotations
+
+from obelisk.records import Recognition
+
+UNKNOWN = "not a landmark I know"
+
+
+def describe_verdict(answer: Recognition, first: str = "") -> str:
+    """Say what the photo shows, as far as the answer claims it; ``first`` names the first candidate, if given."""
+    if answer.verdict == "unknown":
+        return UNKNOWN
+    name = first or answer.landmark or answer.candidates[0].landmark
+    return name if answer.verdict == "sure" else f"probably {name}"
+
+
+def describe_confidence(answer: Recognition) -> str:
+    """Return the confidence in percent; if it is no probability, the score that stands for it."""
+    if answer.is_calibrated:
+        return format_confidence(answer.confidence)
+    return f"score {format_decimal(answer.confidence)}"
+
+
+def format_confidence(confidence: float) -> str:
+    """Return a probability in percent, which is never 0 or 100.
+
+    >>> [format_confidence(confidence) for confidence in (0.97, 0.9997, 1.0, 0.0004)]
+    ['97 %', '>99 %', '>99 %', '<1 %']
+    """
+    percent = f"{100 * confidence:.0f}"
+    return {"0": "<1", "100": ">99"}.get(percent, percent) + " %"
+
+
+def format_decimal(value: float, digits: int = 2) -> str:
+    """Return a score or similarity with some digits, none of which makes it 0 or 1 if it isn't.
+
+    >>> [format_decimal(value) for value in (0.9712, 0.9997, 1.0, 0.0004)]
+    ['0.97', '>0.99', '1.00', '<0.01']
+    """
+    step = 10.0**-digits
+    rounded = float(f"{value:.{digits}f}")
+    if value < 1.0 <= rounded:
+        return f">{1.0 - step:.{digits}f}"
+    if rounded == 0.0 < value:
+        return f"<{step:.{digits}f}"
+    return f"{value:.{digits}f}"
+
+
+def format_position(latitude: float, longitude: float) -> str:
+    """Return a position to about ten meters, as maps take it.
+
+    >>> format_position(48.85826, -0.00001)
+    '48.8583, 0.0000'
+    """
+    return ", ".join(f"{round(degrees, 4) + 0.0:.4f}" for degrees in (latitude, longitude))
+
+
+def shorten_link(link: str) -> str:
+    """Return a web address without its scheme, as browsers take it.
+
+    >>> shorten_link("https://commons.wikimedia.org/wiki/Category:Space_Needle")
+    'commons.wikimedia.org/wiki/Category:Space_Needle'
+    """
+    return link.removeprefix("https://").removeprefix("http://")
