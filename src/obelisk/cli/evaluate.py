@@ -72,6 +72,9 @@ def evaluate(
     draws: Annotated[
         int, typer.Option("--draws", help="With halves: how often the landmarks are dealt into two halves.")
     ] = DRAWS,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="With halves: verify geometry, as recognize --verify does.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure how well `recognize` answers, and refuses the unknown.
@@ -85,10 +88,19 @@ def evaluate(
     target = open_target(model, out)
     catalog = read_dataset(data)
     if protocol == "halves":
-        measure_refusals(target, catalog, queries=queries, ordinary=ordinary, draws=draws, out=out, as_json=as_json)
+        measure_refusals(
+            target,
+            catalog,
+            queries=queries,
+            ordinary=ordinary,
+            draws=draws,
+            verify=verify,
+            out=out,
+            as_json=as_json,
+        )
         return
-    if queries or ordinary:
-        raise UsageError("--queries and --ordinary are for another protocol", fix="add --protocol halves")
+    if queries or ordinary or verify:
+        raise UsageError("--queries, --ordinary and --verify are for another protocol", fix="add --protocol halves")
     with Meter() as meter:
         (evaluated,) = evaluate_targets([target], catalog, data=data, progress=meter)
     note_remarks([evaluated])
@@ -107,6 +119,7 @@ def measure_refusals(
     queries: Path | None,
     ordinary: Path | None,
     draws: int,
+    verify: bool,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -122,6 +135,7 @@ def measure_refusals(
             queries=read_dataset(queries) if queries else None,
             ordinary=photos,
             draws=draws,
+            verify=verify,
             progress=meter,
         )
     if out:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,8 +80,8 @@ def recognize_command(
         bool,
         typer.Option(
             "--verify",
-            help="Also compare the geometry with the nearest reference photos, if their files still exist "
-            "(extra `verify`; up to half a second per photo, about 1 point more right answers).",
+            help="Also compare the geometry with the nearest reference photos, if their files still exist: "
+            "look-alikes are told apart better (extra `verify`; a twentieth to a tenth of a second per photo).",
         ),
     ] = False,
     explain: Annotated[
@@ -116,19 +115,26 @@ def recognize_command(
     with Meter() as meter:  # a large gallery is indexed when it is first searched
         opened = Gallery.open(locate_gallery(gallery), progress=meter)
         recognizer = Recognizer.open(opened, model=load_model(model) if model else None)
+        answers = recognizer.recognize(
+            paths,
+            top=top,
+            k=k,
+            threshold=threshold,
+            precision=precision,
+            vote=vote,
+            verify=verify,
+            expand=expand,
+            augment=augment,
+        )
         if threshold is None:
             threshold = recognizer.threshold(precision, vote=vote)
-        answers = recognizer.recognize(
-            paths, top=top, k=k, threshold=threshold, vote=vote, verify=verify, expand=expand, augment=augment
-        )
     if remark := recognizer.find_remark():
         note(remark)
     if recognizer.calibration and threshold is None:
         decider = f"`{vote}`" if vote else "the classifier of the model"
         warn(f"only `{VOTE}` is calibrated: {decider} rejects nothing unless you give --threshold")
     pictures = Explainer(recognizer, explain) if explain else None
-    describe = partial(print_answer, threshold=threshold)
-    with open_output(describe, as_json=as_json, as_csv=as_csv, parquet=parquet) as show:
+    with open_output(print_answer, as_json=as_json, as_csv=as_csv, parquet=parquet) as show:
         failed = print_answers(answers, show, pictures=pictures)
     warn_of_missing_files(recognizer)
     skipped.report()
@@ -199,17 +205,17 @@ class Explainer:
         note(f"{count_of(len(self._folder), 'picture')} in {self._folder.path}")
 
 
-def print_answer(answer: Recognition, *, threshold: float | None) -> None:
+def print_answer(answer: Recognition) -> None:
     """Print an answer for people; what failed is on stderr."""
     if not answer.error:
-        for line in describe_answer(answer, threshold):
+        for line in describe_answer(answer):
             result(line)
 
 
-def describe_answer(answer: Recognition, threshold: float | None) -> list[str]:
+def describe_answer(answer: Recognition) -> list[str]:
     """Return an answer as lines for people."""
     verdict = answer.landmark or "not a landmark I know"
-    bound = "" if answer.landmark else f", below the threshold {threshold:.4f}"
+    bound = "" if answer.landmark else f", below the threshold {answer.threshold:.4f}"
     lines = [f"{answer.photo}: {verdict} (confidence {answer.confidence:.4f}{bound})"]
     lines += [f"    {rank}. {c.landmark}  score {c.score:.4f}" for rank, c in enumerate(answer.candidates, start=1)]
     return lines + [

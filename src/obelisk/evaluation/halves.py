@@ -148,6 +148,7 @@ def evaluate_halves(
     queries: Catalog | None = None,
     ordinary: Sequence[Path] = (),
     draws: int = DRAWS,
+    verify: bool = False,
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Halves:
@@ -155,7 +156,8 @@ def evaluate_halves(
 
     The queries are the references of ``queries``, whose landmarks are matched by name; without it, the catalog's own
     queries of one landmark; without these, half of each landmark's photos, with near-duplicates on one side.
-    ``ordinary`` are photos of no landmark; without any, :data:`RENDERED` photos are rendered.
+    ``ordinary`` are photos of no landmark; without any, :data:`RENDERED` photos are rendered. With ``verify``, geometry
+    is verified as ``recognize --verify`` does.
 
     Raises :class:`~obelisk.errors.DataError` for fewer than four landmarks, or none with a query, and
     :class:`~obelisk.errors.UsageError` for less than one draw.
@@ -175,7 +177,7 @@ def evaluate_halves(
             gallery = build_gallery(folder / f"gallery {number}", catalog, bundle, embedder=embedder).gallery
             calibrate_gallery(gallery)
             recognizer = open_recognizer(gallery, find_classifier(bundle), embedder, progress)
-            parts.append(ask_half(recognizer, asked, half, ordinary, number))
+            parts.append(ask_half(recognizer, asked, half, ordinary, number, verify=verify))
             progress("galleries asked", number + 1, 2 * draws)
     answers = join_columns(parts)
     reached, intervals = measure_halves(answers, seed=seed)
@@ -274,15 +276,22 @@ def render_ordinary(folder: Path) -> list[Path]:
 
 
 def ask_half(
-    recognizer: Recognizer, asked: Sequence[tuple[Path, int]], half: Integers, ordinary: Sequence[Path], number: int
+    recognizer: Recognizer,
+    asked: Sequence[tuple[Path, int]],
+    half: Integers,
+    ordinary: Sequence[Path],
+    number: int,
+    *,
+    verify: bool,
 ) -> HalvesAnswers:
     """Ask the gallery of one half all queries and the ordinary photos; photos that can't be read are left out."""
     shown = np.array([landmark_id for _, landmark_id in asked] + [-1 - photo for photo in range(len(ordinary))])
     kind = np.where(shown < 0, 2, np.where(np.isin(shown, half), 0, 1))
-    answers: list[Recognition] = list(recognizer.recognize([*(path for path, _ in asked), *ordinary], top=1))
+    photos = [*(path for path, _ in asked), *ordinary]
+    answers: list[Recognition] = list(recognizer.recognize(photos, top=1, verify=verify))
     usable = np.array([answer.error is None for answer in answers])
     first = np.array([answer.candidates[0].landmark_id if answer.candidates else -1 for answer in answers])
-    thresholds = [recognizer.threshold(wanted) or 0.0 for wanted in WANTED]
+    thresholds = [recognizer.threshold(wanted, verified=verify) or 0.0 for wanted in WANTED]
     return HalvesAnswers(
         gallery=np.full(int(usable.sum()), number),
         kind=kind[usable],

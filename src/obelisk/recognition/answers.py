@@ -25,11 +25,17 @@ class AnswerRules:
     gallery: str
     model: str
     threshold: float | None
+    verified_threshold: float | None
     calibrated: bool
 
-    def decide(self, confidence: float) -> Verdict:
+    def find_threshold(self, ranking: Ranking, query: int) -> float | None:
+        """Return the threshold for the answer to one query of a ranking."""
+        verified = ranking.verified is not None and ranking.verified[query]
+        return self.verified_threshold if verified else self.threshold
+
+    def decide(self, confidence: float, threshold: float | None) -> Verdict:
         """Return the verdict for a confidence."""
-        if self.threshold is None or confidence >= self.threshold:
+        if threshold is None or confidence >= threshold:
             return "sure"
         return "probable" if self.calibrated and confidence >= PROBABLE else "unknown"
 
@@ -62,7 +68,8 @@ def compose_answer(
     """Return the answer for one query of a ranking; ``near`` are its k neighbors."""
     landmarks = [references.landmarks[landmark_id] for landmark_id in ranking.candidates[query].tolist()]
     confidence = float(ranking.confidence[query])
-    verdict = rules.decide(confidence)
+    threshold = rules.find_threshold(ranking, query)
+    verdict = rules.decide(confidence, threshold)
     first = landmarks[0]
     return Recognition(
         photo=photo,
@@ -85,7 +92,7 @@ def compose_answer(
             for landmark, score in zip(landmarks, ranking.scores[query].tolist(), strict=True)
         ),
         neighbours=compose_neighbors(ranking, query, near, references, rules),
-        threshold=rules.threshold,
+        threshold=threshold,
         model=rules.model,
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from obelisk.arrays import Embeddings, Floats, Integers
+from obelisk.arrays import Booleans, Embeddings, Floats, Integers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,7 @@ class Ranking:
     ``confidence``    (Q,)    confidence in the first candidate, in [0, 1]
     ``neighbors``     (Q, k)  row indices of the nearest reference photos, nearest first
     ``similarities``  (Q, k)  their cosine similarities
+    ``verified``      (Q,)    whether geometry is part of the confidence; None if of no query
     ================  ======  =============================================================
     """
 
@@ -27,6 +28,7 @@ class Ranking:
     confidence: Floats
     neighbors: Integers
     similarities: Embeddings
+    verified: Booleans | None = None
 
 
 def allocate_ranking(queries: int, *, k: int, top: int) -> Ranking:
@@ -43,7 +45,8 @@ def allocate_ranking(queries: int, *, k: int, top: int) -> Ranking:
 def fill_rows(ranking: Ranking, rows: Integers, found: Ranking) -> None:
     """Write the M rows of one ranking into another at row indices (M,)."""
     for name, column in vars(ranking).items():
-        column[rows] = getattr(found, name)
+        if column is not None:
+            column[rows] = getattr(found, name)
 
 
 def keep_top(ranking: Ranking, top: int) -> Ranking:

@@ -163,15 +163,17 @@ class Recognizer:
         :class:`~obelisk.errors.MissingExtraError` for ``verify`` without OpenCV.
         """
         check_threshold(threshold)
+        thresholds = [threshold] * 2
         if threshold is None:
-            threshold = self.threshold(precision, vote=vote)
+            thresholds = [self.threshold(precision, vote=vote, verified=verified) for verified in (False, True)]
         references = self.gallery.references()
         rank = self._make_rank(references, top=top, k=k, vote=vote, exponent=exponent, expand=expand, verify=verify)
         listed = [paths] if isinstance(paths, str | Path) else paths
         rules = AnswerRules(
             gallery=self.gallery.name,
             model=name_model(self.gallery.model, self.gallery.fingerprint),
-            threshold=threshold,
+            threshold=thresholds[0],
+            verified_threshold=thresholds[1],
             calibrated=self._find_calibration(references, vote) is not None,
         )
         return self._answer(listed, rank, references, rules, augment=augment)
@@ -180,14 +182,17 @@ class Recognizer:
         """Return whether confidences are probabilities: if the gallery or its model is calibrated for this vote."""
         return self._find_calibration(self.gallery.references(), vote) is not None
 
-    def threshold(self, precision: float = PRECISION, *, vote: str | None = None) -> float | None:
+    def threshold(
+        self, precision: float = PRECISION, *, vote: str | None = None, verified: bool = False
+    ) -> float | None:
         """Return the confidence below which answers must be rejected so that this share of the others is right.
 
-        None, which rejects nothing, if neither the gallery nor its model is calibrated, or if anything but the default
-        vote decides. Raises :class:`~obelisk.errors.UsageError` for a precision outside (0, 1).
+        ``verified`` asks for that of answers whose geometry was verified, which is lower. None, which rejects nothing,
+        if neither the gallery nor its model is calibrated, or if anything but the default vote decides. Raises
+        :class:`~obelisk.errors.UsageError` for a precision outside (0, 1).
         """
         calibration = self._find_calibration(self.gallery.references(), vote)
-        return calibration.threshold(precision) if calibration else None
+        return calibration.threshold(precision, verified=verified) if calibration else None
 
     def find_remark(self) -> str | None:
         """Return why the model's softmax layer can't answer for the gallery; None if it can, or doesn't have to."""
@@ -241,7 +246,8 @@ class Recognizer:
                 margins, inliers = verified.margins, verified.inliers
             if calibration:
                 confidence = calibration.confidence(scores, margins, len(references), inliers=inliers)
-                ranking = replace(ranking, confidence=confidence)
+                verified_rows = None if inliers is None else ~np.isnan(inliers)
+                ranking = replace(ranking, confidence=confidence, verified=verified_rows)
             return keep_top(ranking, top)
 
         return rank

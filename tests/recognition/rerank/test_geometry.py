@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageDraw
 
-from obelisk.embedding import Bundle
+from obelisk.embedding import Bundle, Embedded
 from obelisk.errors import MissingExtraError
 from obelisk.gallery import Gallery, ReferenceFiles, ReferencePhoto
-from obelisk.recognition import Ranking
+from obelisk.recognition import Calibration, Ranking, Recognizer
 from obelisk.recognition.calibration import MARGIN_CAP
 from obelisk.recognition.rerank.geometry import (
     BY_ACCIDENT,
@@ -262,3 +262,41 @@ def test_without_opencv_the_extra_is_named(walls: Gallery, monkeypatch: pytest.M
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install .*\[verify\]"):
         GeometricVerifier(walls.references(), ReferenceFiles())
+
+
+class ConstantEmbedder:
+    """Sees the same in every photo."""
+
+    def embed(self, sources: Iterable[Path], *, hashed: bool = True, cut_off: bool = False) -> Iterator[Embedded]:
+        for path in sources:
+            yield Embedded(path=path, content_hash="", embedding=np.full(2, 0.5**0.5, dtype=np.float32))
+
+
+def test_verified_answers_have_the_confidence_and_threshold_of_their_evidence(walls: Gallery, tmp_path: Path) -> None:
+    calibration = Calibration(
+        slope=9.0,
+        center=0.2,
+        growth=0.0,
+        margin=1.0,
+        inliers=2.0,
+        verified=-4.0,
+        precisions=((0.5, 0.97),),
+        verified_precisions=((0.4, 0.97),),
+    )
+    paint(2).save(tmp_path / "query.png")
+    photo = tmp_path / "query.png"
+    recognizer = Recognizer(walls, ConstantEmbedder(), calibration=calibration)
+    (plain,) = recognizer.recognize([photo])
+    (verified,) = recognizer.recognize([photo], verify=True)
+    assert plain.threshold == 0.5
+    assert (verified.threshold, verified.landmark) == (0.4, "two")
+    score = plain.candidates[0].score
+    assert verified.candidates[0].score == pytest.approx(score + (1 - score) * 0.9)
+    gained = np.log(verified.confidence / (1 - verified.confidence)) - np.log(plain.confidence / (1 - plain.confidence))
+    assert gained == pytest.approx(2 * np.log(1 + ENOUGH) - 4)
+    (fixed,) = recognizer.recognize([photo], verify=True, threshold=0.99)
+    assert fixed.threshold == 0.99
+    (tmp_path / "1.png").unlink()
+    (tmp_path / "2.png").unlink()
+    again = Recognizer(walls, ConstantEmbedder(), calibration=calibration)
+    assert list(again.recognize([photo], verify=True)) == [plain], "no file, no evidence"
