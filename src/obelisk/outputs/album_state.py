@@ -9,8 +9,8 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from io import RawIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 from obelisk.errors import ObeliskError, quote
 from obelisk.files import exclusive_lock, naming_full_disk
@@ -49,8 +49,8 @@ class AlbumState:
         digest = hashlib.blake2b(json.dumps([FORMAT, key]).encode(), digest_size=16).hexdigest()
         self._path = folder / f"{digest}.jsonl"
         self._found: dict[str, tuple[int, int]] = {}  # content hash → position of its line, and length
-        self._appended: BinaryIO
-        self._read: BinaryIO
+        self._appended: RawIOBase
+        self._read: RawIOBase
         self._held = contextlib.ExitStack()
 
     def __enter__(self) -> AlbumState:
@@ -59,9 +59,9 @@ class AlbumState:
                 fix = "wait for it, or give another --out"
                 raise ObeliskError("another process is making this album", where=self.folder, fix=fix)
             self.folder.mkdir(parents=True, exist_ok=True)
-            # Unbuffered: a full disk shows when a line is written, and only then.
+            # Unbuffered: a full disk shows when a line is written, and what is read is what was written last.
             self._appended = held.enter_context(self._path.open("ab", buffering=0))
-            self._read = held.enter_context(self._path.open("rb"))
+            self._read = held.enter_context(self._path.open("rb", buffering=0))
             self._find_lines()
             self._held = held.pop_all()
         return self
@@ -78,14 +78,12 @@ class AlbumState:
     def _find_lines(self) -> None:
         """Find every whole line, and cut off what was left of another one."""
         end = 0
-        for line in self._read:
-            start, end = end, end + len(line)
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                if line.endswith(b"\n"):
-                    self._found[json.loads(line)["content"]] = start, len(line)
-                    continue
-            end = start
-            break
+        with contextlib.suppress(ValueError, KeyError, TypeError), self._path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._found[json.loads(line)["content"]] = end, len(line)
+                end += len(line)
         self._appended.truncate(end)
 
     def keep(self, content: str, answer: Recognition, thumbnail: Thumbnail) -> None:

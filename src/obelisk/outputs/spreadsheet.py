@@ -53,10 +53,10 @@ def csv_line(answer: Recognition) -> str:
 def format_line(cells: Sequence[Cell]) -> str:
     """Return cells as a line of CSV with its end."""
     written = io.StringIO()
-    csv.writer(written, lineterminator="\n").writerow(
-        [defuse(cell) if isinstance(cell, str) else cell for cell in cells]
-    )
-    return written.getvalue()
+    # The csv module quotes what its own line ends consist of, and a lone CR needs quotes, too.
+    writer = csv.writer(written, lineterminator="\r\n")
+    writer.writerow([defuse(cell) if isinstance(cell, str) else cell for cell in cells])
+    return written.getvalue().removesuffix("\r\n") + "\n"
 
 
 def defuse(text: str) -> str:
