@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from obelisk.photos.cores import cgroup_folders, library_on_one_thread, usable_cores
 from obelisk.photos.decoding import detach_error, read_photo, read_query
+from obelisk.photos.gps import StatedPosition, read_position
 from obelisk.photos.inline_jpeg import data_uri, encode_thumbnail
 from obelisk.photos.inputs import ModelInput, prepare, resize_photo, source_box
 from obelisk.photos.limits import MAX_BYTES, MAX_PIXELS
@@ -31,6 +32,7 @@ __all__ = [
     "TAR_NAME",
     "ModelInput",
     "PhotoFilter",
+    "StatedPosition",
     "TarredPhoto",
     "cgroup_folders",
     "content_hash",
@@ -47,6 +49,7 @@ __all__ = [
     "prepare",
     "read_bytes",
     "read_photo",
+    "read_position",
     "read_query",
     "resize_photo",
     "shrink_photo",

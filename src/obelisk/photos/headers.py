@@ -27,7 +27,7 @@ class Header:
     ``pieces`` are the file without the metadata that no decoder needs. ``size`` is (width, height) before the
     ``orientation`` (Exif, 1 to 8) is applied, or None if the header is damaged. ``held`` counts the bytes that the
     decoder keeps beside the decoded pixels, however small it decodes the photo: all coefficients of a progressive
-    JPEG, the largest strip of a TIFF.
+    JPEG, the largest strip of a TIFF. ``exif`` are the Exif blocks.
     """
 
     format: PhotoFormat
@@ -35,6 +35,7 @@ class Header:
     size: tuple[int, int] | None = None
     orientation: int = 1
     held: int = 0
+    exif: tuple[Piece, ...] = ()
 
     def open(self) -> IO[bytes]:
         """Open the pieces as one file, without copying them."""

@@ -14,6 +14,7 @@ from obelisk.photos.limits import PartCounter
 _FOLDERS = {b"meta": 4, b"iprp": 0, b"ipco": 0, b"moov": 0, b"trak": 0, b"mdia": 0, b"minf": 0, b"stbl": 0}
 _UNREAD_ITEMS = (b"Exif", b"mime")
 MAX_ITEMS = 4096
+LARGEST_LIST = 64 * MAX_ITEMS  # bytes of a box that lists them
 # Which of Exif's orientations a rotation by so many quarter turns, and a mirror afterwards, amount to.
 _TURNED = (1, 8, 3, 6)
 _MIRRORED = {0: (4, 5, 2, 7), 1: (2, 7, 4, 5)}
@@ -29,6 +30,9 @@ class Boxes:
     associations: dict[int, list[int]] = field(default_factory=dict)
     unread: list[int] = field(default_factory=list)
     """where the types of items stand that no decoder needs"""
+    exif_item: int = 0
+    locations: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """item → where its content begins and ends, if it lies in one piece of the file"""
 
 
 def read_avif_header(data: bytes) -> Header:
@@ -38,13 +42,18 @@ def read_avif_header(data: bytes) -> Header:
     for at in boxes.unread:
         hidden[at : at + 4] = b"skip"  # type: ignore[index]
     return Header(
-        format="AVIF", pieces=(bytes(hidden),), size=largest_size(boxes), orientation=find_transformation(boxes)
+        format="AVIF",
+        pieces=(bytes(hidden),),
+        size=largest_size(boxes),
+        orientation=find_transformation(boxes),
+        exif=find_exif(data, boxes),
     )
 
 
 def read_heic_header(data: bytes) -> Header:
     """Read a HEIC's size; its decoder turns the photo upright."""
-    return Header(format="HEIC", pieces=(data,), size=largest_size(read_boxes(data)))
+    boxes = read_boxes(data)
+    return Header(format="HEIC", pieces=(data,), size=largest_size(boxes), exif=find_exif(data, boxes))
 
 
 def largest_size(boxes: Boxes) -> tuple[int, int] | None:
@@ -82,9 +91,53 @@ def read_boxes(data: bytes) -> Boxes:
             at = start + (8 if content[0] < 3 else 10)
             if data[at : at + 4] in _UNREAD_ITEMS:
                 boxes.unread.append(at)
-        elif name in (b"iloc", b"stsz", b"stts", b"stsc", b"stco", b"iref", b"grpl") and end - start > 64 * MAX_ITEMS:
-            raise PhotoTooLargeError(f"a box `{name.decode()}` of {end - start:,} bytes, more than {64 * MAX_ITEMS:,}")
+            if data[at : at + 4] == b"Exif":
+                boxes.exif_item = int.from_bytes(content[4 : 6 if content[0] < 3 else 8], "big")
+        elif name == b"iloc" and start < end <= start + LARGEST_LIST and not boxes.locations:
+            boxes.locations = read_locations(data[start:end])
+        elif name in (b"iloc", b"stsz", b"stts", b"stsc", b"stco", b"iref", b"grpl") and end - start > LARGEST_LIST:
+            raise PhotoTooLargeError(f"a box `{name.decode()}` of {end - start:,} bytes, more than {LARGEST_LIST:,}")
     return boxes
+
+
+def find_exif(data: bytes, boxes: Boxes) -> tuple[bytes, ...]:
+    """Return the file's Exif block, or nothing."""
+    start, end = boxes.locations.get(boxes.exif_item, (0, 0))
+    content = data[start:end]
+    # The first four bytes say how many others come before the TIFF header.
+    return (content[4 + int.from_bytes(content[:4], "big") :],) if len(content) > 4 else ()
+
+
+def read_locations(content: bytes) -> dict[int, tuple[int, int]]:
+    """Read where items lie (``iloc``), those that lie in one piece of the file; what is cut off is left out."""
+    found: dict[int, tuple[int, int]] = {}
+    version, position = content[0], 4
+
+    def take(size: int) -> int:
+        nonlocal position
+        position += size
+        if position > len(content):
+            raise IndexError("the box is cut off")
+        return int.from_bytes(content[position - size : position], "big")
+
+    try:
+        (offset_size, length_size), (base_size, index_size) = divmod(take(1), 16), divmod(take(1), 16)
+        index_size *= version > 0
+        for _ in range(min(take(2 if version < 2 else 4), MAX_ITEMS)):
+            item = take(2 if version < 2 else 4)
+            method = take(2) & 15 if version else 0
+            take(2)  # which file: 0 is this one
+            base, extents = take(base_size), take(2)
+            if extents != 1:
+                take(extents * (index_size + offset_size + length_size))
+                continue
+            take(index_size)
+            start, length = base + take(offset_size), take(length_size)
+            if method == 0:
+                found[item] = (start, start + length)
+    except IndexError:
+        pass
+    return found
 
 
 def walk_boxes(

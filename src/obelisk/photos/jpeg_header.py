@@ -87,6 +87,7 @@ def read_jpeg_header(data: bytes) -> Header:
         size=frame.size if frame else None,
         orientation=find_orientation(exif, xmp),
         held=coefficients,
+        exif=tuple(exif),
     )
 
 

@@ -11,6 +11,8 @@ import struct
 import zlib
 from collections.abc import Sequence
 
+from obelisk.photos.exif import NUMERIC, open_exif, walk_entries
+
 ORIENTATION_TAG = 0x0112
 UPRIGHT = 1
 MAX_TEXT = 2**20  # bytes of a text chunk, packed or unpacked
@@ -18,11 +20,7 @@ XMP_TEXT = b"XML:com.adobe.xmp"
 PNG_KEYWORDS = frozenset({XMP_TEXT, b"Raw profile type exif", b"Raw profile type APP1"})
 """of a PNG's text chunks: those that may state an orientation"""
 
-# TIFF's numeric types. BYTE is missing: Pillow takes it for text, so such a statement turns no photo.
-_TYPES = {3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I", 16: "Q"}
-_SIZES = {1: 1, 2: 1, 7: 1, **{kind: struct.calcsize(f"={code}") for kind, code in _TYPES.items()}}
 _XMP = re.compile(rb"""tiff:Orientation\s*(?:=\s*["']|>)\s*([0-9])""")
-_EXIF_PREFIX = re.compile(rb"(?:Exif\0\0){1,2}")
 
 
 def find_orientation(exif: Sequence[bytes | memoryview], xmp: Sequence[bytes | memoryview] = ()) -> int:
@@ -36,31 +34,18 @@ def find_orientation(exif: Sequence[bytes | memoryview], xmp: Sequence[bytes | m
 
 def read_orientation(exif: bytes | memoryview) -> int | None:
     """Return the orientation that an Exif block states, 0 if the value makes no sense, None if it states none."""
-    start = found.end() if (found := _EXIF_PREFIX.match(exif)) else 0
-    tiff = memoryview(exif)[start:]
-    order = {b"II*\0": "<", b"MM\0*": ">", b"MM*\0": ">"}.get(bytes(tiff[:4]))
-    if order is None:
+    block = open_exif(exif)
+    if block is None:
         return None
-    try:
-        (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
-        (entries,) = struct.unpack_from(f"{order}H", tiff, directory)
-        for at in range(directory + 2, directory + 2 + 12 * entries, 12):
-            tag, kind, count, offset = struct.unpack_from(f"{order}HHII", tiff, at)
-            size = count * _SIZES.get(kind, 0)
-            if tag == ORIENTATION_TAG and 0 < size <= len(tiff):
-                value = tiff[at + 8 :] if size <= 4 else tiff[offset : offset + size]
-                if len(value) >= size:
-                    return first_number(value, order, kind)
-    except struct.error:
-        pass  # the block is cut off
-    return None
+    stated = (entry for entry in walk_entries(block) if entry.tag == ORIENTATION_TAG)
+    return next((first_number(entry.value, block.order, entry.kind) for entry in stated), None)
 
 
 def first_number(value: memoryview, order: str, kind: int) -> int:
     """Return the first number of a TIFF value; 0 if it isn't a whole number, or no number at all."""
-    if kind not in _TYPES:
+    if kind not in NUMERIC:
         return 0
-    number, *denominator = struct.unpack_from(order + _TYPES[kind], value)
+    number, *denominator = struct.unpack_from(order + NUMERIC[kind], value)
     if denominator:
         number = number / denominator[0] if denominator[0] else 0
     return int(number) if number in range(1, 9) else 0

@@ -42,4 +42,6 @@ def read_png_header(data: bytes) -> Header:
         position = end
     profiles = [read_profile(text) for keyword, text in texts.items() if keyword != XMP_TEXT]
     xmp = [texts[XMP_TEXT]] if XMP_TEXT in texts else []
-    return Header(format="PNG", pieces=tuple(pieces), size=size, orientation=find_orientation(exif or profiles, xmp))
+    blocks = tuple(exif or profiles)
+    orientation = find_orientation(blocks, xmp)
+    return Header(format="PNG", pieces=tuple(pieces), size=size, orientation=orientation, exif=blocks)

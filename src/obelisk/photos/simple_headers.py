@@ -66,9 +66,9 @@ def read_webp_header(data: bytes) -> Header:
         if name in (b"EXIF", b"XMP "):
             found.setdefault(name, view[position + 8 : position + 8 + length])
         position += 8 + length + length % 2
-    exif, xmp = ([found[name]] if name in found else [] for name in (b"EXIF", b"XMP "))
+    exif, xmp = ((found[name],) if name in found else () for name in (b"EXIF", b"XMP "))
     orientation = find_orientation(exif, xmp)
-    return Header(format="WebP", pieces=(data,), size=size, orientation=orientation)
+    return Header(format="WebP", pieces=(data,), size=size, orientation=orientation, exif=exif)
 
 
 def read_bmp_header(data: bytes) -> Header:

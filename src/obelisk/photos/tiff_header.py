@@ -84,7 +84,7 @@ def read_tiff_header(data: bytes) -> Header:
     start = len(data) + len(data) % 2
     directory = write_directory({tag: field for tag, field in fields.items() if tag in KEPT}, order, start)
     head = data[:2] + struct.pack(f"{order}HI", 42, start)
-    exif = [memoryview(data)[: 2**32]]
+    exif = (memoryview(data)[: 2**32],)
     xmp = [fields[XMP].value] if XMP in fields else []
     return Header(
         format="TIFF",
@@ -92,6 +92,7 @@ def read_tiff_header(data: bytes) -> Header:
         size=size,
         orientation=find_orientation(exif, xmp),
         held=held,
+        exif=exif,
     )
 
 
