@@ -7,7 +7,7 @@ search engine with a timer around it. Recognition itself carries no timers.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 from obelisk.arrays import Embeddings, Integers
 from obelisk.embedding import Bundle, Embedded, Embedder, read_layer
 from obelisk.gallery import Gallery, References, SearchEngine, database
-from obelisk.photos import prepare, read_bytes, read_photo
+from obelisk.photos import PhotosLike, prepare, read_bytes, read_photo, take_photos
 from obelisk.recognition.recognizer import Recognizer
 
 T = TypeVar("T")
@@ -60,18 +60,18 @@ class TimedEmbedder(Embedder):
         super().__init__(bundle, logits=read_layer(bundle) is not None)
         self._timer = timer
 
-    def embed(self, sources: Iterable[Path], *, hashed: bool = False, cut_off: bool = False) -> Iterator[Embedded]:
+    def embed(self, sources: PhotosLike, *, hashed: bool = False, cut_off: bool = False) -> Iterator[Embedded]:
         """Yield the embeddings as the plain embedder does; raises PhotoError for a bad photo."""
-        for path in sources:
+        for photo in take_photos(sources):
             with self._timer.timing("read"):
-                data = read_bytes(path)
+                data = read_bytes(photo.path)
             with self._timer.timing("decode"):
                 image = read_photo(data, min_side=max(member.size for member in self.bundle.members))
             with self._timer.timing("preprocess"):
                 pixels = [prepare(image, member.input) for member in self.bundle.members]
             with self._timer.timing("embed"):
                 row, logits = self.classify_pixels(*pixels) if self.gives_logits else (self.embed_pixels(*pixels), None)
-            yield Embedded(path=path, content_hash="", embedding=row, logits=logits)
+            yield Embedded(path=photo.path, content_hash="", embedding=row, logits=logits)
 
 
 class TimedSearchEngine:

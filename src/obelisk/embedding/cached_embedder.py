@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from obelisk.embedding.bundle import Bundle
 from obelisk.embedding.descriptor_cache import DescriptorCache
 from obelisk.embedding.runtime import Embedded, Embedder
 from obelisk.errors import PhotoTruncatedError
+from obelisk.photos import PhotosLike, take_photos
 from obelisk.records import Progress, no_progress
 
 
@@ -24,13 +25,14 @@ class CachedEmbedder(Embedder):
         self._progress = progress
         self._known: dict[tuple[Path, bool], Embedded] = {}
 
-    def embed(self, sources: Iterable[Path], *, hashed: bool = True, cut_off: bool = False) -> Iterator[Embedded]:
+    def embed(self, sources: PhotosLike, *, hashed: bool = True, cut_off: bool = False) -> Iterator[Embedded]:
         """Yield one :class:`Embedded` per photo, in input order, without its content hash.
 
-        What ``cut_off`` allows is not cached.
+        What ``cut_off`` allows is not cached, and neither are photos that are given as anything but paths.
         """
-        paths = list(sources)
-        new = [path for path in dict.fromkeys(paths) if (path, cut_off) not in self._known]
+        photos = list(take_photos(sources))
+        paths = dict.fromkeys(photo.source for photo in photos if isinstance(photo.source, Path))
+        new = [path for path in paths if (path, cut_off) not in self._known]
         found = self._cache.get(new, what=f"embeddings of {self.bundle.name}", progress=self._progress)
         width = self.bundle.dimensions
         for index, (path, row) in enumerate(zip(new, found.rows, strict=True)):
@@ -45,4 +47,8 @@ class CachedEmbedder(Embedder):
                 error=error,
                 logits=row[width:] if self.gives_logits and not error else None,
             )
-        yield from (self._known[path, cut_off] for path in paths)
+        for photo in photos:
+            if isinstance(photo.source, Path):
+                yield self._known[photo.source, cut_off]
+            else:
+                yield self.embed_one(photo, hashed=False, cut_off=cut_off)

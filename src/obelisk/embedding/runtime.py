@@ -9,8 +9,8 @@ embedding sooner (9 ms instead of 15 on 2 cores, EfficientNet-Lite1; for many ph
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from itertools import chain, islice
@@ -29,14 +29,20 @@ from obelisk.embedding.onnx_model import NetworkModel, check_input
 from obelisk.embedding.runtime_choice import Runtime, open_network, read_runtime
 from obelisk.errors import ModelError, PhotoError
 from obelisk.photos import (
+    GivenPhoto,
+    PhotoLike,
+    PhotosLike,
+    UntilError,
     content_hash,
     detach_error,
-    held_bytes,
     map_in_order,
     prepare,
     read_photo,
     read_query,
+    take_photo,
+    take_photos,
     usable_cores,
+    weigh_photo,
 )
 
 
@@ -44,7 +50,8 @@ from obelisk.photos import (
 class Embedded:
     """The outcome for one photo: its embedding (D,), or the error that explains why there is none.
 
-    ``content_hash`` is empty if the file could not be read, or if no hash was asked for. ``logits`` (C,) are those of
+    ``path`` is that of the photo, or its name if it was given as something else. ``content_hash`` is empty if the photo
+    could not be read, was given as pixels, or if no hash was asked for. ``logits`` (C,) are those of
     the bundle's softmax layer, if they were asked for. ``warning`` says what is missing of a photo that was cut off.
     """
 
@@ -57,7 +64,10 @@ class Embedded:
 
 
 OnDecoded = Callable[[Path, bytes, Image], None]
-"""Called with the path, the bytes and the upright pixels of each photo, by the thread that embeds it."""
+"""Called with the path, the bytes and the upright pixels of each photo, by the thread that embeds it.
+
+A photo that was given as pixels has no bytes.
+"""
 
 
 class Embedder:
@@ -107,14 +117,20 @@ class Embedder:
         engines = dict.fromkeys(model.engine for model in self._models)
         return "-".join(f"{engine}-{version(engine.split('-')[0])}" for engine in engines)
 
-    def embed(self, sources: Iterable[Path], *, hashed: bool = True, cut_off: bool = False) -> Iterator[Embedded]:
+    def embed(self, sources: PhotosLike, *, hashed: bool = True, cut_off: bool = False) -> Iterator[Embedded]:
         """Yield one :class:`Embedded` per photo, in input order; a bad photo never stops the others.
 
-        Without ``hashed``, the photos' content is not hashed, which saves a little time. With ``cut_off``, a JPEG of
-        which the end is missing is embedded, too, with a warning.
+        Photos are paths, bytes, binary files, Pillow images or arrays (H, W, 3), as
+        :meth:`~obelisk.recognition.Recognizer.recognize` takes them. Without ``hashed``, the photos' content is not
+        hashed, which saves a little time. With ``cut_off``, a JPEG of which the end is missing is embedded, too, with a
+        warning.
+
+        Raises UsageError for what is no photo: an item of an iterable once those before it are embedded.
         """
+        return self._embed_stream(UntilError(take_photos(sources)), hashed=hashed, cut_off=cut_off)
+
+    def _embed_stream(self, stream: UntilError[GivenPhoto], *, hashed: bool, cut_off: bool) -> Iterator[Embedded]:
         embed_one = partial(Embedder.embed_one, hashed=hashed, cut_off=cut_off)
-        stream = iter(sources)
         first = list(islice(stream, 2))
         if len(first) == 1:
             # From the second single photo on it is worth loading the networks that use all cores.
@@ -122,7 +138,9 @@ class Embedder:
             all_cores = self._single_photos > 1 and self.on_decoded is None
             yield embed_one(self._on_all_cores if all_cores else self, first[0])
         else:
-            yield from map_in_order(partial(embed_one, self), chain(first, stream))
+            yield from map_in_order(partial(embed_one, self), chain(first, stream), weigh_photo)
+        if stream.error:
+            raise stream.error
 
     @cached_property
     def _on_all_cores(self) -> Embedder:
@@ -131,22 +149,25 @@ class Embedder:
             return self
         return Embedder(self.bundle, runtime=self._runtime, threads=cores, logits=self.gives_logits)
 
-    def embed_one(self, path: Path, *, hashed: bool = True, cut_off: bool = False) -> Embedded:
+    def embed_one(self, photo: PhotoLike | GivenPhoto, *, hashed: bool = True, cut_off: bool = False) -> Embedded:
         """Embed one photo in the calling thread; errors are returned, not raised."""
+        photo = take_photo(photo)
         digest, warning = "", None
         try:
-            with held_bytes(path) as data:
-                digest = content_hash(data) if hashed else ""
+            with photo.opened() as found:
+                digest = content_hash(found) if hashed and isinstance(found, bytes) else ""
+                opened = replace(photo, source=found)
                 if cut_off:
-                    image, warning = read_query(data, min_side=self._decoded_side, name=path)
+                    image, warning = read_query(opened, min_side=self._decoded_side)
                 else:
-                    image = read_photo(data, min_side=self._decoded_side, name=path)
+                    image = read_photo(opened, min_side=self._decoded_side)
                 if self.on_decoded:
-                    self.on_decoded(path, data, image)
+                    self.on_decoded(photo.path, found if isinstance(found, bytes) else b"", image)
         except PhotoError as error:
-            return Embedded(path=path, content_hash=digest, embedding=None, error=detach_error(error))
+            error = detach_error(error, where=photo.where)
+            return Embedded(path=photo.path, content_hash=digest, embedding=None, error=error)
         row, logits = self.classify_image(image) if self.gives_logits else (self.embed_image(image), None)
-        return Embedded(path=path, content_hash=digest, embedding=row, logits=logits, warning=warning)
+        return Embedded(path=photo.path, content_hash=digest, embedding=row, logits=logits, warning=warning)
 
     def embed_bytes(self, data: bytes) -> NDArray[np.float32]:
         """Return the embedding (D,) of an encoded photo; raises PhotoError."""
@@ -197,7 +218,7 @@ class Embedder:
             )
         return found
 
-    def features(self, source: Path | bytes) -> NDArray[np.float32] | None:
+    def features(self, source: PhotoLike | GivenPhoto) -> NDArray[np.float32] | None:
         """Return the first network's last feature map, (C, H, W), of a photo; None if it has no such output.
 
         Raises PhotoError.

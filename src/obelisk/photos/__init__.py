@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 from obelisk.photos.cores import cgroup_folders, library_on_one_thread, usable_cores
-from obelisk.photos.decoding import detach_error, read_photo, read_query
+from obelisk.photos.decoding import read_photo, read_query
+from obelisk.photos.given_photos import GivenPhoto, PhotoLike, PhotosLike, take_photo, take_photos, weigh_photo
 from obelisk.photos.gps import StatedPosition, read_position
 from obelisk.photos.inline_jpeg import data_uri, encode_thumbnail
 from obelisk.photos.inputs import ModelInput, prepare, resize_photo, source_box
 from obelisk.photos.limits import MAX_BYTES, MAX_PIXELS
-from obelisk.photos.parallel import map_in_order
+from obelisk.photos.parallel import UntilError, map_in_order
 from obelisk.photos.reading import (
     PHOTO_SUFFIXES,
     content_hash,
+    detach_error,
     hash_photo,
     held_bytes,
     photo_exists,
@@ -30,10 +32,14 @@ __all__ = [
     "OWN_PICTURE_SUFFIX",
     "PHOTO_SUFFIXES",
     "TAR_NAME",
+    "GivenPhoto",
     "ModelInput",
     "PhotoFilter",
+    "PhotoLike",
+    "PhotosLike",
     "StatedPosition",
     "TarredPhoto",
+    "UntilError",
     "cgroup_folders",
     "content_hash",
     "data_uri",
@@ -54,7 +60,10 @@ __all__ = [
     "resize_photo",
     "shrink_photo",
     "source_box",
+    "take_photo",
+    "take_photos",
     "tarred_photo_table",
     "usable_cores",
     "walk_photos",
+    "weigh_photo",
 ]

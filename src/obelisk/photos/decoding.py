@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from contextlib import nullcontext
-from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -28,11 +26,11 @@ from PIL import (
 from obelisk.errors import PhotoError, PhotoFormatError, PhotoTooLargeError, PhotoTruncatedError, install_command
 from obelisk.photos.accepted import describe_foreign, find_format, read_photo_header
 from obelisk.photos.cut_jpeg import AGAIN, COMPARED_BYTES, PADDING, find_missing, put_end
+from obelisk.photos.given_photos import GivenPhoto, PhotoLike, take_photo
 from obelisk.photos.headers import Header, PhotoFormat
 from obelisk.photos.jpeg_header import survey_scans
 from obelisk.photos.limits import DECODING_BYTES, MAX_JPEG_PIXELS, MAX_PIXELS, refuse_above
 from obelisk.photos.memory import DECODING
-from obelisk.photos.reading import held_bytes
 
 LARGEST_FACTOR = 8  # by which a photo is shrunk while it is decoded, as far as libjpeg goes
 ROWS_AT_ONCE = 256
@@ -65,8 +63,8 @@ _TURNS = {
 }
 
 
-def read_photo(source: Path | bytes, *, min_side: int | None = None, name: object = None) -> Image.Image:
-    """Decode a photo, given as a path or as encoded bytes, to upright RGB.
+def read_photo(source: PhotoLike | GivenPhoto, *, min_side: int | None = None, name: object = None) -> Image.Image:
+    """Decode a photo to upright RGB: a path, encoded bytes, or anything else that :func:`take_photos` takes.
 
     The content decides the format, not the suffix: JPEG, PNG, WebP, GIF, TIFF, BMP or AVIF, or HEIC with the extra
     ``heic``. An animation gives its first frame, a TIFF its first page. Transparent pixels are blended with white;
@@ -78,36 +76,29 @@ def read_photo(source: Path | bytes, *, min_side: int | None = None, name: objec
     ``MAX_JPEG_PIXELS``.
 
     Raises PhotoMissingError, PhotoFormatError, PhotoTooLargeError or PhotoTruncatedError; each names the path, or the
-    ``name`` of a photo that is given as bytes.
+    ``name`` of a photo that is no file.
     """
     photo, warning = read_query(source, min_side=min_side, name=name)
     if warning:
-        raise PhotoTruncatedError(warning, where=call_source(source, name), fix=AGAIN)
+        raise PhotoTruncatedError(warning, where=name or take_photo(source).where, fix=AGAIN)
     return photo
 
 
 def read_query(
-    source: Path | bytes, *, min_side: int | None = None, name: object = None
+    source: PhotoLike | GivenPhoto, *, min_side: int | None = None, name: object = None
 ) -> tuple[Image.Image, str | None]:
     """Decode a photo as :func:`read_photo` does, but take a JPEG that was cut off, too.
 
     Returns the photo, what is missing being gray, and a warning that says how much is; None if the photo is whole.
     """
+    photo = take_photo(source)
     try:
-        with nullcontext(source) if isinstance(source, bytes) else held_bytes(source) as data:
-            return decode(data, min_side)
+        with photo.opened() as found:
+            if isinstance(found, Image.Image):
+                return convert_pixels(found, photo.orientation, min_side), None
+            return decode(found, min_side)
     except PhotoError as error:
-        raise type(error)(error.what, where=error.where or call_source(source, name), fix=error.fix) from error
-
-
-def call_source(source: Path | bytes, name: object) -> object:
-    """Return what errors call a photo."""
-    return name or ("a photo given as bytes" if isinstance(source, bytes) else source)
-
-
-def detach_error(error: PhotoError) -> PhotoError:
-    """Return the same error to be kept: a raised one keeps its frames alive, and with them the bytes of the photo."""
-    return type(error)(error.what, where=error.where, fix=error.fix)
+        raise type(error)(error.what, where=error.where or name or photo.where, fix=error.fix) from error
 
 
 def decode(data: bytes, min_side: int | None) -> tuple[Image.Image, str | None]:
@@ -142,17 +133,32 @@ def decode(data: bytes, min_side: int | None) -> tuple[Image.Image, str | None]:
         raise PhotoTruncatedError(f"a damaged or incomplete {found} photo: {error}", fix=AGAIN) from error
 
 
+def convert_pixels(image: Image.Image, orientation: int, min_side: int | None) -> Image.Image:
+    """Convert pixels of any mode as those of a file are converted: to RGB, shrunk, and upright."""
+    factor = spare_factor(image.size, min_side)
+    with DECODING.take(8 * image.width * image.height // factor**2):
+        try:
+            return turn_upright(flatten(image, factor), orientation)
+        except (ValueError, OSError) as error:
+            raise PhotoFormatError(f"pixels of mode {image.mode} are not converted to RGB: {error}") from error
+
+
 def shrinking_factor(header: Header, min_side: int | None) -> int:
     """Return the factor, 1, 2, 4 or 8, by which a photo shrinks; raise PhotoTooLargeError for too many pixels."""
     width, height = header.size or (0, 0)
-    spare = max(1, min(width, height) // max(1, min_side or 1)) if min_side is not None else 1
-    factor = min(LARGEST_FACTOR, 1 << (spare.bit_length() - 1))
+    factor = spare_factor((width, height), min_side)
     if header.format == "JPEG":
         refuse_above((width, height), MAX_JPEG_PIXELS)
         refuse_above((width // factor, height // factor), pixel_limit("JPEG"), full_size=(width, height))
     else:
         refuse_above((width, height), pixel_limit(header.format))
     return factor
+
+
+def spare_factor(size: tuple[int, int], min_side: int | None) -> int:
+    """Return the factor, 1, 2, 4 or 8, by which a photo may shrink so that its shorter side keeps ``min_side``."""
+    spare = max(1, min(size) // max(1, min_side)) if min_side is not None else 1
+    return min(LARGEST_FACTOR, 1 << (spare.bit_length() - 1))
 
 
 def pixel_limit(format: PhotoFormat) -> int:  # noqa: A002
@@ -183,7 +189,12 @@ def load_upright(header: Header, factor: int) -> Image.Image:
     drafted = header.format == "JPEG"
     # Rebinding one name frees the pixels of each stage once the next is made.
     image = flatten(image, 1 if drafted else factor)
-    return image.transpose(_TURNS[header.orientation]) if header.orientation in _TURNS else image
+    return turn_upright(image, header.orientation)
+
+
+def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Turn pixels as an Exif orientation, 1 to 8, says."""
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def load_pixels(header: Header, factor: int) -> Image.Image:

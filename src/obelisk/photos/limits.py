@@ -25,6 +25,8 @@ SHARED_DECODING_BYTES = 200 * 10**6
 """that photos may take while they are decoded, all together; one that takes more is decoded alone"""
 SHARED_FILE_BYTES = 16 * 10**6
 """of files that are being decoded, or wait for that; a larger file waits alone"""
+IN_FLIGHT_BYTES = 200 * 10**6
+"""of photos that programs give as bytes, files, images or arrays, from when they are taken until they are embedded"""
 MAX_PARTS = 4096
 """of a file, or more if they hold 1 KiB each"""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from obelisk.errors import DataError, PhotoMissingError, PhotoTooLargeError
+from obelisk.errors import DataError, PhotoError, PhotoMissingError, PhotoTooLargeError
 from obelisk.photos.limits import MAX_BYTES
 from obelisk.photos.memory import FILES
 from obelisk.photos.tars import find_in_tar
@@ -98,6 +98,14 @@ def explain_os_error(error: OSError, path: Path) -> str:
     if error.errno == errno.ENOENT and path.is_symlink():
         return "a broken link"
     return _REASONS.get(error.errno or 0, f"the photo cannot be read: {error.strerror}")
+
+
+def detach_error(error: PhotoError, where: object = "") -> PhotoError:
+    """Return the same error to be kept, with ``where`` if it names no place.
+
+    A raised one keeps its frames alive, and with them the bytes of the photo.
+    """
+    return type(error)(error.what, where=error.where or where, fix=error.fix)
 
 
 def content_hash(data: bytes) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice, tee
 from pathlib import Path
@@ -23,8 +22,9 @@ from obelisk.embedding import (
     read_classifier,
     read_layer,
 )
-from obelisk.errors import ModelError, ObeliskError, UsageError
+from obelisk.errors import ModelError, ObeliskError, PhotoMissingError, UsageError
 from obelisk.gallery import Gallery, ReferenceFiles, References, refuse_directionless
+from obelisk.photos import GivenPhoto, PhotoLike, PhotosLike, UntilError, take_photo, take_photos
 from obelisk.recognition.answers import AnswerRules, compose_answers, name_model
 from obelisk.recognition.calibration import Calibration, check_threshold, find_calibration, find_margins
 from obelisk.recognition.classifier import KNNClassifier
@@ -38,7 +38,7 @@ from obelisk.records import Recognition
 
 PHOTOS_AT_ONCE = 16  # searched together: a large gallery is then read from memory once for all of them
 
-Rank = Callable[[Embeddings, Sequence[Embedded]], Ranking]
+Rank = Callable[[Embeddings, Sequence[Embedded], Sequence[GivenPhoto]], Ranking]
 """Ranks the landmarks of unit-norm query embeddings (Q, D), given the embedded photos they came from."""
 
 
@@ -123,7 +123,7 @@ class Recognizer:
 
     def recognize(
         self,
-        paths: Iterable[Path | str],
+        photos: PhotosLike,
         *,
         top: int = TOP,
         k: int | None = None,
@@ -137,7 +137,12 @@ class Recognizer:
     ) -> Iterator[Recognition]:
         """Name the landmark in each photo; yield one answer per photo, in input order, as soon as it is known.
 
-        Photos are read as answers are consumed, so ``paths`` may be endless. If a photo can't be read, its answer
+        ``photos`` is one photo or an iterable of them, mixed as you like: paths, encoded bytes, files open for reading
+        (read from their position on), Pillow images of any mode (turned as their Exif says), and uint8 arrays, RGB
+        (H, W, 3) or gray (H, W). An answer calls a photo by its path, the name of its file, or ``photo 3`` if it is the
+        third one.
+
+        Photos are read as answers are consumed, so ``photos`` may be endless. If a photo can't be read, its answer
         carries the error instead; if a JPEG was cut off, its answer rests on what is left, and carries a warning.
 
         ==============  ==============================================================================================
@@ -160,7 +165,8 @@ class Recognizer:
 
         The options are checked right away, before any photo is read. Raises :class:`~obelisk.errors.UsageError` for
         unusable values, :class:`~obelisk.errors.GalleryError` for a ``k`` above the number of reference photos, and
-        :class:`~obelisk.errors.MissingExtraError` for ``verify`` without OpenCV.
+        :class:`~obelisk.errors.MissingExtraError` for ``verify`` without OpenCV. An item that is no photo, such as None
+        or a list, raises :class:`~obelisk.errors.UsageError` after the answers for the photos before it.
         """
         check_threshold(threshold)
         thresholds = [threshold] * 2
@@ -168,7 +174,6 @@ class Recognizer:
             thresholds = [self.threshold(precision, vote=vote, verified=verified) for verified in (False, True)]
         references = self.gallery.references()
         rank = self._make_rank(references, top=top, k=k, vote=vote, exponent=exponent, expand=expand, verify=verify)
-        listed = [paths] if isinstance(paths, str | Path) else paths
         rules = AnswerRules(
             gallery=self.gallery.name,
             model=name_model(self.gallery.model, self.gallery.fingerprint),
@@ -176,7 +181,7 @@ class Recognizer:
             verified_threshold=thresholds[1],
             calibrated=self._find_calibration(references, vote) is not None,
         )
-        return self._answer(listed, rank, references, rules, augment=augment)
+        return self._answer(take_photos(photos), rank, references, rules, augment=augment, verify=verify)
 
     def is_calibrated(self, *, vote: str | None = None) -> bool:
         """Return whether confidences are probabilities: if the gallery or its model is calibrated for this vote."""
@@ -200,18 +205,23 @@ class Recognizer:
             return None
         return describe_layer(self.layer, self.gallery.references())
 
-    def explain(self, answer: Recognition) -> Image:
-        """Draw what an answer of this recognizer rests on.
+    def explain(self, answer: Recognition, photo: PhotoLike | None = None) -> Image:
+        """Draw what an answer of this recognizer rests on; ``photo`` is needed if it was not given as a path.
 
         The picture shows the photo beside its nearest reference photos. If the model gives feature maps, it also shows
         which regions of the photo match which regions of the best reference. References whose files are gone are drawn
         without a photo.
 
-        Raises :class:`~obelisk.errors.PhotoError` if the photo is no longer at ``answer.photo``.
+        Raises :class:`~obelisk.errors.PhotoError` if no photo is given, and none is at ``answer.photo``.
         """
         from obelisk.recognition.explain import explain_answer
 
-        return explain_answer(answer, self.gallery, self.embedder, self.files)
+        given = take_photo(Path(answer.photo) if photo is None else photo, answer.photo)
+        try:
+            return explain_answer(answer, given, self.gallery, self.embedder, self.files)
+        except PhotoMissingError as error:
+            fix = error.fix or ("" if photo is not None else "give the photo again: `explain(answer, photo)`")
+            raise PhotoMissingError(error.what, where=error.where, fix=fix) from error
 
     def _make_rank(
         self,
@@ -233,7 +243,7 @@ class Recognizer:
         classifier.check(k=k, top=top)
         verifier = self._prepare_verifier(references) if verify else None
 
-        def rank(queries: Embeddings, photos: Sequence[Embedded]) -> Ranking:
+        def rank(queries: Embeddings, photos: Sequence[Embedded], given: Sequence[GivenPhoto]) -> Ranking:
             listed = max(top, len(COMPARED) if verifier else 2)  # the margin needs the second candidate, too
             if layer:
                 ranking = layer.classify(queries, gather_logits(photos), k=k, top=listed)
@@ -241,7 +251,7 @@ class Recognizer:
                 ranking = classifier.classify(queries, k=k, top=listed)
             scores, margins, inliers = ranking.scores[:, 0], find_margins(ranking.scores), None
             if verifier:
-                verified = verifier.verify(ranking, queries, [photo.path for photo in photos])
+                verified = verifier.verify(ranking, queries, given)
                 ranking, scores = verified.ranking, verified.scores
                 margins, inliers = verified.margins, verified.inliers
             if calibration:
@@ -303,35 +313,41 @@ class Recognizer:
 
     def _answer(
         self,
-        paths: Iterable[Path | str],
+        photos: Iterator[GivenPhoto],
         rank: Rank,
         references: References,
         rules: AnswerRules,
         *,
         augment: bool,
+        verify: bool,
     ) -> Iterator[Recognition]:
         """Embed photos, rank a few at a time, and yield their answers."""
-        given, read = tee(paths)
-        names = (os.fspath(path) for path in given)  # as given: Path would normalize them
-        embedded = self._embed(map(Path, read), augment=augment)
-        photos = zip(names, refuse_directionless(embedded), strict=True)
-        while batch := list(islice(photos, PHOTOS_AT_ONCE)):
-            usable = [(name, photo) for name, photo in batch if photo.embedding is not None]
-            rows = np.array([photo.embedding for _, photo in usable], dtype=np.float32)
+        stream = UntilError(photos)
+        given, read = tee(stream)
+        # Only verification looks at a photo again.
+        kept = given if verify else (photo.without_content() for photo in given)
+        embedded = zip(kept, refuse_directionless(self._embed(read, augment=augment)), strict=True)
+        while batch := list(islice(embedded, PHOTOS_AT_ONCE)):
+            usable = [(photo, found) for photo, found in batch if found.embedding is not None]
+            rows = np.array([found.embedding for _, found in usable], dtype=np.float32)
             dimensions = self.gallery.dimensions
             queries = l2_normalize(rows.reshape(-1, dimensions), dimensions=dimensions)
-            ranking = rank(queries, [photo for _, photo in usable])
-            answers = iter(compose_answers([name for name, _ in usable], ranking, references, rules))
-            for name, photo in batch:
-                if photo.error:
-                    yield Recognition.failed(name, str(photo.error), threshold=rules.threshold, model=rules.model)
+            ranking = rank(queries, [found for _, found in usable], [photo for photo, _ in usable])
+            answers = iter(compose_answers([photo.name for photo, _ in usable], ranking, references, rules))
+            for photo, found in batch:
+                if found.error:
+                    error = str(found.error)
+                    yield Recognition.failed(photo.name, error, threshold=rules.threshold, model=rules.model)
                 else:
-                    yield replace(next(answers), warning=photo.warning)
+                    yield replace(next(answers), warning=found.warning)
+        if stream.error:
+            raise stream.error
 
-    def _embed(self, paths: Iterable[Path], *, augment: bool) -> Iterator[Embedded]:
+    def _embed(self, photos: Iterator[GivenPhoto], *, augment: bool) -> Iterator[Embedded]:
         if augment:
-            return embed_augmented(self.embedder, paths)
-        return self.embedder.embed(paths, hashed=False, cut_off=True)
+            return embed_augmented(self.embedder, photos)
+        plain = (photo.source if isinstance(photo.source, Path) else photo for photo in photos)
+        return self.embedder.embed(plain, hashed=False, cut_off=True)
 
 
 def find_classifier(bundle: Bundle) -> BundleClassifier:

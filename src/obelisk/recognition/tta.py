@@ -6,8 +6,7 @@ photos it named as many landmarks right, and was slightly better at rejecting ph
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import ImageOps
@@ -16,29 +15,38 @@ from PIL.Image import Image
 from obelisk.arrays import Embeddings, l2_normalize
 from obelisk.embedding import Embedded, Embedder
 from obelisk.errors import PhotoError
-from obelisk.photos import detach_error, map_in_order, read_query
+from obelisk.photos import (
+    GivenPhoto,
+    PhotosLike,
+    detach_error,
+    map_in_order,
+    read_query,
+    take_photos,
+    weigh_photo,
+)
 
 CUT = 0.1  # of width and height, cut off at each side: the middle keeps 80 % of both
 
 
-def embed_augmented(embedder: Embedder, paths: Iterable[Path]) -> Iterator[Embedded]:
+def embed_augmented(embedder: Embedder, photos: PhotosLike) -> Iterator[Embedded]:
     """Yield the mean embedding of each photo's views, in input order; a bad photo fails alone."""
 
-    def embed_one(path: Path) -> Embedded:
+    def embed_one(given: GivenPhoto) -> Embedded:
         try:
             side = max(member.size for member in embedder.bundle.members)
-            photo, warning = read_query(path, min_side=round(side / (1 - 2 * CUT)))
+            photo, warning = read_query(given, min_side=round(side / (1 - 2 * CUT)))
         except PhotoError as error:
-            return Embedded(path=path, content_hash="", embedding=None, error=detach_error(error))
+            return Embedded(path=given.path, content_hash="", embedding=None, error=detach_error(error))
         views = augment_photo(photo)
         if not embedder.gives_logits:
             mean = mean_direction([embedder.embed_image(view) for view in views])
-            return Embedded(path=path, content_hash="", embedding=mean, warning=warning)
+            return Embedded(path=given.path, content_hash="", embedding=mean, warning=warning)
         rows, logits = zip(*(embedder.classify_image(view) for view in views), strict=True)
         scores = np.stack(logits).mean(axis=0, dtype=np.float64).astype(np.float32)
-        return Embedded(path=path, content_hash="", embedding=mean_direction(rows), logits=scores, warning=warning)
+        mean = mean_direction(rows)
+        return Embedded(path=given.path, content_hash="", embedding=mean, logits=scores, warning=warning)
 
-    return map_in_order(embed_one, paths)
+    return map_in_order(embed_one, take_photos(photos), weigh_photo)
 
 
 def augment_photo(photo: Image) -> list[Image]:

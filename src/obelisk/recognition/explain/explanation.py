@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from obelisk.embedding import Embedder
 from obelisk.gallery import Gallery, ReferenceFiles
-from obelisk.photos import ModelInput
+from obelisk.photos import GivenPhoto, ModelInput
 from obelisk.recognition.explain.overlay import BADGE, draw_badge, light_up, outline_regions
 from obelisk.recognition.explain.regions import Region, Resemblance, compare_maps, weigh_locations
 from obelisk.recognition.explain.shown_photos import (
@@ -46,7 +46,9 @@ NO_MATCH = "The brighter an area, the more it adds to the similarity. No region 
 ALONE = "The reference photo is not available. The brighter an area, the more it counts in what the model sees."
 
 
-def explain_answer(answer: Recognition, gallery: Gallery, embedder: Embedder, files: ReferenceFiles) -> Image.Image:
+def explain_answer(
+    answer: Recognition, photo: GivenPhoto, gallery: Gallery, embedder: Embedder, files: ReferenceFiles
+) -> Image.Image:
     """Draw what an answer rests on.
 
     First comes a strip: the photo and the reference photos nearest to it. If the model gives feature maps, the regions
@@ -55,13 +57,13 @@ def explain_answer(answer: Recognition, gallery: Gallery, embedder: Embedder, fi
 
     Raises :class:`~obelisk.errors.PhotoError` if the photo can't be read any more.
     """
-    photo = load_photo(Path(answer.photo), PANEL)
+    shown_photo = load_photo(photo, PANEL)
     shown = answer.neighbours[: COLUMNS - 1]
     originals = [files.read(gallery.find_photo(neighbor.id)) for neighbor in shown]
-    asked = StripCell(photo=Path(answer.photo), name=Path(answer.photo).name, details=["the photo"])
+    asked = StripCell(photo=photo, name=Path(answer.photo).name, details=["the photo"])
     known = [describe_neighbor(*one) for one in zip(shown, originals, strict=True)]
     parts = [draw_title(answer), draw_cells([asked, *known])]
-    query = embedder.features(Path(answer.photo))
+    query = embedder.features(photo)
     if query is None:
         return stack_pictures(parts, margin=MARGIN)
     rule = embedder.bundle.input
@@ -69,11 +71,11 @@ def explain_answer(answer: Recognition, gallery: Gallery, embedder: Embedder, fi
     original = None if best is None else originals[best]
     reference = None if original is None else embedder.features(original)
     if best is None or original is None or reference is None:
-        lit = light_up(photo, weigh_locations(query), rule)
+        lit = light_up(shown_photo, weigh_locations(query), rule)
         parts += [draw_panels("Where the model looks", [lit], []), draw_words(ALONE)]
     else:
         alike = compare_maps(query, reference)
-        panels = draw_resemblance(photo, load_photo(original, PANEL), alike, rule)
+        panels = draw_resemblance(shown_photo, load_photo(original, PANEL), alike, rule)
         captions = [[asked.name], describe_reference(shown[best])]
         parts += [draw_panels("What makes them alike", panels, captions), draw_region_legend(alike.regions)]
     return stack_pictures(parts, margin=MARGIN)

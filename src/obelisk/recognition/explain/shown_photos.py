@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from obelisk.errors import PhotoError
-from obelisk.photos import read_query
+from obelisk.photos import GivenPhoto, read_query
 from obelisk.recognition.explain.lettering import draw_line, text_width, wrap_text
 
 PAPER, INK, FAINT, SHADE, LINE = "#ffffff", "#1c1917", "#6f6a65", "#f1efec", "#cfcac4"
@@ -15,7 +15,7 @@ THINNEST = 12  # pixels: a photo of a single row or column is drawn this wide
 WORDS = 15  # pixels: height of the letters of captions
 
 
-def load_photo(source: Path | bytes, side: int) -> Image.Image:
+def load_photo(source: Path | bytes | GivenPhoto, side: int) -> Image.Image:
     """Read a photo and scale its longer side to ``side`` pixels; raises PhotoError.
 
     The aspect ratio is kept, except that no side becomes too thin to see.
@@ -26,7 +26,7 @@ def load_photo(source: Path | bytes, side: int) -> Image.Image:
     return photo.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def load_if_readable(source: Path | bytes | None, side: int) -> Image.Image | None:
+def load_if_readable(source: Path | bytes | GivenPhoto | None, side: int) -> Image.Image | None:
     """Return :func:`load_photo` of a photo, or None if there is no photo or it can't be read."""
     if source is None:
         return None

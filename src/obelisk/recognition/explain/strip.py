@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from obelisk.photos import GivenPhoto
 from obelisk.recognition.explain.lettering import make_legible
 from obelisk.recognition.explain.shown_photos import (
     FAINT,
@@ -33,7 +34,7 @@ NAME = 17
 class StripCell:
     """A photo of the strip and the text under it; ``right`` is whether its name is true, None if unknown."""
 
-    photo: Path | bytes | None
+    photo: Path | bytes | GivenPhoto | None
     name: str
     details: Sequence[str]
     right: bool | None = None

@@ -21,7 +21,6 @@ import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ from PIL import Image
 from obelisk.arrays import Embeddings, Floats, Integers
 from obelisk.errors import MissingExtraError, PhotoError
 from obelisk.gallery import ReferenceFiles, ReferencePhoto, References
-from obelisk.photos import map_in_order, read_query
+from obelisk.photos import GivenPhoto, PhotoLike, map_in_order, read_query
 from obelisk.recognition.calibration import find_margins
 from obelisk.recognition.ranking import Ranking
 
@@ -91,7 +90,7 @@ class GeometricVerifier:
         self._files = files
         self._keypoints_of = lru_cache(maxsize=CACHED)(self._find_reference_keypoints)
 
-    def verify(self, ranking: Ranking, queries: Embeddings, photos: Sequence[Path]) -> Verified:
+    def verify(self, ranking: Ranking, queries: Embeddings, photos: Sequence[PhotoLike | GivenPhoto]) -> Verified:
         """Verify the first candidates of Q queries, unit-norm rows (Q, D) with the photos they come from."""
         compared = self._choose_references(ranking.candidates[:, : len(COMPARED)], queries)
         found = list(map_in_order(self._compare, zip(photos, compared, strict=True)))
@@ -112,7 +111,7 @@ class GeometricVerifier:
         photos = iter(self._references.photos(np.concatenate([*flat, np.empty(0, np.int64)])))
         return [[list(islice(photos, len(indices))) for indices in of_query] for of_query in chosen]
 
-    def _compare(self, task: tuple[Path, Sequence[Sequence[ReferencePhoto]]]) -> list[float]:
+    def _compare(self, task: tuple[PhotoLike | GivenPhoto, Sequence[Sequence[ReferencePhoto]]]) -> list[float]:
         """Return the inliers of a query with each candidate's photos, until one has :data:`ENOUGH`."""
         photo, candidates = task
         query = find_keypoints(photo)
@@ -168,7 +167,7 @@ def raise_scores(scores: Floats, inliers: Floats) -> Floats:
     return raised
 
 
-def find_keypoints(source: Path | bytes) -> Keypoints:
+def find_keypoints(source: PhotoLike | GivenPhoto) -> Keypoints:
     """Return the keypoints of a photo; none if it can't be read or is too thin to have any."""
     import cv2
 
