@@ -84,8 +84,7 @@ class GeometricVerifier:
     """
 
     def __init__(self, references: References, files: ReferenceFiles) -> None:
-        if importlib.util.find_spec("cv2") is None:
-            raise MissingExtraError("verify", needed_for="geometric verification")
+        require_opencv()
         self._references = references
         self._files = files
         self._keypoints_of = lru_cache(maxsize=CACHED)(self._find_reference_keypoints)
@@ -126,6 +125,31 @@ class GeometricVerifier:
         """Return the keypoints of a reference photo; None if its file is gone."""
         data = self._files.read(photo)
         return None if data is None else find_keypoints(data)
+
+
+class PhotoComparison:
+    """Compares the photos of a collection with each other, as evidence for a calibration.
+
+    Raises :class:`~obelisk.errors.MissingExtraError` without OpenCV.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        require_opencv()
+        self._files = files
+        self._keypoints_of = lru_cache(maxsize=4 * CACHED)(self._find_keypoints)
+
+    def count(self, query: int, nearest: Integers) -> float:
+        """Return the inliers of a photo with those of a candidate, nearest first: indices of the collection."""
+        return most_inliers(self._keypoints_of(query), map(self._keypoints_of, nearest[: COMPARED[0]].tolist()))
+
+    def _find_keypoints(self, index: int) -> Keypoints:
+        return find_keypoints(self._files[index])
+
+
+def require_opencv() -> None:
+    """Raise MissingExtraError without OpenCV."""
+    if importlib.util.find_spec("cv2") is None:
+        raise MissingExtraError("verify", needed_for="geometric verification")
 
 
 def most_inliers(query: Keypoints, references: Iterable[Keypoints | None]) -> float:
