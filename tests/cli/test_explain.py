@@ -64,7 +64,7 @@ def test_a_picture_a_photo(city: Path, photograph: Any) -> None:
     printed = recognize("in", "--gallery", city, "--json", "--explain", "why")
     assert (printed.exit_code, printed.stdout) == (0, plain.stdout), "the answers stay as they are"
     assert printed.stderr == "2 pictures in why\n"
-    assert sorted(path.name for path in Path("why").iterdir()) == ["d-2.explained.png", "d.explained.png"]
+    assert sorted(path.name for path in Path("why").iterdir()) == ["d-2.explained.jpg", "d.explained.jpg"]
 
 
 def test_pictures_beside_the_photos_overwrite_none(city: Path, photograph: Any) -> None:
@@ -72,7 +72,7 @@ def test_pictures_beside_the_photos_overwrite_none(city: Path, photograph: Any) 
     before = Path("d.png").read_bytes()
     assert recognize("d.png", "--gallery", city, "--explain", ".").exit_code == 0
     assert Path("d.png").read_bytes() == before
-    assert Path("d.explained.png").is_file()
+    assert Path("d.explained.jpg").is_file()
 
 
 def test_matches_are_shown_only_where_there_is_a_feature_map(
@@ -125,7 +125,7 @@ def test_odd_photos_are_explained_and_bad_ones_named(city: Path) -> None:
     printed = recognize("in", "--gallery", city, "--explain", "why", "--json")
     assert printed.exit_code == 1
     names = {path.name for path in Path("why").iterdir()}
-    assert names == {f"{stem}.explained.png" for stem in ("pixel", "row", "column", "塔___1")}
+    assert names == {f"{stem}.explained.jpg" for stem in ("pixel", "row", "column", "塔___1")}
     assert "in/bad.jpg" in printed.stderr
     assert "4 pictures in why" in printed.stderr
     assert "1 of 5 photos could not be used" in printed.stderr
@@ -149,7 +149,7 @@ def test_a_rejected_photo_is_explained_too(city: Path, photograph: Any) -> None:
     photograph(Path("gray.png"), (128, 128, 128), 57)
     printed = recognize("gray.png", "--gallery", city, "--threshold", "1", "--explain", "why")
     assert printed.exit_code == 0
-    assert Path("why/gray.explained.png").is_file()
+    assert Path("why/gray.explained.jpg").is_file()
 
 
 def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_answered(city: Path, photograph: Any) -> None:

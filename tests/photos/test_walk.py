@@ -78,7 +78,7 @@ PASSED_OVER = {
         ("System Volume Information/b.jpg", "lost+found/c.jpg", "__MACOSX/d.jpg"),
         "3 folders that machines make (1 System Volume Information, 1 __MACOSX, 1 lost+found)",
     ),
-    "explained answers": (("a.explained.png", "in/b.explained.PNG"), "2 of Obelisk's own pictures"),
+    "explained answers": (("a.explained.png", "in/b.explained.JPG", "c.explained.webp"), "3 of Obelisk's own pictures"),
     "a run": (("run/run.json", "run/recipe.toml", "run/curves.png"), "1 folder of Obelisk's own output"),
     "a gallery": (("g/gallery.sqlite", "g/model/x.png"), "1 folder of Obelisk's own output"),
     "what data clean writes": (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -93,6 +93,9 @@ def recognize_command(
             show_default=False,
         ),
     ] = None,
+    explain_format: Annotated[
+        Literal["jpg", "webp", "png"], typer.Option("--explain-format", help="Format of these pictures.")
+    ] = "jpg",
     null: NullSeparated = False,
     exclude: Exclude = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per photo.")] = False,
@@ -133,7 +136,7 @@ def recognize_command(
     if recognizer.calibration and threshold is None:
         decider = f"`{vote}`" if vote else "the classifier of the model"
         warn(f"only `{VOTE}` is calibrated: {decider} rejects nothing unless you give --threshold")
-    pictures = Explainer(recognizer, explain) if explain else None
+    pictures = Explainer(recognizer, explain, explain_format) if explain else None
     with open_output(print_answer, as_json=as_json, as_csv=as_csv, parquet=parquet) as show:
         failed = print_answers(answers, show, pictures=pictures)
     warn_of_missing_files(recognizer)
@@ -183,11 +186,11 @@ def print_answers(answers: Iterator[Recognition], show: Show, *, pictures: Expla
 class Explainer:
     """Draws what each answer rests on into a folder; ``failed`` counts the answers that could not be drawn."""
 
-    def __init__(self, recognizer: Recognizer, folder: Path) -> None:
+    def __init__(self, recognizer: Recognizer, folder: Path, kind: str) -> None:
         from obelisk.recognition.explain import PictureFolder
 
         self._recognizer = recognizer
-        self._folder = PictureFolder(folder)
+        self._folder = PictureFolder(folder, kind)
         self.failed = 0
 
     def draw(self, answer: Recognition) -> None:

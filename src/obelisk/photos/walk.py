@@ -26,7 +26,8 @@ MACHINE_FOLDERS: Final = re.compile(
     r"@eadir|@tmp|@syno\w*|#recycle|#snapshot|@recycle|@recently-snapshot|@__thumb|@transcode|\$recycle\.bin|recycler"
     r"|system volume information|found\.\d{3}|lost\+found|\.trash.*|\.@__thumb|__macosx"
 )
-OWN_PICTURE_SUFFIX: Final = ".explained.png"
+OWN_PICTURE_SUFFIX: Final = ".explained"  # before that of the format
+OWN_PICTURE: Final = re.compile(rf".*{re.escape(OWN_PICTURE_SUFFIX)}\.(jpg|png|webp)", re.DOTALL)
 # Files that only a gallery, a run, and the output of `data clean` hold.
 OWN_FOLDERS: Final = (
     frozenset({"gallery.sqlite"}),
@@ -92,7 +93,7 @@ class PhotoFilter:
             return False
         if self.exclude and self.excludes(path):
             return False
-        if name.lower().endswith(OWN_PICTURE_SUFFIX):
+        if OWN_PICTURE.fullmatch(name.lower()):
             self.own_pictures += 1
             return False
         if suffix not in PHOTO_SUFFIXES:

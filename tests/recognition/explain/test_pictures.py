@@ -200,11 +200,24 @@ def test_pictures_have_names_of_their_own(tmp_path: Path) -> None:
     folder = PictureFolder(tmp_path / "new" / "folder")
     photos = ["a/one.jpg", "b/one.png", "ONE.jpg", "one-2.jpg", "caf\udce9.jpg"]
     paths = [folder.save(photo, Image.new("RGB", (2, 2))) for photo in photos]
-    names = [path.name.removesuffix(OWN_PICTURE_SUFFIX) for path in paths]
+    names = [path.name.removesuffix(f"{OWN_PICTURE_SUFFIX}.jpg") for path in paths]
     assert names == ["one", "one-2", "ONE-3", "one-2-2", "caf_"]
     assert sorted(folder.path.iterdir()) == sorted(paths), "and nothing else"
     assert len(folder) == 5
-    assert paths[0].read_bytes().startswith(b"\x89PNG")
+    assert paths[0].read_bytes().startswith(b"\xff\xd8")
+
+
+@pytest.mark.parametrize(("kind", "start"), [("jpg", b"\xff\xd8"), ("webp", b"RIFF"), ("png", b"\x89PNG")])
+def test_pictures_have_the_format_of_their_suffix(kind: str, start: bytes, tmp_path: Path) -> None:
+    path = PictureFolder(tmp_path, kind).save("one.bmp", Image.new("RGB", (2, 2)))
+    assert path == tmp_path / f"one{OWN_PICTURE_SUFFIX}.{kind}"
+    assert path.read_bytes().startswith(start)
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="`jpgg`"):
+        PictureFolder(tmp_path / "new", "jpgg")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_file_in_the_folders_place_is_refused(tmp_path: Path) -> None:
@@ -215,7 +228,7 @@ def test_a_file_in_the_folders_place_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(self: Image.Image, path: Path, kind: str) -> None:
+    def stop(self: Image.Image, path: Path, **options: object) -> None:
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
