@@ -133,7 +133,7 @@ class PhotoComparison:
     Raises :class:`~obelisk.errors.MissingExtraError` without OpenCV.
     """
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[PhotoLike]) -> None:
         require_opencv()
         self._files = files
         self._keypoints_of = lru_cache(maxsize=4 * CACHED)(self._find_keypoints)
