@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from PIL import Image
 
@@ -15,7 +17,7 @@ from obelisk.photos import OWN_PICTURE_SUFFIX
 
 DEVICE = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9¹²³]", re.IGNORECASE)  # on Windows, whatever follows a dot
 # How Pillow writes each format. Encoding a PNG takes three times as long as all the rest of a picture.
-PICTURE_FORMATS = MappingProxyType(
+PICTURE_FORMATS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "jpg": {"format": "JPEG", "quality": 88},
         "webp": {"format": "WEBP", "quality": 82, "method": 0},
