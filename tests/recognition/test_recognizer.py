@@ -143,12 +143,12 @@ def calibrated(gallery: Gallery) -> Recognizer:
     ],
 )
 def test_the_verdict_of_a_confidence(confidence: float, threshold: float | None, verdict: str) -> None:
-    rules = AnswerRules(gallery="city", model="names", threshold=threshold, verified_threshold=None, calibrated=True)
+    rules = AnswerRules(model="names", threshold=threshold, verified_threshold=None, calibrated=True)
     assert rules.decide(confidence, threshold) == verdict
 
 
 def test_without_a_calibration_nothing_is_probable() -> None:
-    rules = AnswerRules(gallery="city", model="names", threshold=0.9, verified_threshold=0.8, calibrated=False)
+    rules = AnswerRules(model="names", threshold=0.9, verified_threshold=0.8, calibrated=False)
     assert [rules.decide(score, rules.threshold) for score in (0.95, 0.8, 0.3)] == ["sure", "unknown", "unknown"]
 
 

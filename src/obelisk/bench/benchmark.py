@@ -15,7 +15,8 @@ from pathlib import Path
 from PIL.Image import Image
 
 from obelisk.bench.speed import LatencyPercentiles, measure_latency, measure_stages, measure_throughput
-from obelisk.errors import ObeliskError
+from obelisk.errors import ObeliskError, UsageError
+from obelisk.gallery import Gallery
 from obelisk.photos import usable_cores
 from obelisk.recognition import Recognizer
 from obelisk.synthetic import render_camera_photo, render_photo
@@ -94,6 +95,8 @@ def run_benchmarks(
 
 def benchmark_photos(name: str, photos: list[Path], recognizer: Recognizer, *, answers: int) -> BenchmarkResult:
     """Measure one set of photos, first in separate processes, then in this one."""
+    if not isinstance(recognizer.gallery, Gallery):
+        raise UsageError("joined galleries can't be measured", where=recognizer.gallery.name, fix="name one of them")
     gallery = recognizer.gallery.path
     return BenchmarkResult(
         photos=name,
@@ -112,7 +115,7 @@ def benchmark_naive(
     from obelisk.bench.naive import NaiveRecognizer
 
     gallery = recognizer.gallery
-    naive = NaiveRecognizer(backbone, gallery.load_bundle().input, references=len(gallery))
+    naive = NaiveRecognizer(backbone, gallery.load_bundle().input, references=len(gallery.references()))
     for photos in photo_sets:
         yield measure_answers(naive.recognize, photos, answers=answers)
 

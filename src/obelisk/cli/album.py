@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import obelisk
-from obelisk.bundled import locate_gallery
 from obelisk.cli.console import Meter, SkippedFolders, count_of, note, result, warn
-from obelisk.cli.photo_arguments import Exclude, NullSeparated, Photos, expand_arguments
+from obelisk.cli.photo_arguments import Exclude, Galleries, NullSeparated, Photos, expand_arguments
 from obelisk.defaults import PRECISION
 from obelisk.errors import UsageError, quote
 from obelisk.records import Recognition
@@ -25,16 +24,7 @@ def album(
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="The page to write, such as album.html.", readable=False)
     ],
-    gallery: Annotated[
-        Path | None,
-        typer.Option(
-            "--gallery",
-            metavar="G",
-            help="Gallery to recognize from.",
-            show_default="the bundled one",
-            parser=locate_gallery,
-        ),
-    ] = None,
+    galleries: Galleries = None,
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -55,7 +45,7 @@ def album(
     links to them. After an interruption, the same command goes on where it stopped: until the page is whole, what is
     known is kept in FILE.partial.
     """
-    from obelisk.gallery import Gallery
+    from obelisk.gallery import open_galleries
     from obelisk.outputs import AlbumState, describe_contents, recognize_album, write_album
     from obelisk.recognition import Recognizer
 
@@ -66,7 +56,7 @@ def album(
     skipped = SkippedFolders(exclude)
     paths = expand_arguments(photos, skipped, null=null)
     with Meter() as meter:
-        recognizer = Recognizer.open(Gallery.open(locate_gallery(gallery), progress=meter))
+        recognizer = Recognizer.open(open_galleries(galleries or (), progress=meter))
         if threshold is None:
             threshold = recognizer.threshold(precision)
         with AlbumState(out.with_name(f"{out.name}.partial"), describe_key(recognizer, threshold)) as state:

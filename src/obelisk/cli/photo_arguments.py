@@ -32,6 +32,17 @@ GalleryFolder = Annotated[
     ),
 ]
 
+Galleries = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--gallery",
+        metavar="G",
+        help="Gallery to recognize from; may be repeated, to ask several of one model at once.",
+        show_default="the bundled one",
+        parser=locate_gallery,
+    ),
+]
+
 NullSeparated = Annotated[
     bool,
     typer.Option("-0", "--null", help="The paths on stdin end with NUL, as `find -print0` writes them."),

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from obelisk.bundled import is_bundled, locate_gallery
+from obelisk.bundled import BUNDLED, locate_gallery
 from obelisk.cli.answer_output import Show, open_output
 from obelisk.cli.console import Meter, SkippedFolders, count_of, note, result, warn
-from obelisk.cli.photo_arguments import Exclude, NullSeparated, Photos, expand_arguments
+from obelisk.cli.photo_arguments import Exclude, Galleries, NullSeparated, Photos, expand_arguments
 from obelisk.defaults import PRECISION, TOP, VOTE, K
 from obelisk.errors import PhotoError, quote
 from obelisk.records import Recognition
@@ -22,16 +22,7 @@ if TYPE_CHECKING:
 
 def recognize_command(
     photos: Photos,
-    gallery: Annotated[
-        Path | None,
-        typer.Option(
-            "--gallery",
-            metavar="G",
-            help="Gallery to recognize from.",
-            show_default="the bundled one",
-            parser=locate_gallery,
-        ),
-    ] = None,
+    galleries: Galleries = None,
     model: Annotated[
         Path | None,
         typer.Option(
@@ -110,13 +101,13 @@ def recognize_command(
     An answer lists the candidates and the reference photos that it rests on.
     Exits 0 even if photos are rejected, 1 if some could not be used.
     """
-    from obelisk.gallery import Gallery, load_model
+    from obelisk.gallery import load_model, open_galleries
     from obelisk.recognition import Recognizer
 
     skipped = SkippedFolders(exclude)
     paths = expand_arguments(photos, skipped, null=null)
     with Meter() as meter:  # a large gallery is indexed when it is first searched
-        opened = Gallery.open(locate_gallery(gallery), progress=meter)
+        opened = open_galleries(galleries or (), progress=meter)
         recognizer = Recognizer.open(opened, model=load_model(model) if model else None)
         answers = recognizer.recognize(
             paths,
@@ -147,13 +138,13 @@ def recognize_command(
 
 def warn_of_missing_files(recognizer: Recognizer) -> None:
     """Warn if files of reference photos that --verify or --explain asked for are not at hand."""
-    files, gallery = recognizer.files, recognizer.gallery.path
+    files, gallery = recognizer.files, recognizer.gallery.name
     if files.at_hand == files.asked:
         return
-    if is_bundled(gallery):
+    if gallery == BUNDLED:
         remedy = "the bundled gallery comes without its photos; build one of your own with `obelisk gallery build`"
     else:
-        remedy = f"`obelisk gallery build {quote(str(gallery))} --data DIR` brings their paths up to date"
+        remedy = f"`obelisk gallery build {quote(gallery)} --data DIR` brings their paths up to date"
     warn(
         f"--verify and --explain need the files of the reference photos: "
         f"of {count_of(files.asked, 'photo')} asked for, {files.at_hand} are at hand · {remedy}"

@@ -13,6 +13,7 @@ from obelisk.gallery.follow_plan import BuildReport
 from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.gallery_check import check_gallery, check_index, check_labels
 from obelisk.gallery.info import GalleryFacts, gather_facts, landmark_counts, landmark_names, list_photos
+from obelisk.gallery.joined import JoinedGallery, open_galleries
 from obelisk.gallery.landmarks import Landmark, find_landmark, matches_name
 from obelisk.gallery.models import load_model, refuse_directionless
 from obelisk.gallery.reference_files import ReferenceFiles
@@ -26,6 +27,7 @@ __all__ = [
     "ExactSearch",
     "Gallery",
     "GalleryFacts",
+    "JoinedGallery",
     "Landmark",
     "ReferenceFiles",
     "ReferencePhoto",
@@ -45,6 +47,7 @@ __all__ = [
     "load_model",
     "matches_name",
     "nearest_rows",
+    "open_galleries",
     "rebuild_advice",
     "refuse_directionless",
     "target_landmark",

@@ -25,7 +25,7 @@ from obelisk.gallery.landmarks import Landmark
 from obelisk.gallery.lookup import photo_with_id
 from obelisk.gallery.schema import About, ReferencePhoto
 from obelisk.gallery.snapshot import References, read_references
-from obelisk.records import Progress, no_progress
+from obelisk.records import Neighbor, Progress, no_progress
 
 MODEL = "model"
 
@@ -162,6 +162,10 @@ class Gallery:
         with database.reading(self.path) as connection:
             return photo_with_id(connection, photo_id)
 
+    def find_neighbor(self, neighbor: Neighbor) -> ReferencePhoto | None:
+        """Return the photo that an answer names, or None if the gallery has it no more."""
+        return self.find_photo(neighbor.id)
+
     def search(self, embeddings: NDArray[np.floating], k: int) -> tuple[Integers, Embeddings]:
         """Find the k most similar reference photos for each of Q embeddings.
 
@@ -240,6 +244,11 @@ class Gallery:
         with database.reading(self.path) as connection:
             kept = schema.read_own_calibration(connection)
         return kept[0] if kept else None
+
+    def read_state(self) -> str:
+        """Return the name of the gallery's state, another one after every change; "" if its format is too old."""
+        with database.reading(self.path) as connection:
+            return schema.read_state_name(connection)
 
     def keep_calibration(self, content: str) -> None:
         """Keep a calibration, as JSON, in place of the former one."""

@@ -17,7 +17,7 @@ class ReferenceFiles:
     """
 
     def __init__(self) -> None:
-        self._at_hand: dict[str, bool] = {}
+        self._at_hand: dict[ReferencePhoto, bool] = {}
 
     @property
     def asked(self) -> int:
@@ -34,7 +34,7 @@ class ReferenceFiles:
         if photo is None:
             return None
         data = read_same_photo(photo)
-        self._at_hand[photo.id] = data is not None
+        self._at_hand[photo] = data is not None
         return data
 
 

@@ -188,8 +188,18 @@ def read_number(connection: sqlite3.Connection, key: str) -> int:
 
 def read_identity(connection: sqlite3.Connection) -> str:
     """Return the random identity of the gallery, which its copies share; "" if its format has none."""
-    row = connection.execute("SELECT value FROM about WHERE key = 'identity'").fetchone()
-    return row[0] if row else ""
+    return read_entry(connection, "identity")
+
+
+def read_state_name(connection: sqlite3.Connection) -> str:
+    """Return the random name that the last change gave to the gallery's state; "" if its format has none."""
+    return read_entry(connection, "state")
+
+
+def read_entry(connection: sqlite3.Connection, key: str) -> str:
+    """Return a text of the table ``about``, or "" if it has no such key."""
+    row = connection.execute("SELECT value FROM about WHERE key = ?", (key,)).fetchone()
+    return str(row[0]) if row else ""
 
 
 def read_own_calibration(connection: sqlite3.Connection) -> tuple[str, int] | None:

@@ -6,11 +6,13 @@ import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from obelisk.arrays import Embeddings, Integers
+from obelisk.bundled import name_gallery
 from obelisk.gallery import database, schema
 from obelisk.gallery.ann import indexed
 from obelisk.gallery.ann.indexed import IndexedSearch, indices_of, load_index, open_index
@@ -62,6 +64,15 @@ class References:
     def rows(self, indices: Integers) -> Embeddings:
         """Return the unit-norm float32 embeddings (M, D) at M indices."""
         return self.engine.rows(indices)
+
+    @cached_property
+    def name(self) -> str:
+        """How the gallery is called: ``bundled``, or its path."""
+        return name_gallery(self.folder)
+
+    def gallery_of(self, landmark_id: int) -> str:
+        """Return how the gallery of a landmark is called."""
+        return self.name
 
     def photo(self, index: int) -> ReferencePhoto:
         """Return the photo at an index."""

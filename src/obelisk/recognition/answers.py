@@ -17,12 +17,11 @@ DIGITS = 12  # of a fingerprint
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerRules:
-    """What holds for all answers of a call: the names of gallery and model, and the bounds of the verdicts.
+    """What holds for all answers of a call: the name of the model, and the bounds of the verdicts.
 
     If nothing is calibrated, a confidence is not a probability, and no answer is called probable.
     """
 
-    gallery: str
     model: str
     threshold: float | None
     verified_threshold: float | None
@@ -66,7 +65,8 @@ def compose_answer(
     rules: AnswerRules,
 ) -> Recognition:
     """Return the answer for one query of a ranking; ``near`` are its k neighbors."""
-    landmarks = [references.landmarks[landmark_id] for landmark_id in ranking.candidates[query].tolist()]
+    keys = ranking.candidates[query].tolist()
+    landmarks = [references.landmarks[key] for key in keys]
     confidence = float(ranking.confidence[query])
     threshold = rules.find_threshold(ranking, query)
     verdict = rules.decide(confidence, threshold)
@@ -87,31 +87,31 @@ def compose_answer(
                 score=score,
                 latitude=landmark.latitude,
                 longitude=landmark.longitude,
-                gallery=rules.gallery,
+                gallery=references.gallery_of(key),
             )
-            for landmark, score in zip(landmarks, ranking.scores[query].tolist(), strict=True)
+            for key, landmark, score in zip(keys, landmarks, ranking.scores[query].tolist(), strict=True)
         ),
-        neighbours=compose_neighbors(ranking, query, near, references, rules),
+        neighbours=compose_neighbors(ranking, query, near, references),
         threshold=threshold,
         model=rules.model,
     )
 
 
 def compose_neighbors(
-    ranking: Ranking, query: int, near: Sequence[ReferencePhoto], references: References, rules: AnswerRules
+    ranking: Ranking, query: int, near: Sequence[ReferencePhoto], references: References
 ) -> tuple[Neighbor, ...]:
     """Return the neighbors of one query."""
-    shown = references.landmark_ids[ranking.neighbors[query]].tolist()
+    keys = references.landmark_ids[ranking.neighbors[query]].tolist()
     return tuple(
         Neighbor(
             id=photo.id,
-            landmark=references.landmarks[landmark_id].name,
-            landmark_id=landmark_id,
+            landmark=references.landmarks[key].name,
+            landmark_id=references.landmarks[key].id,
             similarity=similarity,
             source=find_page(photo.source),
-            gallery=rules.gallery,
+            gallery=references.gallery_of(key),
         )
-        for photo, landmark_id, similarity in zip(near, shown, ranking.similarities[query].tolist(), strict=True)
+        for photo, key, similarity in zip(near, keys, ranking.similarities[query].tolist(), strict=True)
     )
 
 

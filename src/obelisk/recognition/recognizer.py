@@ -11,7 +11,6 @@ import numpy as np
 from PIL.Image import Image
 
 from obelisk.arrays import Embeddings, l2_normalize
-from obelisk.bundled import locate_gallery
 from obelisk.defaults import PRECISION, TOP, VOTE, K
 from obelisk.embedding import (
     Bundle,
@@ -23,11 +22,12 @@ from obelisk.embedding import (
     read_layer,
 )
 from obelisk.errors import ModelError, ObeliskError, PhotoMissingError, UsageError
-from obelisk.gallery import Gallery, ReferenceFiles, References, refuse_directionless
+from obelisk.gallery import Gallery, JoinedGallery, ReferenceFiles, References, open_galleries, refuse_directionless
 from obelisk.photos import GivenPhoto, PhotoLike, PhotosLike, UntilError, take_photo, take_photos
 from obelisk.recognition.answers import AnswerRules, compose_answers, name_model
 from obelisk.recognition.calibration import Calibration, check_threshold, find_calibration, find_margins
 from obelisk.recognition.classifier import KNNClassifier
+from obelisk.recognition.joined_calibration import calibrate_joined
 from obelisk.recognition.ranking import Ranking, keep_top
 from obelisk.recognition.rerank.background import Background, read_background
 from obelisk.recognition.rerank.geometry import COMPARED, GeometricVerifier
@@ -68,7 +68,7 @@ class Recognizer:
 
     def __init__(
         self,
-        gallery: Gallery,
+        gallery: Gallery | JoinedGallery,
         embedder: Embedder,
         *,
         background: Background | None = None,
@@ -90,13 +90,13 @@ class Recognizer:
     @classmethod
     def open(
         cls,
-        gallery: Gallery | Path | str | None = None,
+        gallery: Gallery | JoinedGallery | Path | str | Sequence[Gallery | Path | str] | None = None,
         *,
         model: Bundle | None = None,
         classifier: BundleClassifier | None = None,
         embedder: Embedder | None = None,
     ) -> Recognizer:
-        """Open a gallery, by default the bundled one, with its own model.
+        """Open a gallery, by default the bundled one, with its own model; several galleries of one model as one.
 
         If ``model`` is given, the gallery must have been built with it. ``classifier`` replaces the one that the
         model carries; ``embedder`` is used instead of a new one.
@@ -105,13 +105,19 @@ class Recognizer:
         ``model`` (the message gives the command that rebuilds it), and :class:`~obelisk.errors.ModelError` if the
         gallery's model is damaged.
         """
-        opened = gallery if isinstance(gallery, Gallery) else Gallery.open(locate_gallery(gallery))
+        if isinstance(gallery, Gallery | Path | str):
+            gallery = [gallery]
+        opened = gallery if isinstance(gallery, JoinedGallery) else open_galleries(gallery or ())
         if model:
             opened.check_model(model)
         bundle = opened.load_bundle()
-        background, calibration = read_background(bundle), find_calibration(opened, bundle)
+        background = read_background(bundle)
+        if isinstance(opened, JoinedGallery):
+            calibration = calibrate_joined(opened, bundle)
+        else:
+            calibration = find_calibration(opened, bundle)
         classifier = classifier or find_classifier(bundle)
-        layer = read_layer(bundle) if classifier.kind == "softmax" else None
+        layer = read_layer(bundle) if classifier.kind == "softmax" and isinstance(opened, Gallery) else None
         return cls(
             opened,
             embedder or Embedder(bundle, logits=layer is not None),
@@ -175,7 +181,6 @@ class Recognizer:
         references = self.gallery.references()
         rank = self._make_rank(references, top=top, k=k, vote=vote, exponent=exponent, expand=expand, verify=verify)
         rules = AnswerRules(
-            gallery=self.gallery.name,
             model=name_model(self.gallery.model, self.gallery.fingerprint),
             threshold=thresholds[0],
             verified_threshold=thresholds[1],
@@ -203,6 +208,8 @@ class Recognizer:
         """Return why the model's softmax layer can't answer for the gallery; None if it can, or doesn't have to."""
         if self.classifier.kind != "softmax":
             return None
+        if isinstance(self.gallery, JoinedGallery):
+            return "the model's softmax layer can't answer for joined galleries, so the nearest reference photos decide"
         return describe_layer(self.layer, self.gallery.references())
 
     def explain(self, answer: Recognition, photo: PhotoLike | None = None) -> Image:

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from obelisk.embedding import Embedder
-from obelisk.gallery import Gallery, ReferenceFiles
+from obelisk.gallery import Gallery, JoinedGallery, ReferenceFiles
 from obelisk.photos import GivenPhoto, ModelInput
 from obelisk.recognition.explain.overlay import BADGE, draw_badge, light_up, outline_regions
 from obelisk.recognition.explain.regions import Region, Resemblance, compare_maps, weigh_locations
@@ -47,7 +47,11 @@ ALONE = "The reference photo is not available. The brighter an area, the more it
 
 
 def explain_answer(
-    answer: Recognition, photo: GivenPhoto, gallery: Gallery, embedder: Embedder, files: ReferenceFiles
+    answer: Recognition,
+    photo: GivenPhoto,
+    gallery: Gallery | JoinedGallery,
+    embedder: Embedder,
+    files: ReferenceFiles,
 ) -> Image.Image:
     """Draw what an answer rests on.
 
@@ -59,7 +63,7 @@ def explain_answer(
     """
     shown_photo = load_photo(photo, PANEL)
     shown = answer.neighbours[: COLUMNS - 1]
-    originals = [files.read(gallery.find_photo(neighbor.id)) for neighbor in shown]
+    originals = [files.read(gallery.find_neighbor(neighbor)) for neighbor in shown]
     asked = StripCell(photo=photo, name=Path(answer.photo).name, details=["the photo"])
     known = [describe_neighbor(*one) for one in zip(shown, originals, strict=True)]
     parts = [draw_title(answer), draw_cells([asked, *known])]
@@ -83,8 +87,8 @@ def explain_answer(
 
 def best_neighbor(answer: Recognition, shown: Sequence[Neighbor]) -> int | None:
     """Return the index of the nearest neighbor that shows the first candidate, else 0; None without neighbors."""
-    first = answer.candidates[0].landmark_id if answer.candidates else None
-    indices = [index for index, neighbor in enumerate(shown) if neighbor.landmark_id == first]
+    first = {(one.landmark_id, one.gallery) for one in answer.candidates[:1]}
+    indices = [index for index, neighbor in enumerate(shown) if (neighbor.landmark_id, neighbor.gallery) in first]
     return indices[0] if indices else (0 if shown else None)
 
 
