@@ -16,8 +16,8 @@ Markup = NewType("Markup", str)
 
 EMPTY = frozenset({"img"})  # elements that have no end tag
 
-# Control characters, line separators and direction overrides, escaped as in JSON, so that JSON stays the same.
-CONTROLS = (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+# Control characters, line separators, direction marks and overrides, escaped as in JSON, so that JSON stays the same.
+CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
 ESCAPES = {code: f"\\u{code:04x}" for code in CONTROLS}
 
 

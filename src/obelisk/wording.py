@@ -18,6 +18,23 @@ def describe_verdict(answer: Recognition, first: str = "") -> str:
     return name if answer.verdict == "sure" else f"probably {name}"
 
 
+def describe_answer(answer: Recognition) -> str:
+    """Return an answer as one line: verdict, confidence, position and first link.
+
+    A rejected photo's line ends with the first candidate, a failed one's is the reason.
+    """
+    if answer.error:
+        return answer.error
+    verdict, confidence = describe_verdict(answer), describe_confidence(answer)
+    if answer.verdict == "unknown":
+        nearest = f" (nearest: {answer.candidates[0].landmark}, {confidence})" if answer.candidates else ""
+        return verdict + nearest
+    parts = [f"{verdict}, {confidence}" if answer.verdict == "probable" else f"{verdict} · {confidence}"]
+    if answer.latitude is not None and answer.longitude is not None:
+        parts.append(format_position(answer.latitude, answer.longitude))
+    return " · ".join([*parts, *map(shorten_link, answer.links[:1])])
+
+
 def describe_confidence(answer: Recognition) -> str:
     """Return the confidence in percent; if it is no probability, the score that stands for it."""
     if answer.is_calibrated:

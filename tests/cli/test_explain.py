@@ -140,7 +140,7 @@ def test_a_photo_that_is_gone_by_now_is_named(city: Path, photograph: Any, monke
     monkeypatch.setattr("obelisk.recognition.Recognizer.explain", vanish)
     printed = recognize("d.png", "--gallery", city, "--explain", "why")
     assert printed.exit_code == 1
-    assert printed.stdout.startswith("d.png: Dome")
+    assert printed.stdout.startswith("d.png  Dome")
     assert "no picture: no such photo · d.png" in printed.stderr
     assert "0 pictures in why" in printed.stderr
 

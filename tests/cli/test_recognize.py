@@ -132,18 +132,50 @@ def test_a_gallery_that_may_not_be_read_is_reported_without_usage(
     assert "Usage" not in recognize("d.png", "--gallery", city).stderr
 
 
-def test_people_get_lines_they_can_read(city: Path, photograph: Any) -> None:
+def test_people_get_a_line_a_photo(city: Path, photograph: Any) -> None:
+    photograph(Path("d.png"), DOME, 62)
+    printed = recognize("d.png", "--gallery", city)
+    assert printed.stdout == "d.png  Dome · score >0.99\n", "without calibration, no percent"
+
+
+def test_details_are_the_candidates_and_the_reference_photos(city: Path, photograph: Any) -> None:
     photograph(Path("d.png"), DOME, 62)
     Path("bad.jpg").write_text("no photo")
-    printed = recognize("d.png", "bad.jpg", "--gallery", city, "--top", 2, "--k", 1)
+    printed = recognize("d.png", "bad.jpg", "--gallery", city, "--top", 2, "--k", 1, "--details")
     lines = printed.stdout.splitlines()
-    assert len(lines) == 4
     assert lines[0].startswith("d.png: Dome (confidence 0.9")
     assert lines[1].startswith("    1. Dome  score 0.9")
     assert lines[2].startswith("    2. ")
     assert lines[3].startswith("    near Dome/")
     assert "  Dome  similarity 0.9" in lines[3]
+    assert Path(lines[3].split("  ")[-1]).is_file()
+    assert lines[4:] == ["", "2 photos: 1 named, 1 failed", "named  landmark", "    1  Dome"]
     assert "bad.jpg" in printed.stderr
+
+
+def test_the_summary_counts_the_photos_of_each_landmark(city: Path, photograph: Any) -> None:
+    for number in range(3):
+        photograph(Path(f"in/{number}.png"), DOME, 80 + number)
+    photograph(Path("in/t.png"), TOWER, 83)
+    photograph(Path("in/gray.png"), (128, 128, 128), 63)
+    printed = recognize("in", "--gallery", city, "--threshold", "0.9", "--summary")
+    assert (printed.exit_code, printed.stderr) == (0, "")
+    count = ["5 photos: 4 named, 1 unknown", "named  landmark", "    3  Dome", "    1  塔"]
+    assert printed.stdout.splitlines() == count
+    lines = recognize("in", "--gallery", city, "--threshold", "0.9").stdout.splitlines()
+    assert lines[-5:] == ["", *count]
+    assert len(lines) == 10
+    assert lines[3].startswith("in/gray.png  not a landmark I know (nearest: ")
+    assert recognize("-", "--gallery", city, "--summary").stdout == "0 photos\n"
+
+
+@pytest.mark.parametrize("options", [["--details", "--summary"], ["--json", "--details"], ["--csv", "--summary"]])
+def test_there_is_one_output(city: Path, photograph: Any, options: list[str]) -> None:
+    photograph(Path("d.png"), DOME, 62)
+    printed = recognize("d.png", "--gallery", city, *options)
+    assert printed.stdout == ""
+    with pytest.raises(UsageError, match="each ask for another output · give one of them"):
+        raise printed.exception
 
 
 def test_a_rejected_photo_is_an_answer(city: Path, photograph: Any) -> None:
@@ -154,7 +186,8 @@ def test_a_rejected_photo_is_an_answer(city: Path, photograph: Any) -> None:
     assert (said["landmark"], said["landmark_id"], said["error"]) == (None, None, None)
     assert 0 < said["confidence"] < 0.95
     assert len(said["candidates"]) == 3
-    reported = recognize("gray.png", "--gallery", city, "--threshold", "0.95").stdout.splitlines()[0]
+    assert said["verdict"] == "unknown"
+    reported = recognize("gray.png", "--gallery", city, "--threshold", "0.95", "--details").stdout.splitlines()[0]
     assert reported.startswith("gray.png: not a landmark I know (confidence 0.")
     assert reported.endswith(", below the threshold 0.9500)")
 
@@ -224,7 +257,7 @@ def test_recognising_loads_neither_torch_nor_tables_nor_plots(city: Path, photog
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("d.png: Dome")
+    assert done.stdout.startswith("d.png  Dome")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are not bytes there")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from obelisk.cli.answer_lines import AnswerLines
 from obelisk.cli.console import count_of, result, writing_output
 from obelisk.errors import UsageError
 from obelisk.markup import visible
@@ -16,12 +17,13 @@ Show = Callable[[Recognition], None]
 
 
 @contextmanager
-def open_output(describe: Show, *, as_json: bool, as_csv: bool, parquet: Path | None) -> Iterator[Show]:
-    """Yield what takes each answer: ``describe``, unless an option asks for something else.
+def open_output(*, as_json: bool, as_csv: bool, parquet: Path | None, details: bool, summary: bool) -> Iterator[Show]:
+    """Yield what takes each answer: lines for people, unless an option asks for something else.
 
     Raises UsageError if several options do.
     """
-    given = [name for name, wanted in (("--json", as_json), ("--csv", as_csv), ("--parquet", parquet)) if wanted]
+    wanted = {"--json": as_json, "--csv": as_csv, "--parquet": parquet, "--details": details, "--summary": summary}
+    given = [name for name, value in wanted.items() if value]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} each ask for another output", fix="give one of them")
     if parquet:
@@ -35,8 +37,12 @@ def open_output(describe: Show, *, as_json: bool, as_csv: bool, parquet: Path | 
 
         print_raw(csv_header())
         yield lambda answer: print_raw(csv_line(answer))
+    elif as_json:
+        yield lambda answer: result(answer.to_json())
     else:
-        yield (lambda answer: result(answer.to_json())) if as_json else describe
+        lines = AnswerLines(details=details, summary=summary)
+        yield lines.show
+        lines.close()
 
 
 def print_raw(line: str) -> None:

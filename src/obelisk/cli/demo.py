@@ -9,6 +9,7 @@ import typer
 
 from obelisk.cli.console import Meter, note, require_extra, result
 from obelisk.cli.evaluate import note_remarks, read_dataset, show_comparison, warn_left_out
+from obelisk.wording import describe_answer
 
 
 def demo(
@@ -38,7 +39,7 @@ def demo(
     note_remarks(done.evaluated)
     show_comparison(done.comparison)
     for answer in done.answers:
-        result(f"{answer.photo}: {answer.landmark} (confidence {answer.confidence:.2f})")
+        result(f"{answer.photo}  {describe_answer(answer)}")
     result(f"picture: {done.picture}")
     result(f"report: {done.report}")
     warn_left_out([reason for one in done.evaluated for reason in one.left_out])

@@ -10,7 +10,7 @@ import typer
 
 from obelisk.bundled import BUNDLED, locate_gallery
 from obelisk.cli.answer_output import Show, open_output
-from obelisk.cli.console import Meter, SkippedFolders, count_of, note, result, warn
+from obelisk.cli.console import Meter, SkippedFolders, count_of, note, warn
 from obelisk.cli.photo_arguments import Exclude, Galleries, NullSeparated, Photos, expand_arguments
 from obelisk.defaults import PRECISION, TOP, VOTE, K
 from obelisk.errors import PhotoError, quote
@@ -95,10 +95,16 @@ def recognize_command(
         Path | None,
         typer.Option("--parquet", metavar="FILE", help="Write a Parquet file, a row per photo.", show_default=False),
     ] = None,
+    details: Annotated[
+        bool,
+        typer.Option("--details", help="Also print each photo's candidates, and the reference photos they rest on."),
+    ] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="Print only how many photos show each landmark.")] = False,
 ) -> None:
     """Name the landmark in each photo, or say that it is unknown.
 
-    An answer lists the candidates and the reference photos that it rests on.
+    A photo gets a line: the landmark, how sure the answer is, and where the landmark is. Below the threshold, the
+    landmark is only probable or unknown. The last lines count the photos of each landmark.
     Exits 0 even if photos are rejected, 1 if some could not be used.
     """
     from obelisk.gallery import load_model, open_galleries
@@ -128,7 +134,8 @@ def recognize_command(
         decider = f"`{vote}`" if vote else "the classifier of the model"
         warn(f"only `{VOTE}` is calibrated: {decider} rejects nothing unless you give --threshold")
     pictures = Explainer(recognizer, explain, explain_format) if explain else None
-    with open_output(print_answer, as_json=as_json, as_csv=as_csv, parquet=parquet) as show:
+    output = open_output(as_json=as_json, as_csv=as_csv, parquet=parquet, details=details, summary=summary)
+    with output as show:
         failed = print_answers(answers, show, pictures=pictures)
     warn_of_missing_files(recognizer)
     skipped.report()
@@ -197,22 +204,3 @@ class Explainer:
     def report(self) -> None:
         """Say where the pictures are."""
         note(f"{count_of(len(self._folder), 'picture')} in {self._folder.path}")
-
-
-def print_answer(answer: Recognition) -> None:
-    """Print an answer for people; what failed is on stderr."""
-    if not answer.error:
-        for line in describe_answer(answer):
-            result(line)
-
-
-def describe_answer(answer: Recognition) -> list[str]:
-    """Return an answer as lines for people."""
-    verdict = answer.landmark or "not a landmark I know"
-    bound = "" if answer.landmark else f", below the threshold {answer.threshold:.4f}"
-    lines = [f"{answer.photo}: {verdict} (confidence {answer.confidence:.4f}{bound})"]
-    lines += [f"    {rank}. {c.landmark}  score {c.score:.4f}" for rank, c in enumerate(answer.candidates, start=1)]
-    return lines + [
-        f"    near {n.id}  {n.landmark}  similarity {n.similarity:.4f}  distance {n.distance:.4f}"
-        for n in answer.neighbours
-    ]
