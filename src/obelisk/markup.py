@@ -14,6 +14,7 @@ from typing import NewType
 
 Markup = NewType("Markup", str)
 
+LONGEST_NAME = 120  # letters that small places show
 EMPTY = frozenset({"img"})  # elements that have no end tag
 
 # Control characters, line separators, direction marks and overrides, escaped as in JSON, so that JSON stays the same.
@@ -29,6 +30,11 @@ def visible(text: str) -> str:
 def text(value: object) -> Markup:
     """Return a value as markup that shows it letter by letter; what is no character of UTF-8 is escaped."""
     return Markup(html.escape(visible(str(value)).encode("utf-8", "backslashreplace").decode("utf-8")))
+
+
+def clip_name(name: str, longest: int = LONGEST_NAME) -> str:
+    """Return a name, cut if it is longer than so many letters."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def element(tag: str, *children: Markup, **attributes: str) -> Markup:

@@ -188,6 +188,11 @@ class Recognition:
         """Return one line of JSON, as ``obelisk recognize --json`` prints it."""
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
+    def _repr_html_(self) -> str:
+        from obelisk.answer_card import draw_answer
+
+        return draw_answer(self)
+
     @classmethod
     def from_json(cls, line: str) -> Recognition:
         """Read back a line that :meth:`to_json` wrote, in this version or an earlier one.

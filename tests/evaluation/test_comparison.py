@@ -109,3 +109,14 @@ def test_runs_on_other_queries_are_refused(catalog, make_catalog, make_predictio
 def test_unusable_sets_of_runs_are_refused(catalog, make_run, names, message):
     with pytest.raises(UsageError, match=message):
         compare_runs([make_run(name) for name in names], catalog)
+
+
+def test_a_notebook_shows_the_headline_and_every_metric_with_its_interval(catalog, make_run):
+    comparison = compare_runs([make_run("<b>a"), make_run("b", accuracy=0.8)], catalog, resamples=50)
+    table = comparison._repr_html_()
+    (low, high), value = comparison.arms[1].metrics.intervals["top1"], comparison.arms[1].metrics.values["top1"]
+    assert f"{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})" in table
+    assert "b wins" in table or "b is ahead" in table
+    assert "&lt;b&gt;a" in table
+    assert "<b>" not in table
+    assert "mAP@100" not in table, "undefined for these runs"

@@ -106,6 +106,9 @@ class Embedder:
         self._single_photos = 0
         self.on_decoded: OnDecoded | None = None
 
+    def __repr__(self) -> str:
+        return f"Embedder({self.bundle.name!r}, {self.bundle.dimensions} dimensions, {self.engine})"
+
     @property
     def engine(self) -> str:
         """The runtime in use: onnxruntime, openvino-bf16, openvino-i8 or openvino-f32."""

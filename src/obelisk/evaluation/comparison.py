@@ -126,6 +126,11 @@ class Comparison:
         verdict = "wins" if difference.excludes_zero else "is ahead, which may be chance"
         return f"{best.name} {verdict}: {right}, {say_difference(difference, others[0].name)}."
 
+    def _repr_html_(self) -> str:
+        from obelisk.evaluation.tables import tabulate_briefly
+
+        return tabulate_briefly(self)
+
     def to_fields(self) -> dict[str, object]:
         """Return the comparison as plain values for JSON."""
         return {

@@ -55,6 +55,20 @@ def tabulate_metrics(comparison: Comparison) -> Markup:
     return join([html_table(head, rows), element("p", text(note), class_="note")])
 
 
+def tabulate_briefly(comparison: Comparison) -> Markup:
+    """Return the headline and the metrics with their intervals, for a place without a style sheet."""
+    rows = []
+    for name in comparison.first.metrics.values:
+        cells = []
+        for arm in comparison.arms:
+            value, (low, high) = arm.metrics.values[name], arm.metrics.intervals[name]
+            cells.append("–" if np.isnan(value) else f"{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})")
+        if set(cells) != {"–"}:
+            rows.append(map(text, (METRICS[name][0], *cells)))
+    head = [text("in %, with 95 % intervals"), *(text(arm.name) for arm in comparison.arms)]
+    return element("div", element("p", text(comparison.headline())), html_table(head, rows))
+
+
 def label(name: str) -> Markup:
     """Return the name of a metric and what it means."""
     title, meaning = METRICS[name]

@@ -22,7 +22,7 @@ from obelisk.gallery import database, schema
 from obelisk.gallery.changes import insert_references, merge_landmarks, remove_references, rename_landmark
 from obelisk.gallery.embeddings import refuse_damaged
 from obelisk.gallery.landmarks import Landmark
-from obelisk.gallery.lookup import photo_with_id
+from obelisk.gallery.lookup import count_landmarks, count_reference_photos, photo_with_id
 from obelisk.gallery.schema import About, ReferencePhoto
 from obelisk.gallery.snapshot import References, read_references
 from obelisk.records import Neighbor, Progress, no_progress
@@ -53,6 +53,19 @@ class Gallery:
         self._references: References | None = None
         self._state: tuple[int, ...] = ()
         self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        try:
+            with database.reading(self.path) as connection:
+                landmarks, photos = count_landmarks(connection), count_reference_photos(connection)
+        except GalleryError:
+            return f"Gallery({self.name!r}, model {self.model})"
+        return f"Gallery({self.name!r}, {landmarks:,} landmarks, {photos:,} photos, model {self.model})"
+
+    def _repr_html_(self) -> str:
+        from obelisk.gallery.gallery_card import draw_gallery
+
+        return draw_gallery(self)
 
     @classmethod
     def create(cls, path: Path | str, bundle: Bundle) -> Gallery:

@@ -100,6 +100,11 @@ def known_photo_ids(connection: sqlite3.Connection, ids: Iterable[str]) -> list[
     return [photo_id for photo_id in ids if connection.execute(find, (photo_id,)).fetchone()[0]]
 
 
+def count_landmarks(connection: sqlite3.Connection) -> int:
+    """Return the number of landmarks."""
+    return int(connection.execute("SELECT count(*) FROM landmarks").fetchone()[0])
+
+
 def count_reference_photos(connection: sqlite3.Connection) -> int:
     """Return the number of photos."""
     return int(connection.execute("SELECT count(*) FROM photos").fetchone()[0])

@@ -108,17 +108,19 @@ def compose_neighbors(
             landmark=references.landmarks[key].name,
             landmark_id=references.landmarks[key].id,
             similarity=similarity,
-            source=find_page(photo.source),
+            source=find_page(photo),
             gallery=references.gallery_of(key),
         )
         for photo, key, similarity in zip(near, keys, ranking.similarities[query].tolist(), strict=True)
     )
 
 
-def find_page(source: str) -> str | None:
-    """Return where people find a reference photo, given its source; None if that is empty.
+def find_page(photo: ReferencePhoto) -> str | None:
+    """Return where people find a reference photo: the page or address it was published at, or its file; else None.
 
     A file of Wikimedia Commons has a page, with its author and license.
     """
-    found = COMMONS_FILE.match(source)
-    return f"https://commons.wikimedia.org/wiki/File:{found[1]}" if found else source or None
+    found = COMMONS_FILE.match(photo.source)
+    if found:
+        return f"https://commons.wikimedia.org/wiki/File:{found[1]}"
+    return photo.source or (None if photo.file is None else str(photo.file))

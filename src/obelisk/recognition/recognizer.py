@@ -87,6 +87,9 @@ class Recognizer:
         self._prepared_layer: tuple[References, SoftmaxClassifier | None] | None = None
         self._prepared_verifier: tuple[References, GeometricVerifier] | None = None
 
+    def __repr__(self) -> str:
+        return f"Recognizer({self.gallery!r})"
+
     @classmethod
     def open(
         cls,
