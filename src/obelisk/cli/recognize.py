@@ -161,13 +161,11 @@ def warn_of_missing_files(recognizer: Recognizer) -> None:
 def print_answers(answers: Iterator[Recognition], show: Show, *, pictures: Explainer | None) -> int:
     """Show answers as they come, explain them if asked to, and return how many photos failed."""
     total = failed = cut_off = 0
-    for answer in answers:
+    for answer in pictures.draw(answers) if pictures else answers:
         total += 1
         if answer.error:
             failed += 1
             warn(answer.error)
-        elif pictures:
-            pictures.draw(answer)
         if answer.warning:
             cut_off += 1
             warn(f"{answer.warning} · {answer.photo}")
@@ -189,18 +187,31 @@ class Explainer:
 
         self._recognizer = recognizer
         self._folder = PictureFolder(folder, kind)
-        self.failed = 0
+        self._drawn = self.failed = 0
 
-    def draw(self, answer: Recognition) -> None:
-        """Draw an answer; warn if its photo is gone."""
-        try:
-            picture = self._recognizer.explain(answer)
-        except PhotoError as error:
-            self.failed += 1
-            warn(f"no picture: {error}")
-        else:
-            self._folder.save(answer.photo, picture)
+    def draw(self, answers: Iterator[Recognition]) -> Iterator[Recognition]:
+        """Yield the answers, each once its picture is there, drawn on all cores; warn if a photo is gone."""
+        from obelisk.photos import map_in_order
+
+        named = ((answer, None if answer.error else self._folder.reserve(answer.photo)) for answer in answers)
+        for answer, problem in map_in_order(self._draw_one, named):
+            if problem:
+                self.failed += 1
+                warn(f"no picture: {problem}")
+            elif not answer.error:
+                self._drawn += 1
+            yield answer
+
+    def _draw_one(self, named: tuple[Recognition, Path | None]) -> tuple[Recognition, PhotoError | None]:
+        """Draw the picture of an answer to a path, if there is one; return the answer, and why there is no picture."""
+        answer, path = named
+        if path is not None:
+            try:
+                self._folder.write(path, self._recognizer.explain(answer))
+            except PhotoError as error:
+                return answer, error
+        return answer, None
 
     def report(self) -> None:
         """Say where the pictures are."""
-        note(f"{count_of(len(self._folder), 'picture')} in {self._folder.path}")
+        note(f"{count_of(self._drawn, 'picture')} in {self._folder.path}")

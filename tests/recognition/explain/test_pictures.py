@@ -203,7 +203,6 @@ def test_pictures_have_names_of_their_own(tmp_path: Path) -> None:
     names = [path.name.removesuffix(f"{OWN_PICTURE_SUFFIX}.jpg") for path in paths]
     assert names == ["one", "one-2", "ONE-3", "one-2-2", "caf_"]
     assert sorted(folder.path.iterdir()) == sorted(paths), "and nothing else"
-    assert len(folder) == 5
     assert paths[0].read_bytes().startswith(b"\xff\xd8")
 
 

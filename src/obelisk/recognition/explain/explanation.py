@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from obelisk.embedding import Embedder
 from obelisk.gallery import Gallery, JoinedGallery, ReferenceFiles
-from obelisk.photos import GivenPhoto, ModelInput
+from obelisk.photos import GivenPhoto, ModelInput, read_query
 from obelisk.recognition.explain.overlay import BADGE, draw_badge, light_up, outline_regions
 from obelisk.recognition.explain.regions import Region, Resemblance, compare_maps, weigh_locations
 from obelisk.recognition.explain.shown_photos import (
@@ -17,8 +17,9 @@ from obelisk.recognition.explain.shown_photos import (
     PAPER,
     WORDS,
     draw_lines,
+    fit_photo,
     frame_photo,
-    load_photo,
+    read_if_possible,
 )
 from obelisk.recognition.explain.strip import (
     COLUMNS,
@@ -39,6 +40,7 @@ TITLE, HEADING = 28, 19  # pixels: heights of letters
 LEGEND = 130  # pixels: width of an entry
 PANEL = (WIDTH - GUTTER) // 2
 MARGIN = 32
+SHARP = 320  # pixels of the shorter side that a photo is decoded to at least
 CAPTION = 200  # pixels: room for a heading and the longest caption
 
 MATCHES = "The brighter an area, the more it adds to the similarity. Regions with the same number match; they add"
@@ -61,25 +63,26 @@ def explain_answer(
 
     Raises :class:`~obelisk.errors.PhotoError` if the photo can't be read any more.
     """
-    shown_photo = load_photo(photo, PANEL)
+    rule = embedder.bundle.input
+    sharp = max(SHARP, rule.size)  # each photo is decoded once, for the strip, the panels and the network
+    pixels, _ = read_query(photo, min_side=sharp)
     shown = answer.neighbours[: COLUMNS - 1]
-    originals = [files.read(gallery.find_neighbor(neighbor)) for neighbor in shown]
-    asked = StripCell(photo=photo, name=Path(answer.photo).name, details=["the photo"])
+    originals = [read_if_possible(files.read(gallery.find_neighbor(neighbor)), sharp) for neighbor in shown]
+    asked = StripCell(photo=pixels, name=Path(answer.photo).name, details=["the photo"])
     known = [describe_neighbor(*one) for one in zip(shown, originals, strict=True)]
     parts = [draw_title(answer), draw_cells([asked, *known])]
-    query = embedder.features(photo)
+    query = embedder.features(pixels)
     if query is None:
         return stack_pictures(parts, margin=MARGIN)
-    rule = embedder.bundle.input
     best = best_neighbor(answer, shown)
     original = None if best is None else originals[best]
     reference = None if original is None else embedder.features(original)
     if best is None or original is None or reference is None:
-        lit = light_up(shown_photo, weigh_locations(query), rule)
+        lit = light_up(fit_photo(pixels, PANEL), weigh_locations(query), rule)
         parts += [draw_panels("Where the model looks", [lit], []), draw_words(ALONE)]
     else:
         alike = compare_maps(query, reference)
-        panels = draw_resemblance(shown_photo, load_photo(original, PANEL), alike, rule)
+        panels = draw_resemblance(fit_photo(pixels, PANEL), fit_photo(original, PANEL), alike, rule)
         captions = [[asked.name], describe_reference(shown[best])]
         parts += [draw_panels("What makes them alike", panels, captions), draw_region_legend(alike.regions)]
     return stack_pictures(parts, margin=MARGIN)

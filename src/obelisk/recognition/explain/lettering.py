@@ -40,6 +40,7 @@ def draw_line(canvas: ImageDraw.ImageDraw, corner: tuple[float, float], text: st
         left += font.getlength(part)
 
 
+@lru_cache(maxsize=4096)
 def text_width(text: str, size: int) -> float:
     """Return the width of a line of text in pixels."""
     return sum(font.getlength(part) for font, part in split_by_font(text, size))
@@ -79,6 +80,7 @@ def longest_prefix(text: str, size: int, width: float) -> int:
     return low
 
 
+@lru_cache(maxsize=4096)
 def make_legible(text: str) -> str:
     """Return the text on one line, in letters that can be drawn: others lose their accents or become ``?``."""
     plain = (

@@ -27,7 +27,7 @@ def light_up(photo: Image.Image, heat: Floats, rule: ModelInput) -> Image.Image:
     """
     left, top, right, bottom = (round(edge) for edge in source_box(photo, rule))
     light = Image.fromarray((255 * heat**CONTRAST).astype(np.uint8)).resize(
-        (max(1, right - left), max(1, bottom - top)), Image.Resampling.BICUBIC
+        (max(1, right - left), max(1, bottom - top)), Image.Resampling.BILINEAR
     )
     mask = Image.new("L", photo.size, 0)
     mask.paste(light, (left, top))

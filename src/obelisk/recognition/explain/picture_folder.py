@@ -47,15 +47,16 @@ class PictureFolder:
             what = f"the folder for pictures cannot be made: {error.strerror}"
             raise UsageError(what, where=path, fix="give another folder") from error
 
-    def __len__(self) -> int:
-        return len(self._taken)
-
     def save(self, photo: str, picture: Image.Image) -> Path:
         """Save the picture of a photo, whole or not at all, and return its path."""
-        path = self.path / self._choose_name(photo)
+        return self.write(self.reserve(photo), picture)
+
+    def write(self, path: Path, picture: Image.Image) -> Path:
+        """Write a picture to a path of :meth:`reserve`, whole or not at all, and return the path."""
         return replace_file(path, lambda partial: picture.save(partial, **PICTURE_FORMATS[self._kind]))
 
-    def _choose_name(self, photo: str) -> str:
+    def reserve(self, photo: str) -> Path:
+        """Return the path for the picture of a photo, which no other picture of this folder will get."""
         stem = make_safe(Path(photo).stem)
         name, number = stem, 1
         # Some file systems take a and A for the same name.
@@ -63,7 +64,7 @@ class PictureFolder:
             number += 1
             name = f"{stem}-{number}"
         self._taken.add(name.casefold())
-        return f"{name}{OWN_PICTURE_SUFFIX}.{self._kind}"
+        return self.path / f"{name}{OWN_PICTURE_SUFFIX}.{self._kind}"
 
 
 def make_safe(stem: str) -> str:

@@ -9,41 +9,51 @@ from PIL import Image, ImageDraw
 from obelisk.errors import PhotoError
 from obelisk.photos import GivenPhoto, read_query
 from obelisk.recognition.explain.lettering import draw_line, text_width, wrap_text
+from obelisk.wording import shorten_link
 
 PAPER, INK, FAINT, SHADE, LINE = "#ffffff", "#1c1917", "#6f6a65", "#f1efec", "#cfcac4"
 THINNEST = 12  # pixels: a photo of a single row or column is drawn this wide
 WORDS = 15  # pixels: height of the letters of captions
+LINK_LINES = 8  # of the address of a photo that is not at hand
 
 
 def load_photo(source: Path | bytes | GivenPhoto, side: int) -> Image.Image:
-    """Read a photo and scale its longer side to ``side`` pixels; raises PhotoError.
+    """Read a photo and scale its longer side to ``side`` pixels; raises PhotoError."""
+    return fit_photo(read_query(source, min_side=side)[0], side)
+
+
+def fit_photo(photo: Image.Image, side: int) -> Image.Image:
+    """Scale the longer side of a photo to ``side`` pixels.
 
     The aspect ratio is kept, except that no side becomes too thin to see.
     """
-    photo, _ = read_query(source, min_side=side)
     scale = side / max(photo.size)
     width, height = (min(side, max(THINNEST, round(scale * length))) for length in photo.size)
-    return photo.resize((width, height), Image.Resampling.LANCZOS)
+    return photo.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
 
 
-def load_if_readable(source: Path | bytes | GivenPhoto | None, side: int) -> Image.Image | None:
-    """Return :func:`load_photo` of a photo, or None if there is no photo or it can't be read."""
+def read_if_possible(source: Path | bytes | GivenPhoto | None, min_side: int) -> Image.Image | None:
+    """Return :func:`~obelisk.photos.read_query` of a photo, or None if there is no photo or it can't be read."""
     if source is None:
         return None
     try:
-        return load_photo(source, side)
+        return read_query(source, min_side=min_side)[0]
     except PhotoError:
         return None
 
 
-def frame_photo(photo: Image.Image | None, size: tuple[int, int], color: str = LINE, thickness: int = 2) -> Image.Image:
-    """Return a framed box of this size with the photo in its middle, or with a note that there is none."""
+def frame_photo(
+    photo: Image.Image | None, size: tuple[int, int], color: str = LINE, thickness: int = 2, link: str | None = None
+) -> Image.Image:
+    """Return a framed box of this size with the photo in its middle; without one, a note and the link to it."""
     box = Image.new("RGB", size, SHADE)
     canvas = ImageDraw.Draw(box)
     if photo is None:
-        text = "photo not available"
-        corner = (size[0] - text_width(text, WORDS)) / 2, size[1] / 2 - WORDS
-        draw_line(canvas, corner, text, WORDS, FAINT)
+        lines = wrap_text(shorten_link(link), WORDS, size[0] - 4 * THINNEST, lines=LINK_LINES) if link else []
+        top = size[1] / 2 - (1 + len(lines)) * 0.65 * WORDS
+        for number, text in enumerate(["photo not here, but at" if link else "photo not available", *lines]):
+            left = (size[0] - text_width(text, WORDS)) / 2
+            draw_line(canvas, (left, top + 1.3 * WORDS * number), text, WORDS, INK if number else FAINT)
     else:
         box.paste(photo, ((size[0] - photo.width) // 2, (size[1] - photo.height) // 2))
     canvas.rectangle((0, 0, size[0] - 1, size[1] - 1), outline=color, width=thickness)

@@ -17,8 +17,9 @@ from obelisk.recognition.explain.shown_photos import (
     PAPER,
     WORDS,
     draw_lines,
+    fit_photo,
     frame_photo,
-    load_if_readable,
+    read_if_possible,
 )
 from obelisk.records import Neighbor, Recognition
 from obelisk.wording import UNKNOWN, describe_confidence, describe_verdict, format_decimal
@@ -32,12 +33,16 @@ NAME = 17
 
 @dataclass(frozen=True, kw_only=True)
 class StripCell:
-    """A photo of the strip and the text under it; ``right`` is whether its name is true, None if unknown."""
+    """A photo of the strip and the text under it.
 
-    photo: Path | bytes | GivenPhoto | None
+    ``right`` is whether its name is true, None if unknown. If there is no photo, the web address ``link`` is shown.
+    """
+
+    photo: Image.Image | Path | bytes | GivenPhoto | None
     name: str
     details: Sequence[str]
     right: bool | None = None
+    link: str | None = None
 
 
 def draw_recognitions(
@@ -76,12 +81,15 @@ def draw_cells(cells: Sequence[StripCell]) -> Image.Image:
     return strip
 
 
-def describe_neighbor(neighbor: Neighbor, photo: Path | bytes | None, truth: str | None = None) -> StripCell:
+def describe_neighbor(
+    neighbor: Neighbor, photo: Image.Image | Path | bytes | None, truth: str | None = None
+) -> StripCell:
     """Return the cell of a reference photo."""
     numbers = f"similarity {format_decimal(neighbor.similarity)}, distance {format_decimal(neighbor.distance)}"
     name = name_landmark(neighbor.landmark, neighbor.landmark_id)
     right = None if truth is None else neighbor.landmark == truth
-    return StripCell(photo=photo, name=name, details=[numbers], right=right)
+    link = neighbor.source if neighbor.source and neighbor.source.startswith(("https://", "http://")) else None
+    return StripCell(photo=photo, name=name, details=[numbers], right=right, link=link)
 
 
 def name_answer(answer: Recognition) -> str:
@@ -109,7 +117,9 @@ def draw_cell(cell: StripCell, side: int, *, bold: bool) -> Image.Image:
     edge = LINE if cell.right is None else color
     drawn = Image.new("RGB", (side, side + 2 * 24 + (1 + len(cell.details)) * 22), PAPER)
     thickness = 4 if bold and cell.right is not None else 2
-    drawn.paste(frame_photo(load_if_readable(cell.photo, side), (side, side), edge, thickness))
+    photo = cell.photo if isinstance(cell.photo, Image.Image) else read_if_possible(cell.photo, side)
+    fitted = None if photo is None else fit_photo(photo, side)
+    drawn.paste(frame_photo(fitted, (side, side), edge, thickness, cell.link))
     canvas = ImageDraw.Draw(drawn)
     indent = 0 if cell.right is None else 24
     if cell.right is not None:
