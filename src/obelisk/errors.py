@@ -10,6 +10,7 @@
     │   ├── GalleryError            a gallery is missing, damaged, too new, or made with another model
     │   │   └── GalleryLockedError  other processes kept a gallery locked for too long (exit 1)
     │   └── MissingExtraError       an optional part is not installed
+    ├── SidecarError                an XMP sidecar can't be used; it is left as it is (exit 1)
     ├── DownloadError               a file couldn't be fetched; the others still are (exit 1)
     └── PhotoError                  a photo can't be used; it is skipped (exit 1)
         ├── PhotoMissingError       no such file, a broken link, or no permission
@@ -98,6 +99,10 @@ class MissingExtraError(UsageError):
 
     def __init__(self, extra: str, *, needed_for: str) -> None:
         super().__init__(f"{needed_for} needs the extra `{extra}`", fix=install_command(extra))
+
+
+class SidecarError(ObeliskError):
+    """An XMP sidecar is no XMP, or belongs to another photo. It is left as it is; the others are written."""
 
 
 class DownloadError(ObeliskError):

@@ -6,6 +6,7 @@ from obelisk.outputs.album_page import AlbumContents, describe_contents, write_a
 from obelisk.outputs.album_photos import AlbumPhoto, recognize_album
 from obelisk.outputs.album_state import AlbumState, Thumbnail
 from obelisk.outputs.parquet_file import ParquetFile
+from obelisk.outputs.photo_tags import SidecarChange, tag_photo, untag_photo
 from obelisk.outputs.spreadsheet import CSV_COLUMNS, csv_header, csv_line
 from obelisk.outputs.table import ANSWER_SCHEMA, to_polars
 from obelisk.outputs.world_map import MapPlace, draw_map, world_outline
@@ -18,13 +19,16 @@ __all__ = [
     "AlbumState",
     "MapPlace",
     "ParquetFile",
+    "SidecarChange",
     "Thumbnail",
     "csv_header",
     "csv_line",
     "describe_contents",
     "draw_map",
     "recognize_album",
+    "tag_photo",
     "to_polars",
+    "untag_photo",
     "world_outline",
     "write_album",
 ]
