@@ -39,7 +39,7 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     embed_one = Embedder.embed_one
 
     def watch(self: Embedder, source: Any, **options: Any) -> Any:
-        seen.append(Path(str(source)).name)
+        seen.append(source.path.name)
         return embed_one(self, source, **options)
 
     monkeypatch.setattr(Embedder, "embed_one", watch)

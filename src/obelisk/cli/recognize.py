@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -12,6 +12,7 @@ from obelisk.bundled import BUNDLED, locate_gallery
 from obelisk.cli.answer_output import Show, open_output
 from obelisk.cli.console import Meter, SkippedFolders, count_of, note, warn
 from obelisk.cli.photo_arguments import Exclude, Galleries, NullSeparated, Photos, expand_arguments
+from obelisk.cli.photo_tagger import PhotoTagger, make_tagger
 from obelisk.defaults import PRECISION, TOP, VOTE, K
 from obelisk.errors import PhotoError, quote
 from obelisk.records import Recognition
@@ -100,6 +101,19 @@ def recognize_command(
         typer.Option("--details", help="Also print each photo's candidates, and the reference photos they rest on."),
     ] = False,
     summary: Annotated[bool, typer.Option("--summary", help="Print only how many photos show each landmark.")] = False,
+    xmp: Annotated[
+        bool,
+        typer.Option("--xmp", help="Tag each photo for photo managers: write the landmark into PHOTO.xmp beside it."),
+    ] = False,
+    position: Annotated[
+        bool, typer.Option("--position", help="With --xmp: also the landmark's position, if the photo states none.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --xmp: list what would change, and write no sidecar.")
+    ] = False,
+    remove_tags: Annotated[
+        bool, typer.Option("--remove-tags", help="With --xmp: recognize nothing, and take away what --xmp wrote.")
+    ] = False,
 ) -> None:
     """Name the landmark in each photo, or say that it is unknown.
 
@@ -110,8 +124,12 @@ def recognize_command(
     from obelisk.gallery import load_model, open_galleries
     from obelisk.recognition import Recognizer
 
+    tagger = make_tagger(xmp=xmp, position=position, dry_run=dry_run, remove_tags=remove_tags)
     skipped = SkippedFolders(exclude)
     paths = expand_arguments(photos, skipped, null=null)
+    if tagger and remove_tags:
+        tagger.remove(paths)
+        finish(skipped, tagger)
     with Meter() as meter:  # a large gallery is indexed when it is first searched
         opened = open_galleries(galleries or (), progress=meter)
         recognizer = Recognizer.open(opened, model=load_model(model) if model else None)
@@ -136,11 +154,17 @@ def recognize_command(
     pictures = Explainer(recognizer, explain, explain_format) if explain else None
     output = open_output(as_json=as_json, as_csv=as_csv, parquet=parquet, details=details, summary=summary)
     with output as show:
-        failed = print_answers(answers, show, pictures=pictures)
+        failed = print_answers(tagger.follow(answers) if tagger else answers, show, pictures=pictures)
     warn_of_missing_files(recognizer)
+    finish(skipped, tagger, failed=bool(failed or (pictures and pictures.failed)))
+
+
+def finish(skipped: SkippedFolders, tagger: PhotoTagger | None, *, failed: bool = False) -> NoReturn:
+    """Report what was passed over and what was tagged, and exit: 1 if anything failed."""
+    if tagger:
+        tagger.report()
     skipped.report()
-    if failed or skipped or (pictures and pictures.failed):
-        raise typer.Exit(1)
+    raise typer.Exit(int(failed or bool(skipped) or bool(tagger and tagger.failed)))
 
 
 def warn_of_missing_files(recognizer: Recognizer) -> None:

@@ -80,7 +80,7 @@ class XmpDocument:
             self._refuse("it is not UTF-8")
         self._parse(text)
         found = next(self._find_rdf(open_node(self._root, None)), None)
-        if found is None or not len(self._root):
+        if found is None:
             self._refuse("there is no XMP in it")
         self._rdf = found
 
@@ -196,6 +196,8 @@ class XmpDocument:
         except expat.ExpatError as error:
             self._refuse(f"it is no XML: {error}")
         self._root = builder.close()
+        if not len(self._root):
+            self._refuse("there is no XMP in it")
         self._head = encoded[:start].decode()
         self._tail = encoded[encoded.index(b">", end) + 1 :].decode()
 
@@ -232,7 +234,7 @@ class XmpDocument:
         return container, [child.element for child in container.children() if child.name == full_name("rdf:li")]
 
     def _add_element(self, parent: Node, name: str, attributes: dict[str, str] | None = None) -> Node:
-        """Add an element as the last one, on a line like that of the first, and declare its prefix where that is new."""
+        """Add an element as the last one, on a line like that of the first; declare its prefix where that is new."""
         named = {declare(key, parent): value for key, value in (attributes or {}).items()}
         siblings = list(parent.element)
         child = ET.SubElement(parent.element, declare(name, parent), named)
