@@ -129,7 +129,7 @@ def recognize_command(
     paths = expand_arguments(photos, skipped, null=null)
     if tagger and remove_tags:
         tagger.remove(paths)
-        finish(skipped, tagger)
+        report_and_exit(skipped, tagger)
     with Meter() as meter:  # a large gallery is indexed when it is first searched
         opened = open_galleries(galleries or (), progress=meter)
         recognizer = Recognizer.open(opened, model=load_model(model) if model else None)
@@ -156,10 +156,10 @@ def recognize_command(
     with output as show:
         failed = print_answers(tagger.follow(answers) if tagger else answers, show, pictures=pictures)
     warn_of_missing_files(recognizer)
-    finish(skipped, tagger, failed=bool(failed or (pictures and pictures.failed)))
+    report_and_exit(skipped, tagger, failed=bool(failed or (pictures and pictures.failed)))
 
 
-def finish(skipped: SkippedFolders, tagger: PhotoTagger | None, *, failed: bool = False) -> NoReturn:
+def report_and_exit(skipped: SkippedFolders, tagger: PhotoTagger | None, *, failed: bool = False) -> NoReturn:
     """Report what was passed over and what was tagged, and exit: 1 if anything failed."""
     if tagger:
         tagger.report()
