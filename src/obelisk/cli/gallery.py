@@ -21,6 +21,7 @@ from obelisk.cli.gallery_changes import (
     rename_command,
     warn_of_twins,
 )
+from obelisk.cli.gallery_handover import export_command, import_command
 from obelisk.cli.photo_arguments import Exclude, GalleryFolder
 from obelisk.errors import UsageError
 
@@ -177,6 +178,8 @@ gallery_app.command("remove")(remove_command)
 gallery_app.command("rename")(rename_command)
 gallery_app.command("merge")(merge_command)
 gallery_app.command("calibrate")(calibrate_command)
+gallery_app.command("export")(export_command)
+gallery_app.command("import")(import_command)
 
 
 @gallery_app.command("info")

@@ -12,6 +12,7 @@ from obelisk.gallery.exact import ExactSearch, SearchEngine, as_stored, nearest_
 from obelisk.gallery.follow_plan import BuildReport
 from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.gallery_check import check_gallery, check_index, check_labels
+from obelisk.gallery.handover import Handover, export_gallery, import_gallery
 from obelisk.gallery.info import GalleryFacts, gather_facts, landmark_counts, landmark_names, list_photos
 from obelisk.gallery.joined import JoinedGallery, open_galleries
 from obelisk.gallery.landmarks import Landmark, find_landmark, matches_name
@@ -27,6 +28,7 @@ __all__ = [
     "ExactSearch",
     "Gallery",
     "GalleryFacts",
+    "Handover",
     "JoinedGallery",
     "Landmark",
     "ReferenceFiles",
@@ -39,8 +41,10 @@ __all__ = [
     "check_gallery",
     "check_index",
     "check_labels",
+    "export_gallery",
     "find_landmark",
     "gather_facts",
+    "import_gallery",
     "landmark_counts",
     "landmark_names",
     "list_photos",

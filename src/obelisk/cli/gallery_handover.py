@@ -1,0 +1,76 @@
+"""``obelisk gallery export`` and ``import``: a gallery as one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from obelisk.bundled import locate_gallery
+from obelisk.cli.console import Meter, count_of, note, result, warn
+from obelisk.cli.photo_arguments import GalleryFolder
+
+if TYPE_CHECKING:
+    from obelisk.gallery import Handover
+
+
+def export_command(
+    path: GalleryFolder,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file to write, such as mycity.tar.", readable=False)
+    ],
+    photos: Annotated[
+        bool, typer.Option("--photos", help="Take along the reference photos whose files are at hand, as they are.")
+    ] = False,
+    remark: Annotated[
+        str,
+        typer.Option(
+            "--note",
+            metavar="TEXT",
+            help="What whoever imports it should know: title, author, licence.",
+            show_default=False,
+        ),
+    ] = "",
+) -> None:
+    """Write a gallery to one file, to hand it on.
+
+    It holds landmarks, embeddings, calibration and model, and where on the web the photos come from. It holds neither
+    the photos, unless you ask for them, nor any path of this machine. `gallery import` reads it.
+    """
+    from obelisk.gallery import Gallery, export_gallery
+
+    with Meter() as meter:
+        done = export_gallery(Gallery.open(path), file, photos=photos, note=remark, progress=meter)
+    if done.missing:
+        warn(f"{done.missing} of {count_of(done.manifest.photos, 'photo')} are not at hand, and do not come along")
+    result(f"{file}: {describe_handover(done)}")
+
+
+def import_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `gallery export` wrote.", readable=False)],
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="GALLERY", help="The gallery's folder, which must not exist.", parser=locate_gallery),
+    ],
+) -> None:
+    """Make a gallery of a file that `gallery export` wrote.
+
+    The file is checked whole, by hashes and as a gallery, before anything of it can be seen.
+    """
+    from obelisk.gallery import import_gallery
+
+    with Meter() as meter:
+        done = import_gallery(file, path, progress=meter)
+    if done.manifest.note:
+        note(f"note: {done.manifest.note}")
+    result(f"{path}: {describe_handover(done)}")
+
+
+def describe_handover(done: Handover) -> str:
+    """Return what was handed on, in one line."""
+    manifest = done.manifest
+    contents = f"{count_of(manifest.photos, 'photo')} of {count_of(manifest.landmarks, 'landmark')}"
+    files = sum(file.name.startswith("photos/") for file in manifest.files)
+    along = f", with the files of {files}" if files else ""
+    return f"{contents}{along}; model `{manifest.model}` ({manifest.licence})"
