@@ -90,6 +90,7 @@ def test_an_answer_rests_on_its_neighbours(recognizer: Recognizer, gallery: Gall
     assert answer.candidates[0].landmark_id == 5
     assert len(answer.candidates) == 2
     assert answer.confidence == answer.candidates[0].score > answer.candidates[1].score
+    assert not answer.is_calibrated
     ids, similarities = gallery.search(embed_name("d.jpg")[None], 4)
     assert [neighbour.id for neighbour in answer.neighbours] == [gallery.photo(photo_id).id for photo_id in ids[0]]
     assert [neighbour.similarity for neighbour in answer.neighbours] == similarities[0].tolist()
@@ -162,6 +163,7 @@ def test_three_verdicts_of_one_photo(calibrated: Recognizer) -> None:
     assert (probable.verdict, probable.landmark, probable.landmark_id) == ("probable", None, None)
     assert probable.candidates == sure.candidates
     assert voted.verdict == "unknown", "the score of another vote is no probability"
+    assert [answer.is_calibrated for answer in (sure, probable, voted)] == [True, True, False]
     (asked,) = calibrated.recognize("d.jpg")
     assert asked.threshold == 0.9
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ from obelisk.recognition.explain.overlay import REGION_COLORS, light_up, locate_
 from obelisk.recognition.explain.picture_folder import LONGEST, make_safe
 from obelisk.recognition.explain.regions import MOST_REGIONS
 from obelisk.recognition.explain.shown_photos import THINNEST, load_photo
-from obelisk.recognition.explain.strip import COLUMNS, WIDTH, name_landmark
-from obelisk.records import Neighbor, Recognition
+from obelisk.recognition.explain.strip import COLUMNS, WIDTH, name_answer, name_landmark, state_confidence
+from obelisk.records import Candidate, Neighbor, Recognition
 
 NAMES = (
     "Dome",
@@ -67,6 +68,23 @@ def test_any_name_fits(name: str, photo: Path) -> None:
         assert all(text_width(line, 16) <= 120 for line in broken)
     assert not re.search(r"[\n\t\u202e\udce9]", make_legible(name))
     draw_strip(answer_for(photo, [name], name), name, [photo])
+
+
+def test_a_picture_says_how_sure_the_answer_is(photo: Path) -> None:
+    sure = answer_for(photo, [], "Dome")
+    first = Candidate(landmark="Dôme", landmark_id=1, score=0.6)
+    probable = replace(sure, landmark=None, landmark_id=None, verdict="probable", candidates=(first,))
+    undrawable = replace(probable, candidates=(replace(first, landmark="\U0001f5fc"),))
+    scored = replace(sure, candidates=(replace(first, score=0.7),))
+    assert [name_answer(answer) for answer in (sure, probable, undrawable, answer_for(photo, [], None))] == [
+        "Dome",
+        "probably Dôme",
+        "probably landmark 1",
+        "not a landmark I know",
+    ]
+    certain = replace(sure, confidence=0.9997)
+    stated = [state_confidence(answer) for answer in (sure, certain, scored)]
+    assert stated == ["confidence 70 %", "confidence >99 %", "score 0.70"]
 
 
 def test_text_that_fits_stays_as_it_is() -> None:
