@@ -16,7 +16,8 @@ from obelisk.markup import Markup, element, join, page_head, text
 from obelisk.outputs.album_photos import AlbumPhoto
 from obelisk.outputs.album_state import AlbumState
 from obelisk.outputs.world_map import MapPlace, draw_map
-from obelisk.records import Candidate, Neighbor, Recognition
+from obelisk.records import Candidate, Neighbor
+from obelisk.wording import describe_confidence, describe_verdict, format_position
 
 REFERENCES = 12  # that a landmark lists
 
@@ -151,7 +152,7 @@ class AlbumDrawer:
         picture = element(
             "img",
             src=thumbnail.uri,
-            alt=describe_photo(answer, name),
+            alt=f"{describe_verdict(answer)}: {name}",
             width=str(thumbnail.width),
             height=str(thumbnail.height),
             loading="lazy",
@@ -159,7 +160,7 @@ class AlbumDrawer:
         )
         caption = [element("span", isolate(name), class_="name", title=photo.path)]
         if answer.verdict != "unknown":
-            caption.append(element("span", text(show_confidence(answer.confidence)), class_="confidence"))
+            caption.append(element("span", text(describe_confidence(answer)), class_="confidence"))
         if answer.verdict == "probable":
             caption.append(element("span", isolate(answer.candidates[0].landmark), class_="guess"))
         if answer.warning:
@@ -222,7 +223,7 @@ def draw_facts(landmark: AlbumLandmark) -> Markup:
     if latitude is not None and longitude is not None:
         at = f"{latitude:.5f}", f"{longitude:.5f}"
         where = f"https://www.openstreetmap.org/?mlat={at[0]}&mlon={at[1]}#map=16/{at[0]}/{at[1]}"
-        facts.append(element("a", text(f"{latitude:.4f}, {longitude:.4f}"), href=where))
+        facts.append(element("a", text(format_position(latitude, longitude)), href=where))
     facts += [element("a", text(name_site(link)), href=link) for link in landmark.links if is_web(link)]
     return element("p", join(facts, " · "), class_="note") if facts else Markup("")
 
@@ -259,15 +260,6 @@ def describe_contents(contents: AlbumContents) -> str:
     return f"{count_photos(contents.photos)}: {', '.join(filter(None, parts)) or 'nothing to show'}."
 
 
-def describe_photo(answer: Recognition, name: str) -> str:
-    """Return what a photo shows, for those who can't see it."""
-    if answer.verdict == "sure":
-        return f"{answer.landmark}: {name}"
-    if answer.verdict == "probable":
-        return f"Probably {answer.candidates[0].landmark}: {name}"
-    return f"Unknown: {name}"
-
-
 def isolate(name: str) -> Markup:
     """Return somebody's name for something; its direction of writing ends with it."""
     return element("bdi", text(name))
@@ -295,8 +287,3 @@ def is_web(link: str) -> bool:
 def count_photos(count: int) -> str:
     """Return ``1 photo`` or ``3 photos``."""
     return f"{count:,} photo{'' if count == 1 else 's'}"
-
-
-def show_confidence(share: float) -> str:
-    """Return a probability in percent, never rounded up to certainty."""
-    return ">99 %" if share > 0.99 else f"{100 * share:.0f} %"
