@@ -10,7 +10,15 @@ import typer
 
 import obelisk
 from obelisk.cli.console import Meter, SkippedFolders, count_of, note, result, warn
-from obelisk.cli.photo_arguments import Exclude, Galleries, NullSeparated, Photos, expand_arguments
+from obelisk.cli.photo_arguments import (
+    Exclude,
+    Galleries,
+    NullSeparated,
+    Photos,
+    Precision,
+    Threshold,
+    expand_arguments,
+)
 from obelisk.defaults import PRECISION
 from obelisk.errors import UsageError, quote
 from obelisk.records import Recognition
@@ -25,17 +33,8 @@ def album(
         Path, typer.Option("--out", metavar="FILE", help="The page to write, such as album.html.", readable=False)
     ],
     galleries: Galleries = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            "--threshold",
-            help="Reject answers below this confidence, 0 to 1; 0 rejects nothing.",
-            show_default="what --precision needs",
-        ),
-    ] = None,
-    precision: Annotated[
-        float, typer.Option("--precision", help="Share of the given answers that should be right; sets the threshold.")
-    ] = PRECISION,
+    threshold: Threshold = None,
+    precision: Precision = PRECISION,
     null: NullSeparated = False,
     exclude: Exclude = None,
 ) -> None:

@@ -43,6 +43,19 @@ Galleries = Annotated[
     ),
 ]
 
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        help="Reject answers below this confidence, 0 to 1; 0 rejects nothing.",
+        show_default="what --precision needs",
+    ),
+]
+
+Precision = Annotated[
+    float, typer.Option("--precision", help="Share of the given answers that should be right; sets the threshold.")
+]
+
 NullSeparated = Annotated[
     bool,
     typer.Option("-0", "--null", help="The paths on stdin end with NUL, as `find -print0` writes them."),

@@ -11,7 +11,15 @@ import typer
 from obelisk.bundled import BUNDLED, locate_gallery
 from obelisk.cli.answer_output import Show, open_output
 from obelisk.cli.console import Meter, SkippedFolders, count_of, note, warn
-from obelisk.cli.photo_arguments import Exclude, Galleries, NullSeparated, Photos, expand_arguments
+from obelisk.cli.photo_arguments import (
+    Exclude,
+    Galleries,
+    NullSeparated,
+    Photos,
+    Precision,
+    Threshold,
+    expand_arguments,
+)
 from obelisk.cli.photo_tagger import PhotoTagger, make_tagger
 from obelisk.defaults import PRECISION, TOP, VOTE, K
 from obelisk.errors import PhotoError, quote
@@ -39,17 +47,8 @@ def recognize_command(
         int | None,
         typer.Option("--k", help="Nearest reference photos that vote.", show_default=f"what the model says, or {K}"),
     ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            "--threshold",
-            help="Reject answers below this confidence, 0 to 1; 0 rejects nothing.",
-            show_default="what --precision needs",
-        ),
-    ] = None,
-    precision: Annotated[
-        float, typer.Option("--precision", help="Share of the given answers that should be right; sets the threshold.")
-    ] = PRECISION,
+    threshold: Threshold = None,
+    precision: Precision = PRECISION,
     vote: Annotated[
         str | None,
         typer.Option(
