@@ -104,7 +104,8 @@ def test_the_line_of_recognize_json() -> None:
         '"latitude": 47.6204, "longitude": -122.3491, "gallery": "bundled"}], '
         '"neighbours": [{"id": "0a1b", "landmark": "Space Needle", "landmark_id": 108502, '
         '"similarity": 0.875, "distance": 0.5, "source": "https://commons.wikimedia.org/wiki/File:Needle.jpg", '
-        '"gallery": "bundled"}], "threshold": 0.83, "model": "bundled@8356872aa6ac", "warning": null, "error": null}'
+        '"gallery": "bundled"}], "threshold": 0.83, "model": "bundled@8356872aa6ac", "distance_km": null, '
+        '"position_helped": null, "warning": null, "error": null}'
     )
     assert answer.to_dict() == json.loads(answer.to_json())
 
@@ -113,7 +114,8 @@ def test_the_line_of_a_photo_that_failed() -> None:
     assert Recognition.failed("bad.jpg", "empty file · bad.jpg").to_json() == (
         '{"photo": "bad.jpg", "landmark": null, "landmark_id": null, "verdict": "unknown", "confidence": 0.0, '
         '"latitude": null, "longitude": null, "links": [], "candidates": [], "neighbours": [], '
-        '"threshold": null, "model": null, "warning": null, "error": "empty file · bad.jpg"}'
+        '"threshold": null, "model": null, "distance_km": null, "position_helped": null, "warning": null, '
+        '"error": "empty file · bad.jpg"}'
     )
 
 

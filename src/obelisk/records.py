@@ -121,6 +121,8 @@ class Recognition:
     ``neighbours``    the nearest reference photos, nearest first
     ``threshold``     the confidence from which a landmark is named; None if nothing is rejected
     ``model``         the model: its name, ``@`` and the first twelve digits of its fingerprint
+    ``distance_km``   kilometers from where the photo was taken to the first candidate, if that was evidence, else None
+    ``position_helped``  whether that distance speaks for the first candidate; None as above
     ``warning``       what is missing of a photo that was answered although it was cut off, else None
     ``error``         why the photo could not be read, else None
     ================  ==========================================================================================
@@ -153,6 +155,8 @@ class Recognition:
     neighbours: tuple[Neighbor, ...] = ()
     threshold: float | None = None
     model: str | None = None
+    distance_km: float | None = None
+    position_helped: bool | None = None
     warning: str | None = None
     error: str | None = None
 

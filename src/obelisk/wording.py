@@ -19,7 +19,7 @@ def describe_verdict(answer: Recognition, first: str = "") -> str:
 
 
 def describe_answer(answer: Recognition) -> str:
-    """Return an answer as one line: verdict, confidence, position and first link.
+    """Return an answer as one line: verdict, confidence, position, distance from the camera, first link.
 
     A rejected photo's line ends with the first candidate, a failed one's is the reason.
     """
@@ -32,6 +32,8 @@ def describe_answer(answer: Recognition) -> str:
     parts = [f"{verdict}, {confidence}" if answer.verdict == "probable" else f"{verdict} · {confidence}"]
     if answer.latitude is not None and answer.longitude is not None:
         parts.append(format_position(answer.latitude, answer.longitude))
+    if answer.distance_km is not None:
+        parts.append(f"{format_kilometers(answer.distance_km)} from the camera")
     return " · ".join([*parts, *map(shorten_link, answer.links[:1])])
 
 
@@ -74,6 +76,15 @@ def format_position(latitude: float, longitude: float) -> str:
     '48.8583, 0.0000'
     """
     return ", ".join(f"{round(degrees, 4) + 0.0:.4f}" for degrees in (latitude, longitude))
+
+
+def format_kilometers(kilometers: float) -> str:
+    """Return a distance in kilometers, with a decimal below ten.
+
+    >>> [format_kilometers(distance) for distance in (0.0, 3.21, 1240.6)]
+    ['0.0 km', '3.2 km', '1,241 km']
+    """
+    return f"{kilometers:.1f} km" if kilometers < 10 else f"{kilometers:,.0f} km"
 
 
 def shorten_link(link: str) -> str:

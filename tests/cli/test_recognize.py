@@ -48,7 +48,7 @@ def test_json_follows_the_contract(city: Path, photograph: Any) -> None:
     assert (printed.exit_code, printed.stderr) == (0, "")
     (said,) = answers(printed)
     keys = "photo landmark landmark_id verdict confidence latitude longitude links candidates neighbours"
-    assert list(said) == [*keys.split(), "threshold", "model", "warning", "error"]
+    assert list(said) == [*keys.split(), "threshold", "model", "distance_km", "position_helped", "warning", "error"]
     assert (said["verdict"], said["threshold"], said["model"].split("@")[0]) == ("sure", None, "colors")
     assert (said["photo"], said["landmark"], said["error"]) == ("in/b.png", "塔", None)
     assert "塔" in printed.stdout, "not escaped"

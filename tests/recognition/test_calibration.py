@@ -256,7 +256,7 @@ class OneEmbedder(Embedder):
     def __init__(self, row: np.ndarray) -> None:
         self.row = row
 
-    def embed(self, sources, *, hashed=True, cut_off=False):  # type: ignore[no-untyped-def]
+    def embed(self, sources, **options):  # type: ignore[no-untyped-def]
         from obelisk.embedding import Embedded
 
         for path in sources:

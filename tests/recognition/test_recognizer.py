@@ -34,7 +34,7 @@ class NameEmbedder:
     def __init__(self) -> None:
         self.asked_for = 0
 
-    def embed(self, sources: Iterable[Path], *, hashed: bool = True, cut_off: bool = False) -> Iterator[Embedded]:
+    def embed(self, sources: Iterable[Path], **options: bool) -> Iterator[Embedded]:
         for path in sources:
             self.asked_for += 1
             error = PhotoMissingError("no such photo", where=path) if path.name.startswith("x") else None
@@ -283,6 +283,8 @@ def test_json_says_everything(recognizer: Recognizer) -> None:
         ],
         "threshold": None,
         "model": f"names@{recognizer.gallery.fingerprint[:12]}",
+        "distance_km": None,
+        "position_helped": None,
         "warning": None,
         "error": None,
     }

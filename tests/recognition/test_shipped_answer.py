@@ -93,7 +93,7 @@ class RowEmbedder:
     def __init__(self, rows: np.ndarray) -> None:
         self.rows = rows
 
-    def embed(self, sources: Iterable[Path], *, hashed: bool = True, cut_off: bool = False) -> Iterator[Embedded]:
+    def embed(self, sources: Iterable[Path], **options: bool) -> Iterator[Embedded]:
         for path in sources:
             yield Embedded(path=path, content_hash="", embedding=self.rows[int(path.stem)])
 

@@ -18,7 +18,7 @@ import numpy as np
 from obelisk.arrays import Embeddings, Integers
 from obelisk.embedding import Bundle, Embedded, Embedder, read_layer
 from obelisk.gallery import Gallery, References, SearchEngine, database
-from obelisk.photos import PhotosLike, prepare, read_bytes, read_photo, take_photos
+from obelisk.photos import PhotosLike, prepare, read_bytes, read_photo, read_position, take_photos
 from obelisk.recognition.recognizer import Recognizer
 
 T = TypeVar("T")
@@ -60,18 +60,21 @@ class TimedEmbedder(Embedder):
         super().__init__(bundle, logits=read_layer(bundle) is not None)
         self._timer = timer
 
-    def embed(self, sources: PhotosLike, *, hashed: bool = False, cut_off: bool = False) -> Iterator[Embedded]:
+    def embed(
+        self, sources: PhotosLike, *, hashed: bool = False, cut_off: bool = False, located: bool = False
+    ) -> Iterator[Embedded]:
         """Yield the embeddings as the plain embedder does; raises PhotoError for a bad photo."""
         for photo in take_photos(sources):
             with self._timer.timing("read"):
                 data = read_bytes(photo.path)
             with self._timer.timing("decode"):
                 image = read_photo(data, min_side=max(member.size for member in self.bundle.members))
+                stated = read_position(data) if located else None
             with self._timer.timing("preprocess"):
                 pixels = [prepare(image, member.input) for member in self.bundle.members]
             with self._timer.timing("embed"):
                 row, logits = self.classify_pixels(*pixels) if self.gives_logits else (self.embed_pixels(*pixels), None)
-            yield Embedded(path=photo.path, content_hash="", embedding=row, logits=logits)
+            yield Embedded(path=photo.path, content_hash="", embedding=row, logits=logits, stated=stated)
 
 
 class TimedSearchEngine:

@@ -23,6 +23,7 @@ from obelisk.cli.photo_arguments import (
 from obelisk.cli.photo_tagger import PhotoTagger, make_tagger
 from obelisk.defaults import PRECISION, TOP, VOTE, K
 from obelisk.errors import PhotoError, quote
+from obelisk.positions import Position, parse_position
 from obelisk.records import Recognition
 
 if TYPE_CHECKING:
@@ -75,6 +76,16 @@ def recognize_command(
             "look-alikes are told apart better (extra `verify`; a twentieth to a tenth of a second per photo).",
         ),
     ] = False,
+    near: Annotated[
+        str | None,
+        typer.Option(
+            "--near",
+            metavar="exif|LAT,LON|none",
+            help="Where the photos were taken: as their Exif says, or at this position for all. Landmarks nearby are "
+            "favored, others stay possible.",
+            show_default="exif, if the gallery is calibrated",
+        ),
+    ] = None,
     explain: Annotated[
         Path | None,
         typer.Option(
@@ -123,6 +134,7 @@ def recognize_command(
     from obelisk.gallery import load_model, open_galleries
     from obelisk.recognition import Recognizer
 
+    place = parse_near(near)
     tagger = make_tagger(xmp=xmp, position=position, dry_run=dry_run, remove_tags=remove_tags)
     skipped = SkippedFolders(exclude)
     paths = expand_arguments(photos, skipped, null=null)
@@ -142,6 +154,7 @@ def recognize_command(
             verify=verify,
             expand=expand,
             augment=augment,
+            near=place,
         )
         if threshold is None:
             threshold = recognizer.threshold(precision, vote=vote)
@@ -155,7 +168,15 @@ def recognize_command(
     with output as show:
         failed = print_answers(tagger.follow(answers) if tagger else answers, show, pictures=pictures)
     warn_of_missing_files(recognizer)
+    if recognizer.camera and recognizer.camera.faulty:
+        count = count_of(recognizer.camera.faulty, "photo")
+        note(f"the GPS position of {count} can't be used; the first is {recognizer.camera.fault}")
     report_and_exit(skipped, tagger, failed=bool(failed or (pictures and pictures.failed)))
+
+
+def parse_near(near: str | None) -> Position | str | None:
+    """Read the value of --near."""
+    return near if near in (None, "exif", "none") else parse_position(near, option="--near")
 
 
 def report_and_exit(skipped: SkippedFolders, tagger: PhotoTagger | None, *, failed: bool = False) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from obelisk.embedding.bundle import Bundle
@@ -25,7 +26,9 @@ class CachedEmbedder(Embedder):
         self._progress = progress
         self._known: dict[tuple[Path, bool], Embedded] = {}
 
-    def embed(self, sources: PhotosLike, *, hashed: bool = True, cut_off: bool = False) -> Iterator[Embedded]:
+    def embed(
+        self, sources: PhotosLike, *, hashed: bool = True, cut_off: bool = False, located: bool = False
+    ) -> Iterator[Embedded]:
         """Yield one :class:`Embedded` per photo, in input order, without its content hash.
 
         What ``cut_off`` allows is not cached, and neither are photos that are given as anything but paths.
@@ -49,6 +52,7 @@ class CachedEmbedder(Embedder):
             )
         for photo in photos:
             if isinstance(photo.source, Path):
-                yield self._known[photo.source, cut_off]
+                stated = photo.state_position() if located else None
+                yield replace(self._known[photo.source, cut_off], stated=stated)
             else:
-                yield self.embed_one(photo, hashed=False, cut_off=cut_off)
+                yield self.embed_one(photo, hashed=False, cut_off=cut_off, located=located)

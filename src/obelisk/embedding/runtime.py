@@ -32,6 +32,7 @@ from obelisk.photos import (
     GivenPhoto,
     PhotoLike,
     PhotosLike,
+    StatedPosition,
     UntilError,
     content_hash,
     detach_error,
@@ -53,6 +54,7 @@ class Embedded:
     ``path`` is that of the photo, or its name if it was given as something else. ``content_hash`` is empty if the photo
     could not be read, was given as pixels, or if no hash was asked for. ``logits`` (C,) are those of
     the bundle's softmax layer, if they were asked for. ``warning`` says what is missing of a photo that was cut off.
+    ``stated`` is what the photo says of where it was taken, if that was asked for.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class Embedded:
     error: PhotoError | None = None
     logits: NDArray[np.float32] | None = None
     warning: str | None = None
+    stated: StatedPosition | None = None
 
 
 OnDecoded = Callable[[Path, bytes, Image], None]
@@ -120,20 +123,24 @@ class Embedder:
         engines = dict.fromkeys(model.engine for model in self._models)
         return "-".join(f"{engine}-{version(engine.split('-')[0])}" for engine in engines)
 
-    def embed(self, sources: PhotosLike, *, hashed: bool = True, cut_off: bool = False) -> Iterator[Embedded]:
+    def embed(
+        self, sources: PhotosLike, *, hashed: bool = True, cut_off: bool = False, located: bool = False
+    ) -> Iterator[Embedded]:
         """Yield one :class:`Embedded` per photo, in input order; a bad photo never stops the others.
 
         Photos are paths, bytes, binary files, Pillow images or arrays (H, W, 3), as
         :meth:`~obelisk.recognition.Recognizer.recognize` takes them. Without ``hashed``, the photos' content is not
         hashed, which saves a little time. With ``cut_off``, a JPEG of which the end is missing is embedded, too, with a
-        warning.
+        warning. With ``located``, what the photos' Exif says of where they were taken is read, too.
 
         Raises UsageError for what is no photo: an item of an iterable once those before it are embedded.
         """
-        return self._embed_stream(UntilError(take_photos(sources)), hashed=hashed, cut_off=cut_off)
+        embed_one = partial(Embedder.embed_one, hashed=hashed, cut_off=cut_off, located=located)
+        return self._embed_stream(UntilError(take_photos(sources)), embed_one)
 
-    def _embed_stream(self, stream: UntilError[GivenPhoto], *, hashed: bool, cut_off: bool) -> Iterator[Embedded]:
-        embed_one = partial(Embedder.embed_one, hashed=hashed, cut_off=cut_off)
+    def _embed_stream(
+        self, stream: UntilError[GivenPhoto], embed_one: Callable[[Embedder, GivenPhoto], Embedded]
+    ) -> Iterator[Embedded]:
         first = list(islice(stream, 2))
         if len(first) == 1:
             # From the second single photo on it is worth loading the networks that use all cores.
@@ -152,14 +159,17 @@ class Embedder:
             return self
         return Embedder(self.bundle, runtime=self._runtime, threads=cores, logits=self.gives_logits)
 
-    def embed_one(self, photo: PhotoLike | GivenPhoto, *, hashed: bool = True, cut_off: bool = False) -> Embedded:
+    def embed_one(
+        self, photo: PhotoLike | GivenPhoto, *, hashed: bool = True, cut_off: bool = False, located: bool = False
+    ) -> Embedded:
         """Embed one photo in the calling thread; errors are returned, not raised."""
         photo = take_photo(photo)
-        digest, warning = "", None
+        digest, warning, stated = "", None, None
         try:
             with photo.opened() as found:
                 digest = content_hash(found) if hashed and isinstance(found, bytes) else ""
                 opened = replace(photo, source=found)
+                stated = opened.state_position() if located else None
                 if cut_off:
                     image, warning = read_query(opened, min_side=self._decoded_side)
                 else:
@@ -170,7 +180,9 @@ class Embedder:
             error = detach_error(error, where=photo.where)
             return Embedded(path=photo.path, content_hash=digest, embedding=None, error=error)
         row, logits = self.classify_image(image) if self.gives_logits else (self.embed_image(image), None)
-        return Embedded(path=photo.path, content_hash=digest, embedding=row, logits=logits, warning=warning)
+        return Embedded(
+            path=photo.path, content_hash=digest, embedding=row, logits=logits, warning=warning, stated=stated
+        )
 
     def embed_bytes(self, data: bytes) -> NDArray[np.float32]:
         """Return the embedding (D,) of an encoded photo; raises PhotoError."""

@@ -21,6 +21,8 @@ CSV_COLUMNS = (
     "links",
     "threshold",
     "model",
+    "distance_km",
+    "position_helped",
     "warning",
     "error",
 )

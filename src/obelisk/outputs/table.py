@@ -44,6 +44,8 @@ COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "neighbours": pl.List(NEIGHBOR),
     "threshold": pl.Float64,
     "model": pl.String,
+    "distance_km": pl.Float64,
+    "position_helped": pl.Boolean,
     "warning": pl.String,
     "error": pl.String,
 }

@@ -20,6 +20,7 @@ from PIL import Image, ImageFile
 
 from obelisk.errors import PhotoError, PhotoFormatError, PhotoMissingError, PhotoTooLargeError, UsageError
 from obelisk.photos.accepted import find_format, read_photo_header
+from obelisk.photos.gps import NOWHERE, StatedPosition, find_position, read_position
 from obelisk.photos.limits import MAX_BYTES, MAX_PIXELS, refuse_above
 from obelisk.photos.orientation import UPRIGHT, find_orientation
 from obelisk.photos.reading import detach_error, held_bytes
@@ -39,12 +40,14 @@ class GivenPhoto:
     ``name``         what answers call it: the path as it was given, the name of a file, else ``photo 3`` for the third
     ``source``       a path, encoded bytes, pixels of any mode, or the error that explains why there is neither
     ``orientation``  how pixels must be turned (Exif, 1 to 8)
+    ``stated``       where pixels were taken, as the Exif beside them says
     ===============  ================================================================================================
     """
 
     name: str
     source: Path | bytes | Image.Image | PhotoError
     orientation: int = UPRIGHT
+    stated: StatedPosition = NOWHERE
 
     @property
     def path(self) -> Path:
@@ -70,6 +73,10 @@ class GivenPhoto:
                 yield data
         else:
             yield self.source
+
+    def state_position(self) -> StatedPosition:
+        """Return what the photo's Exif says of where it was taken; nothing if it can't be read."""
+        return read_position(self.source) if isinstance(self.source, Path | bytes) else self.stated
 
 
 PhotosLike = PhotoLike | GivenPhoto | Iterable[PhotoLike | GivenPhoto]
@@ -223,7 +230,7 @@ def take_image(image: Image.Image, name: str) -> GivenPhoto:
         return GivenPhoto(name=name, source=PhotoFormatError(f"the image cannot be loaded: {error}"))
     said = copy.info
     exif, xmp = ([said[key]] if isinstance(said.get(key), bytes) else [] for key in ("exif", "xmp"))
-    return GivenPhoto(name=name, source=copy, orientation=find_orientation(exif, xmp))
+    return GivenPhoto(name=name, source=copy, orientation=find_orientation(exif, xmp), stated=find_position(exif))
 
 
 def read_unloaded(image: Image.Image) -> bytes | None:

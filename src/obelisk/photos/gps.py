@@ -27,6 +27,9 @@ class StatedPosition:
     fault: str | None = None
 
 
+NOWHERE = StatedPosition()
+
+
 def read_position(source: Path | bytes) -> StatedPosition:
     """Return the position that a photo states, given as a path or as encoded bytes.
 
@@ -37,9 +40,9 @@ def read_position(source: Path | bytes) -> StatedPosition:
             with held_bytes(source) as data:
                 return read_position(data)
         kind = find_format(source)
-        return find_position(read_photo_header(source, kind).exif) if kind else StatedPosition()
+        return find_position(read_photo_header(source, kind).exif) if kind else NOWHERE
     except PhotoError:
-        return StatedPosition()
+        return NOWHERE
 
 
 def find_position(exif: Sequence[bytes | memoryview]) -> StatedPosition:
@@ -48,7 +51,7 @@ def find_position(exif: Sequence[bytes | memoryview]) -> StatedPosition:
         block = open_exif(one)
         if block and (fields := read_gps_fields(block)):
             return interpret_fields(fields, block.order)
-    return StatedPosition()
+    return NOWHERE
 
 
 def read_gps_fields(block: ExifBlock) -> dict[int, Entry]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from obelisk.defaults import PROBABLE
 from obelisk.gallery import ReferencePhoto, References
+from obelisk.recognition.nearness import Nearness
 from obelisk.recognition.ranking import Ranking
 from obelisk.records import Candidate, Neighbor, Recognition, Verdict
 
@@ -45,15 +46,23 @@ def name_model(name: str, fingerprint: str) -> str:
 
 
 def compose_answers(
-    photos: Sequence[str], ranking: Ranking, references: References, rules: AnswerRules
+    photos: Sequence[str],
+    ranking: Ranking,
+    references: References,
+    rules: AnswerRules,
+    nearness: Nearness | None = None,
 ) -> list[Recognition]:
-    """Return the answers for Q photos."""
+    """Return the answers for Q photos; with ``nearness``, also how far from their first candidates they were taken."""
     k = ranking.neighbors.shape[1]
     near = references.photos(ranking.neighbors.ravel())
-    return [
+    answers = [
         compose_answer(photo, ranking, query, near[k * query : k * (query + 1)], references, rules)
         for query, photo in enumerate(photos)
     ]
+    if nearness is None:
+        return answers
+    facts = nearness.describe(ranking.candidates[:, 0])
+    return [replace(answer, **said) for answer, said in zip(answers, facts, strict=True)]
 
 
 def compose_answer(

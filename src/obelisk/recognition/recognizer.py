@@ -28,6 +28,14 @@ from obelisk.recognition.answers import AnswerRules, compose_answers, name_model
 from obelisk.recognition.calibration import Calibration, check_threshold, find_calibration, find_margins
 from obelisk.recognition.classifier import KNNClassifier
 from obelisk.recognition.joined_calibration import calibrate_joined
+from obelisk.recognition.nearness import (
+    NEARBY,
+    CameraPositions,
+    LandmarkPositions,
+    Near,
+    Nearness,
+    choose_weight,
+)
 from obelisk.recognition.ranking import Ranking, keep_top
 from obelisk.recognition.rerank.background import Background, read_background
 from obelisk.recognition.rerank.geometry import COMPARED, GeometricVerifier
@@ -38,8 +46,8 @@ from obelisk.records import Recognition
 
 PHOTOS_AT_ONCE = 16  # searched together: a large gallery is then read from memory once for all of them
 
-Rank = Callable[[Embeddings, Sequence[Embedded], Sequence[GivenPhoto]], Ranking]
-"""Ranks the landmarks of unit-norm query embeddings (Q, D), given the embedded photos they came from."""
+Rank = Callable[[Embeddings, Sequence[Embedded], Sequence[GivenPhoto], Nearness | None], Ranking]
+"""Ranks the landmarks of unit-norm query embeddings (Q, D), given their photos, and where these were taken."""
 
 
 class Recognizer:
@@ -55,6 +63,7 @@ class Recognizer:
     ``classifier``    what decides by default: a vote of k neighbors, or the model's softmax layer
     ``layer``         the landmarks of that softmax layer; None if the model has none
     ``files``         the files of the reference photos, as far as ``verify`` and :meth:`explain` asked for them
+    ``camera``        the positions of the photos of the last call; None if they were not considered
     ================  ==========================================================================================
 
     Example::
@@ -83,9 +92,11 @@ class Recognizer:
         self.classifier = classifier or BundleClassifier()
         self.layer = layer
         self.files = ReferenceFiles()
+        self.camera: CameraPositions | None = None
         self._prepared: tuple[References, tuple[object, ...], KNNClassifier] | None = None
         self._prepared_layer: tuple[References, SoftmaxClassifier | None] | None = None
         self._prepared_verifier: tuple[References, GeometricVerifier] | None = None
+        self._prepared_positions: tuple[References, LandmarkPositions] | None = None
 
     def __repr__(self) -> str:
         return f"Recognizer({self.gallery!r})"
@@ -143,6 +154,7 @@ class Recognizer:
         verify: bool = False,
         expand: str = "none",
         augment: bool = False,
+        near: Near | None = None,
     ) -> Iterator[Recognition]:
         """Name the landmark in each photo; yield one answer per photo, in input order, as soon as it is known.
 
@@ -170,6 +182,10 @@ class Recognizer:
         ``expand``      ``none``, ``query`` or ``references``: which embeddings to average with their neighbors
                         (:mod:`obelisk.recognition.rerank.query_expansion`)
         ``augment``     also embed the mirror image and the middle of each photo (:mod:`obelisk.recognition.tta`)
+        ``near``        where the photos were taken, evidence for the landmarks nearby: ``exif`` (as their Exif says),
+                        ``none``, a latitude and a longitude in degrees for all of them, or an iterable of one for each,
+                        None where it is not known (:mod:`obelisk.recognition.nearness`); by default ``exif`` if the
+                        confidence is calibrated, else ``none``
         ==============  ==============================================================================================
 
         The options are checked right away, before any photo is read. Raises :class:`~obelisk.errors.UsageError` for
@@ -182,14 +198,17 @@ class Recognizer:
         if threshold is None:
             thresholds = [self.threshold(precision, vote=vote, verified=verified) for verified in (False, True)]
         references = self.gallery.references()
+        calibrated = self._find_calibration(references, vote) is not None
+        self.camera = CameraPositions.read(("exif" if calibrated else "none") if near is None else near)
         rank = self._make_rank(references, top=top, k=k, vote=vote, exponent=exponent, expand=expand, verify=verify)
         rules = AnswerRules(
             model=name_model(self.gallery.model, self.gallery.fingerprint),
             threshold=thresholds[0],
             verified_threshold=thresholds[1],
-            calibrated=self._find_calibration(references, vote) is not None,
+            calibrated=calibrated,
         )
-        return self._answer(take_photos(photos), rank, references, rules, augment=augment, verify=verify)
+        camera = self.camera
+        return self._answer(take_photos(photos), rank, references, rules, camera, augment=augment, verify=verify)
 
     def is_calibrated(self, *, vote: str | None = None) -> bool:
         """Return whether confidences are probabilities: if the gallery or its model is calibrated for this vote."""
@@ -253,12 +272,17 @@ class Recognizer:
         classifier.check(k=k, top=top)
         verifier = self._prepare_verifier(references) if verify else None
 
-        def rank(queries: Embeddings, photos: Sequence[Embedded], given: Sequence[GivenPhoto]) -> Ranking:
+        def rank(
+            queries: Embeddings, photos: Sequence[Embedded], given: Sequence[GivenPhoto], nearness: Nearness | None
+        ) -> Ranking:
             listed = max(top, len(COMPARED) if verifier else 2)  # the margin needs the second candidate, too
+            listed = max(listed, NEARBY) if nearness else listed
             if layer:
                 ranking = layer.classify(queries, gather_logits(photos), k=k, top=listed)
             else:
                 ranking = classifier.classify(queries, k=k, top=listed)
+            if nearness:
+                ranking = nearness.rank(ranking, choose_weight(calibration, probabilities=layer is not None))
             scores, margins, inliers = ranking.scores[:, 0], find_margins(ranking.scores), None
             if verifier:
                 verified = verifier.verify(ranking, queries, given)
@@ -327,6 +351,7 @@ class Recognizer:
         rank: Rank,
         references: References,
         rules: AnswerRules,
+        camera: CameraPositions | None,
         *,
         augment: bool,
         verify: bool,
@@ -336,14 +361,16 @@ class Recognizer:
         given, read = tee(stream)
         # Only verification looks at a photo again.
         kept = given if verify else (photo.without_content() for photo in given)
-        embedded = zip(kept, refuse_directionless(self._embed(read, augment=augment)), strict=True)
+        located = camera is not None and camera.given is None
+        embedded = zip(kept, refuse_directionless(self._embed(read, augment=augment, located=located)), strict=True)
         while batch := list(islice(embedded, PHOTOS_AT_ONCE)):
+            nearness = self._locate(batch, camera, references) if camera else None
             usable = [(photo, found) for photo, found in batch if found.embedding is not None]
             rows = np.array([found.embedding for _, found in usable], dtype=np.float32)
             dimensions = self.gallery.dimensions
             queries = l2_normalize(rows.reshape(-1, dimensions), dimensions=dimensions)
-            ranking = rank(queries, [found for _, found in usable], [photo for photo, _ in usable])
-            answers = iter(compose_answers([photo.name for photo, _ in usable], ranking, references, rules))
+            ranking = rank(queries, [found for _, found in usable], [photo for photo, _ in usable], nearness)
+            answers = iter(compose_answers([photo.name for photo, _ in usable], ranking, references, rules, nearness))
             for photo, found in batch:
                 if found.error:
                     error = str(found.error)
@@ -353,11 +380,24 @@ class Recognizer:
         if stream.error:
             raise stream.error
 
-    def _embed(self, photos: Iterator[GivenPhoto], *, augment: bool) -> Iterator[Embedded]:
+    def _locate(
+        self, batch: Sequence[tuple[GivenPhoto, Embedded]], camera: CameraPositions, references: References
+    ) -> Nearness | None:
+        """Return where the usable photos of a batch were taken; None if no position is known."""
+        taken = [(camera.take(found, photo.name), found) for photo, found in batch]
+        positions = [position for position, found in taken if found.embedding is not None]
+        if all(position is None for position in positions):
+            return None
+        if self._prepared_positions is None or self._prepared_positions[0] is not references:
+            self._prepared_positions = references, LandmarkPositions(references.landmarks)
+        return Nearness(landmarks=self._prepared_positions[1], positions=positions)
+
+    def _embed(self, photos: Iterator[GivenPhoto], *, augment: bool, located: bool) -> Iterator[Embedded]:
         if augment:
-            return embed_augmented(self.embedder, photos)
+            return embed_augmented(self.embedder, photos, located=located)
         plain = (photo.source if isinstance(photo.source, Path) else photo for photo in photos)
-        return self.embedder.embed(plain, hashed=False, cut_off=True)
+        options = {"located": True} if located else {}
+        return self.embedder.embed(plain, hashed=False, cut_off=True, **options)
 
 
 def find_classifier(bundle: Bundle) -> BundleClassifier:

@@ -7,6 +7,7 @@ photos it named as many landmarks right, and was slightly better at rejecting ph
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from PIL import ImageOps
@@ -28,8 +29,11 @@ from obelisk.photos import (
 CUT = 0.1  # of width and height, cut off at each side: the middle keeps 80 % of both
 
 
-def embed_augmented(embedder: Embedder, photos: PhotosLike) -> Iterator[Embedded]:
-    """Yield the mean embedding of each photo's views, in input order; a bad photo fails alone."""
+def embed_augmented(embedder: Embedder, photos: PhotosLike, *, located: bool = False) -> Iterator[Embedded]:
+    """Yield the mean embedding of each photo's views, in input order; a bad photo fails alone.
+
+    ``located`` is that of :meth:`~obelisk.embedding.Embedder.embed`.
+    """
 
     def embed_one(given: GivenPhoto) -> Embedded:
         try:
@@ -38,13 +42,13 @@ def embed_augmented(embedder: Embedder, photos: PhotosLike) -> Iterator[Embedded
         except PhotoError as error:
             return Embedded(path=given.path, content_hash="", embedding=None, error=detach_error(error))
         views = augment_photo(photo)
+        stated = given.state_position() if located else None
+        about = partial(Embedded, path=given.path, content_hash="", warning=warning, stated=stated)
         if not embedder.gives_logits:
-            mean = mean_direction([embedder.embed_image(view) for view in views])
-            return Embedded(path=given.path, content_hash="", embedding=mean, warning=warning)
+            return about(embedding=mean_direction([embedder.embed_image(view) for view in views]))
         rows, logits = zip(*(embedder.classify_image(view) for view in views), strict=True)
         scores = np.stack(logits).mean(axis=0, dtype=np.float64).astype(np.float32)
-        mean = mean_direction(rows)
-        return Embedded(path=given.path, content_hash="", embedding=mean, logits=scores, warning=warning)
+        return about(embedding=mean_direction(rows), logits=scores)
 
     return map_in_order(embed_one, take_photos(photos), weigh_photo)
 

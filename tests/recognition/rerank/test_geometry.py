@@ -267,7 +267,7 @@ def test_without_opencv_the_extra_is_named(walls: Gallery, monkeypatch: pytest.M
 class ConstantEmbedder:
     """Sees the same in every photo."""
 
-    def embed(self, sources: Iterable[Path], *, hashed: bool = True, cut_off: bool = False) -> Iterator[Embedded]:
+    def embed(self, sources: Iterable[Path], **options: bool) -> Iterator[Embedded]:
         for path in sources:
             yield Embedded(path=path, content_hash="", embedding=np.full(2, 0.5**0.5, dtype=np.float32))
 
