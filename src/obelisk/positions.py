@@ -31,7 +31,7 @@ class Position(NamedTuple):
 
     def __str__(self) -> str:
         """Return the position as people write it, to about ten meters: ``48.8583, 2.2945``."""
-        return f"{self.latitude:.4f}, {self.longitude:.4f}"
+        return ", ".join(f"{round(degrees, 4) + 0.0:.4f}" for degrees in self)  # adding 0.0 makes -0.0 plain zero
 
 
 def parse_position(text: str, *, option: str) -> Position:

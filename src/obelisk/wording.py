@@ -5,6 +5,7 @@ Names are returned as they are; whoever writes them to a terminal or a page esca
 
 from __future__ import annotations
 
+from obelisk.positions import Position
 from obelisk.records import Recognition
 
 UNKNOWN = "not a landmark I know"
@@ -75,7 +76,7 @@ def format_position(latitude: float, longitude: float) -> str:
     >>> format_position(48.85826, -0.00001)
     '48.8583, 0.0000'
     """
-    return ", ".join(f"{round(degrees, 4) + 0.0:.4f}" for degrees in (latitude, longitude))
+    return str(Position(latitude, longitude))
 
 
 def format_kilometers(kilometers: float) -> str:

@@ -11,6 +11,7 @@ import typer
 from obelisk.bundled import locate_gallery
 from obelisk.cli.console import count_of, note, result, table
 from obelisk.errors import near_names
+from obelisk.wording import format_position
 
 if TYPE_CHECKING:
     from obelisk.gallery import Landmark
@@ -64,7 +65,8 @@ def landmarks_command(
 
 def describe_landmark(landmark: Landmark, photos: int) -> list[object]:
     """Return the cells of a landmark in the table."""
-    position = "" if landmark.latitude is None else f"{landmark.latitude:.4f}, {landmark.longitude:.4f}"
+    latitude, longitude = landmark.latitude, landmark.longitude
+    position = "" if latitude is None or longitude is None else format_position(latitude, longitude)
     return [landmark.name, landmark.id, photos, position, next(iter(landmark.links), "")]
 
 
