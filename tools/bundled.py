@@ -27,7 +27,7 @@ from obelisk.config import load_recipe
 from obelisk.data import Catalog, read_catalog
 from obelisk.data.formats.subset_manifest import PHOTOS_VARIABLE, write_subset
 from obelisk.data.subset import sample_subset
-from obelisk.embedding import Bundle, DescriptorCache, Embedder, write_bundle
+from obelisk.embedding import Bundle, DescriptorCache, Embedder, attach
 from obelisk.embedding.runtime_choice import VARIABLE
 from obelisk.errors import UsageError
 from obelisk.files import replace_file
@@ -59,7 +59,7 @@ def build_bundled(data: Path, out: Path) -> Path:
         BACKGROUND: pack_background(embed_background(Embedder(model), choose_background(catalog))),
         CALIBRATION: calibrate_new_landmarks(photos, queries).to_json().encode(),
     }
-    attach(model, attachments)
+    attach(model, attachments, card=CARD.read_text())
     gallery = build_gallery(out / "gallery", catalog, Bundle.load(model.folder), keep_paths=False).gallery
     text = calibrate_trained_landmarks(photos).to_json()
     replace_file(gallery.path / CALIBRATION, lambda partial: partial.write_text(text))
@@ -114,15 +114,6 @@ def embed_held_out(model: Bundle, catalog: Catalog, known: Catalog) -> tuple[Hel
         background=Background(embed_background(embedder, choose_background(catalog))),
     )
     return photos, (whole["split"] == "val").to_numpy()
-
-
-def attach(bundle: Bundle, attachments: dict[str, bytes]) -> None:
-    """Rewrite a bundle of one network with more attachments and with its card."""
-    (member,) = bundle.members
-    manifest = bundle.manifest.model_dump(exclude={"format", "files", "fingerprint", "members"})
-    network, card = bundle.read_network(member), CARD.read_text()
-    own = {name: content for name in bundle.manifest.files if (content := bundle.read_attachment(name)) is not None}
-    write_bundle(bundle.folder, network=network, card=card, attachments=own | attachments, **manifest)
 
 
 if __name__ == "__main__":

@@ -29,15 +29,17 @@ def background(request: pytest.FixtureRequest) -> Background | None:
     return Background(np.random.default_rng(5).normal(size=(30, D))) if request.param else None
 
 
-def test_references_answer_as_from_a_gallery_without_them(background: Background | None) -> None:
+@pytest.mark.parametrize(("vote", "k"), [("blended", 3), ("weighted", 5), ("majority", 3)])
+def test_references_answer_as_from_a_gallery_without_them(background: Background | None, vote: str, k: int) -> None:
     rows, ids = scatter(0)
-    known, unknown = ask_references(ExactSearch(rows), ids, background)
+    general = make_general().model_copy(update={"vote": vote, "k": k})
+    known, unknown = ask_references(general, ExactSearch(rows), ids, background)
     for row, (query, landmark) in enumerate(zip(rows, ids, strict=True)):
         copies = rows @ query > COPY_SIMILARITY
         copies[row] = True
         for answers, left_out in ((known, copies), (unknown, copies | (ids == landmark))):
-            literal = KNNClassifier(ExactSearch(rows[~left_out]), ids[~left_out], background=background)
-            ranking = literal.classify(query[None], k=3, top=2)
+            literal = KNNClassifier(ExactSearch(rows[~left_out]), ids[~left_out], vote=vote, background=background)
+            ranking = literal.classify(query[None], k=k, top=2)
             assert answers.scores[row] == pytest.approx(ranking.scores[0, 0], abs=1e-5)
             assert answers.margins[row] == pytest.approx(find_margins(ranking.scores)[0], abs=1e-4)
             assert answers.right[row] == (ranking.candidates[0, 0] == landmark)
@@ -97,19 +99,19 @@ def test_a_place_in_two_folders_is_no_evidence_of_strangers() -> None:
     twin = np.isin(ids, (0, 10))  # photos of one place, filed under two names
     center = np.random.default_rng(9).normal(size=D)
     rows[twin] = l2_normalize(center + 0.9 * np.random.default_rng(8).normal(size=(twin.sum(), D)), dimensions=D)
-    known, unknown = ask_references(ExactSearch(rows), ids, None)
+    known, unknown = ask_references(make_general(), ExactSearch(rows), ids, None)
     general = make_general()
     assert find_twins(general, known, unknown, len(rows)) == ((0, 10), (10, 0))
 
 
 def test_sampling_and_batches_change_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, ids = scatter(6)
-    whole, _ = ask_references(ExactSearch(rows), ids, None)
+    whole, _ = ask_references(make_general(), ExactSearch(rows), ids, None)
     monkeypatch.setattr("obelisk.recognition.self_calibration.ASKED_AT_ONCE", 7)
-    in_parts, _ = ask_references(ExactSearch(rows), ids, None)
+    in_parts, _ = ask_references(make_general(), ExactSearch(rows), ids, None)
     assert in_parts.scores == pytest.approx(whole.scores)
     monkeypatch.setattr("obelisk.recognition.self_calibration.MOST_ASKED", 20)
-    sampled, _ = ask_references(ExactSearch(rows), ids, None)
+    sampled, _ = ask_references(make_general(), ExactSearch(rows), ids, None)
     assert len(sampled.scores) == 20
     assert set(sampled.scores.round(6)) <= set(whole.scores.round(6))
 

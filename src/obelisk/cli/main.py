@@ -21,6 +21,7 @@ import obelisk
 from obelisk.cli.ablate import ablate
 from obelisk.cli.album import album
 from obelisk.cli.bench import bench
+from obelisk.cli.calibrate import calibrate
 from obelisk.cli.console import WholeHelp, errors
 from obelisk.cli.data import data_app
 from obelisk.cli.demo import demo
@@ -59,6 +60,7 @@ COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
     "gallery": gallery_app,
     "data": data_app,
     "train": train,
+    "calibrate": calibrate,
     "evaluate": evaluate,
     "compare": compare,
     "ablate": ablate,

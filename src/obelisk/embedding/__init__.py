@@ -6,7 +6,7 @@ remembers what it computed.
 
 from __future__ import annotations
 
-from obelisk.embedding.bundle import LARGEST_JSON, Bundle, write_bundle
+from obelisk.embedding.bundle import LARGEST_JSON, Bundle, attach, write_bundle
 from obelisk.embedding.bundle_classifier import (
     CLASSIFIER,
     LAYER,
@@ -49,6 +49,7 @@ __all__ = [
     "Precision",
     "Runtime",
     "View",
+    "attach",
     "cache_folder",
     "hash_or_error",
     "load_json",

@@ -213,6 +213,21 @@ def write_bundle(
     return Bundle(folder=folder, manifest=final)
 
 
+def attach(bundle: Bundle, attachments: Mapping[str, bytes], *, card: str | None = None) -> Bundle:
+    """Rewrite a bundle with more attachments, or others of the same name; its fingerprint stays.
+
+    ``card`` replaces the card's text. Raises ModelError for a damaged attachment.
+    """
+    kept = {name: bundle.read_attachment(name) for name in bundle.manifest.files}
+    return write_bundle(
+        bundle.folder,
+        network={member.file: bundle.read_network(member) for member in bundle.members},
+        card=bundle.read_card() if card is None else card,
+        attachments={name: content for name, content in kept.items() if content is not None} | dict(attachments),
+        **bundle.manifest.model_dump(exclude={"format", "files", "fingerprint"}),
+    )
+
+
 def replace_folder(folder: Path, new: Path, manifest: BundleManifest, *, aside: Path) -> None:
     """Move a complete new bundle to ``folder``; an older folder of that name is moved ``aside``.
 

@@ -233,8 +233,18 @@ def separate_queries(
     if known.height:
         shown = known["landmark_ids"].list.first().to_list()
         return places.references, list(zip(places.locate_photos(known), shown, strict=True))
+    return hold_out_queries(places, share=HELD_OUT_SHARE, seed=seed, progress=progress)
+
+
+def hold_out_queries(
+    places: Catalog, *, share: float, seed: int, progress: Progress
+) -> tuple[pl.DataFrame, list[tuple[Path, int]]]:
+    """Keep a share of each landmark's references for queries, with near-duplicates on one side.
+
+    Returns the other references, and the queries as pairs of a photo and its landmark's id.
+    """
     groups = find_near_duplicates(places.root, places.references, progress=progress).groups
-    split = split_references(places, validation_share=HELD_OUT_SHARE, seed=seed, groups=groups)
+    split = split_references(places, validation_share=share, seed=seed, groups=groups)
     asked = split.select_references("val")
     pairs = zip(split.locate_photos(asked), asked["landmark_id"].to_list(), strict=True)
     return split.select_references("train"), list(pairs)

@@ -51,6 +51,7 @@ class RunFacts(BaseModel):
     backbones: tuple[str, ...] = Field(fail_fast=True)
     best_epochs: tuple[int, ...] = Field(fail_fast=True)
     skipped: dict[str, str]
+    names: tuple[str, ...] | None = None  # runs of earlier versions do not have them
 
 
 class LogLine(BaseModel):
@@ -65,7 +66,10 @@ class LogLine(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A finished run on disk."""
+    """A finished run on disk.
+
+    ``names`` are those of the landmarks it was trained on; None if an earlier version trained it.
+    """
 
     folder: Path
     recipe: Recipe
@@ -73,6 +77,7 @@ class Run:
     backbones: tuple[str, ...]
     best_epochs: tuple[int, ...]
     skipped: dict[str, str]
+    names: tuple[str, ...] | None = None
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -85,6 +90,7 @@ class Run:
             backbones=tuple(facts["backbones"]),
             best_epochs=tuple(facts["best_epochs"]),
             skipped=facts["skipped"],
+            names=None if facts.get("names") is None else tuple(facts["names"]),
         )
 
     @property

@@ -34,7 +34,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from obelisk.arrays import Booleans, Floats
-from obelisk.defaults import PRECISION
+from obelisk.defaults import PRECISION, VOTE, K
 from obelisk.embedding import LARGEST_JSON, Bundle, parse_json
 from obelisk.errors import ModelError, UsageError
 from obelisk.files import read_limited
@@ -44,7 +44,7 @@ CALIBRATION = "calibration.json"
 """Name of the attachment of a bundle, and of the file of a gallery, that holds a :class:`Calibration`."""
 
 MOST_ROWS = 10_000  # of a table that is read
-CALIBRATION_FORMAT = 3  # 1: without margin and evidence; 2: without inliers and distance
+CALIBRATION_FORMAT = 3  # 1: without margin and evidence; 2: without inliers, distance, vote and k
 MARGIN_CAP = 0.35  # M; a larger margin says no more
 CAUTION = 0.8  # share of the mistakes that a wanted precision allows
 RIDGE = 1e-3  # keeps the weights finite where the scores separate right from wrong without a mistake
@@ -79,6 +79,8 @@ class Calibration(BaseModel):
     )
     distance: float = Field(default=0.0, ge=0, description="d")
     located: float = Field(default=0.0, description="d₀")
+    vote: str = Field(default=VOTE, max_length=100, description="how the neighbors voted for these scores")
+    k: int = Field(default=K, ge=1, description="how many of them")
     references: int = Field(default=0, ge=0, description="N when a gallery made it of its own references, else 0")
     precisions: tuple[tuple[Share, Share], ...] = Field(
         min_length=1,

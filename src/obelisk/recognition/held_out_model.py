@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from obelisk.arrays import Booleans, Embeddings, Integers, join_columns
-from obelisk.defaults import K
+from obelisk.embedding import BundleClassifier
 from obelisk.errors import UsageError
 from obelisk.gallery import ExactSearch
 from obelisk.recognition.calibration import Calibration, Evidence, find_margins, fit_calibration
@@ -53,12 +53,15 @@ class HeldOutPhotos:
     background: Background
 
 
-def calibrate_new_landmarks(photos: HeldOutPhotos, queries: Booleans, seed: int = 0) -> Calibration:
+def calibrate_new_landmarks(
+    photos: HeldOutPhotos, queries: Booleans, classifier: BundleClassifier | None = None, seed: int = 0
+) -> Calibration:
     """Calibrate for galleries of landmarks that were in no training data.
 
     Galleries are drawn at random from the landmarks that the held-out model does not know. Strangers are the
     look-alikes among the others: on people's own places, what a gallery lacks is of the same kind as what it has.
-    ``queries`` (N,) marks photos to be asked, kept out of all galleries.
+    ``queries`` (N,) marks photos to be asked, kept out of all galleries. ``classifier`` says how the neighbors vote, by
+    default as :mod:`obelisk.defaults` does.
 
     Raises :class:`~obelisk.errors.UsageError` if there are fewer such landmarks than the smallest gallery needs.
     """
@@ -67,6 +70,7 @@ def calibrate_new_landmarks(photos: HeldOutPhotos, queries: Booleans, seed: int 
     if len(unseen) < GALLERY_SIZES[0]:
         what = f"only {len(unseen)} landmarks are unknown to the held-out model"
         raise UsageError(what, fix=f"hold out {GALLERY_SIZES[0]} or more")
+    vote = classifier or BundleClassifier()
     evidence = []
     centers = compute_prototypes(photos.embeddings, photos.landmarks)
     for size in (size for size in GALLERY_SIZES if size < len(unseen)):
@@ -76,8 +80,9 @@ def calibrate_new_landmarks(photos: HeldOutPhotos, queries: Booleans, seed: int 
             strangers = find_look_alikes(*centers, chosen, np.setdiff1d(unseen, chosen))
             others = np.flatnonzero(np.isin(photos.landmarks, strangers) & queries)
             others = rng.choice(others, min(len(others), MOST_UNKNOWN), replace=False)
-            evidence.append(ask_gallery(photos, inside & ~queries, inside & queries, photos.embeddings[others]))
-    return fit_calibration(join_columns(evidence))
+            asked = inside & queries
+            evidence.append(ask_gallery(photos, inside & ~queries, asked, photos.embeddings[others], vote))
+    return fit_calibration(join_columns(evidence)).model_copy(update={"vote": vote.vote, "k": vote.k})
 
 
 def find_look_alikes(centers: Embeddings, landmark_ids: Integers, inside: Integers, others: Integers) -> Integers:
@@ -100,15 +105,17 @@ def calibrate_trained_landmarks(photos: HeldOutPhotos, seed: int = 0) -> Calibra
     for share in OWN_SHARES:
         inside = np.isin(photos.landmarks, rng.choice(known, max(2, int(share * len(known))), replace=False))
         gallery, queries = inside & photos.trained, inside & ~photos.trained
-        evidence.append(ask_gallery(photos, gallery, queries, photos.embeddings[~photos.known]))
+        evidence.append(ask_gallery(photos, gallery, queries, photos.embeddings[~photos.known], BundleClassifier()))
     return fit_calibration(join_columns(evidence))
 
 
-def ask_gallery(photos: HeldOutPhotos, gallery: Booleans, queries: Booleans, others: Embeddings) -> Evidence:
+def ask_gallery(
+    photos: HeldOutPhotos, gallery: Booleans, queries: Booleans, others: Embeddings, vote: BundleClassifier
+) -> Evidence:
     """Recognize the queries (N,), the others (O, D) and the ordinary photos from a gallery, a mask (N,) of photos."""
     references, labels = photos.embeddings[gallery], photos.landmarks[gallery]
-    classifier = KNNClassifier(ExactSearch(references), labels, background=photos.background)
-    k = min(K, len(references))
+    classifier = KNNClassifier(ExactSearch(references), labels, vote=vote.vote, background=photos.background)
+    k = min(vote.k, len(references))
     parts = (
         (photos.embeddings[queries], photos.landmarks[queries], 1 - UNKNOWN_SHARE),
         (others, None, UNKNOWN_SHARE * (1 - ORDINARY_SHARE)),

@@ -340,10 +340,10 @@ class Recognizer:
         return self._prepared_layer[1]
 
     def _find_calibration(self, references: References, vote: str | None) -> Calibration | None:
-        """Return the calibration if it holds for what decides: calibrations are made with the default vote."""
-        if vote is None and self._find_layer(references):
+        """Return the calibration if it holds for what decides: for neighbors that vote as when it was made."""
+        if self.calibration is None or (vote is None and self._find_layer(references)):
             return None
-        return self.calibration if (vote or self._vote) == VOTE else None
+        return self.calibration if (vote or self._vote) == self.calibration.vote else None
 
     def _answer(
         self,

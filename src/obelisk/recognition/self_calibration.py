@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from obelisk.arrays import Booleans, Embeddings, Floats, Integers, join_columns
-from obelisk.defaults import VOTE, K
+from obelisk.embedding import BundleClassifier
 from obelisk.gallery import Gallery, SearchEngine
 from obelisk.recognition.calibration import (
     CALIBRATION,
@@ -104,12 +104,19 @@ def calibrate_gallery(gallery: Gallery, strangers: Embeddings | None = None, *, 
         return None
     references = gallery.references()
     if not again and (kept := gallery.own_calibration()) is not None:
-        made_of = read_calibration(kept.encode(), gallery.path).references
-        if abs(made_of - len(references)) < STILL_GOOD * made_of:
+        own = read_calibration(kept.encode(), gallery.path)
+        grown = abs(own.references - len(references))
+        if comes_from(own, general) and grown < STILL_GOOD * own.references:
             return None
     refined = refine(general, references, references.landmark_ids, read_background(bundle), strangers)
     gallery.keep_calibration(refined.calibration.to_json())
     return refined
+
+
+def comes_from(own: Calibration, general: Calibration) -> bool:
+    """Return whether a gallery's calibration was made from a model's: all but the intercept is the same."""
+    moved = {"format", "center", "references", "precisions", "evidence"}
+    return own.model_dump(exclude=moved) == general.model_dump(exclude=moved)
 
 
 def refine(
@@ -125,14 +132,14 @@ def refine(
     asked, too.
     """
     N = len(references)
-    if not N:
+    if not N or find_vote(general.vote).voters == "prototypes":
         return Refined(calibration=general)
-    known, unknown = ask_references(references, landmark_ids, background)
+    known, unknown = ask_references(general, references, landmark_ids, background)
     twins = find_twins(general, known, unknown, N)
     unknown = replace(unknown, usable=unknown.usable & ~np.isin(unknown.landmarks, [one for one, _ in twins]))
     asked = None
     if strangers is not None and len(strangers):
-        asked = ask_strangers(references, landmark_ids, background, strangers)
+        asked = ask_strangers(general, references, landmark_ids, background, strangers)
         unknown = join_columns([unknown, asked])
     z, right, weights, landmarks = weigh(general, known, unknown, N)
     shifted = general
@@ -154,11 +161,15 @@ def refine(
 
 
 def ask_strangers(
-    references: SearchEngine, landmark_ids: Integers, background: Background | None, strangers: Embeddings
+    general: Calibration,
+    references: SearchEngine,
+    landmark_ids: Integers,
+    background: Background | None,
+    strangers: Embeddings,
 ) -> SelfAnswers:
     """Ask for strangers (S, D), which show the landmark -1: none. Copies of reference photos are not usable."""
-    classifier = KNNClassifier(references, landmark_ids, background=background)
-    ranking = classifier.classify(strangers, k=min(K, len(references)), top=2)
+    classifier = KNNClassifier(references, landmark_ids, vote=general.vote, background=background)
+    ranking = classifier.classify(strangers, k=min(general.k, len(references)), top=2)
     return SelfAnswers(
         landmarks=np.full(len(strangers), -1),
         scores=ranking.scores[:, 0],
@@ -210,9 +221,9 @@ def find_twin_landmarks(gallery: Gallery) -> list[tuple[int, int]]:
     """Return the pairs of landmarks of a gallery that look like one place; none if its model is not calibrated."""
     bundle = gallery.load_bundle()
     general, references = find_model_calibration(bundle), gallery.references()
-    if general is None or not len(references):
+    if general is None or not len(references) or find_vote(general.vote).voters == "prototypes":
         return []
-    known, unknown = ask_references(references, references.landmark_ids, read_background(bundle))
+    known, unknown = ask_references(general, references, references.landmark_ids, read_background(bundle))
     return find_mutual(find_twins(general, known, unknown, len(references)))
 
 
@@ -225,21 +236,28 @@ def find_mutual(twins: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def ask_references(
-    references: SearchEngine, landmark_ids: Integers, background: Background | None, *, seed: int = 0
+    general: Calibration,
+    references: SearchEngine,
+    landmark_ids: Integers,
+    background: Background | None,
+    *,
+    seed: int = 0,
 ) -> tuple[SelfAnswers, SelfAnswers]:
     """Ask references (at most :data:`MOST_ASKED`) with their copies left out, and with their whole landmark left out.
 
-    Answers are those of the default vote, as a :class:`~obelisk.recognition.Recognizer` gives them from a gallery
+    Answers are those of the calibrated vote, as a :class:`~obelisk.recognition.Recognizer` gives them from a gallery
     without the left-out photos; in a landmark of hundreds of photos the nearest :data:`LISTED` decide.
     """
     N = len(references)
     asked = np.arange(N)
     if N > MOST_ASKED:
         asked = np.sort(np.random.default_rng(seed).choice(N, MOST_ASKED, replace=False))
-    prototypes = PrototypeReranker(references, landmark_ids)
+    vote = BundleClassifier(vote=general.vote, k=general.k)
+    blended = find_vote(general.vote).voters == "blended"
+    prototypes = PrototypeReranker(references, landmark_ids) if blended else None
     normalize = BackgroundReranker(references, background).rerank if background else keep_similarities
     parts = [
-        ask_some(references, landmark_ids, asked[start : start + ASKED_AT_ONCE], prototypes, normalize)
+        ask_some(vote, references, landmark_ids, asked[start : start + ASKED_AT_ONCE], prototypes, normalize)
         for start in range(0, len(asked), ASKED_AT_ONCE)
     ]
     known, unknown = zip(*parts, strict=True)
@@ -252,10 +270,11 @@ def keep_similarities(queries: Embeddings, shortlist: Shortlist) -> Shortlist:
 
 
 def ask_some(
+    vote: BundleClassifier,
     references: SearchEngine,
     landmark_ids: Integers,
     asked: Integers,
-    prototypes: PrototypeReranker,
+    prototypes: PrototypeReranker | None,
     normalize: Callable[[Embeddings, Shortlist], Shortlist],
 ) -> tuple[SelfAnswers, SelfAnswers]:
     """Ask the references at row indices ``asked`` (n,), with either kind of photos left out."""
@@ -264,32 +283,39 @@ def ask_some(
     shown = landmark_ids[asked]
     of_landmark = landmark_ids[indices] == shown[:, None]
     copies = (similarities > COPY_SIMILARITY) | (indices == asked[:, None])
-    fit = prototypes.prototype_similarities(queries, indices)
-    own_fit = fit_without_copies(references, landmark_ids, queries, shown, indices, copies & of_landmark)
-    fit_known = np.where(of_landmark, own_fit[:, None], fit)
-    known = ask_without(copies, similarities, fit_known, indices, queries, normalize)
-    unknown = ask_without(copies | of_landmark, similarities, fit, indices, queries, normalize)
+    blended = blended_known = similarities
+    if prototypes:
+        fit = prototypes.prototype_similarities(queries, indices)
+        own_fit = fit_without_copies(references, landmark_ids, queries, shown, indices, copies & of_landmark)
+        blended = blend(similarities, fit)
+        blended_known = blend(similarities, np.where(of_landmark, own_fit[:, None], fit))
+    known = ask_without(copies, blended_known, indices, queries, normalize)
+    unknown = ask_without(copies | of_landmark, blended, indices, queries, normalize)
     return (
-        read_answers(known, landmark_ids, shown, usable=(of_landmark & ~copies).any(axis=1)),
-        read_answers(unknown, landmark_ids, shown, usable=(~copies & ~of_landmark).any(axis=1)),
+        read_answers(vote, known, landmark_ids, shown, usable=(of_landmark & ~copies).any(axis=1)),
+        read_answers(vote, unknown, landmark_ids, shown, usable=(~copies & ~of_landmark).any(axis=1)),
     )
+
+
+def blend(similarities: Embeddings, fit: Embeddings) -> Embeddings:
+    """Blend similarities with those to the landmarks' prototypes, as a PrototypeReranker does."""
+    return ((similarities + PROTOTYPE_WEIGHT * fit) / (1 + PROTOTYPE_WEIGHT)).astype(np.float32)
 
 
 def ask_without(
     left_out: Booleans,
     similarities: Embeddings,
-    fit: Embeddings,
     indices: Integers,
     queries: Embeddings,
     normalize: Callable[[Embeddings, Shortlist], Shortlist],
 ) -> Shortlist:
     """Rerank the listed references (n, M), at row indices (n, M), that are not left out; the others come last.
 
-    ``similarities`` (n, M) are those to the photos, ``fit`` (n, M) those to the prototypes of their landmarks.
+    ``similarities`` (n, M) are those to the photos, blended with those to the prototypes of their landmarks if the vote
+    asks for it.
     """
-    blended = (similarities + PROTOTYPE_WEIGHT * fit) / (1 + PROTOTYPE_WEIGHT)
-    remaining = np.where(left_out, -1.0, blended).astype(np.float32)
-    order = np.argsort(np.where(left_out, np.inf, -blended), axis=1, kind="stable")[:, :RERANKED]
+    remaining = np.where(left_out, -1.0, similarities).astype(np.float32)
+    order = np.argsort(np.where(left_out, np.inf, -similarities), axis=1, kind="stable")[:, :RERANKED]
     listed = Shortlist(
         indices=np.take_along_axis(indices, order, axis=1),
         similarities=np.take_along_axis(remaining, order, axis=1),
@@ -298,10 +324,12 @@ def ask_without(
     return normalize(queries, listed)
 
 
-def read_answers(shortlist: Shortlist, landmark_ids: Integers, shown: Integers, *, usable: Booleans) -> SelfAnswers:
+def read_answers(
+    vote: BundleClassifier, shortlist: Shortlist, landmark_ids: Integers, shown: Integers, *, usable: Booleans
+) -> SelfAnswers:
     """Let the shortlists vote for photos that show the landmarks ``shown`` (n,)."""
-    rule = find_vote(VOTE)
-    k = min(K, shortlist.indices.shape[1])
+    rule = find_vote(vote.vote)
+    k = min(vote.k, shortlist.indices.shape[1])
     counts = count_votes(landmark_ids[shortlist.indices], shortlist.similarities, k=k, exponent=rule.exponent)
     candidates, scores = rank_landmarks(counts, rule.score(counts), queries=len(shown), top=2)
     return SelfAnswers(

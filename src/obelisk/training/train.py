@@ -332,11 +332,13 @@ def list_references(job: TrainingJob, features: ReferenceFeatures) -> pl.DataFra
 
 def collect_facts(job: TrainingJob, features: ReferenceFeatures, heads: Sequence[TrainedHead]) -> dict[str, object]:
     """Return the contents of ``run.json``."""
+    names = job.catalog.landmark_names()
     return {
         "recipe": job.recipe.fingerprint,
         "data": job.data,
         "backbones": [backbone.bundle.fingerprint for backbone in job.backbones],
         "landmarks": features.landmarks.tolist(),
+        "names": [names[landmark_id] for landmark_id in features.landmarks.tolist()],
         "photos": len(features.labels),
         "best_epochs": [head.best_epoch for head in heads],
         "skipped": features.skipped,
