@@ -193,8 +193,11 @@ def find_margins(scores: Floats) -> Floats:
     return capped
 
 
-def fit_calibration(evidence: Evidence) -> Calibration:
+def fit_calibration(evidence: Evidence, *, margin_ratio: float | None = None, sharpness: float = 1.0) -> Calibration:
     """Fit a calibration by weighted logistic regression (Newton's method, with a small ridge).
+
+    With ``margin_ratio``, m is not fitted, but that many times a. ``sharpness`` multiplies a and m after the fit; the
+    intercept is then fitted again.
 
     Raises :class:`~obelisk.errors.UsageError` if all candidates are right or all wrong, or if better scores are not
     more often right.
@@ -202,7 +205,9 @@ def fit_calibration(evidence: Evidence) -> Calibration:
     if evidence.right.all() or not evidence.right.any():
         raise UsageError("the answers to calibrate with are all right, or all wrong", fix="give photos of both kinds")
     scores, weights = np.maximum(evidence.scores, 1e-6), evidence.weights / evidence.weights.sum()
-    columns = np.stack([np.log(scores), evidence.margins, np.ones(len(scores)), np.log(evidence.references)], axis=1)
+    margins = evidence.margins if margin_ratio is None else np.zeros(len(scores))
+    base = np.log(scores) if margin_ratio is None else np.log(scores) + margin_ratio * evidence.margins
+    columns = np.stack([base, margins, np.ones(len(scores)), np.log(evidence.references)], axis=1)
     mean = columns.mean(axis=0) * [1, 1, 0, 1]
     # Evidence from galleries of one size says nothing about ln N, so the ridge shrinks its weight.
     beta = fit_logistic(columns - mean, evidence.right, weights, shrunk=[0, 0, 0, 1])
@@ -212,13 +217,15 @@ def fit_calibration(evidence: Evidence) -> Calibration:
             "here, answers with better scores are not more often right", fix="give more photos, or a better model"
         )
     fitted = Calibration(
-        slope=slope,
+        slope=sharpness * slope,
         center=-(shift - beta @ mean) / slope,
         growth=max(0.0, -growth / slope),
-        margin=max(0.0, margin),
+        margin=sharpness * (max(0.0, margin) if margin_ratio is None else margin_ratio * slope),
         precisions=((0.0, 0.0),),
     )
     z = fitted.combine(scores, evidence.margins, evidence.references)
+    if sharpness != 1.0:
+        fitted = shift_intercept(fitted, z, evidence.right, weights)
     fitted = fit_inliers(fitted, z, evidence.inliers, evidence.right, weights)
     return fitted.model_copy(
         update=tabulate_precisions(fitted, z, weights) | {"evidence": sum_up(z, evidence.right, weights)}
@@ -272,7 +279,7 @@ def fit_logistic(
     return beta
 
 
-def shift_intercept(calibration: Calibration, z: Floats, right: Floats, weights: Floats) -> Calibration:
+def shift_intercept(calibration: Calibration, z: Floats, right: Floats | Booleans, weights: Floats) -> Calibration:
     """Refit i alone to evidence z (Q,), of which the shares ``right`` (Q,) are right; weights (Q,) sum to 1."""
     intercept = calibration.intercept
     for _ in range(NEWTON_STEPS):

@@ -28,6 +28,9 @@ DRAWS = 12  # galleries of each size
 OWN_SHARES = (0.25, 0.5, 1.0)  # of the training landmarks, in each gallery of these
 LOOK_ALIKES = 1 / 3  # of the landmarks outside a gallery: the nearest ones play strangers
 FEWEST_STRANGERS = 4
+# m / a: what is fitted to so few landmarks varies from draw to draw
+MARGIN_RATIO = 1.0
+TRAINED_MARGIN_RATIO = 0.5
 MOST_UNKNOWN = 400  # queries of other landmarks, for each gallery
 
 
@@ -54,14 +57,20 @@ class HeldOutPhotos:
 
 
 def calibrate_new_landmarks(
-    photos: HeldOutPhotos, queries: Booleans, classifier: BundleClassifier | None = None, seed: int = 0
+    photos: HeldOutPhotos,
+    queries: Booleans,
+    classifier: BundleClassifier | None = None,
+    *,
+    sharpness: float = 1.0,
+    seed: int = 0,
 ) -> Calibration:
     """Calibrate for galleries of landmarks that were in no training data.
 
     Galleries are drawn at random from the landmarks that the held-out model does not know. Strangers are the
     look-alikes among the others: on people's own places, what a gallery lacks is of the same kind as what it has.
     ``queries`` (N,) marks photos to be asked, kept out of all galleries. ``classifier`` says how the neighbors vote, by
-    default as :mod:`obelisk.defaults` does.
+    default as :mod:`obelisk.defaults` does; ``sharpness`` is that of
+    :func:`~obelisk.recognition.calibration.fit_calibration`.
 
     Raises :class:`~obelisk.errors.UsageError` if there are fewer such landmarks than the smallest gallery needs.
     """
@@ -82,7 +91,8 @@ def calibrate_new_landmarks(
             others = rng.choice(others, min(len(others), MOST_UNKNOWN), replace=False)
             asked = inside & queries
             evidence.append(ask_gallery(photos, inside & ~queries, asked, photos.embeddings[others], vote))
-    return fit_calibration(join_columns(evidence)).model_copy(update={"vote": vote.vote, "k": vote.k})
+    fitted = fit_calibration(join_columns(evidence), margin_ratio=MARGIN_RATIO, sharpness=sharpness)
+    return fitted.model_copy(update={"vote": vote.vote, "k": vote.k})
 
 
 def find_look_alikes(centers: Embeddings, landmark_ids: Integers, inside: Integers, others: Integers) -> Integers:
@@ -97,8 +107,8 @@ def find_look_alikes(centers: Embeddings, landmark_ids: Integers, inside: Intege
     return nearest
 
 
-def calibrate_trained_landmarks(photos: HeldOutPhotos, seed: int = 0) -> Calibration:
-    """Calibrate for the gallery of the training landmarks, whole and in part."""
+def calibrate_trained_landmarks(photos: HeldOutPhotos, *, sharpness: float = 1.0, seed: int = 0) -> Calibration:
+    """Calibrate for the gallery of the training landmarks, whole and in part; ``sharpness`` as for new landmarks."""
     rng = np.random.default_rng(seed)
     known = np.unique(photos.landmarks[photos.known])
     evidence = []
@@ -106,7 +116,7 @@ def calibrate_trained_landmarks(photos: HeldOutPhotos, seed: int = 0) -> Calibra
         inside = np.isin(photos.landmarks, rng.choice(known, max(2, int(share * len(known))), replace=False))
         gallery, queries = inside & photos.trained, inside & ~photos.trained
         evidence.append(ask_gallery(photos, gallery, queries, photos.embeddings[~photos.known], BundleClassifier()))
-    return fit_calibration(join_columns(evidence))
+    return fit_calibration(join_columns(evidence), margin_ratio=TRAINED_MARGIN_RATIO, sharpness=sharpness)
 
 
 def ask_gallery(

@@ -8,8 +8,9 @@ were a query:
 - with its whole landmark left out: an imitation of a query of an unknown landmark of the same kind
 
 Only the intercept of the calibration is fitted again, to this evidence and to the model's own, mixed in the ratio
-L : MODEL_WEIGHT for L landmarks. A landmark whose photos score about as high without their landmark as with it probably
-stands in the gallery twice, under two names; it is no evidence of strangers.
+L : MODEL_WEIGHT for L landmarks. A landmark whose photos score about as high without their landmark as with it has a
+twin, the one that they are then taken for. If the twin has one, too, they probably are one place under two names, and
+no evidence of strangers.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def calibrate_gallery(gallery: Gallery, strangers: Embeddings | None = None, *, 
 
 def comes_from(own: Calibration, general: Calibration) -> bool:
     """Return whether a gallery's calibration was made from a model's: all but the intercept is the same."""
-    moved = {"format", "center", "references", "precisions", "evidence"}
+    moved = {"format", "center", "references", "precisions", "verified_precisions", "evidence"}
     return own.model_dump(exclude=moved) == general.model_dump(exclude=moved)
 
 
@@ -136,7 +137,9 @@ def refine(
         return Refined(calibration=general)
     known, unknown = ask_references(general, references, landmark_ids, background)
     twins = find_twins(general, known, unknown, N)
-    unknown = replace(unknown, usable=unknown.usable & ~np.isin(unknown.landmarks, [one for one, _ in twins]))
+    with_twin = {one for one, _ in twins}
+    one_place = [one for one, other in twins if other in with_twin]  # three folders of one place may form a ring
+    unknown = replace(unknown, usable=unknown.usable & ~np.isin(unknown.landmarks, one_place))
     asked = None
     if strangers is not None and len(strangers):
         asked = ask_strangers(general, references, landmark_ids, background, strangers)
