@@ -11,6 +11,7 @@ import typer
 from obelisk.cli.console import Meter, count_of, note, require_extra, result, warn
 from obelisk.cli.evaluate import read_dataset
 from obelisk.cli.gallery_changes import recalibrate
+from obelisk.errors import quote
 
 if TYPE_CHECKING:
     from obelisk.embedding import Bundle
@@ -46,11 +47,11 @@ def calibrate(
         ),
     ] = None,
 ) -> None:
-    """Give a model of your own a confidence that is a probability, and a threshold.
+    """Let a model of your own refuse what it does not know.
 
-    It is measured on landmarks that training did not see. If a run has seen all of DIR, its recipe is trained again
-    on a part of them, which takes about as long as the run did; stopped, the same command goes on. Calibration and
-    background become part of the model's bundle.
+    It gets a confidence that is a probability, and a threshold, measured on landmarks that training did not see.
+    If a run has seen all of DIR, its recipe is trained again on a part of the landmarks, which takes about as long as
+    the run did; stopped, the same command goes on. Calibration and background become part of the model's bundle.
     """
     from obelisk.evaluation.model_calibration import calibrate_model, plan_calibration
     from obelisk.gallery import DATABASE, Gallery
@@ -68,7 +69,8 @@ def calibrate(
     if (model / DATABASE).is_file():
         recalibrate(Gallery.open(model))
     else:
-        note(f"galleries built with it before: `obelisk gallery build GALLERY --data DIR --model {model}` tells them")
+        command = f"`obelisk gallery build GALLERY --data DIR --model {quote(str(model))}`"
+        note(f"galleries that were built with the model before take the calibration over: {command}")
     if calibrated.left_out:
         raise typer.Exit(1)
 

@@ -231,6 +231,7 @@ def show_metrics(name: str, metrics: Metrics) -> None:
 def show_halves(name: str, halves: Halves) -> None:
     """Print the figures of the halves protocol."""
     from obelisk.evaluation.halves import FIGURES, KINDS, SHARES
+    from obelisk.recognition.calibration import UNCALIBRATED
 
     weights = ", ".join(f"{share} {kind}" for share, kind in zip(SHARES, KINDS, strict=True))
     result(
@@ -254,7 +255,7 @@ def show_halves(name: str, halves: Halves) -> None:
             f"{figures['unknown_probable']:.3f} of the unknown landmarks are called so"
         )
     if not halves.calibrated:
-        note(f"{name} is not calibrated: it rejects nothing, so it names a landmark in every photo")
+        note(f"{name}: it rejects nothing, so it names a landmark in every photo · {UNCALIBRATED}")
 
 
 def show_comparison(comparison: Comparison) -> None:

@@ -191,7 +191,7 @@ def info_command(
 ) -> None:
     """Show a gallery's model, its contents and its rejection threshold."""
     from obelisk.gallery import Gallery, gather_facts, landmark_counts, list_photos
-    from obelisk.recognition.calibration import find_calibration
+    from obelisk.recognition.calibration import UNCALIBRATED, find_calibration
 
     if landmarks and photos:
         raise UsageError("`info` prints one list", fix="give either --landmarks or --photos")
@@ -213,6 +213,8 @@ def info_command(
         result(json.dumps(facts, ensure_ascii=False))
     else:
         table(("", ""), [(fact, "none" if value is None else value) for fact, value in facts.items()])
+    if calibration is None:
+        warn(UNCALIBRATED)
 
 
 def print_rows(rows: Iterable[Mapping[str, object]], columns: Sequence[str], *, as_json: bool) -> None:

@@ -14,7 +14,7 @@ import typer
 from obelisk.cli.console import Meter, note, require_extra, result, warn
 from obelisk.cli.dry_run import show_dry_run, show_rates
 from obelisk.cli.evaluate import read_dataset
-from obelisk.errors import UsageError
+from obelisk.errors import UsageError, quote
 
 if TYPE_CHECKING:
     from obelisk.config import Recipe
@@ -114,6 +114,10 @@ def train_whole(recipe: Recipe, data: Path, out: Path, *, resume: bool, checkpoi
     best = f", best epoch {', '.join(map(str, run.best_epochs))}" if run.best_epochs else ""
     note(f"{recipe.name}: {len(run.landmarks)} landmarks{best}")
     result(str(out))
+    note(
+        f"it names a landmark in every photo until it is calibrated: `obelisk calibrate {quote(str(out))} --data DIR`, "
+        "with landmarks that it has not seen, or with all that it has"
+    )
     if run.skipped:
         raise typer.Exit(1)
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 KINDS = ("known", "unknown", "ordinary")
 SHARES = (0.6, 0.2, 0.2)
-WANTED = (0.90, 0.95, 0.99)
+WANTED = (0.80, 0.90, 0.95, 0.99)
 FIGURES = ("precision", "recall", "unknown_named", "ordinary_named")
 OF_PROBABLE = {"probable_right": "precision", "unknown_probable": "unknown_named"}
 """figure of the answers called probable → the figure that counts the same of those that name a landmark"""

@@ -88,10 +88,10 @@ def plan_calibration(source: Path, catalog: Catalog) -> CalibrationPlan:
             what = f"the run has not seen {len(unseen)} of {len(landmarks)} landmarks, too few to calibrate with"
             raise too_few(catalog, what, FEWEST_UNSEEN, "that it has not seen")
         unseen = draw_unseen(landmarks)
-        trained_on = select_landmarks(catalog, np.setdiff1d(landmarks, unseen))
+        trained_on = keep_landmarks(catalog, np.setdiff1d(landmarks, unseen))
     return CalibrationPlan(
         bundle=run.bundle,
-        catalog=select_landmarks(catalog, unseen),
+        catalog=keep_landmarks(catalog, unseen),
         landmarks=len(landmarks),
         run=run,
         seen=seen,
@@ -120,7 +120,7 @@ def draw_unseen(landmarks: Integers, seed: int = 0) -> Integers:
     return np.random.default_rng(seed).choice(landmarks, count, replace=False)
 
 
-def select_landmarks(catalog: Catalog, landmarks: Integers) -> Catalog:
+def keep_landmarks(catalog: Catalog, landmarks: Integers) -> Catalog:
     """Return a catalog with the references of some landmarks only, and with all queries."""
     inside = pl.col("landmark_id").is_in(landmarks.tolist())
     return replace(catalog, references=catalog.references.filter(inside), landmarks=catalog.landmarks.filter(inside))

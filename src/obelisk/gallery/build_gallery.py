@@ -26,6 +26,7 @@ from obelisk.gallery.follow_plan import BuildReport, follow_plan
 from obelisk.gallery.gallery import Gallery, write_empty_gallery
 from obelisk.gallery.landmarks import Landmark, match_landmarks
 from obelisk.gallery.lookup import all_landmarks, count_reference_photos, select_photos
+from obelisk.gallery.models import adopt_attachments
 from obelisk.gallery.reference_files import printable
 from obelisk.gallery.schema import DATABASE, ReferencePhoto
 from obelisk.photos import hash_photo, map_in_order
@@ -74,6 +75,7 @@ def build_gallery(
     with naming_full_disk(path):
         gallery = Gallery.open(path) if finished else resume_or_start(growing, bundle)
         gallery.check_model(bundle)
+        adopt_attachments(gallery.load_bundle(), bundle)
         with database.reading(gallery.path) as connection:
             refuse_damaged(connection, gallery.dimensions, gallery.path)
         with refusing_other_builds(gallery, path):

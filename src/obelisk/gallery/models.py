@@ -10,7 +10,7 @@ import numpy as np
 
 from obelisk.arrays import has_direction, row_norms
 from obelisk.bundled import locate_gallery
-from obelisk.embedding import Bundle, Embedded
+from obelisk.embedding import Bundle, Embedded, attach
 from obelisk.errors import PhotoError
 
 RUN_BUNDLE = "model"
@@ -23,6 +23,14 @@ def load_model(folder: Path | str) -> Bundle:
     """
     folder = locate_gallery(folder)
     return Bundle.load(folder / RUN_BUNDLE if (folder / RUN_BUNDLE).is_dir() else folder)
+
+
+def adopt_attachments(own: Bundle, bundle: Bundle) -> None:
+    """Bring a gallery's own copy of a bundle up to date: calibration and background may have come later."""
+    files = bundle.manifest.files
+    if any(own.manifest.files.get(name) != digest for name, digest in files.items()):
+        attached = {name: bundle.read_attachment(name) for name in files}
+        attach(own, {name: content for name, content in attached.items() if content is not None})
 
 
 def refuse_directionless(photos: Iterable[Embedded]) -> Iterator[Embedded]:

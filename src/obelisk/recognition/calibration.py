@@ -43,6 +43,12 @@ from obelisk.gallery import Gallery
 CALIBRATION = "calibration.json"
 """Name of the attachment of a bundle, and of the file of a gallery, that holds a :class:`Calibration`."""
 
+UNCALIBRATED = (
+    "the model is not calibrated, so the confidence is only a score and no photo is rejected · "
+    "`obelisk calibrate` gives it a calibration"
+)
+"""What people are told wherever such a model answers."""
+
 MOST_ROWS = 10_000  # of a table that is read
 CALIBRATION_FORMAT = 3  # 1: without margin and evidence; 2: without inliers, distance, vote and k
 MARGIN_CAP = 0.35  # M; a larger margin says no more

@@ -25,7 +25,13 @@ from obelisk.errors import ModelError, ObeliskError, PhotoMissingError, UsageErr
 from obelisk.gallery import Gallery, JoinedGallery, ReferenceFiles, References, open_galleries, refuse_directionless
 from obelisk.photos import GivenPhoto, PhotoLike, PhotosLike, UntilError, take_photo, take_photos
 from obelisk.recognition.answers import AnswerRules, compose_answers, name_model
-from obelisk.recognition.calibration import Calibration, check_threshold, find_calibration, find_margins
+from obelisk.recognition.calibration import (
+    UNCALIBRATED,
+    Calibration,
+    check_threshold,
+    find_calibration,
+    find_margins,
+)
 from obelisk.recognition.classifier import KNNClassifier
 from obelisk.recognition.joined_calibration import calibrate_joined
 from obelisk.recognition.nearness import (
@@ -227,7 +233,14 @@ class Recognizer:
         return calibration.threshold(precision, verified=verified) if calibration else None
 
     def find_remark(self) -> str | None:
-        """Return why the model's softmax layer can't answer for the gallery; None if it can, or doesn't have to."""
+        """Return what people should know about all answers, None if there is nothing.
+
+        That is why the model's softmax layer can't answer for the gallery, and that nothing is calibrated.
+        """
+        uncalibrated = UNCALIBRATED if self.calibration is None else None
+        return "; ".join(filter(None, (self._find_layer_remark(), uncalibrated))) or None
+
+    def _find_layer_remark(self) -> str | None:
         if self.classifier.kind != "softmax":
             return None
         if isinstance(self.gallery, JoinedGallery):

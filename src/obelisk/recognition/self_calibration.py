@@ -290,8 +290,8 @@ def ask_some(
     if prototypes:
         fit = prototypes.prototype_similarities(queries, indices)
         own_fit = fit_without_copies(references, landmark_ids, queries, shown, indices, copies & of_landmark)
-        blended = blend(similarities, fit)
-        blended_known = blend(similarities, np.where(of_landmark, own_fit[:, None], fit))
+        blended = blend_prototypes(similarities, fit)
+        blended_known = blend_prototypes(similarities, np.where(of_landmark, own_fit[:, None], fit))
     known = ask_without(copies, blended_known, indices, queries, normalize)
     unknown = ask_without(copies | of_landmark, blended, indices, queries, normalize)
     return (
@@ -300,7 +300,7 @@ def ask_some(
     )
 
 
-def blend(similarities: Embeddings, fit: Embeddings) -> Embeddings:
+def blend_prototypes(similarities: Embeddings, fit: Embeddings) -> Embeddings:
     """Blend similarities with those to the landmarks' prototypes, as a PrototypeReranker does."""
     return ((similarities + PROTOTYPE_WEIGHT * fit) / (1 + PROTOTYPE_WEIGHT)).astype(np.float32)
 
