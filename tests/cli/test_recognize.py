@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from obelisk.cli.gallery import gallery_app
 from obelisk.cli.recognize import recognize_command
 from obelisk.errors import GalleryError, ModelError, UsageError
+from obelisk.recognition.calibration import UNCALIBRATED
 
 app = typer.Typer()
 app.command("recognize")(recognize_command)
@@ -45,7 +46,7 @@ def answers(printed: Result) -> list[dict[str, Any]]:
 def test_json_follows_the_contract(city: Path, photograph: Any) -> None:
     photograph(Path("in/b.png"), TOWER, 50)
     printed = recognize("in/b.png", "--gallery", city, "--json", "--top", 2, "--k", 4)
-    assert (printed.exit_code, printed.stderr) == (0, "")
+    assert (printed.exit_code, printed.stderr) == (0, f"{UNCALIBRATED}\n")
     (said,) = answers(printed)
     keys = "photo landmark landmark_id verdict confidence latitude longitude links candidates neighbours"
     assert list(said) == [*keys.split(), "threshold", "model", "distance_km", "position_helped", "warning", "error"]
@@ -100,6 +101,7 @@ def test_a_folder_of_which_nothing_can_be_used_is_named_and_counted(city: Path, 
     assert printed.stderr.splitlines() == [
         "warning: the folder cannot be searched: Permission denied · in/locked · change its permissions",
         "warning: no photo in the folder void",
+        UNCALIBRATED,
         "warning: 2 folders could not be used",
     ]
     assert recognize("in/locked", "--gallery", city).exit_code == 1
@@ -159,7 +161,7 @@ def test_the_summary_counts_the_photos_of_each_landmark(city: Path, photograph: 
     photograph(Path("in/t.png"), TOWER, 83)
     photograph(Path("in/gray.png"), (128, 128, 128), 63)
     printed = recognize("in", "--gallery", city, "--threshold", "0.9", "--summary")
-    assert (printed.exit_code, printed.stderr) == (0, "")
+    assert (printed.exit_code, printed.stderr) == (0, f"{UNCALIBRATED}\n")
     count = ["5 photos: 4 named, 1 unknown", "named  landmark", "    3  Dome", "    1  塔"]
     assert printed.stdout.splitlines() == count
     lines = recognize("in", "--gallery", city, "--threshold", "0.9").stdout.splitlines()
@@ -209,7 +211,7 @@ def test_every_vote_can_be_chosen(city: Path, photograph: Any, vote: str) -> Non
 
 def test_nothing_on_stdin_is_nothing_to_do(city: Path) -> None:
     printed = recognize("-", "--gallery", city, "--json")
-    assert (printed.exit_code, printed.stdout, printed.stderr) == (0, "", "")
+    assert (printed.exit_code, printed.stdout, printed.stderr) == (0, "", f"{UNCALIBRATED}\n")
 
 
 def test_the_gallerys_own_model_may_be_named(city: Path, photograph: Any) -> None:
@@ -256,7 +258,7 @@ def test_recognising_loads_neither_torch_nor_tables_nor_plots(city: Path, photog
         "sys.exit(', '.join({'torch', 'matplotlib', 'polars', 'timm', 'sklearn', 'faiss'} & set(sys.modules)) or 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=300)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, f"{UNCALIBRATED}\n")
     assert done.stdout.startswith("d.png  Dome")
 
 

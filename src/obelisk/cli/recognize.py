@@ -162,7 +162,9 @@ def recognize_command(
         note(remark)
     if recognizer.calibration and threshold is None:
         decider = f"`{vote}`" if vote else "the classifier of the model"
-        warn(f"only `{VOTE}` is calibrated: {decider} rejects nothing unless you give --threshold")
+        warn(
+            f"only `{recognizer.calibration.vote}` is calibrated: {decider} rejects nothing unless you give --threshold"
+        )
     pictures = Explainer(recognizer, explain, explain_format) if explain else None
     output = open_output(as_json=as_json, as_csv=as_csv, parquet=parquet, details=details, summary=summary)
     with output as show:
