@@ -24,8 +24,8 @@ test: $(INSTALLED)
 
 ## Style, types, direction of imports
 check: $(INSTALLED)
-	$(BIN)/ruff check src tests tools docs/*.py
-	$(BIN)/ruff format --check src tests tools docs/*.py
+	$(BIN)/ruff check src tests tools examples docs/*.py
+	$(BIN)/ruff format --check src tests tools examples docs/*.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -158,13 +158,14 @@ def raise_unlistable(error: OSError) -> None:
 
 
 def find_photos(
-    folder: Path, onerror: Callable[[OSError], None] = raise_unlistable, photo_filter: PhotoFilter | None = None
+    folder: Path | str, onerror: Callable[[OSError], None] = raise_unlistable, photo_filter: PhotoFilter | None = None
 ) -> list[Path]:
     """Find the photo files below a folder, at any depth, by their suffix; return their paths, sorted.
 
     ``photo_filter`` decides what is passed over, and counts it. If ``folder`` is a file, it is returned whatever its
     name. ``onerror`` is called for a folder that is missing or can't be listed; by default that raises UsageError.
     """
+    folder = Path(folder)
     if folder.is_file():
         return [folder]
     walk = walk_photos(folder, onerror, photo_filter)

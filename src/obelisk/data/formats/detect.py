@@ -16,7 +16,7 @@ from obelisk.photos import PhotoFilter
 
 
 def read_catalog(
-    directory: Path,
+    directory: Path | str,
     *,
     clean: bool = False,
     present_only: bool = True,
@@ -33,6 +33,7 @@ def read_catalog(
     Raises DataError if the folder is missing, has none of these formats, or its tables can't be used; UsageError if the
     filter has globs and the dataset is a subset, which lists its photos.
     """
+    directory = Path(directory)
     check_directory(directory)
     chosen = PhotoFilter() if photo_filter is None else photo_filter
     if is_subset(directory):

@@ -1,0 +1,20 @@
+"""Read a table of answers: which landmarks it names, and which photos to look at yourself.
+
+obelisk recognize holiday/ --parquet answers.parquet
+python examples/read_answers.py answers.parquet
+"""
+
+import sys
+
+import polars as pl
+
+answers = pl.read_parquet(sys.argv[1])  # the same table as obelisk.to_polars(answers)
+named = answers.filter(pl.col("verdict") == "sure").group_by("landmark")
+print(named.agg(pl.len().alias("photos"), pl.col("confidence").mean()).sort("photos", descending=True))
+
+first = pl.col("candidates").list.first()
+doubtful = answers.filter(pl.col("verdict") == "probable").with_columns(first.struct.field("landmark").alias("perhaps"))
+print(doubtful.select("photo", "perhaps", "confidence"))
+
+for photo, error in answers.filter(pl.col("error").is_not_null()).select("photo", "error").iter_rows():
+    print("not read:", photo, error)

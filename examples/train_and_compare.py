@@ -1,0 +1,24 @@
+"""Train two recipes on one dataset, and compare them on its queries. Needs the extra `train`.
+
+python examples/train_and_compare.py gldv2/ runs/          two more arguments name other recipes
+"""
+
+import sys
+from pathlib import Path
+
+from obelisk.config import load_recipe
+from obelisk.data import read_catalog
+from obelisk.evaluation import Target, compare_targets
+from obelisk.training.train import train_run
+
+data, out, *recipes = sys.argv[1:]
+catalog = read_catalog(data)  # Google Landmarks v2, or a folder per landmark
+runs = []
+for name in recipes or ("baseline_softmax", "arcface"):
+    recipe = load_recipe(name)
+    runs.append(train_run(recipe, catalog, Path(out) / recipe.name))  # a finished run is not trained again
+comparison, _ = compare_targets([Target.of_run(run) for run in runs], catalog)
+print(comparison.headline())
+for arm in comparison.arms:
+    low, high = arm.metrics.intervals["top1"]
+    print(f"{arm.name}: top-1 {arm.metrics.values['top1']:.3f} ({low:.3f} to {high:.3f})")
