@@ -122,3 +122,8 @@ def test_a_confidence_just_below_the_threshold_is_told_from_it() -> None:
     first, candidate = describe_in_detail(make_answer(confidence=0.999_99))
     assert first == "IMG_1.jpg: Eiffel Tower (confidence >0.9999)"
     assert candidate == f"    1. Eiffel Tower  score 0.7000  48.8583, 2.2945  {LINKS[0]}  {LINKS[1]}"
+
+
+def test_a_long_name_stays_in_one_row_of_the_count(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = print_lines([make_answer(name="tower " * 100)], capsys, summary=True)
+    assert lines == ["1 photo: 1 named", "named  landmark", f"    1  {'tower ' * 100}".rstrip()]

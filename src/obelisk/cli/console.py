@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SECONDS_BETWEEN_LINES = 30.0
+UNLIMITED = 1 << 16  # columns: programs read a row in one line, however long its names
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -82,7 +83,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
         if sys.stdout.isatty():
             Console(highlight=False).print(drawn)
         else:
-            padded = Console(highlight=False, width=200)
+            padded = Console(highlight=False, width=UNLIMITED)
             with padded.capture() as lines:
                 padded.print(drawn)
             sys.stdout.write("".join(f"{line.rstrip()}\n" for line in lines.get().splitlines()))
