@@ -27,7 +27,7 @@ def download_command(
             "--split",
             metavar="SPLIT",
             help="train, clean (the cleaned part of train), index or test; may be repeated.",
-            show_default="train with --landmarks",
+            show_default="train with --landmarks or --match",
         ),
     ] = None,
     tars: Annotated[
@@ -38,16 +38,45 @@ def download_command(
         int | None,
         typer.Option("--landmarks", min=1, help="Only the photos of this many landmarks, one by one from Wikimedia."),
     ] = None,
+    match: Annotated[
+        str | None,
+        typer.Option(
+            "--match",
+            metavar="REGEX",
+            help="Only the landmarks whose category at Wikimedia Commons contains this; capitals make no difference.",
+            show_default=False,
+        ),
+    ] = None,
+    per_landmark: Annotated[
+        int | None,
+        typer.Option(
+            "--per-landmark",
+            metavar="N",
+            min=1,
+            help="At most so many photos of each landmark, those of the cleaned part first.",
+            show_default="20 with --match, else all",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the landmarks; the same seed draws the same ones.")] = 0,
     from_tars: Annotated[
-        bool, typer.Option("--from-tars", help="With --landmarks: take the photos from the tars.")
+        bool, typer.Option("--from-tars", help="With --landmarks or --match: take the photos from the tars.")
     ] = False,
     extract: Annotated[bool, typer.Option("--extract", help="Extract the photos and delete the tars.")] = False,
     max_side: Annotated[
-        int | None, typer.Option("--max-side", metavar="PIXELS", min=16, help="Shrink larger photos to this side.")
+        int | None,
+        typer.Option(
+            "--max-side",
+            metavar="PIXELS",
+            min=16,
+            help="Shrink larger photos to this side.",
+            show_default="960 with --match, else as they are",
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List what is missing and its size, and fetch nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="List what is missing and its size, with --match also the landmarks; keep nothing."
+        ),
     ] = False,
     accept_md5_mismatch: Annotated[
         bool, typer.Option("--accept-md5-mismatch", help="Keep a tar whose MD5 sum differs twice from the listed one.")
@@ -81,24 +110,32 @@ def download_command(
 
     request = DownloadRequest(
         directory=directory,
-        splits=parse_splits(split or ([] if landmarks is None else ["train"])),
+        splits=parse_splits(split or (["train"] if landmarks or match else [])),
         base_url=base_url or BASE_URL,
         tars=parse_tars(tars) if tars else None,
         landmarks=landmarks,
         seed=seed,
+        match=match,
+        per_landmark=per_landmark or (MATCHED_PHOTOS if match else None),
         from_tars=from_tars,
         extract=extract,
-        max_side=max_side,
+        max_side=max_side or (MATCHED_SIDE if match else None),
         accept_md5_mismatch=accept_md5_mismatch,
     )
     policy = RetryPolicy(retries=retries, timeout=timeout)
     with DownloadState(directory, keep=not dry_run) as state, DownloadMeter() as meter:
         downloader = Downloader(request, state, jobs=jobs, rate=rate, policy=policy, progress=meter)
         if dry_run:
+            if match:
+                show_landmarks(downloader.list_landmarks())
             show_plan(downloader.plan(), directory, landmarks=landmarks)
             return
         report = downloader.run()
     show_report(report, directory)
+
+
+MATCHED_PHOTOS = 20  # of each landmark
+MATCHED_SIDE = 960  # pixels: a width that Wikimedia has ready, and more than any model looks at
 
 
 class DownloadMeter:
@@ -146,6 +183,14 @@ def describe_progress(what: str, done: int, total: int, *, rate: float) -> str:
 def describe_bytes(count: float | None) -> str:
     """Return a number of bytes in a fitting unit."""
     return "unknown" if count is None else decimal(round(count), precision=2)
+
+
+def show_landmarks(landmarks: list[tuple[str, int | None]]) -> None:
+    """Print the landmarks that match, with the numbers of their photos as far as they are known."""
+    table(("landmark", "photos"), [(name, "" if photos is None else photos) for name, photos in landmarks])
+    known = sum(photos or 0 for _, photos in landmarks)
+    photos = f", with {known:,} photos" if known else "; the tables of photos come first"
+    note(f"{len(landmarks):,} landmarks match{photos}")
 
 
 def show_plan(plan: DownloadPlan, directory: Path, *, landmarks: int | None) -> None:

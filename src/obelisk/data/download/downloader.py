@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
+from obelisk.data.download.choose import match_categories
+from obelisk.data.download.commons import write_attribution
 from obelisk.data.download.extract import FileFetcher
 from obelisk.data.download.http import HttpClient, RetryPolicy, StoppedError, TransientError
 from obelisk.data.download.plan import (
@@ -19,13 +23,14 @@ from obelisk.data.download.plan import (
     refuse_too_little_room,
 )
 from obelisk.data.download.state import DownloadState
-from obelisk.data.formats.gldv2 import find_tables
+from obelisk.data.formats.gldv2 import CATEGORIES, find_tables
 from obelisk.errors import DownloadError, ObeliskError, UsageError
 from obelisk.records import Progress, no_progress
 
 PHOTO_JOBS = 2
 SECONDS_BETWEEN_REPORTS = 0.2
 SECONDS_TO_STOP = 5.0
+LARGEST_CATEGORIES = 2**26  # bytes of the table of categories; it has 14 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +98,22 @@ class Downloader:
         there = len(files) - len(missing)
         return make_plan(self.request, missing, self._ask_sizes(missing), there=there, jobs=self.jobs, photos=photos)
 
+    def list_landmarks(self) -> list[tuple[str, int | None]]:
+        """Return the landmarks that match, by name, with the number of their photos; None without the tables.
+
+        The table of categories is fetched if it is not there, but not kept.
+        """
+        tables, match = find_tables(self.request.directory), self.request.match or ""
+        if tables.train and tables.categories:
+            counts = dict(self.request.select_photos().group_by("landmark_id").len().iter_rows())
+            names = match_categories(tables.categories, match)
+            return [(name, counts.get(landmark, 0)) for landmark, name in names.items()]
+        url = next(table.url for table in self.request.list_tables() if table.path.endswith(CATEGORIES))
+        with tempfile.TemporaryDirectory() as folder:
+            table = Path(folder) / CATEGORIES
+            table.write_bytes(self._fetcher.client.fetch_bytes(url, limit=LARGEST_CATEGORIES))
+            return [(name, None) for name in match_categories(table, match).values()]
+
     def run(self) -> DownloadReport:
         """Fetch what is missing.
 
@@ -150,7 +171,8 @@ class Downloader:
     def _require_tables(self) -> None:
         """Raise DownloadError if a table that decides which photos are wanted is missing."""
         found = find_tables(self.request.directory)
-        there = {path.name for path in (found.train, found.train_clean) if path is not None}
+        tables = (found.train, found.train_clean, found.categories)
+        there = {path.name for path in tables if path is not None}
         for failure in self._failed:
             name = failure.path.removeprefix("metadata/")
             if name in self.request.selecting_tables and name not in there:
@@ -165,6 +187,7 @@ class Downloader:
         self._there += there
         refuse_too_little_room(estimate_photos(self.request, len(missing)), self.request.directory)
         self._fetch("photos", missing, {"": (there, len(photos))}, jobs=PHOTO_JOBS)
+        write_attribution(self.request.directory, self.request.select_photos())
 
     def _fetch(
         self, what: str, files: Sequence[RemoteFile], counts: Mapping[str, tuple[int, int]], *, jobs: int

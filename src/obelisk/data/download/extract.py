@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -9,7 +10,8 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from obelisk.data.download.http import HttpClient, StoppedError, Transfer
+from obelisk.data.download.commons import smaller_version
+from obelisk.data.download.http import HttpClient, RefusedError, StoppedError, Transfer
 from obelisk.data.download.plan import DownloadRequest, RemoteFile, unfinished_path
 from obelisk.data.download.state import DownloadState, FileState
 from obelisk.data.formats.csv import check_header
@@ -178,13 +180,20 @@ class FileFetcher:
         """Fetch a single photo; raises DownloadError for anything that isn't a photo."""
         if not file.url:
             raise DownloadError("train.csv gives no address for it", where=Path(file.path).stem)
-        data = self.photo_client.fetch_bytes(file.url, limit=MAX_BYTES)
+        data = self.fetch_photo_bytes(file.url)
         try:
             read_photo(data, min_side=CHECKED_SIDE)
         except PhotoError as error:
             raise DownloadError(error.what, where=file.url) from error
         self.save_photo_size()
         write_photo(fit_photo(data, self.request.max_side)[0], self.path_of(file), sync=True)
+
+    def fetch_photo_bytes(self, url: str) -> bytes:
+        """Fetch a photo: a version that is large enough, where there is one, else the original."""
+        if smaller := smaller_version(url, self.request.max_side):
+            with contextlib.suppress(RefusedError):  # the original is narrower than that
+                return self.photo_client.fetch_bytes(smaller, limit=MAX_BYTES)
+        return self.photo_client.fetch_bytes(url, limit=MAX_BYTES)
 
     def save_photo_size(self) -> None:
         """Save the size of single photos in the state before the first of them is fetched."""

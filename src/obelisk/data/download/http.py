@@ -53,6 +53,10 @@ class FileChangedError(TransientError):
     """The server no longer has the file that we began to fetch: it has changed."""
 
 
+class RefusedError(DownloadError):
+    """The server does not have the file, or does not give it."""
+
+
 class StoppedError(Exception):
     """The download was stopped from outside."""
 
@@ -134,7 +138,7 @@ class HttpClient:
         if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return FileChangedError(what)
         if error.code not in TRANSIENT:
-            return DownloadError(what, where=url)
+            return RefusedError(what, where=url)
         retry_after = read_retry_after(error.headers.get("Retry-After"))
         if retry_after > self.policy.longest_retry_after:
             what = f"{what}, and to come back in {retry_after:.0f} s"

@@ -16,9 +16,18 @@ from typing import Final, Literal, get_args
 import polars as pl
 from rich.filesize import decimal
 
+from obelisk.data.download.choose import compile_match, limit_photos, match_categories
 from obelisk.data.download.http import is_web_address
 from obelisk.data.formats.csv import read_table
-from obelisk.data.formats.gldv2 import TRAIN, TRAIN_CLEAN, find_tables, read_labels, select_sound, standard_path
+from obelisk.data.formats.gldv2 import (
+    CATEGORIES,
+    TRAIN,
+    TRAIN_CLEAN,
+    find_tables,
+    read_labels,
+    select_sound,
+    standard_path,
+)
 from obelisk.data.subset import choose_landmarks
 from obelisk.errors import DownloadError, UsageError, near_names
 
@@ -79,9 +88,10 @@ class DownloadRequest:
 
     ``splits`` are train, clean (the photos of train that train_clean.csv lists), index and test. ``tars`` selects tars
     of each split, by number or as a share in (0, 1]; None selects all. ``landmarks`` restricts train or clean to the
-    photos of that many landmarks, drawn by ``seed`` as ``sample_subset`` draws them; they are fetched one by one from
-    their own addresses, or with ``from_tars`` from the tars. ``extract`` extracts the photos and deletes the tars;
-    ``max_side`` (pixels) shrinks larger photos.
+    photos of that many landmarks, drawn by ``seed`` as ``sample_subset`` draws them; ``match`` to those whose category
+    at Wikimedia Commons contains this regular expression; ``per_landmark`` to so many photos of each, those of
+    train_clean.csv first. Such photos are fetched one by one from their own addresses, or with ``from_tars`` from the
+    tars. ``extract`` extracts the photos and deletes the tars; ``max_side`` (pixels) shrinks larger photos.
 
     Raises UsageError for contradictions.
     """
@@ -92,6 +102,8 @@ class DownloadRequest:
     tars: tuple[int, ...] | float | None = None
     landmarks: int | None = None
     seed: int = 0
+    match: str | None = None
+    per_landmark: int | None = None
     from_tars: bool = False
     extract: bool = False
     max_side: int | None = None
@@ -107,30 +119,42 @@ class DownloadRequest:
         if not self.splits:
             fix = "name one with --split: train (about 500 GB), clean, index (100 GB), test (20 GB)"
             raise UsageError("no split was asked for", where="--split", fix=fix)
-        if self.landmarks is not None and not set(self.splits) <= {"train", "clean"}:
-            fix = "remove the other splits"
-            raise UsageError("landmarks are drawn from train or clean", where="--landmarks", fix=fix)
+        if self.landmarks is not None and self.match is not None:
+            raise UsageError("landmarks are either drawn or matched", where="--match", fix="leave --landmarks out")
+        if self.match is not None:
+            compile_match(self.match)
+        if self.chooses and not set(self.splits) <= {"train", "clean"}:
+            where = "--landmarks" if self.match is None else "--match"
+            raise UsageError("landmarks are those of train or clean", where=where, fix="remove the other splits")
+        if self.per_landmark is not None and not self.chooses:
+            fix = "add --match REGEX or --landmarks N"
+            raise UsageError("photos are counted of chosen landmarks", where="--per-landmark", fix=fix)
         if self.by_photo and self.tars is not None:
             raise UsageError("single photos do not come from tars", where="--tars", fix="add --from-tars")
-        if self.from_tars and self.landmarks is None:
+        if self.from_tars and not self.chooses:
             raise UsageError("--from-tars needs --landmarks", where="--from-tars", fix="add --landmarks N")
         if self.max_side is not None and not self.extracts:
             raise UsageError("photos inside tars keep their size", where="--max-side", fix="add --extract")
 
     @property
+    def chooses(self) -> bool:
+        """Whether only the photos of some landmarks are wanted."""
+        return self.landmarks is not None or self.match is not None
+
+    @property
     def by_photo(self) -> bool:
         """Whether photos are fetched one by one from their own addresses."""
-        return self.landmarks is not None and not self.from_tars
+        return self.chooses and not self.from_tars
 
     @property
     def extracts(self) -> bool:
         """Whether photos end up as single files."""
-        return self.extract or self.landmarks is not None
+        return self.extract or self.chooses
 
     @property
     def selects(self) -> bool:
         """Whether only some of the training photos are wanted."""
-        return self.landmarks is not None or "train" not in self.splits
+        return self.chooses or "train" not in self.splits
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -143,14 +167,20 @@ class DownloadRequest:
         if not self.extracts or not self.selects or "train" not in self.folders:
             return ()
         labels = TRAIN if "train" in self.splits else TRAIN_CLEAN
-        return (labels, TRAIN) if self.by_photo else (labels,)  # train.csv has the addresses
+        addresses = (TRAIN,) if self.by_photo else ()
+        names = (CATEGORIES,) if self.match is not None else ()
+        return (labels, *addresses, *names)
 
     def describe_selection(self, folder: str) -> str:
         """Name the photos to extract from the tars of a folder: ``all``, or the restriction."""
         if folder != "train" or not self.selects:
             return "all"
         source = "train" if "train" in self.splits else "clean"
-        return source if self.landmarks is None else f"{source}, {self.landmarks} landmarks, seed {self.seed}"
+        if self.match is not None:
+            source = f"{source}, landmarks that match {self.match}"
+        elif self.landmarks is not None:
+            source = f"{source}, {self.landmarks} landmarks, seed {self.seed}"
+        return source if self.per_landmark is None else f"{source}, {self.per_landmark} photos of each"
 
     def list_tables(self) -> list[RemoteFile]:
         """Return the tables of the requested splits."""
@@ -190,16 +220,20 @@ class DownloadRequest:
     def select_photos(self) -> pl.DataFrame:
         """Return the wanted training photos, a frame (image_id, landmark_id) sorted by image id, from the tables.
 
-        Raises DataError if a table is missing or can't be read, UsageError for more landmarks than there are.
+        Raises DataError if a table is missing or can't be read, UsageError for more landmarks than there are, and if no
+        category matches.
         """
         tables = find_tables(self.directory)
         labels = select_sound(read_labels(self.directory, tables, clean="train" not in self.splits))
         photos = labels.select("image_id", "landmark_id")
-        if self.landmarks is None:
+        if self.match is not None:
+            chosen = list(match_categories(tables.categories, self.match))
+        elif self.landmarks is not None:
+            known = photos["landmark_id"].unique().to_list()
+            chosen = choose_landmarks(known, landmarks=self.landmarks, seed=self.seed)
+        else:
             return photos
-        known = photos["landmark_id"].unique().to_list()
-        chosen = choose_landmarks(known, landmarks=self.landmarks, seed=self.seed)
-        return photos.filter(pl.col("landmark_id").is_in(chosen))
+        return limit_photos(photos.filter(pl.col("landmark_id").is_in(chosen)), tables, self.per_landmark)
 
     def list_photos(self) -> Iterator[RemoteFile]:
         """Yield the wanted photos with their addresses in train.csv."""
