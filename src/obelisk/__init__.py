@@ -4,9 +4,12 @@ Four lines are enough::
 
     import obelisk
 
-    recognizer = obelisk.Recognizer.open("mycity")
+    recognizer = obelisk.Recognizer.open()
     for answer in recognizer.recognize(["photo.jpg"]):
         print(answer.landmark or "not a landmark I know", answer.confidence)
+
+Without a name, ``open`` opens the gallery that comes with the package. A photo is a path, bytes, an open file, a Pillow
+image or an array. :func:`to_polars` makes a table of answers.
 
 Importing this package is quick: it opens no file and loads no model. Each name below is loaded when it is first used.
 """

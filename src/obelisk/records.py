@@ -109,7 +109,7 @@ class Recognition:
     """The answer for one photo.
 
     ================  ==========================================================================================
-    ``photo``         the path, as it was given
+    ``photo``         the path, as it was given; of a photo without one the name of its file, else ``photo 3``
     ``landmark``      the name of the landmark; None if the photo is rejected or could not be read
     ``landmark_id``   its id; None as above
     ``verdict``       ``sure``, ``probable`` or ``unknown`` (:data:`Verdict`); ``landmark`` is None unless ``sure``

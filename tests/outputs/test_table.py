@@ -52,6 +52,10 @@ def test_a_table_survives_parquet() -> None:
     assert pl.read_parquet(io.BytesIO(written.getvalue())).equals(table)
 
 
+def test_a_single_answer_is_a_table_of_one_row() -> None:
+    assert obelisk.to_polars(ANSWER).equals(obelisk.to_polars([ANSWER]))
+
+
 def test_many_answers_are_taken_in_blocks() -> None:
     table = obelisk.to_polars(replace(ANSWER, photo=str(number)) for number in range(2500))
     assert table["photo"].to_list() == [str(number) for number in range(2500)]

@@ -203,6 +203,14 @@ def test_names_are_paths_or_files_or_positions(tmp_path: Path) -> None:
     assert single.name == "photo 1"
 
 
+@pytest.mark.parametrize(
+    "paths",
+    [np.array(["a.jpg", "b.jpg"]), np.array([Path("a.jpg"), "b.jpg"], dtype=object), {"a.jpg": 1, "b.jpg": 2}.keys()],
+)
+def test_any_iterable_may_hold_photos(paths: Any) -> None:
+    assert [photo.name for photo in take_photos(paths)] == ["a.jpg", "b.jpg"]
+
+
 def test_what_its_owner_changes_later_is_taken_at_once(picture: Image.Image) -> None:
     def reuse_one_buffer() -> Iterator[Any]:
         buffer = np.zeros((10, 10, 3), np.uint8)

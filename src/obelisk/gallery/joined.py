@@ -107,6 +107,9 @@ class JoinedGallery:
                 fix = f"rebuild it: obelisk gallery build NEW-GALLERY --data DIR --model {quote(first.name)}"
                 raise GalleryError(f"only galleries of one model can be joined: {models}", where=other.name, fix=fix)
 
+    def __repr__(self) -> str:
+        return f"JoinedGallery({', '.join(map(repr, self.galleries))})"
+
     @property
     def name(self) -> str:
         """How the galleries are called."""

@@ -55,7 +55,7 @@ ANSWER_SCHEMA = pl.Schema(COLUMNS)
 ROWS_AT_ONCE = 1024  # that stand in memory as Python objects
 
 
-def to_polars(answers: Iterable[Recognition]) -> pl.DataFrame:
+def to_polars(answers: Recognition | Iterable[Recognition]) -> pl.DataFrame:
     """Return answers as a table, one row each, with the columns of :data:`ANSWER_SCHEMA` even if there are none.
 
     ``candidates`` and ``neighbours`` are lists of structs. Bytes of a path that are not UTF-8 become backslash escapes.
@@ -66,7 +66,8 @@ def to_polars(answers: Iterable[Recognition]) -> pl.DataFrame:
         print(table.group_by("landmark").len())
         table.write_parquet("answers.parquet")
     """
-    rows = (encodable(answer.to_dict()) for answer in answers)
+    listed = [answers] if isinstance(answers, Recognition) else answers
+    rows = (encodable(answer.to_dict()) for answer in listed)
     blocks = [pl.DataFrame(schema=ANSWER_SCHEMA)]
     while block := list(islice(rows, ROWS_AT_ONCE)):
         blocks.append(pl.DataFrame(block, schema=ANSWER_SCHEMA))

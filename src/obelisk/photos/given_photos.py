@@ -106,7 +106,9 @@ def take_photos(photos: PhotosLike) -> Iterator[GivenPhoto]:
 
 def is_photo(given: object) -> bool:
     """Return whether something is meant as a single photo, as far as its type says."""
-    kinds = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray, GivenPhoto)
+    if isinstance(given, np.ndarray):
+        return given.dtype.kind not in "OU" or not given.ndim  # else an array of paths or the like
+    kinds = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, GivenPhoto)
     return isinstance(given, kinds) or callable(getattr(given, "read", None))
 
 
