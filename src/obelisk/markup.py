@@ -27,9 +27,14 @@ def visible(text: str) -> str:
     return text.translate(ESCAPES)
 
 
+def escape_surrogates(text: str) -> str:
+    """Escape what UTF-8 cannot encode: the bytes of a path that are not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def text(value: object) -> Markup:
     """Return a value as markup that shows it letter by letter; what is no character of UTF-8 is escaped."""
-    return Markup(html.escape(visible(str(value)).encode("utf-8", "backslashreplace").decode("utf-8")))
+    return Markup(html.escape(escape_surrogates(visible(str(value)))))
 
 
 def clip_name(name: str, longest: int = LONGEST_NAME) -> str:

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from obelisk.outputs.table import encodable
+from obelisk.markup import escape_surrogates
 from obelisk.records import Recognition
 
 CSV_COLUMNS = (
@@ -63,5 +63,5 @@ def format_line(cells: Sequence[Cell]) -> str:
 
 def defuse(text: str) -> str:
     """Return a text that no spreadsheet takes for a formula and that UTF-8 can encode."""
-    plain = str(encodable(text))
+    plain = escape_surrogates(text)
     return f"'{plain}" if plain.startswith(FORMULA) else plain

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from obelisk.markup import escape_surrogates
 from obelisk.records import Recognition
 
 CANDIDATE = pl.Struct(
@@ -77,7 +78,7 @@ def to_polars(answers: Recognition | Iterable[Recognition]) -> pl.DataFrame:
 def encodable(value: Any) -> Any:
     """Return a value whose texts UTF-8 can encode: surrogates, which stand for a path's bytes, become escapes."""
     if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+        return escape_surrogates(value)
     if isinstance(value, list):
         return [encodable(one) for one in value]
     return {key: encodable(one) for key, one in value.items()} if isinstance(value, dict) else value
