@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from obelisk.outputs import AlbumPhoto, AlbumState, Thumbnail, write_album
+from obelisk.photos import data_uri
 from obelisk.records import Candidate, Neighbor, Recognition, Verdict
 
 HOSTILE = "<img src=x onerror=alert(1)> \"a\" 'b' & \u202egnp.exe\nnext \udcff مسجد"
@@ -70,7 +71,7 @@ def answer(first: Candidate, verdict: Verdict = "sure", **more: Any) -> Recognit
 def picture() -> Thumbnail:
     written = io.BytesIO()
     Image.new("RGB", (30, 20), "teal").save(written, "JPEG")
-    return Thumbnail(jpeg=written.getvalue(), width=30, height=20)
+    return Thumbnail(uri=data_uri(written.getvalue()), width=30, height=20)
 
 
 MakePage = Callable[..., tuple[str, Any]]

@@ -13,7 +13,7 @@ from obelisk.outputs import AlbumState, Thumbnail
 from obelisk.records import Recognition
 
 ANSWER = Recognition(photo="a\udcff.jpg", landmark="塔", landmark_id=1, verdict="sure", confidence=0.9, links=("x",))
-PICTURE = Thumbnail(jpeg=bytes(range(256)), width=3, height=2)
+PICTURE = Thumbnail(uri="data:image/jpeg;base64,/9j/", width=3, height=2)
 
 
 def test_what_is_kept_comes_back_whatever_happened_in_between(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from PIL.Image import Image
 
 from obelisk.errors import PhotoError
 from obelisk.outputs.album_state import AlbumState, Thumbnail
-from obelisk.photos import content_hash, encode_thumbnail, hash_photo, map_in_order
+from obelisk.photos import content_hash, data_uri, encode_thumbnail, hash_photo, map_in_order
 from obelisk.recognition import Recognizer
 from obelisk.records import Progress, Recognition, no_progress
 
@@ -36,7 +36,7 @@ class ThumbnailMaker:
     def __call__(self, path: Path, data: bytes, photo: Image) -> None:
         """Make the thumbnail of a photo; threads may do so at the same time."""
         jpeg, (width, height) = encode_thumbnail(photo, width=WIDTH, height=HEIGHT, largest=LARGEST)
-        self._made[path] = content_hash(data), Thumbnail(jpeg=jpeg, width=width, height=height)
+        self._made[path] = content_hash(data), Thumbnail(uri=data_uri(jpeg), width=width, height=height)
 
     def take(self, path: str) -> tuple[str, Thumbnail] | None:
         """Hand over the hash of a photo and its thumbnail; None if its pixels were never decoded."""

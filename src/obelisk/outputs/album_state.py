@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
 import json
@@ -14,7 +13,6 @@ from pathlib import Path
 
 from obelisk.errors import ObeliskError, quote
 from obelisk.files import exclusive_lock, naming_full_disk
-from obelisk.photos import data_uri
 from obelisk.records import Recognition
 
 FORMAT = 1
@@ -23,16 +21,11 @@ OWN_FILE = re.compile(r"[0-9a-f]{32}\.jsonl|lock(-journal)?")
 
 @dataclass(frozen=True, kw_only=True)
 class Thumbnail:
-    """A small JPEG of a photo, and its size in pixels."""
+    """A small picture of a photo: an address that holds it, and its size in pixels."""
 
-    jpeg: bytes
+    uri: str
     width: int
     height: int
-
-    @property
-    def uri(self) -> str:
-        """An address that holds the picture."""
-        return data_uri(self.jpeg)
 
 
 class AlbumState:
@@ -95,7 +88,7 @@ class AlbumState:
             "answer": answer.to_json(),
             "width": thumbnail.width,
             "height": thumbnail.height,
-            "jpeg": base64.b64encode(thumbnail.jpeg).decode("ascii"),
+            "uri": thumbnail.uri,
         }
         line = json.dumps(fields).encode() + b"\n"
         start, rest = self._appended.seek(0, 2), memoryview(line)
@@ -110,8 +103,7 @@ class AlbumState:
         self._read.seek(start)
         fields = json.loads(self._read.read(length))
         answer = replace(Recognition.from_json(fields["answer"]), photo=photo)
-        jpeg = base64.b64decode(fields["jpeg"])
-        return answer, Thumbnail(jpeg=jpeg, width=fields["width"], height=fields["height"])
+        return answer, Thumbnail(uri=fields["uri"], width=fields["width"], height=fields["height"])
 
     def remove(self) -> None:
         """Delete the folder, but no file that was not made here."""
