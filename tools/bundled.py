@@ -64,7 +64,8 @@ def build_bundled(data: Path, out: Path) -> Path:
     }
     attach(model, attachments, card=CARD.read_text())
     gallery = build_gallery(out / "gallery", catalog, Bundle.load(model.folder), keep_paths=False).gallery
-    text = calibrate_trained_landmarks(photos, sharpness=SHARPNESS).to_json()
+    trained = calibrate_trained_landmarks(photos, sharpness=SHARPNESS)
+    text = trained.model_copy(update={"model": model.fingerprint}).to_json()
     replace_file(gallery.path / CALIBRATION, lambda partial: partial.write_text(text))
     complete_landmarks(gallery)
     pack(gallery.path / "gallery.sqlite")

@@ -69,6 +69,32 @@ def test_strangers_are_taken_and_copies_of_references_are_named(
     assert rc == 2
 
 
+def test_strangers_that_show_a_landmark_of_the_gallery_are_named(
+    city: Path, photograph: Any, obelisk: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("obelisk.recognition.self_calibration.CERTAIN", 0.9)  # so few photos make nothing certain
+    photograph(tmp_path / "strangers" / "dome.png", (230, 60, 60), 99)
+    photograph(tmp_path / "strangers" / "other.png", (128, 128, 128), 98)
+    rc, _, err = obelisk("gallery", "calibrate", city, "--strangers", tmp_path / "strangers")
+    assert rc == 0
+    assert "dome.png: named with confidence all the same; does it show a landmark of the gallery?" in err
+    assert "other.png" not in err
+
+
+def test_a_calibration_of_another_model_does_not_count(city: Path, places: Path, obelisk: Command) -> None:
+    own = threshold_of(city, obelisk)
+    copied = json.loads(Gallery.open(city).own_calibration() or "") | {"model": "1234", "centre": -9.0}
+    (city / CALIBRATION).write_text(json.dumps(copied))
+    assert threshold_of(city, obelisk) == own
+    rc, _, err = obelisk("recognize", places / "Dome" / "0.png", "--gallery", city)
+    assert rc == 0
+    assert "was made for another model (fingerprint 1234)" in err
+    assert obelisk("gallery", "calibrate", city)[0] == 0
+    copied["model"] = Gallery.open(city).fingerprint
+    (city / CALIBRATION).write_text(json.dumps(copied))
+    assert "another model" not in obelisk("recognize", places / "Dome" / "0.png", "--gallery", city)[2]
+
+
 def test_one_place_in_two_folders_is_named(city: Path, photograph: Any, obelisk: Command, tmp_path: Path) -> None:
     for number in range(3):
         photograph(tmp_path / "again" / f"{number}.png", (230, 60, 60), 90 + number)

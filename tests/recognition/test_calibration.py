@@ -58,6 +58,19 @@ def test_the_fit_is_the_logistic_regression_of_a_reference_library() -> None:
     assert found.margin == pytest.approx(oracle.coef_[0, 2], rel=0.05)
 
 
+def test_a_margin_ratio_fixes_the_weight_of_the_margin_and_sharpness_steepens_both() -> None:
+    evidence, _ = simulate(20_000)
+    plain = fit_calibration(evidence, margin_ratio=PLAIN.margin / PLAIN.slope)
+    assert plain.slope == pytest.approx(PLAIN.slope, rel=0.05)
+    assert plain.margin == pytest.approx(PLAIN.margin, rel=0.05)
+    sharp = fit_calibration(evidence, margin_ratio=0.5, sharpness=1.3)
+    blunt = fit_calibration(evidence, margin_ratio=0.5)
+    assert (sharp.slope, sharp.margin) == pytest.approx((1.3 * blunt.slope, 1.3 * blunt.margin))
+    # The intercept is fitted again: on average, confidence is the share of right answers all the same.
+    confidence = sharp.confidence(evidence.scores, evidence.margins, evidence.references)
+    assert confidence.mean() == pytest.approx(evidence.right.mean(), abs=0.01)
+
+
 def test_confidence_is_calibrated_and_a_threshold_holds_its_precision() -> None:
     found = fit_calibration(simulate(20_000)[0])
     fresh, _ = simulate(20_000, seed=9)

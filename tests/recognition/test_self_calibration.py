@@ -87,6 +87,26 @@ def test_references_that_tell_nothing_leave_the_calibration_as_it_is(landmarks: 
     assert (refined.center, refined.precisions) == (general.center, general.precisions)
 
 
+def test_two_landmarks_are_enough_for_a_threshold_that_means_something() -> None:
+    rows, ids = scatter(4, landmarks=2, each=6, spread=0.1)
+    refined = refine(make_general(), ExactSearch(rows), ids, None).calibration
+    confidence = refined.confidence(np.array([0.3, 0.95]), np.array([0.0, 0.3]), len(rows))
+    assert confidence[0] < refined.threshold(0.95) < confidence[1]
+
+
+def test_three_folders_of_one_place_are_no_evidence_of_strangers() -> None:
+    rng = np.random.default_rng(7)
+    centers = l2_normalize(rng.normal(size=(8, D)), dimensions=D)
+    places = np.array([0, 1, 2, 3, 4, 5, 5, 5])  # the last three folders show one place
+    ids = np.repeat(np.arange(8), 6)
+    rows = l2_normalize(centers[places[ids]] + 0.15 * rng.normal(size=(48, D)), dimensions=D)
+    whole = refine(make_general(), ExactSearch(rows), ids, None)
+    assert {one for one, _ in whole.twins} == {5, 6, 7}
+    once = np.isin(ids, range(6))
+    without = refine(make_general(), ExactSearch(rows[once]), ids[once], None).calibration
+    assert whole.calibration.center < without.center + 0.1  # as strangers they would raise the bar
+
+
 def test_references_that_are_all_alike_leave_the_calibration_as_it_is() -> None:
     rows = l2_normalize(np.ones((12, D)), dimensions=D)
     general = make_general()

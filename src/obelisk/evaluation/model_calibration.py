@@ -149,7 +149,8 @@ def calibrate_model(
     photos, is_query, left_out = embed_unseen(judged, *asked, backgrounds[judged.fingerprint], progress)
     found = find_classifier(plan.bundle)
     voting = found if found.kind == "knn" else BundleClassifier()  # which answers for landmarks that a layer lacks
-    calibration = calibrate_new_landmarks(photos, is_query, voting)
+    made = calibrate_new_landmarks(photos, is_query, voting)
+    calibration = made.model_copy(update={"model": plan.bundle.fingerprint})
     attachments = {
         BACKGROUND: pack_background(backgrounds[plan.bundle.fingerprint].rows),
         CALIBRATION: calibration.to_json().encode(),

@@ -85,6 +85,7 @@ class Calibration(BaseModel):
     )
     distance: float = Field(default=0.0, ge=0, description="d")
     located: float = Field(default=0.0, description="d₀")
+    model: str = Field(default="", max_length=100, description="fingerprint of the model it is for; empty if unknown")
     vote: str = Field(default=VOTE, max_length=100, description="how the neighbors voted for these scores")
     k: int = Field(default=K, ge=1, description="how many of them")
     references: int = Field(default=0, ge=0, description="N when a gallery made it of its own references, else 0")
@@ -354,18 +355,43 @@ def check_threshold(threshold: float | None) -> None:
 def find_calibration(gallery: Gallery, bundle: Bundle) -> Calibration | None:
     """Return the calibration of a gallery: its own file's, its own references', its model's, or None, in this order.
 
+    A file that was made for another model does not count (:func:`find_foreign_calibration`).
+
     Raises :class:`~obelisk.errors.ModelError` if it can't be read.
     """
-    own = gallery.path / CALIBRATION
-    if own.is_file():
-        try:
-            return read_calibration(read_limited(own, LARGEST_JSON), own)
-        except OSError as error:
-            what, fix = f"unreadable calibration: {error.strerror}", "copy it again, or make it readable for you"
-            raise ModelError(what, where=own, fix=fix) from error
+    if (own := read_own_file(gallery)) is not None and fits_model(own, gallery):
+        return own
     if (kept := gallery.own_calibration()) is not None:
         return read_calibration(kept.encode(), gallery.path)
     return find_model_calibration(bundle)
+
+
+def read_own_file(gallery: Gallery) -> Calibration | None:
+    """Read the file ``calibration.json`` of a gallery; None if it has none; raises ModelError if it can't be read."""
+    path = gallery.path / CALIBRATION
+    if not path.is_file():
+        return None
+    try:
+        return read_calibration(read_limited(path, LARGEST_JSON), path)
+    except OSError as error:
+        what, fix = f"unreadable calibration: {error.strerror}", "copy it again, or make it readable for you"
+        raise ModelError(what, where=path, fix=fix) from error
+
+
+def fits_model(own: Calibration, gallery: Gallery) -> bool:
+    """Return whether a gallery's calibration file was made for its model, as far as the file says."""
+    return own.model in ("", gallery.fingerprint)
+
+
+def find_foreign_calibration(gallery: Gallery) -> str | None:
+    """Say that the calibration file of a gallery was made for another model, and so does not count; None if not."""
+    own = read_own_file(gallery)
+    if own is None or fits_model(own, gallery):
+        return None
+    return (
+        f"{gallery.path / CALIBRATION} was made for another model (fingerprint {own.model}), so the model's own "
+        "calibration counts · delete the file, or copy that of this gallery's model"
+    )
 
 
 def find_model_calibration(bundle: Bundle) -> Calibration | None:

@@ -30,6 +30,7 @@ from obelisk.recognition.calibration import (
     Calibration,
     check_threshold,
     find_calibration,
+    find_foreign_calibration,
     find_margins,
 )
 from obelisk.recognition.classifier import KNNClassifier
@@ -235,10 +236,12 @@ class Recognizer:
     def find_remark(self) -> str | None:
         """Return what people should know about all answers, None if there is nothing.
 
-        That is why the model's softmax layer can't answer for the gallery, and that nothing is calibrated.
+        That is why the model's softmax layer can't answer for the gallery, that its calibration file is for another
+        model, and that nothing is calibrated.
         """
+        foreign = None if isinstance(self.gallery, JoinedGallery) else find_foreign_calibration(self.gallery)
         uncalibrated = UNCALIBRATED if self.calibration is None else None
-        return "; ".join(filter(None, (self._find_layer_remark(), uncalibrated))) or None
+        return "; ".join(filter(None, (self._find_layer_remark(), foreign, uncalibrated))) or None
 
     def _find_layer_remark(self) -> str | None:
         if self.classifier.kind != "softmax":

@@ -24,11 +24,12 @@ from obelisk.arrays import Booleans, Embeddings, Floats, Integers, join_columns
 from obelisk.embedding import BundleClassifier
 from obelisk.gallery import Gallery, SearchEngine
 from obelisk.recognition.calibration import (
-    CALIBRATION,
     Calibration,
     find_margins,
     find_model_calibration,
+    fits_model,
     read_calibration,
+    read_own_file,
     shift_intercept,
 )
 from obelisk.recognition.classifier import KNNClassifier
@@ -101,13 +102,14 @@ def calibrate_gallery(gallery: Gallery, strangers: Embeddings | None = None, *, 
     """
     bundle = gallery.load_bundle()
     general = find_model_calibration(bundle)
-    if general is None or not general.evidence or (gallery.path / CALIBRATION).is_file():
+    own = read_own_file(gallery)
+    if general is None or not general.evidence or (own is not None and fits_model(own, gallery)):
         return None
     references = gallery.references()
     if not again and (kept := gallery.own_calibration()) is not None:
-        own = read_calibration(kept.encode(), gallery.path)
-        grown = abs(own.references - len(references))
-        if comes_from(own, general) and grown < STILL_GOOD * own.references:
+        former = read_calibration(kept.encode(), gallery.path)
+        grown = abs(former.references - len(references))
+        if comes_from(former, general) and grown < STILL_GOOD * former.references:
             return None
     refined = refine(general, references, references.landmark_ids, read_background(bundle), strangers)
     gallery.keep_calibration(refined.calibration.to_json())
