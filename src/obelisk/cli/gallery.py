@@ -24,6 +24,7 @@ from obelisk.cli.gallery_changes import (
 from obelisk.cli.gallery_handover import export_command, import_command
 from obelisk.cli.photo_arguments import Exclude, GalleryFolder
 from obelisk.errors import UsageError
+from obelisk.wording import format_kilometers
 
 if TYPE_CHECKING:
     from obelisk.gallery import BuildReport, GalleryFacts
@@ -112,6 +113,7 @@ def build_command(
         note(remark)
     report_skipped(report)
     report_changes(report, path, data)
+    report_positions(report)
     result(f"{path}: {count_contents(gather_facts(report.gallery))} ({count_kinds(report, skipped)})")
     skipped.report()
     if report.failed or skipped:
@@ -155,6 +157,17 @@ def report_changes(report: BuildReport, path: Path, data: Path) -> None:
             f"{count_of(len(report.gone), 'photo')} of {path} {are} gone from {data}: {named}{more} · "
             "`gallery build --prune` removes what is gone"
         )
+
+
+def report_positions(report: BuildReport) -> None:
+    """Say which positions of photos are of no use, and which photos may be of another place."""
+    positions = report.positions
+    if positions.faulty:
+        note(f"the GPS position of {count_of(positions.faulty, 'photo')} can't be used; the first is {positions.fault}")
+    for photo, kilometers in positions.strays[:NAMED_PHOTOS]:
+        note(f"{photo}: taken {format_kilometers(kilometers)} from most photos of its landmark")
+    if (more := len(positions.strays) - NAMED_PHOTOS) > 0:
+        note(f"and {more} more photos, far from the others of their landmarks")
 
 
 def count_kinds(report: BuildReport, skipped: SkippedFolders) -> str:

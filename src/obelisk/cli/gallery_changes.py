@@ -12,6 +12,7 @@ import typer
 from obelisk.cli.console import SkippedFolders, count_of, note, result, warn
 from obelisk.cli.photo_arguments import Exclude, GalleryFolder, NullSeparated, Photos, expand_arguments
 from obelisk.errors import ObeliskError, UsageError, near_names
+from obelisk.positions import parse_position
 
 if TYPE_CHECKING:
     from obelisk.arrays import Embeddings
@@ -39,6 +40,15 @@ def add_command(
             show_default=False,
         ),
     ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at",
+            metavar="LAT,LON",
+            help="Where the landmark is, in degrees.",
+            show_default="as it is, or where the photos' Exif says they were taken",
+        ),
+    ] = None,
     null: NullSeparated = False,
     exclude: Exclude = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per photo.")] = False,
@@ -50,13 +60,14 @@ def add_command(
     """
     from obelisk.gallery import Gallery, add_photos, target_landmark
 
+    position = parse_position(at, option="--at") if at is not None else None
     skipped = SkippedFolders(exclude)
     paths = expand_arguments(photos, skipped, null=null)
     gallery = Gallery.open(path)
     chosen = target_landmark(gallery, landmark, landmark_id)
     remark = remark_new_name(gallery, landmark)
     total = failed = 0
-    for addition in add_photos(gallery, map(Path, paths), chosen):
+    for addition in add_photos(gallery, map(Path, paths), chosen, position=position):
         total += 1
         if addition.new and remark:
             note(remark)

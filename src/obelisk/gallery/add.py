@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +15,17 @@ from obelisk.embedding import Embedded, Embedder
 from obelisk.errors import GalleryError, PhotoError
 from obelisk.gallery import database
 from obelisk.gallery.build_gallery import hash_file
-from obelisk.gallery.changes import insert_references
+from obelisk.gallery.changes import insert_references, require_landmark, upsert_landmarks
 from obelisk.gallery.follow_plan import COMMIT_EVERY, batches
 from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.landmarks import Landmark, check_id, check_name, compared, one_of
+from obelisk.gallery.locate import locate_landmarks
 from obelisk.gallery.lookup import known_photo_ids, landmarks_with_id, landmarks_with_name, photo_with_content
 from obelisk.gallery.models import refuse_directionless
 from obelisk.gallery.reference_files import printable
 from obelisk.gallery.schema import ReferencePhoto
 from obelisk.photos import map_in_order
+from obelisk.positions import Position
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +63,16 @@ def target_landmark(gallery: Gallery, name: str, landmark_id: int | None = None)
 
 
 def add_photos(
-    gallery: Gallery, paths: Iterable[Path], landmark: Landmark | int | str, *, embedder: Embedder | None = None
+    gallery: Gallery,
+    paths: Iterable[Path],
+    landmark: Landmark | int | str,
+    *,
+    position: Position | None = None,
+    embedder: Embedder | None = None,
 ) -> Iterator[Addition]:
     """Add photos of one landmark; yield the outcome of each, in order, once it is on the disk.
+
+    The landmark gets the ``position``, or failing that, if it has none, the median of where new photos were taken.
 
     A photo whose bytes the gallery has is not added again; if the gallery has it under another landmark, its outcome
     is an error. A bad photo never stops the others. If the caller stops iterating, what was yielded stays.
@@ -73,6 +82,7 @@ def add_photos(
         embedded = embed_unknown(gallery, batch, embedder)
         with gallery.changing() as connection:
             additions = [add_one(connection, photo, landmark) for photo in embedded]
+            locate_shown(connection, additions, position)
         yield from additions
 
 
@@ -105,6 +115,22 @@ def add_one(connection: sqlite3.Connection, embedded: Embedded, landmark: Landma
     embeddings = l2_normalize(embedded.embedding[np.newaxis], dimensions=len(embedded.embedding))
     insert_references(connection, embeddings, [landmark], [photo])
     return Addition(path=path, photo=photo_with_content(connection, digest), new=True)
+
+
+def locate_shown(connection: sqlite3.Connection, additions: Sequence[Addition], position: Position | None) -> None:
+    """Give the landmark of some photos a position, or where they were taken if it has none."""
+    added = [one for one in additions if one.photo and not one.error]
+    if not added or added[0].photo is None:
+        return
+    landmark = require_landmark(connection, added[0].photo.landmark_id or 0)
+    if position is not None:
+        located = replace(landmark, latitude=position.latitude, longitude=position.longitude)
+    elif landmark.latitude is None:
+        found = locate_landmarks([landmark], {landmark.id: [one.path for one in added if one.new]})
+        located = next(iter(found.located), landmark)
+    else:
+        return
+    upsert_landmarks(connection, [located])
 
 
 def refuse_other_landmark(

@@ -25,6 +25,7 @@ from obelisk.gallery.embeddings import normalize_stored, read_embeddings, refuse
 from obelisk.gallery.follow_plan import BuildReport, follow_plan
 from obelisk.gallery.gallery import Gallery, write_empty_gallery
 from obelisk.gallery.landmarks import Landmark, match_landmarks
+from obelisk.gallery.locate import PhotoPositions, locate_landmarks
 from obelisk.gallery.lookup import all_landmarks, count_reference_photos, select_photos
 from obelisk.gallery.models import adopt_attachments
 from obelisk.gallery.reference_files import printable
@@ -57,6 +58,7 @@ def build_gallery(
 
     An existing gallery follows the catalog (:mod:`obelisk.gallery.build_plan`). Photos that are new or changed are
     added, those that moved to another folder move to its landmark, and a landmark whose folder was renamed is renamed.
+    A landmark without a position gets the median of where its photos were taken, if these say so.
     Landmarks that were renamed or merged in the gallery stay so. Photos that the catalog no longer has stay as well,
     unless ``prune`` is set: it removes those that came from this dataset, and refuses if they are more than half of
     them, unless ``prune_most`` is set. Photos that came from elsewhere always stay. The gallery records where the files
@@ -80,12 +82,13 @@ def build_gallery(
             refuse_damaged(connection, gallery.dimensions, gallery.path)
         with refusing_other_builds(gallery, path):
             try:
-                brought = landmarks_of(catalog)
+                brought, positions = add_positions(gallery, landmarks_of(catalog), catalog)
                 plan = plan_catalog(gallery, catalog, brought, keep_paths=keep_paths)
                 if prune and not prune_most:
                     refuse_pruning_most(plan, catalog)
                 embedder = embedder or Embedder(bundle)
                 report = follow_plan(plan, gallery, brought, embedder, progress, prune=prune)
+                report = replace(report, positions=positions)
                 refuse_empty(gallery, catalog)
             except UsageError:
                 if not finished and is_empty(gallery):
@@ -202,6 +205,22 @@ def plan_catalog(gallery: Gallery, catalog: Catalog, brought: Sequence[Landmark]
             plan.folder = data_folder(catalog)
         plan.tasks = [reuse_embedding(connection, task, gallery) for task in plan.tasks]
     return plan
+
+
+def add_positions(
+    gallery: Gallery, brought: Sequence[Landmark], catalog: Catalog
+) -> tuple[list[Landmark], PhotoPositions]:
+    """Give landmarks the position that their photos state, where neither the dataset nor the gallery has one."""
+    with database.reading(gallery.path) as connection:
+        kept = match_landmarks(brought, all_landmarks(connection))
+    bare = [landmark for landmark in brought if kept[landmark.id].latitude is None]
+    photos: dict[int, list[Path]] = {landmark.id: [] for landmark in bare}
+    for path, landmark_id in catalog.references.select("path", "landmark_id").iter_rows():
+        if landmark_id in photos:
+            photos[landmark_id].append(catalog.root / path)
+    found = locate_landmarks(bare, photos)
+    located = {landmark.id: landmark for landmark in found.located}
+    return [located.get(landmark.id, landmark) for landmark in brought], found
 
 
 def tasks_of(catalog: Catalog, *, keep_paths: bool) -> list[Task]:

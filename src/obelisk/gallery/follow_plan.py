@@ -27,6 +27,7 @@ from obelisk.gallery.changes import (
 )
 from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.landmarks import Landmark, match_landmarks, merge_facts
+from obelisk.gallery.locate import NO_POSITIONS, PhotoPositions
 from obelisk.gallery.lookup import all_landmark_names, all_landmarks, known_photo_ids
 from obelisk.gallery.models import refuse_directionless
 from obelisk.gallery.schema import ReferencePhoto
@@ -55,6 +56,7 @@ class BuildReport:
     ``emptied``         landmarks that were removed with their last photo
     ``failed``          the error of each photo that was skipped
     ``without_photo``   landmarks of the dataset that have no photo in the gallery
+    ``positions``       what the photos of landmarks without a position said of where these are
     ==================  ==============================================================================
     """
 
@@ -72,6 +74,7 @@ class BuildReport:
     emptied: tuple[Landmark, ...]
     failed: tuple[PhotoError, ...]
     without_photo: tuple[Landmark, ...]
+    positions: PhotoPositions = NO_POSITIONS
 
     @property
     def seen(self) -> int:

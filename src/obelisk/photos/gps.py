@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from obelisk.errors import PhotoError
+from obelisk.errors import PhotoError, PhotoFormatError
 from obelisk.photos.accepted import find_format, read_photo_header
 from obelisk.photos.exif import NUMERIC, Entry, ExifBlock, open_exif, walk_entries
 from obelisk.photos.reading import held_bytes
@@ -16,6 +16,7 @@ from obelisk.positions import Position
 GPS_DIRECTORY = 0x8825
 LATITUDE_LETTER, LATITUDE, LONGITUDE_LETTER, LONGITUDE = 1, 2, 3, 4  # tags
 TEXT, OFFSETS, RATIONALS = 2, (4, 13), (5, 10)  # types
+HEAD = 2**18  # bytes
 PARTS = 3  # degrees, minutes, seconds
 
 
@@ -36,13 +37,34 @@ def read_position(source: Path | bytes) -> StatedPosition:
     A photo that can't be read states none; reading its pixels says why.
     """
     try:
-        if isinstance(source, Path):
+        if isinstance(source, bytes):
+            return find_position(read_exif(source))
+        try:
+            head = read_head(source)
+            return find_position(read_exif(head if find_format(head) == "JPEG" else b""))
+        except PhotoError:  # there is more before the pixels
             with held_bytes(source) as data:
-                return read_position(data)
-        kind = find_format(source)
-        return find_position(read_photo_header(source, kind).exif) if kind else NOWHERE
+                return find_position(read_exif(data))
     except PhotoError:
         return NOWHERE
+
+
+def read_exif(data: bytes) -> tuple[bytes | memoryview, ...]:
+    """Return the Exif blocks of an encoded photo; raises PhotoError."""
+    if (kind := find_format(data)) is None:
+        raise PhotoFormatError("not a photo")
+    return read_photo_header(data, kind).exif
+
+
+def read_head(path: Path) -> bytes:
+    """Return the first bytes of a file, as far as a JPEG's header goes; none of anything but a regular file."""
+    try:
+        if not path.is_file():
+            return b""
+        with path.open("rb") as file:
+            return file.read(HEAD)
+    except (OSError, ValueError):
+        return b""
 
 
 def find_position(exif: Sequence[bytes | memoryview]) -> StatedPosition:
