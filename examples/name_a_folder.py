@@ -14,7 +14,7 @@ recognizer = obelisk.Recognizer.open()  # the gallery that comes with the packag
 counts = Counter()
 for answer in recognizer.recognize(find_photos(folder)):
     if answer.error:
-        print(answer.photo, "skipped:", answer.error)
+        print("skipped:", answer.error)
         continue
     name = answer.candidates[0].landmark
     shown = {"sure": name, "probable": f"probably {name}", "unknown": "unknown"}[answer.verdict]

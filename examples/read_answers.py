@@ -16,5 +16,5 @@ first = pl.col("candidates").list.first()
 doubtful = answers.filter(pl.col("verdict") == "probable").with_columns(first.struct.field("landmark").alias("perhaps"))
 print(doubtful.select("photo", "perhaps", "confidence"))
 
-for photo, error in answers.filter(pl.col("error").is_not_null()).select("photo", "error").iter_rows():
-    print("not read:", photo, error)
+for error in answers["error"].drop_nulls():
+    print("not read:", error)

@@ -8,8 +8,13 @@ from pathlib import Path
 
 from obelisk.config import load_recipe
 from obelisk.data import read_catalog
+from obelisk.errors import install_command
 from obelisk.evaluation import Target, compare_targets
-from obelisk.training.train import train_run
+
+try:
+    from obelisk.training.train import train_run
+except ModuleNotFoundError as error:
+    sys.exit(f"training needs {error.name}: {install_command('train')}")
 
 data, out, *recipes = sys.argv[1:]
 catalog = read_catalog(data)  # Google Landmarks v2, or a folder per landmark
