@@ -114,7 +114,7 @@ def build_command(
     report_skipped(report)
     report_changes(report, path, data)
     report_positions(report)
-    result(f"{path}: {count_contents(gather_facts(report.gallery))} ({count_kinds(report, skipped)})")
+    result(f"{path}: {count_contents(gather_facts(report.gallery))} ({count_kinds(report)})")
     skipped.report()
     if report.failed or skipped:
         raise typer.Exit(1)
@@ -170,7 +170,7 @@ def report_positions(report: BuildReport) -> None:
         note(f"and {more} more photos, far from the others of their landmarks")
 
 
-def count_kinds(report: BuildReport, skipped: SkippedFolders) -> str:
+def count_kinds(report: BuildReport) -> str:
     """Return how many photos there were of each kind, such as ``2 new, 9 unchanged``."""
     kinds = {
         "new": report.new,
@@ -181,7 +181,6 @@ def count_kinds(report: BuildReport, skipped: SkippedFolders) -> str:
         "removed" if report.pruned else "gone": len(report.gone),
         "from elsewhere": report.elsewhere,
         "unusable": len(report.failed),
-        "passed over": skipped.photo_filter.passed_over,
     }
     return ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
 
