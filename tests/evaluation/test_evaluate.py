@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -51,6 +52,29 @@ def test_landmarks_are_matched_by_name_where_ids_differ(gallery: Gallery, catalo
     shifted = evaluate_model(gallery.path, shift_ids(catalog, 1_000_000)).measure()
     assert shifted.values["top1"] == metrics.values["top1"] > 0
     assert shifted.values["map100"] == metrics.values["map100"] > 0
+
+
+@pytest.mark.parametrize("chosen", [0, -1])
+def test_all_landmarks_that_were_merged_are_right(gallery: Gallery, catalog: Catalog, chosen: int) -> None:
+    asked = sorted(set(catalog.queries["landmark_ids"].explode().drop_nulls().to_list()))
+    whole = evaluate_model(gallery.path, catalog)
+    before = whole.measure()
+    gallery.merge(asked[:2], into=asked[:2][chosen])
+    merged = evaluate_model(gallery.path, catalog)
+    assert "do not have" not in str(merged.remark)
+    found = merged.measure()
+    assert found.known_queries == before.known_queries
+    shows = merged.predictions.truths[:, 0]
+    named = {one: asked[0] if one == asked[1] else one for one in asked}
+    right = [
+        named.get(answer) == named.get(truth) for answer, truth in zip(merged.predictions.answers, shows, strict=True)
+    ]
+    known = shows >= 0
+    assert found.values["top1"] == pytest.approx(sum(np.array(right)[known]) / known.sum())
+    assert found.values["top1"] >= before.values["top1"]
+    assert found.values["map100"] > 0
+    compared, *_ = compare_targets([open_target(gallery.path)], catalog)
+    assert compared.arms[0].metrics.values["top1"] == found.values["top1"]
 
 
 def test_queries_of_landmarks_that_a_gallery_lacks_are_no_known_ones(gallery: Gallery, catalog: Catalog) -> None:

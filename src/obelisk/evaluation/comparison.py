@@ -10,7 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -36,7 +36,8 @@ class RunResult:
 
     ``title`` is one line for people; ``recipe`` its settings in words (name → value), shown as they are.
     ``k`` is how many neighbors voted, ``threshold`` the confidence below which answers are rejected. ``judged`` is the
-    catalog whose reference photos made its gallery, if that is not the comparison's own.
+    catalog whose reference photos made its gallery, if that is not the comparison's own; ``merged`` are its landmarks
+    that are one in that gallery, as :func:`~obelisk.evaluation.outcomes.judge` takes them.
     ``log`` has one row per epoch: ``epoch``, ``train_loss``, ``val_loss``, ``val_top1``, ``learning_rate``.
     """
 
@@ -47,6 +48,7 @@ class RunResult:
     k: int = K
     threshold: float | None = None
     judged: Catalog | None = None
+    merged: Mapping[int, int] = field(default_factory=dict)
     log: Sequence[LogRow] = ()
 
 
@@ -172,7 +174,7 @@ def compare_runs(
     arms: list[Arm] = []
     for run in runs:
         judged = run.judged or catalog
-        outcomes = judge(run.predictions, judged)
+        outcomes = judge(run.predictions, judged, run.merged)
         if arms and not np.array_equal(outcomes.known, arms[0].outcomes.known):
             what = f"the galleries of `{run.name}` and `{arms[0].name}` know the landmarks of different queries"
             raise DataError(what, fix="compare galleries of the same landmarks")

@@ -102,7 +102,7 @@ class Target:
             said["own calibration"] = matched.gallery.own_calibration()
             said["calibration"] = read_limited(own, LARGEST_JSON).decode(errors="replace") if own.is_file() else None
             said["photos"] = [(photo.id, photo.landmark_id, photo.content_hash) for photo in matched.gallery.photos]
-            said["landmarks"] = sorted(matched.landmark_ids.items())
+            said["landmarks"] = sorted(matched.landmark_ids.items()), sorted(matched.merged.items())
         return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
@@ -112,7 +112,8 @@ class Evaluated:
 
     ``threshold`` is the confidence below which its answers are rejected, None if none is. ``left_out`` says which
     photos could not be used, and why; ``remark`` says what else people should know about the answers. ``judged`` is the
-    catalog whose references are the gallery's.
+    catalog whose references are the gallery's; ``merged`` are its landmarks that are one in the gallery, as
+    :func:`~obelisk.evaluation.outcomes.judge` takes them.
     """
 
     target: Target
@@ -121,10 +122,11 @@ class Evaluated:
     left_out: Sequence[str]
     remark: str | None
     judged: Catalog
+    merged: Mapping[int, int]
 
     def measure(self) -> Metrics:
         """Measure the predictions, and write ``metrics.json`` beside them where they are kept."""
-        metrics = measure(self.predictions, self.judged, threshold=self.threshold)
+        metrics = measure(self.predictions, self.judged, threshold=self.threshold, merged=self.merged)
         if folder := self.target.kept_in:
             write_metrics(folder / "metrics.json", metrics)
         return metrics
@@ -184,7 +186,7 @@ def evaluate_target(
     embedder = CachedEmbedder(target.bundle, progress=progress)
     own = match_gallery(target.gallery, catalog) if target.gallery else None
     made_by = f"{target.identify(embedder.computes_with, own)} {contents}"
-    if kept := read_kept(target, own.judged if own else catalog, made_by):
+    if kept := read_kept(target, own.judged if own else catalog, made_by, own.merged if own else {}):
         return kept
     with nullcontext(own) if own else build_for_evaluation(catalog, embedder) as matched:
         recognizer = open_recognizer(matched.gallery, target.classifier, embedder, progress)
@@ -197,6 +199,7 @@ def evaluate_target(
             left_out=[*map(str, matched.failed), *failed],
             remark="; ".join(filter(None, (mismatch, recognizer.find_remark()))) or None,
             judged=matched.judged,
+            merged=matched.merged,
         )
     if folder := target.kept_in:
         keep(folder, evaluated, data)
@@ -209,7 +212,7 @@ def find_mismatch(catalog: Catalog, matched: CatalogGallery, *, by_name: bool) -
     If all do, there is hardly a metric that means anything. ``by_name`` says how landmarks are matched.
     """
     truths = catalog.select_known_queries()["landmark_ids"].to_list()
-    known = set(matched.landmark_ids.values())
+    known = {*matched.landmark_ids.values(), *matched.merged}
     unknown = sum(known.isdisjoint(truth) for truth in truths)
     if unknown == len(truths):
         how = "landmarks are matched by name" if by_name else "by the ids in the dataset's tables"
@@ -244,7 +247,7 @@ def keep(folder: Path, evaluated: Evaluated, data: Path) -> None:
     replace_file(folder / "evaluated.json", lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"))
 
 
-def read_kept(target: Target, judged: Catalog, made_by: str) -> Evaluated | None:
+def read_kept(target: Target, judged: Catalog, made_by: str, merged: Mapping[int, int]) -> Evaluated | None:
     """Return the answers kept in a target's folder; None unless they were made by the same model from the same data."""
     if target.folder is None or (noted := read_note(target.folder)).made_by != made_by:
         return None
@@ -258,6 +261,7 @@ def read_kept(target: Target, judged: Catalog, made_by: str) -> Evaluated | None
         left_out=noted.left_out,
         remark=noted.remark,
         judged=judged,
+        merged=merged,
     )
 
 
@@ -303,6 +307,7 @@ def describe_targets(evaluated: Sequence[Evaluated]) -> list[RunResult]:
             k=target.classifier.k,
             threshold=one.threshold,
             judged=one.judged,
+            merged=one.merged,
             log=target.log,
         )
     return list(results.values())

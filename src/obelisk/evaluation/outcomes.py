@@ -9,7 +9,7 @@ missed, not distractors.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -133,20 +133,29 @@ class Outcomes:
         return draw_resamples(self.clusters, self.known.astype(np.int64), resamples=resamples, seed=seed)
 
 
-def judge(predictions: Predictions, catalog: Catalog) -> Outcomes:
-    """Compare predictions with the truth. The gallery holds all reference photos of ``catalog``."""
+def judge(predictions: Predictions, catalog: Catalog, merged: Mapping[int, int] | None = None) -> Outcomes:
+    """Compare predictions with the truth. The gallery holds all reference photos of ``catalog``.
+
+    ``merged`` maps those landmarks that are one in the gallery to the one that stands for them there: who shows one of
+    them shows that one. Queries are drawn by what they show before that, so that runs stay comparable.
+    """
     gallery = catalog.references["landmark_id"].unique().sort().to_numpy()
-    in_gallery = np.isin(predictions.truths, gallery)
-    labelled: Booleans = np.any(predictions.truths != NO_LANDMARK, axis=1)
+    shown = predictions.truths.copy()
+    for landmark, same in (merged or {}).items():
+        shown[predictions.truths == landmark] = same
+    for column in range(1, shown.shape[1]):
+        shown[(shown[:, :column] == shown[:, column : column + 1]).any(axis=1), column] = NO_LANDMARK
+    in_gallery = np.isin(shown, gallery)
+    labelled: Booleans = np.any(shown != NO_LANDMARK, axis=1)
     known: Booleans = np.any(in_gallery, axis=1)
     # Truths that the gallery lacks are taken out, and the others moved to the front in their order.
-    truths = np.where(in_gallery, predictions.truths, NO_LANDMARK)
-    truths = np.take_along_axis(truths, np.argsort(~in_gallery, axis=1, kind="stable"), axis=1)
+    order = np.argsort(~in_gallery, axis=1, kind="stable")
+    truths = np.take_along_axis(np.where(in_gallery, shown, NO_LANDMARK), order, axis=1)
     hits = metrics.find_hits(predictions.candidates[:, :5], truths)
     landmarks = truths[:, 0]
     buckets = landmark_buckets(catalog.references)
     points = catalog.landmarks.filter(pl.col("area_level") == 0)["landmark_id"].to_numpy()
-    first = np.where(known, landmarks, predictions.truths[:, 0])
+    first = np.take_along_axis(predictions.truths, order, axis=1)[:, 0]
     return Outcomes(
         known=known,
         unknown=labelled & ~known,

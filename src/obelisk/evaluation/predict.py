@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ class CatalogGallery:
     """A gallery beside the catalog that it is evaluated with.
 
     ``landmark_ids`` maps the gallery's landmarks to the catalog's; one that the catalog lacks gets a negative id.
+    ``merged`` maps those landmarks of the catalog that are one in the gallery to the one that stands for them.
     ``judged`` is the catalog whose references are the photos of the gallery. ``failed`` holds the errors of reference
     photos that could not be used.
     """
@@ -39,6 +40,7 @@ class CatalogGallery:
     landmark_ids: Mapping[int, int]
     judged: Catalog
     failed: tuple[PhotoError, ...] = ()
+    merged: Mapping[int, int] = field(default_factory=dict)
 
 
 @contextmanager
@@ -56,7 +58,8 @@ def match_gallery(gallery: Gallery, catalog: Catalog) -> CatalogGallery:
     """Say which landmarks of a gallery are which of a catalog: by id and name, or by name, as a build matches them."""
     names = {landmark.id: landmark for landmark in gallery.landmarks}
     kept = match_landmarks(landmarks_of(catalog), names)
-    landmark_ids = {landmark.id: own for own, landmark in kept.items() if landmark.id in names}
+    landmark_ids = {landmark.id: own for own, landmark in sorted(kept.items(), reverse=True) if landmark.id in names}
+    merged = {own: landmark_ids[one.id] for own, one in kept.items() if landmark_ids.get(one.id, own) != own}
     landmark_ids = {landmark_id: landmark_ids.get(landmark_id, -2 - landmark_id) for landmark_id in names}
     photos = gallery.photos
     references = pl.DataFrame(
@@ -69,7 +72,7 @@ def match_gallery(gallery: Gallery, catalog: Catalog) -> CatalogGallery:
         schema=catalog.references.schema,
     ).sort("image_id")
     judged = Catalog(root=catalog.root, references=references, queries=catalog.queries, landmarks=catalog.landmarks)
-    return CatalogGallery(gallery=gallery, landmark_ids=landmark_ids, judged=judged)
+    return CatalogGallery(gallery=gallery, landmark_ids=landmark_ids, judged=judged, merged=merged)
 
 
 def open_recognizer(

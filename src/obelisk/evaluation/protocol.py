@@ -77,13 +77,14 @@ def measure(
     threshold: float | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    merged: Mapping[int, int] | None = None,
 ) -> Metrics:
     """Measure predictions against the catalog whose reference photos made the gallery.
 
     Equal arguments give equal metrics. Precision and recall are of the answers of at least the ``threshold``, on
-    confidence; without one, of all answers.
+    confidence; without one, of all answers. ``merged`` is that of :func:`~obelisk.evaluation.outcomes.judge`.
     """
-    outcomes = judge(predictions, catalog)
+    outcomes = judge(predictions, catalog, merged)
     samples = measure_resamples(outcomes, threshold=threshold, resamples=resamples, seed=seed)
     return summarize(outcomes, samples, landmarks=catalog.references["landmark_id"].n_unique(), threshold=threshold)
 
