@@ -24,7 +24,7 @@ ESCAPES = {code: f"\\u{code:04x}" for code in CONTROLS}
 
 def visible(text: str) -> str:
     """Escape what would control the terminal or turn the text around it: names and paths may contain anything."""
-    return text.translate(ESCAPES)
+    return text if text.isprintable() else text.translate(ESCAPES)
 
 
 def escape_surrogates(text: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from obelisk.data import LANDMARKS, QUERIES, REFERENCES, read_catalog
+from obelisk.data import LANDMARKS, QUERIES, REFERENCES, check_dataset, read_catalog
 from obelisk.errors import DataError
 from obelisk.photos import PhotoFilter
 
@@ -48,6 +48,19 @@ def test_empty_folders_and_loose_photos_are_noted(tmp_path, write_photo):
         "photos in no landmark's folder, left out: 1, the first is loose.jpg",
         "folders without a photo, left out: 'Empty'",
     )
+
+
+def test_empty_folders_of_landmarks_in_splits_are_noted(tmp_path, write_photo):
+    for path in ("train/A/a.jpg", "train/B/b.jpg", "val/A/c.jpg"):
+        write_photo(tmp_path, path, 1)
+    for empty in ("train/Empty", "val/B", "val/Empty", "train/A/deeper", "test"):
+        (tmp_path / empty).mkdir(parents=True, exist_ok=True)
+    told = ["test", "train/Empty", "val/Empty"]
+    catalog = read_catalog(tmp_path)
+    assert catalog.notes[-1] == f"folders without a photo, left out: {', '.join(map(repr, told))}"
+    assert [(issue.kind, issue.where) for issue in check_dataset(tmp_path) if issue.kind == "empty"] == [
+        ("empty", folder) for folder in told
+    ]
 
 
 def test_links_to_folders_are_followed_and_circles_end(tmp_path, write_photo):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obelisk.data import LANDMARKS, QUERIES, REFERENCES, read_catalog
-from obelisk.data.formats.gldv2 import sort_by_id
+from obelisk.data.formats.gldv2_rows import sort_by_id
 from obelisk.data.formats.labels import link_category, name_category
 from obelisk.errors import DataError
 

@@ -28,7 +28,7 @@ READ = """
 import json, resource, sys
 from pathlib import Path
 import polars, numpy, PIL.Image
-from obelisk.data import check_dataset, read_catalog
+from obelisk.data import find_issues, read_catalog
 from obelisk.errors import ObeliskError
 from obelisk.photos import read_bytes
 def used():
@@ -43,7 +43,7 @@ before, ended = used(), []
 started = seconds()
 for read in (
     lambda root: read_catalog(root),
-    lambda root: sum(1 for issue in check_dataset(root)),
+    lambda root: sum(len(issues) for issues in find_issues(root)),
     lambda root: read_bytes(root / "train/images_000.tar/0/0/0/0000000000000000.jpg"),
 ):
     begun = seconds()
@@ -76,6 +76,14 @@ def repeated(root: Path, line: bytes, count: int, header: bytes = b"id,landmark_
 
 HEADER = b"id,landmark_id\n"
 SOUND = b"id,url,landmark_id\n0000000000000000,u,1\n"
+
+
+def numbered(root: Path, line: str) -> None:
+    """Write as many rows as a table may have, each with its number in it twice."""
+    with (root / "train.csv").open("w") as file:
+        file.write("id,landmark_id\n")
+        for begin in range(0, 5_900_000, 10_000):
+            file.write("".join(line.format(number) for number in range(begin, begin + 10_000)))
 
 
 def infinite(root: Path) -> None:
@@ -119,6 +127,11 @@ TABLES: dict[str, Callable[[Path], object]] = {
     "40 MB of blanks": lambda root: table(root, HEADER + b" \n" * 20_000_000),
     "lines of one comma up to the limit": lambda root: repeated(root, b",\n", 5_900_000),
     "a million rows of one id": lambda root: repeated(root, b"a,1\n", 1_000_000),
+    "clean rows up to the limit": lambda root: numbered(root, "{0:016x},{0}\n"),
+    "rows without a landmark up to the limit": lambda root: numbered(root, "{0:016x},\n"),
+    "wrong landmarks up to the limit": lambda root: numbered(root, "{0:016x},x{0}\n"),
+    "rows of one id and many landmarks up to the limit": lambda root: numbered(root, "a,{0}\n"),
+    "rows of one id up to the limit": lambda root: repeated(root, b"a,1\n", 5_900_000),
     "rows beyond the limit": lambda root: repeated(root, b"a,1\n", 7_000_000),
     "one line": lambda root: table(root, b"a" * 100_000_000),
     "one long cell": lambda root: table(root, HEADER + b"a" * 10_000_000 + b",1\n"),

@@ -60,8 +60,13 @@ def writing_output() -> Iterator[None]:
 
 def result(text: str) -> None:
     """Write one line of the result to stdout and flush it, so that a waiting reader has it at once."""
+    results([text])
+
+
+def results(lines: Iterable[str]) -> None:
+    """Write lines of the result to stdout, and flush them."""
     with writing_output():
-        sys.stdout.write(visible(text) + "\n")
+        sys.stdout.write("".join(f"{visible(line)}\n" for line in lines))
         sys.stdout.flush()
 
 

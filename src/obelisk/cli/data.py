@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from obelisk.cli.clean import clean_command, note_photos
-from obelisk.cli.console import Meter, SkippedFolders, WholeHelp, note, result, table, warn
+from obelisk.cli.console import Meter, SkippedFolders, WholeHelp, note, result, results, table, warn
 from obelisk.cli.download import download_command
 from obelisk.cli.photo_arguments import Exclude
 
@@ -53,35 +54,39 @@ def check_data_command(directory: Dataset, exclude: Exclude = None, as_json: AsJ
 
     Exits 1 if there are any.
     """
-    from obelisk.data import check_dataset
+    from obelisk.data import find_issues, issues_to_json
 
-    found: dict[str, list[Issue]] = {}
+    counts: Counter[str] = Counter()
+    shown: dict[str, list[Issue]] = {}
     skipped = SkippedFolders(exclude)
     with Meter() as meter:
-        for issue in check_dataset(directory, progress=meter, photo_filter=skipped.photo_filter, remark=warn):
-            found.setdefault(issue.kind, []).append(issue)
+        for issues in find_issues(directory, progress=meter, photo_filter=skipped.photo_filter, remark=warn):
+            counts[issues[0].kind] += len(issues)
             if as_json:
-                result(issue.to_json())
-    if not as_json:
-        for number, (kind, issues) in enumerate(found.items()):
-            if number:
-                result("")
-            show_issues(kind, issues)
+                for lines in issues_to_json(issues):
+                    results(lines)
+                continue
+            listed = shown.setdefault(issues[0].kind, [])
+            listed += issues[: SHOWN_OF_A_KIND - len(listed)]
+    for number, (kind, listed) in enumerate(shown.items()):
+        if number:
+            result("")
+        show_issues(kind, listed, counts[kind])
     skipped.report()
-    if not found:
+    if not counts:
         note(f"no fault found in {directory}")
         return
-    counts = ", ".join(f"{len(issues)} {kind}" for kind, issues in found.items())
-    warn(f"faults found in {directory}: {counts}")
+    found = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    warn(f"faults found in {directory}: {found}")
     raise typer.Exit(1)
 
 
-def show_issues(kind: str, issues: Sequence[Issue]) -> None:
-    """Print the first hundred issues of one kind as a table."""
-    rows = [(issue.where, issue.what, issue.fix) for issue in issues[:SHOWN_OF_A_KIND]]
-    table(("where", "what", "what to do"), rows, title=f"{kind}: {len(issues)}")
-    if len(issues) > SHOWN_OF_A_KIND:
-        note(f"{len(issues) - SHOWN_OF_A_KIND} more of these: --json prints all")
+def show_issues(kind: str, issues: Sequence[Issue], count: int) -> None:
+    """Print the first issues of one kind as a table."""
+    rows = [(issue.where, issue.what, issue.fix) for issue in issues]
+    table(("where", "what", "what to do"), rows, title=f"{kind}: {count}")
+    if count > len(issues):
+        note(f"{count - len(issues)} more of these: --json prints all")
 
 
 @data_app.command("stats")

@@ -1,7 +1,7 @@
 """Datasets: reading, checking, statistics, near-duplicates, splits and subsets."""
 
 from obelisk.data.catalog import LANDMARKS, QUERIES, REFERENCES, Catalog
-from obelisk.data.dataset_check import check_dataset
+from obelisk.data.dataset_check import check_dataset, find_issues
 from obelisk.data.duplicates import NearDuplicates, find_near_duplicates
 from obelisk.data.formats.detect import read_catalog
 from obelisk.data.formats.gldv2 import read_category_links, read_photo_urls
@@ -13,7 +13,7 @@ from obelisk.data.formats.subset_manifest import (
     render_csv,
     write_subset,
 )
-from obelisk.data.issues import Issue, IssueKind
+from obelisk.data.issues import Issue, IssueKind, issues_to_json
 from obelisk.data.splits import assign_folds, check_folds, split_references
 from obelisk.data.stats import (
     MID_PHOTOS,
@@ -47,7 +47,9 @@ __all__ = [
     "compute_statistics",
     "draw_long_tail",
     "exclude_photos",
+    "find_issues",
     "find_near_duplicates",
+    "issues_to_json",
     "ks_distance",
     "landmark_buckets",
     "photos_per_landmark",

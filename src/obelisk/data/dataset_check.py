@@ -13,7 +13,7 @@ import polars as pl
 from obelisk.data.catalog import Catalog
 from obelisk.data.formats.detect import check_directory, read_catalog, refuse_without_photo
 from obelisk.data.formats.folders import list_empty_folders, make_catalog
-from obelisk.data.formats.gldv2 import looks_like_gldv2, read_gldv2
+from obelisk.data.formats.gldv2 import looks_like_gldv2, no_photo_error, place_gldv2, read_gldv2_rows
 from obelisk.data.formats.gldv2_check import check_gldv2
 from obelisk.data.formats.scan import PhotoScan, scan_photos
 from obelisk.data.formats.subset_manifest import is_subset
@@ -56,26 +56,45 @@ def check_dataset(
 
     Raises DataError if the folder isn't a dataset, or if its tables can't be read at all.
     """
+    for issues in find_issues(directory, progress=progress, photo_filter=photo_filter, remark=remark):
+        yield from issues
+
+
+def find_issues(
+    directory: Path,
+    *,
+    progress: Progress = no_progress,
+    photo_filter: PhotoFilter | None = None,
+    remark: Callable[[str], object] = lambda sentence: None,
+) -> Iterator[Sequence[Issue]]:
+    """Yield the issues that :func:`check_dataset` yields, in sequences of one kind; none is empty.
+
+    Those of a table, of which there may be millions, are made when they are asked for.
+    """
     check_directory(directory)
     chosen = PhotoFilter() if photo_filter is None else photo_filter
     if is_subset(directory):
         catalog = read_catalog(directory, present_only=False, photo_filter=chosen)
     elif looks_like_gldv2(directory):
+        rows = read_gldv2_rows(directory)
         sound = True
-        for issue in check_gldv2(directory, chosen):
-            sound = False
-            yield issue
+        for issues in check_gldv2(directory, rows, chosen):
+            if issues:
+                sound = False
+                yield issues
         # A second walk, with a filter of its own, so that nothing is counted twice.
-        catalog = read_gldv2(directory, photo_filter=PhotoFilter(chosen.exclude), may_be_empty=not sound)
+        catalog, placed = place_gldv2(directory, rows, photo_filter=PhotoFilter(chosen.exclude))
+        if sound and catalog.references.is_empty():
+            raise no_photo_error(directory, rows.labels, placed)
     else:
         unlistable: list[OSError] = []
         scan = scan_photos(directory, root=directory, onerror=unlistable.append, photo_filter=chosen)
-        yield from check_folders(directory, scan, unlistable)
+        yield from ([issue] for issue in check_folders(directory, scan, unlistable))
         catalog = make_catalog(directory, scan)
         refuse_without_photo(catalog, chosen)
         for sentence in catalog.notes:
             remark(sentence)
-    yield from check_photos(catalog, progress)
+    yield from ([issue] for issue in check_photos(catalog, progress))
 
 
 def check_folders(directory: Path, scan: PhotoScan, unlistable: Sequence[OSError]) -> Iterator[Issue]:
@@ -84,8 +103,8 @@ def check_folders(directory: Path, scan: PhotoScan, unlistable: Sequence[OSError
     for path, error in zip(locked, unlistable, strict=True):
         what = f"the folder cannot be listed: {error.strerror}"
         yield make_issue("unreadable", where=path.as_posix(), what=what, fix="change its permissions")
-    for name in list_empty_folders(scan):
-        if not any(path.parts[0] == name for path in locked):
+    for name in list_empty_folders(directory, scan):
+        if not any(Path(name) in (path, *path.parents) for path in locked):
             yield make_issue("empty", where=name, what="the folder holds no photo")
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from obelisk.data.formats.gldv2 import CATEGORIES, Gldv2Tables, read_train_clean
+from obelisk.data.formats.gldv2 import CATEGORIES, Gldv2Tables
+from obelisk.data.formats.gldv2_rows import read_train_clean
 from obelisk.data.formats.labels import read_categories
 from obelisk.errors import DataError, UsageError
 
@@ -43,6 +44,6 @@ def limit_photos(photos: pl.DataFrame, tables: Gldv2Tables, most: int | None) ->
     """Keep at most so many photos (image_id, landmark_id) of each landmark, those of train_clean.csv first."""
     if most is None:
         return photos
-    clean = read_train_clean(tables.train_clean)["image_id"].to_list() if tables.train_clean else []
+    clean = read_train_clean(tables.train_clean).sound["image_id"].to_list() if tables.train_clean else []
     ranked = photos.sort(~pl.col("image_id").is_in(clean), "image_id")
     return ranked.group_by("landmark_id", maintain_order=True).head(most).select(photos.columns).sort("image_id")

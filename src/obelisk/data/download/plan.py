@@ -19,15 +19,7 @@ from rich.filesize import decimal
 from obelisk.data.download.choose import compile_match, limit_photos, match_categories
 from obelisk.data.download.http import is_web_address
 from obelisk.data.formats.csv import read_table
-from obelisk.data.formats.gldv2 import (
-    CATEGORIES,
-    TRAIN,
-    TRAIN_CLEAN,
-    find_tables,
-    read_labels,
-    select_sound,
-    standard_path,
-)
+from obelisk.data.formats.gldv2 import CATEGORIES, TRAIN, TRAIN_CLEAN, find_tables, read_labels, standard_path
 from obelisk.data.subset import choose_landmarks
 from obelisk.errors import DownloadError, UsageError, near_names
 
@@ -224,7 +216,7 @@ class DownloadRequest:
         category matches.
         """
         tables = find_tables(self.directory)
-        labels = select_sound(read_labels(self.directory, tables, clean="train" not in self.splits))
+        labels = read_labels(self.directory, tables, clean="train" not in self.splits).usable
         photos = labels.select("image_id", "landmark_id")
         if self.match is not None:
             chosen = list(match_categories(tables.categories, self.match))

@@ -59,7 +59,7 @@ def read_folders(
     """
     scan = scan_photos(directory, root=directory, onerror=onerror, photo_filter=photo_filter)
     catalog = make_catalog(directory, scan)
-    if empty := list_empty_folders(scan):
+    if empty := list_empty_folders(directory, scan):
         note = f"folders without a photo, left out: {', '.join(map(repr, empty))}"
         return replace(catalog, notes=(*catalog.notes, note))
     return catalog
@@ -232,7 +232,18 @@ def complete_landmarks(landmarks: pl.DataFrame) -> pl.DataFrame:
     return landmarks.with_columns(absent).select(list(LANDMARKS)).sort("landmark_id")
 
 
-def list_empty_folders(scan: PhotoScan) -> list[str]:
-    """Return the names of the folders directly below the root that hold no photo at any depth."""
-    used = set(scan.paths.str.split("/").list.first().to_list())
-    return sorted(scan.folders - used)
+def list_empty_folders(directory: Path, scan: PhotoScan) -> list[str]:
+    """Return the folders that hold no photo at any depth: at the top, or where landmarks lie in folders of splits.
+
+    A landmark may lack photos in some splits.
+    """
+    splits = find_split_folders(scan.paths, directory)
+    parts = scan.paths.str.split("/").list
+    used = set(parts.first().to_list())
+    shown = {to_nfc(name) for name in parts.get(1, null_on_oob=True).drop_nulls().to_list()}
+    empty = {top for folder in scan.folders if (top := folder.partition("/")[0]) not in used}
+    for folder in scan.folders:
+        top, _, name = folder.partition("/")
+        if name and top in splits and to_nfc(name) not in shown:
+            empty.add(folder)
+    return sorted(empty)

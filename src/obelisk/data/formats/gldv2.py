@@ -8,15 +8,15 @@ recognition_solution_v2.1.csv. Tars that were not unpacked (``train/images_000.t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import polars as pl
 
 from obelisk.data.catalog import QUERIES, REFERENCES, Catalog
-from obelisk.data.formats.csv import describe_run_together, describe_wrong_id, is_id, read_table, shorten, to_id
-from obelisk.data.formats.labels import build_landmark_table, find_faulty_details, link_category
+from obelisk.data.formats.csv import read_table, shorten_cells, to_id
+from obelisk.data.formats.gldv2_rows import PhotoRows, read_solution, read_train, read_train_clean, sort_by_id
+from obelisk.data.formats.labels import build_landmark_table, explain_details, find_faulty_details, link_category
 from obelisk.data.formats.scan import scan_photos
 from obelisk.errors import DataError, quote
 from obelisk.photos import PHOTO_SUFFIXES, TAR_NAME, PhotoFilter, tarred_photo_table
@@ -29,7 +29,6 @@ DETAILS = "landmarks.csv"
 CATEGORIES = "train_label_to_category.csv"
 HIERARCHY = "train_label_to_hierarchical.csv"
 IGNORED = "Ignored"
-HEX_ID = "^[0-9a-f]{16}$"
 PHOTO_SUFFIX = rf"(?:{'|'.join(sorted(PHOTO_SUFFIXES))})$".replace(".", r"\.")
 
 
@@ -72,13 +71,17 @@ def looks_like_gldv2(directory: Path) -> bool:
     return next((directory / "train" / "0").glob("[0-9a-f]/[0-9a-f]/"), None) is not None
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gldv2Rows:
+    """The labels and the solution of a GLDv2 dataset, read once; ``solution`` is None if there is none."""
+
+    tables: Gldv2Tables
+    labels: PhotoRows
+    solution: PhotoRows | None
+
+
 def read_gldv2(
-    directory: Path,
-    *,
-    clean: bool = False,
-    present_only: bool = True,
-    photo_filter: PhotoFilter | None = None,
-    may_be_empty: bool = False,
+    directory: Path, *, clean: bool = False, present_only: bool = True, photo_filter: PhotoFilter | None = None
 ) -> Catalog:
     """Read a GLDv2 dataset.
 
@@ -86,32 +89,44 @@ def read_gldv2(
     disk, found by one walk through ``train`` and one through ``test``; without it every row is kept and no folder is
     opened. Rows that can't be used are left out, with notes.
 
-    Raises DataError if train.csv and train_clean.csv are both missing, if a column is, or, unless ``may_be_empty``, if
-    no reference photo can be used.
+    Raises DataError if train.csv and train_clean.csv are both missing, if a column is, or if no reference photo can be
+    used.
     """
+    rows = read_gldv2_rows(directory, clean=clean)
+    catalog, placed = place_gldv2(directory, rows, present_only=present_only, photo_filter=photo_filter)
+    if catalog.references.is_empty():
+        raise no_photo_error(directory, rows.labels, placed)
+    return catalog
+
+
+def read_gldv2_rows(directory: Path, *, clean: bool = False) -> Gldv2Rows:
+    """Read the rows of a GLDv2 dataset's tables of photos."""
     tables = find_tables(directory)
     labels = read_labels(directory, tables, clean=clean)
-    sound = select_sound(labels)
-    references = sound.select("row", "image_id", "landmark_id", pl.lit("train").alias("split"))
-    notes = note_faults(labels, sound, "training")
+    return Gldv2Rows(tables=tables, labels=labels, solution=read_solution(tables.solution) if tables.solution else None)
+
+
+def place_gldv2(
+    directory: Path, rows: Gldv2Rows, *, present_only: bool = True, photo_filter: PhotoFilter | None = None
+) -> tuple[Catalog, PlacedPhotos]:
+    """Return the catalog of a dataset whose tables were read, and its reference photos as they were placed."""
+    tables = rows.tables
+    references = rows.labels.distinct.with_columns(pl.lit("train").alias("split"))
+    notes = note_faults(rows.labels, "training")
     queries = pl.DataFrame(schema={"row": pl.UInt32, **QUERIES}).drop("path")
-    if tables.solution is not None:
-        rows = read_solution(tables.solution)
-        sound = select_sound(rows)
-        queries = sound.filter(pl.col("usage") != IGNORED).select("row", "image_id", "landmark_ids", "usage")
-        notes += note_faults(rows, sound, "query")
+    if rows.solution is not None:
+        queries = rows.solution.distinct.filter(pl.col("usage") != IGNORED)
+        notes += note_faults(rows.solution, "query")
     if tables.details is not None:
         notes += note_details(tables.details)
     placed = [
-        place_photos(rows, directory, folder, photo_filter) if present_only else place_as_listed(rows, folder)
-        for rows, folder in ((references, "train"), (queries, "test"))
+        place_photos(part, directory, folder, photo_filter) if present_only else place_as_listed(part, folder)
+        for part, folder in ((references, "train"), (queries, "test"))
     ]
     references, queries = (part.photos for part in placed)
-    if references.is_empty() and not may_be_empty:
-        raise no_photo_error(directory, labels, placed[0])
     for part, what in zip(placed, ("training", "query"), strict=True):
         notes += note_absent(part, what)
-    return Catalog(
+    catalog = Catalog(
         root=directory,
         references=references.select(list(REFERENCES)),
         queries=queries.select(list(QUERIES)),
@@ -123,17 +138,18 @@ def read_gldv2(
         ),
         notes=notes,
     )
+    return catalog, placed[0]
 
 
-def no_photo_error(directory: Path, labels: pl.DataFrame, placed: PlacedPhotos) -> DataError:
+def no_photo_error(directory: Path, labels: PhotoRows, placed: PlacedPhotos) -> DataError:
     """Return the error of a dataset whose CSVs list no photos, or only photos that are not on disk."""
     if placed.misnamed.height:
-        row, image_id, path = placed.misnamed.row(0)
-        what = f"no training photo of the CSVs is on disk under its id; row {row}: {describe_misnamed(image_id, path)}"
+        row, fault = placed.misnamed.select("row", describe_misnamed()).row(0)
+        what = f"no training photo of the CSVs is on disk under its id; row {row}: {fault}"
         return DataError(what, where=directory, fix=f"see `obelisk data check {quote(str(directory))}`")
     if not placed.absent:
         what = "the CSVs list no training photo that can be used"
-        if fault := next(explain_malformed(labels), None):
+        if fault := labels.first_fault():
             what += f"; row {fault[0]}: {fault[1]}"
         return DataError(what, where=directory, fix="correct the rows of the table")
     return DataError(
@@ -144,12 +160,8 @@ def no_photo_error(directory: Path, labels: pl.DataFrame, placed: PlacedPhotos) 
     )
 
 
-def read_labels(directory: Path, tables: Gldv2Tables, *, clean: bool = False) -> pl.DataFrame:
-    """Read the labels: a frame (row, image_id, landmark_id, landmark, lines), with null ids in malformed rows.
-
-    ``landmark`` is the raw cell. The rows are those of train.csv, or of train_clean.csv if ``clean`` is set or there is
-    no train.csv.
-    """
+def read_labels(directory: Path, tables: Gldv2Tables, *, clean: bool = False) -> PhotoRows:
+    """Read the rows of train.csv, or of train_clean.csv if ``clean`` is set or there is no train.csv."""
     if clean and tables.train_clean is None:
         raise DataError(
             f"`{TRAIN_CLEAN}` is missing", where=directory, fix="put it beside train.csv, or use all of train.csv"
@@ -160,18 +172,6 @@ def read_labels(directory: Path, tables: Gldv2Tables, *, clean: bool = False) ->
         fix = "put train.csv (columns id, landmark_id) there or into its folder `metadata`"
         raise DataError(f"`{TRAIN}` is missing", where=directory, fix=fix)
     return read_train_clean(tables.train_clean)
-
-
-def read_train(path: Path) -> pl.DataFrame:
-    """Read train.csv: a frame (row, image_id, landmark_id, landmark, lines)."""
-    table = read_table(path, required=("id", "landmark_id"))
-    return table.select(
-        "row",
-        pl.col("id").alias("image_id"),
-        to_id(pl.col("landmark_id")).alias("landmark_id"),
-        pl.col("landmark_id").alias("landmark"),
-        "lines",
-    )
 
 
 def read_photo_urls(catalog: Catalog) -> dict[str, str]:
@@ -197,105 +197,26 @@ def read_category_links(catalog: Catalog) -> dict[int, str]:
     return {number: link for number, link in zip(ids, links, strict=True) if number is not None and link}
 
 
-def read_train_clean(path: Path) -> pl.DataFrame:
-    """Read train_clean.csv, which has a row per landmark, into a row per photo."""
-    table = read_table(path, required=("landmark_id", "images"))
-    return (
-        table.select(
-            "row",
-            pl.col("images").str.extract_all(r"\S+").alias("image_id"),
-            to_id(pl.col("landmark_id")).alias("landmark_id"),
-            pl.col("landmark_id").alias("landmark"),
-            "lines",
-        )
-        .explode("image_id")
-        .select("row", "image_id", "landmark_id", "landmark", "lines")
-    )
-
-
-def read_solution(path: Path) -> pl.DataFrame:
-    """Read recognition_solution_v2.1.csv: a frame (row, image_id, landmark_ids, usage, landmarks, lines).
-
-    ``landmarks`` is the raw cell; if it holds anything but ids, a null is among its landmark_ids.
-    """
-    table = read_table(path, required=("id", "landmarks", "Usage"))
-    return table.select(
-        "row",
-        pl.col("id").alias("image_id"),
-        pl.col("landmarks").fill_null("").str.extract_all(r"\S+").list.eval(to_id(pl.element())).alias("landmark_ids"),
-        pl.col("Usage").fill_null("").alias("usage"),
-        "landmarks",
-        "lines",
-    )
-
-
-def select_sound(rows: pl.DataFrame) -> pl.DataFrame:
-    """Keep the well-formed rows, the first one of each image id, sorted by image id."""
-    ordered = sort_by_id(rows.filter(~find_malformed(rows)))
-    return ordered.filter(pl.col("image_id").ne_missing(pl.col("image_id").shift()))
-
-
-def sort_by_id(rows: pl.DataFrame) -> pl.DataFrame:
-    """Sort rows by image id, stably."""
-    key = pl.col("image_id")
-    if rows["image_id"].str.contains(HEX_ID).all():
-        # GLDv2's ids are 64-bit hex numbers: as integers they have the same order, and sort far faster.
-        key = key.str.decode("hex").bin.reinterpret(dtype=pl.UInt64, endianness="big")
-    return rows.sort(key, maintain_order=True)
-
-
-def find_malformed(rows: pl.DataFrame) -> pl.Series:
-    """Return which rows of the labels or the solution can't be used.
-
-    They lack a photo id, have a landmark id that isn't one, or are several rows that a stray quote runs together.
-    """
-    if "landmark_ids" in rows.columns:
-        landmark = pl.col("landmark_ids").list.eval(pl.element().is_null()).list.any()
-    else:
-        landmark = pl.col("landmark_id").is_null()
-    faulty = pl.col("image_id").is_null() | landmark | pl.col("lines").is_not_null()
-    return rows.select(faulty.alias("malformed")).to_series()
-
-
-def explain_malformed(rows: pl.DataFrame) -> Iterator[tuple[int, str]]:
-    """Yield the rows that can't be used, each with what is wrong."""
-    truth = "landmarks" if "landmarks" in rows.columns else "landmark"
-    faulty = rows.filter(find_malformed(rows)).select("row", "image_id", truth, "lines")
-    for row, image_id, cell, lines in faulty.iter_rows():
-        if lines:
-            yield row, describe_run_together(lines)
-        elif image_id is None:
-            yield row, "the photo has no id"
-        elif cell is None:
-            yield row, f"photo {shorten(image_id)}: it has no landmark"
-        else:
-            # A cell of the solution is a list of ids.
-            words = cell.split() if truth == "landmarks" else [cell]
-            wrong = next((word for word in words if not is_id(word)), cell)
-            yield row, f"photo {shorten(image_id)}: {describe_wrong_id(wrong)}"
-
-
-def note_faults(rows: pl.DataFrame, sound: pl.DataFrame, what: str) -> tuple[str, ...]:
-    """Return notes on how many rows are not among the sound ones."""
-    malformed = int(find_malformed(rows).sum())
-    repeated = rows.height - malformed - sound.height
+def note_faults(rows: PhotoRows, what: str) -> tuple[str, ...]:
+    """Return notes on the rows that can't be used, and on those that repeat a photo."""
     notes = []
-    if malformed:
-        row, fault = next(explain_malformed(rows))
+    if first := rows.first_fault():
         notes.append(
-            f"{malformed:,} {what} rows without a usable id or landmark left out; the first is row {row}: {fault}"
+            f"{rows.faulty.height:,} {what} rows without a usable id or landmark left out; "
+            f"the first is row {first[0]}: {first[1]}"
         )
-    if repeated:
+    if repeated := rows.sound.height - rows.distinct.height:
         notes.append(f"{repeated:,} {what} rows that repeat the id of an earlier row left out")
     return tuple(notes)
 
 
 def note_details(path: Path) -> tuple[str, ...]:
     """Return a note on the cells of landmarks.csv that can't be used."""
-    if not (faults := find_faulty_details(path)):
-        return ()
-    (row, fault), count = faults[0], len(faults)
-    return (f"{count:,} faults in {path.name}, whose cells are left out; the first is in row {row}: {fault}",)
+    faults = find_faulty_details(path)
+    for row, fault in faults.head(1).select("row", explain_details()).iter_rows():
+        what = f"{faults.height:,} faults in {path.name}, whose cells are left out"
+        return (f"{what}; the first is in row {row}: {fault}",)
+    return ()
 
 
 def note_absent(placed: PlacedPhotos, what: str) -> tuple[str, ...]:
@@ -304,8 +225,7 @@ def note_absent(placed: PlacedPhotos, what: str) -> tuple[str, ...]:
     if placed.absent:
         notes.append(f"{placed.absent:,} {what} photos of the CSVs are not on disk and left out")
     if count := placed.misnamed.height:
-        row, image_id, path = placed.misnamed.row(0)
-        fault = describe_misnamed(image_id, path)
+        row, fault = placed.misnamed.select("row", describe_misnamed()).row(0)
         notes.append(f"{count:,} {what} photos of the CSVs left out; the first is in row {row}: {fault}")
     return tuple(notes)
 
@@ -325,34 +245,41 @@ class PlacedPhotos:
 def place_photos(
     rows: pl.DataFrame, directory: Path, folder: str, photo_filter: PhotoFilter | None = None
 ) -> PlacedPhotos:
-    """Find the photos of a table, a frame (row, image_id, …), on disk."""
+    """Find the photos of a table, a frame (row, image_id, …), on disk; they come sorted by id."""
     present = list_by_id(directory, folder, photo_filter)
-    photos = rows.join(present, on="image_id", how="inner", maintain_order="left")
+    # Polars would put all rows into a table of hashes, even for none.
+    photos = (rows.clear() if present.is_empty() else rows).join(present, on="image_id", how="inner")
     misnamed = find_misnamed(rows, present)
-    return PlacedPhotos(photos=photos, absent=rows.height - photos.height - misnamed.height, misnamed=misnamed)
+    return PlacedPhotos(
+        photos=sort_by_id(photos), absent=rows.height - photos.height - misnamed.height, misnamed=misnamed
+    )
 
 
 def place_as_listed(rows: pl.DataFrame, folder: str) -> PlacedPhotos:
-    """Give all photos of a table GLDv2's own paths."""
-    photos = rows.with_columns(standard_path(folder).alias("path"))
-    return PlacedPhotos(photos=photos, absent=0, misnamed=photos.clear().select("row", "image_id", "path"))
+    """Give all photos of a table GLDv2's own paths, sorted by id."""
+    photos = sort_by_id(rows).with_columns(standard_path(folder).alias("path"))
+    return PlacedPhotos(photos=sort_by_id(photos), absent=0, misnamed=photos.clear().select("row", "image_id", "path"))
 
 
 def find_misnamed(rows: pl.DataFrame, present: pl.DataFrame) -> pl.DataFrame:
     """Return the rows whose photo is on disk under a like name, a frame (row, image_id, path)."""
+    if present.is_empty():
+        return rows.clear().select("row", "image_id", path=pl.lit("", dtype=pl.String))
+    lower = present.select("path", name=pl.col("image_id").str.to_lowercase())
+    if (lower["name"] == present["image_id"]).all():
+        plain = ~pl.col("image_id").str.contains_any(["/", "\\", "."])
+        rows = rows.filter(~(plain & (pl.col("image_id").str.to_lowercase() == pl.col("image_id"))))
     absent = rows.join(present, on="image_id", how="anti", maintain_order="left").select("row", "image_id")
     name = pl.col("image_id").str.extract(r"([^/\\]*)$").str.to_lowercase()
     absent = absent.with_columns(name.str.replace(PHOTO_SUFFIX, "").alias("name"))
-    lower = present.select("path", pl.col("image_id").str.to_lowercase().alias("name"))
-    if (lower["name"] == present["image_id"]).all():
-        absent = absent.filter(pl.col("name") != pl.col("image_id"))
     found = absent.join(lower.unique("name", keep="first"), on="name", how="inner", maintain_order="left")
     return found.select("row", "image_id", "path")
 
 
-def describe_misnamed(image_id: str, path: str) -> str:
-    """Return how the id of a photo must be written."""
-    return f"the id `{shorten(image_id)}` must be `{PurePosixPath(path).stem}`, as the file is {path}"
+def describe_misnamed() -> pl.Expr:
+    """Return how the ids of misnamed photos must be written."""
+    stem = pl.col("path").str.extract(r"([^/]+)\.[^./]+$")
+    return pl.format("the id `{}` must be `{}`, as the file is {}", shorten_cells(pl.col("image_id")), stem, "path")
 
 
 def standard_path(folder: str) -> pl.Expr:

@@ -2,152 +2,153 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
+from obelisk.data.formats.csv import shorten_cells
 from obelisk.data.formats.gldv2 import (
     IGNORED,
+    Gldv2Rows,
     Gldv2Tables,
     describe_misnamed,
-    explain_malformed,
-    find_malformed,
     find_misnamed,
-    find_tables,
     list_by_id,
-    read_labels,
-    read_solution,
-    read_train_clean,
-    select_sound,
     standard_path,
 )
-from obelisk.data.formats.labels import find_faulty_details, read_names
-from obelisk.data.issues import Issue, make_issue
+from obelisk.data.formats.gldv2_rows import PhotoRows, explain_faulty, read_train_clean
+from obelisk.data.formats.labels import explain_details, find_faulty_details, read_names
+from obelisk.data.issues import Issue, IssueRows, make_issue
 from obelisk.photos import PhotoFilter
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabeledRows:
+class ListedPhotos:
     """The rows of one table that lists photos, and the folder of these photos."""
 
     table: Path
     folder: str
-    rows: pl.DataFrame
+    rows: PhotoRows
 
 
-def check_gldv2(directory: Path, photo_filter: PhotoFilter) -> Iterator[Issue]:
-    """Yield the issues of the tables; no photo is opened."""
-    tables = find_tables(directory)
-    labels = read_labels(directory, tables)
-    listed = [LabeledRows(table=tables.train or tables.train_clean or directory, folder="train", rows=labels)]
-    if tables.solution is not None:
-        listed.append(LabeledRows(table=tables.solution, folder="test", rows=read_solution(tables.solution)))
+def check_gldv2(directory: Path, rows: Gldv2Rows, photo_filter: PhotoFilter) -> Iterator[Sequence[Issue]]:
+    """Yield the issues of the tables, those of one kind together; no photo is opened."""
+    tables = rows.tables
+    listed = [ListedPhotos(table=tables.train or tables.train_clean or directory, folder="train", rows=rows.labels)]
+    if tables.solution is not None and rows.solution is not None:
+        listed.append(ListedPhotos(table=tables.solution, folder="test", rows=rows.solution))
     for table in listed:
-        yield from find_malformed_rows(table)
+        yield IssueRows(kind="malformed", rows=table.rows.faulty, where=at_row(table.table), what=explain_faulty())
         yield from find_repeated_rows(table)
         yield from find_missing_and_orphans(directory, table, photo_filter)
     if tables.train is not None and tables.train_clean is not None:
-        yield from compare_clean(select_sound(labels), tables.train_clean)
+        yield from compare_clean(rows.labels, tables.train_clean)
     if tables.details is not None:
-        yield from find_faulty_positions(tables.details)
-    known = select_sound(labels)["landmark_id"].unique().sort()
+        faults = find_faulty_details(tables.details)
+        fix = "correct the cell, or leave it empty"
+        yield IssueRows(kind="malformed", rows=faults, where=at_row(tables.details), what=explain_details(), fix=fix)
+    known = rows.labels.distinct["landmark_id"].unique().sort()
     yield from find_unnamed(known, tables, directory)
-    if tables.solution is not None:
-        yield from find_unknown_landmarks(select_sound(listed[-1].rows), known, tables.solution)
+    if tables.solution is not None and rows.solution is not None:
+        yield find_unknown_landmarks(rows.solution.usable, known, tables.solution)
 
 
-def at_row(table: Path, row: int) -> str:
-    """Return the location of a row, for a message."""
-    return f"{table.name}, row {row}"
+def at_row(table: Path, row: str = "row") -> pl.Expr:
+    """Return the locations of rows, for messages; ``row`` is the column of their numbers."""
+    return pl.format("{}, row {}", pl.lit(table.name), row)
 
 
-def find_malformed_rows(listed: LabeledRows) -> Iterator[Issue]:
-    """Yield the rows that can't be used."""
-    for row, what in explain_malformed(listed.rows):
-        yield make_issue("malformed", where=at_row(listed.table, row), what=what)
-
-
-def find_repeated_rows(listed: LabeledRows) -> Iterator[Issue]:
+def find_repeated_rows(listed: ListedPhotos) -> Iterator[IssueRows]:
     """Yield the rows that repeat a photo, with the same landmark or another one."""
-    truth = "landmark_ids" if "landmark_ids" in listed.rows.columns else "landmark_id"
-    sound = listed.rows.filter(~find_malformed(listed.rows)).select("row", "image_id", truth)
-    repeated = sound.filter(pl.col("image_id").is_duplicated())
-    first: dict[str, tuple[int, object]] = {}
-    for row, image_id, landmark in repeated.iter_rows():
-        if image_id not in first:
-            first[image_id] = (row, landmark)
-            continue
-        earlier, shown = first[image_id]
-        where = at_row(listed.table, row)
-        if landmark == shown:
-            yield make_issue("duplicate", where=where, what=f"photo {image_id} is listed in row {earlier} already")
-        else:
-            what = f"photo {image_id} shows landmark {landmark} here, {shown} in row {earlier}"
-            yield make_issue("mislabelled", where=where, what=what)
+    sound, repeated = listed.rows.sound, listed.rows.repeated
+    truth = "landmark_ids" if "landmark_ids" in sound.columns else "landmark_id"
+
+    def look_up(rows: pl.DataFrame) -> pl.DataFrame:
+        here, there = (sound[rows[name]] for name in ("index", "first"))
+        return here.select("row", "image_id", show_landmarks(here[truth]).alias("here")).with_columns(
+            there["row"].alias("first"), show_landmarks(there[truth]).alias("there")
+        )
+
+    if repeated.is_empty():
+        return
+    landmarks = sound[truth].rechunk()
+    same = landmarks[repeated["index"]] == landmarks[repeated["first"]]
+    photo, where = shorten_cells(pl.col("image_id")), at_row(listed.table)
+    what = pl.format("photo {} is listed in row {} already", photo, "first")
+    yield IssueRows(kind="duplicate", rows=repeated.filter(same), look_up=look_up, where=where, what=what)
+    what = pl.format("photo {} shows landmark {} here, {} in row {}", photo, "here", "there", "first")
+    yield IssueRows(kind="mislabelled", rows=repeated.filter(~same), look_up=look_up, where=where, what=what)
 
 
-def find_missing_and_orphans(directory: Path, listed: LabeledRows, photo_filter: PhotoFilter) -> Iterator[Issue]:
+def show_landmarks(landmarks: pl.Series) -> pl.Series:
+    """Return landmark ids for messages, of a column with one or a list in each row."""
+    if isinstance(landmarks.dtype, pl.List):
+        return landmarks.cast(pl.List(pl.String)).list.join(" ").replace("", "none")
+    return landmarks
+
+
+def find_missing_and_orphans(directory: Path, listed: ListedPhotos, photo_filter: PhotoFilter) -> Iterator[IssueRows]:
     """Yield the listed photos that are not on disk, and the photos on disk that are not listed."""
-    rows = listed.rows.filter(pl.col("image_id").is_not_null() & pl.col("lines").is_null())
-    rows = rows.unique("image_id", keep="first", maintain_order=True)
+    missing = listed.rows.distinct.select("row", "image_id")
     present = list_by_id(directory, listed.folder, photo_filter)
-    misnamed = find_misnamed(rows, present)
-    for row, image_id, path in misnamed.iter_rows():
-        yield make_issue("malformed", where=at_row(listed.table, row), what=describe_misnamed(image_id, path))
-    missing = rows.filter(~find_malformed(rows)).join(present, on="image_id", how="anti", maintain_order="left")
-    missing = missing.join(misnamed, on="image_id", how="anti", maintain_order="left")
-    for row, path in missing.select("row", standard_path(listed.folder)).iter_rows():
-        yield make_issue("missing", where=path, what=f"no such file, listed in {at_row(listed.table, row)}")
-    orphans = present.join(rows, on="image_id", how="anti").join(misnamed, on="path", how="anti").sort("path")
-    for path in orphans["path"].to_list():
-        yield make_issue("orphan", where=path, what=f"not listed in {listed.table.name}")
+    if not present.is_empty():
+        faulty = listed.rows.faulty.filter(pl.col("image_id").is_not_null() & pl.col("lines").is_null())
+        rows = pl.concat([missing, faulty.select("row", "image_id").unique("image_id", keep="first")])
+        misnamed = find_misnamed(rows, present).sort("row")
+        yield IssueRows(kind="malformed", rows=misnamed, where=at_row(listed.table), what=describe_misnamed())
+        missing = missing.join(present, on="image_id", how="anti", maintain_order="left")
+        missing = missing.join(misnamed, on="image_id", how="anti", maintain_order="left")
+        orphans = present.join(rows, on="image_id", how="anti").join(misnamed, on="path", how="anti").sort("path")
+        what = pl.lit(f"not listed in {listed.table.name}")
+        yield IssueRows(kind="orphan", rows=orphans, where=pl.col("path"), what=what)
+    what = pl.format("no such file, listed in {}", at_row(listed.table))
+    yield IssueRows(kind="missing", rows=missing, where=standard_path(listed.folder), what=what)
 
 
-def find_faulty_positions(details: Path) -> Iterator[Issue]:
-    """Yield the rows of landmarks.csv with cells that can't be used."""
-    for row, what in find_faulty_details(details):
-        yield make_issue("malformed", where=at_row(details, row), what=what, fix="correct the cell, or leave it empty")
-
-
-def compare_clean(labels: pl.DataFrame, train_clean: Path) -> Iterator[Issue]:
+def compare_clean(labels: PhotoRows, train_clean: Path) -> Iterator[IssueRows]:
     """Yield the disagreements of train_clean.csv with train.csv: another landmark, or an unlisted photo."""
     clean = read_train_clean(train_clean)
-    both = clean.join(labels, on="image_id", how="left", suffix="_train", maintain_order="left")
-    differing = both.filter(pl.col("landmark_id").ne_missing(pl.col("landmark_id_train")))
-    columns = ("row", "image_id", "landmark", "landmark_id_train")
-    for row, image_id, landmark, other in differing.select(columns).iter_rows():
-        where = at_row(train_clean, row)
-        if image_id is None:
-            yield make_issue("malformed", where=where, what=f"landmark {landmark} has no photos")
-        elif other is None:
-            yield make_issue("malformed", where=where, what=f"photo {image_id} is not listed in train.csv")
-        else:
-            what = f"photo {image_id} shows landmark {landmark} here, {other} in train.csv"
-            yield make_issue("mislabelled", where=where, what=what)
+    where, photo = at_row(train_clean), shorten_cells(pl.col("image_id"))
+    photoless = pl.col("image_id").is_null() & pl.col("lines").is_null() & pl.col("landmark").is_not_null()
+    told = pl.format("landmark {} has no photos", shorten_cells(pl.col("landmark")))
+    what = pl.coalesce(pl.when(photoless).then(told), explain_faulty())
+    yield IssueRows(kind="malformed", rows=clean.faulty, where=where, what=what)
+    both = clean.sound.join(
+        labels.distinct.select("image_id", train="landmark_id"), on="image_id", how="left", maintain_order="left"
+    ).filter(pl.col("landmark_id").ne_missing(pl.col("train")))
+    unlisted = pl.col("train").is_null()
+    what = pl.format("photo {} is not listed in train.csv", photo)
+    yield IssueRows(kind="malformed", rows=both.filter(unlisted), where=where, what=what)
+    what = pl.format("photo {} shows landmark {} here, {} in train.csv", photo, "landmark_id", "train")
+    yield IssueRows(kind="mislabelled", rows=both.filter(~unlisted), where=where, what=what)
 
 
-def find_unnamed(known: pl.Series, tables: Gldv2Tables, directory: Path) -> Iterator[Issue]:
+def find_unnamed(known: pl.Series, tables: Gldv2Tables, directory: Path) -> Iterator[Sequence[Issue]]:
     """Yield the landmarks without a name; one issue for all of them if there is no table of names."""
     sources = [path for path in (tables.details, tables.categories, tables.hierarchy) if path is not None]
     if not sources:
-        what = "no table of names: neither landmarks.csv nor train_label_to_category.csv is there"
-        yield make_issue("unnamed", where=str(directory), what=what)
+        missing = "no table of names: neither landmarks.csv nor train_label_to_category.csv is there"
+        yield [make_issue("unnamed", where=str(directory), what=missing)]
         return
     names = read_names(details=tables.details, categories=tables.categories, hierarchy=tables.hierarchy)
     named = names.filter(pl.col("name").is_not_null())["landmark_id"]
-    for landmark in known.filter(~known.is_in(named.to_list())).to_list():
-        names_tables = ", ".join(path.name for path in sources)
-        yield make_issue("unnamed", where=names_tables, what=f"landmark {landmark} has photos but no name")
+    unnamed = known.filter(~known.is_in(named.implode())).alias("landmark_id").to_frame()
+    where = pl.lit(", ".join(path.name for path in sources))
+    what = pl.format("landmark {} has photos but no name", "landmark_id")
+    yield IssueRows(kind="unnamed", rows=unnamed, where=where, what=what)
 
 
-def find_unknown_landmarks(queries: pl.DataFrame, known: pl.Series, solution: Path) -> Iterator[Issue]:
-    """Yield the queries that can't be answered: none of their landmarks has a reference photo."""
-    asked = queries.filter((pl.col("landmark_ids").list.len() > 0) & (pl.col("usage") != IGNORED))
-    gallery = set(known.to_list())
-    for row, image_id, landmarks in asked.select("row", "image_id", "landmark_ids").iter_rows():
-        if gallery.isdisjoint(landmarks):
-            listed = " ".join(map(str, landmarks))
-            what = f"query {image_id} shows landmark {listed}, of which there is no reference photo"
-            yield make_issue("unknown landmark", where=at_row(solution, row), what=what)
+def find_unknown_landmarks(queries: pl.DataFrame, known: pl.Series, solution: Path) -> IssueRows:
+    """Return the queries that can't be answered: none of their landmarks has a reference photo."""
+    listed = pl.col("landmark_ids")
+    asked = queries.filter((listed.list.len() > 0) & (pl.col("usage") != IGNORED))
+    answered = asked.explode("landmark_ids").filter(pl.col("landmark_ids").is_in(known.implode()))["row"]
+    what = pl.format(
+        "query {} shows landmark {}, of which there is no reference photo",
+        shorten_cells(pl.col("image_id")),
+        listed.cast(pl.List(pl.String)).list.join(" "),
+    )
+    unknown = asked.filter(~pl.col("row").is_in(answered.implode()))
+    return IssueRows(kind="unknown landmark", rows=unknown, where=at_row(solution), what=what)

@@ -9,7 +9,14 @@ from urllib.parse import unquote
 import polars as pl
 
 from obelisk.data.catalog import LANDMARKS
-from obelisk.data.formats.csv import describe_run_together, describe_wrong_id, read_table, shorten, to_id
+from obelisk.data.formats.csv import (
+    MAX_LISTED,
+    describe_run_together,
+    describe_wrong_id,
+    read_table,
+    shorten_cells,
+    to_id,
+)
 
 CATEGORY_MARK = "Category:"
 COMMONS_PAGE = re.compile(r"""https?://(commons\.wikimedia\.org/wiki/Category:[^\s<>"\x00-\x1f\x7f]+)""")
@@ -70,7 +77,9 @@ def read_details(path: Path) -> pl.DataFrame:
 
 def read_details_table(path: Path) -> pl.DataFrame:
     """Read the cells of a landmarks.csv as text."""
-    return read_table(path, required=("landmark_id", "name"), optional=("supercategory", "area_level", *DEGREES))
+    return read_table(
+        path, required=("landmark_id", "name"), optional=("supercategory", "area_level", *DEGREES), max_lines=MAX_LISTED
+    )
 
 
 def read_degrees(column: str, limit: int) -> pl.Expr:
@@ -79,34 +88,48 @@ def read_degrees(column: str, limit: int) -> pl.Expr:
     return pl.when(number.is_between(-limit, limit)).then(number)
 
 
-def find_faulty_details(path: Path) -> list[tuple[int, str]]:
-    """Return the rows of a landmarks.csv with a cell that can't be used, each with what is wrong, in their order."""
+def find_faulty_details(path: Path) -> pl.DataFrame:
+    """Return the faults of a landmarks.csv in their order, a frame (row, column, cell); see explain_details.
+
+    ``column`` is ``lines`` for a row that is several, run together.
+    """
     table = read_details_table(path)
     whole = table.filter(pl.col("lines").is_null())
+    unread = {
+        "landmark_id": to_id(pl.col("landmark_id")),
+        "area_level": pl.col("area_level").cast(pl.Int64, strict=False),
+        **{column: read_degrees(column, limit) for column, limit in DEGREES.items()},
+    }
+    columns = pl.Enum(["lines", *unread])
 
-    def unread(column: str, read: pl.Expr) -> list[tuple[int, str]]:
-        return whole.filter(pl.col(column).is_not_null() & read.is_null()).select("row", column).rows()
+    def pick(rows: pl.DataFrame, column: str, faulty: pl.Expr) -> pl.DataFrame:
+        return rows.filter(faulty).select("row", pl.lit(column, dtype=columns).alias("column"), cell=column)
 
-    nameless = whole.filter(pl.col("landmark_id").is_null())["row"].to_list()
-    found = [
-        (row, describe_run_together(lines)) for row, lines in table.drop_nulls("lines").select("row", "lines").rows()
-    ]
-    found += [(row, "the landmark has no id") for row in nameless]
-    found += [(row, describe_wrong_id(cell)) for row, cell in unread("landmark_id", to_id(pl.col("landmark_id")))]
-    level = pl.col("area_level").cast(pl.Int64, strict=False)
-    found += [
-        (row, f"the area level `{shorten(cell)}` is not a whole number") for row, cell in unread("area_level", level)
-    ]
+    found = [pick(table, "lines", pl.col("lines").is_not_null())]
+    for column, read in unread.items():
+        given = pl.col(column).is_not_null() | (column == "landmark_id")
+        found.append(pick(whole, column, given & read.is_null()))
+    return pl.concat(found).sort("row", "column")
+
+
+def explain_details() -> pl.Expr:
+    """Return what is wrong with the cells of a landmarks.csv, from their columns ``column`` and ``cell``."""
+    column, cell = pl.col("column"), pl.col("cell")
+    shown = shorten_cells(cell)
+    told = {
+        "lines": describe_run_together(cell),
+        "landmark_id": pl.coalesce(describe_wrong_id(cell), pl.lit("the landmark has no id")),
+        "area_level": pl.format("the area level `{}` is not a whole number", shown),
+    }
     for name, limit in DEGREES.items():
         bounds = f"a number from -{limit} to {limit} with a decimal point"
-        cells = unread(name, read_degrees(name, limit))
-        found += [(row, f"the {name} `{shorten(cell)}` is not {bounds}") for row, cell in cells]
-    return sorted(found)
+        told[name] = pl.format(f"the {name} `{{}}` is not {bounds}", shown)
+    return pl.coalesce(pl.when(column == name).then(what) for name, what in told.items())
 
 
 def read_categories(path: Path) -> pl.DataFrame:
     """Read a train_label_to_category.csv."""
-    table = read_table(path, required=("landmark_id", "category"))
+    table = read_table(path, required=("landmark_id", "category"), max_lines=MAX_LISTED)
     return table.select(
         to_id(pl.col("landmark_id")).alias("landmark_id"),
         pl.Series("name", map(name_or_none, table["category"].to_list()), dtype=pl.String),
@@ -115,7 +138,7 @@ def read_categories(path: Path) -> pl.DataFrame:
 
 def read_hierarchy(path: Path) -> pl.DataFrame:
     """Read a train_label_to_hierarchical.csv."""
-    table = read_table(path, required=("landmark_id",), optional=("category", "supercategory"))
+    table = read_table(path, required=("landmark_id",), optional=("category", "supercategory"), max_lines=MAX_LISTED)
     return table.select(
         to_id(pl.col("landmark_id")).alias("landmark_id"),
         "supercategory",

@@ -18,7 +18,7 @@ CHUNK = 100_000
 class PhotoScan:
     """Sorted photo paths relative to a root, and a sentence on each file that was skipped.
 
-    ``folders`` are the names of the folders directly below the root that were listed, with photos or without.
+    ``folders`` are the folders at the first two levels below the root that were listed, with photos or without.
     """
 
     paths: pl.Series
@@ -56,7 +56,7 @@ def scan_photos(
     skipped: list[str] = []
     for parent, files in walk_photos(folder, ignore_missing, photo_filter, root=root):
         prefix = parent.relative_to(root).as_posix()
-        folders.add(prefix.partition("/")[0])
+        folders.add("/".join(prefix.split("/")[:2]))
         for name in files:
             path = name if prefix == "." else f"{prefix}/{name}"
             if is_encodable(path):
