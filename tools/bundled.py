@@ -35,6 +35,7 @@ from obelisk.gallery import build_gallery
 from obelisk.recognition import BACKGROUND, CALIBRATION, Background, pack_background
 from obelisk.recognition.background_photos import choose_background, embed_background
 from obelisk.recognition.held_out_model import HeldOutPhotos, calibrate_new_landmarks, calibrate_trained_landmarks
+from obelisk.recognition.rerank import make_inlier_counter
 from obelisk.training.export.export_run import export_run
 from obelisk.training.loading.references import split_for_validation
 from obelisk.training.train import train_run
@@ -106,7 +107,8 @@ def embed_held_out(model: Bundle, catalog: Catalog, known: Catalog) -> tuple[Hel
     """
     embedder = Embedder(model)
     whole = split_for_validation(load_recipe(RECIPE), catalog).references
-    embeddings = DescriptorCache(model).get(catalog.locate_photos(whole)).rows
+    files = catalog.locate_photos(whole)
+    embeddings = DescriptorCache(model).get(files).rows
     chosen = split_for_validation(load_recipe(RECIPE), known).select_references("train")
     images, landmarks = whole["image_id"].to_numpy(), whole["landmark_id"].to_numpy()
     photos = HeldOutPhotos(
@@ -116,6 +118,7 @@ def embed_held_out(model: Bundle, catalog: Catalog, known: Catalog) -> tuple[Hel
         known=np.isin(landmarks, known.landmarks["landmark_id"].to_numpy()),
         ordinary=embed_background(embedder, [], seed=OTHER_SEED),
         background=Background(embed_background(embedder, choose_background(catalog))),
+        count_inliers=make_inlier_counter(files),
     )
     return photos, (whole["split"] == "val").to_numpy()
 

@@ -35,3 +35,40 @@ def test_calibrations_for_the_training_landmarks_and_for_new_ones() -> None:
         assert found.slope > 1
         assert 0 < found.threshold(0.9) <= found.threshold(0.99) <= 1
         assert [pair[1] for pair in found.precisions] == sorted(pair[1] for pair in found.precisions)
+
+
+def make_photos() -> tuple[HeldOutPhotos, np.ndarray]:
+    """Photos of 24 landmarks that nobody was trained on, and which of them are to be asked."""
+    rng = np.random.default_rng(1)
+    labels = np.repeat(np.arange(24), 8)
+    rows = rng.normal(size=(24, 16))[labels] + 0.9 * rng.normal(size=(192, 16))
+    parts = rows, rng.normal(size=(20, 16)), rng.normal(size=(20, 16))
+    unit = [(x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for x in parts]
+    nobody = np.zeros(192, dtype=bool)
+    background = Background(unit[2])
+    photos = HeldOutPhotos(
+        embeddings=unit[0], landmarks=labels, trained=nobody, known=nobody, ordinary=unit[1], background=background
+    )
+    return photos, np.arange(192) % 4 == 0
+
+
+def test_inliers_are_counted_with_the_first_candidates_nearest_photos_in_the_gallery() -> None:
+    photos, asked = make_photos()
+    calls = []
+
+    def count(query: int, nearest: np.ndarray) -> float:
+        calls.append((query, nearest.tolist()))
+        return 20.0 if photos.landmarks[nearest[0]] == photos.landmarks[query] else 6.0
+
+    found = calibrate_new_landmarks(replace(photos, count_inliers=count), asked)
+    assert found.inliers > 1
+    assert found.inlier_shares == ((6.0, 0.0, 1.0), (20.0, 1.0, 0.0))
+    assert found.threshold(0.9, verified=True) < found.threshold(0.9)
+    for query, nearest in calls:
+        assert asked[query]
+        assert not asked[nearest].any(), "photos to be asked are in no gallery"
+        assert len(set(photos.landmarks[nearest])) == 1
+        similarities = photos.embeddings[nearest] @ photos.embeddings[query]
+        assert (np.diff(similarities) <= 0).all()
+    plain = calibrate_new_landmarks(photos, asked)
+    assert (plain.inliers, plain.slope, plain.precisions) == (0.0, found.slope, found.precisions)

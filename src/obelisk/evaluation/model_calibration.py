@@ -34,6 +34,7 @@ from obelisk.recognition import (
 )
 from obelisk.recognition.background_photos import choose_background, embed_background
 from obelisk.recognition.held_out_model import HeldOutPhotos, calibrate_new_landmarks
+from obelisk.recognition.rerank import make_inlier_counter
 from obelisk.records import Progress, no_progress
 
 FEWEST_UNSEEN = 12  # landmarks; fewer say little about strangers
@@ -198,5 +199,6 @@ def embed_unseen(
         known=unseen,
         ordinary=embed_background(Embedder(bundle), [], seed=ORDINARY_SEED),
         background=background,
+        count_inliers=make_inlier_counter([found[index].path for index in usable]),
     )
     return photos, usable >= len(references), [str(photo.error) for photo in found if photo.error]

@@ -231,27 +231,27 @@ def fit_calibration(evidence: Evidence, *, margin_ratio: float | None = None, sh
         precisions=((0.0, 0.0),),
     )
     z = fitted.combine(scores, evidence.margins, evidence.references)
+    fitted = fit_inliers(fitted, (z + fitted.intercept) / sharpness, evidence)
     if sharpness != 1.0:
         fitted = shift_intercept(fitted, z, evidence.right, weights)
-    fitted = fit_inliers(fitted, z, evidence.inliers, evidence.right, weights)
     return fitted.model_copy(
         update=tabulate_precisions(fitted, z, weights) | {"evidence": sum_up(z, evidence.right, weights)}
     )
 
 
-def fit_inliers(calibration: Calibration, z: Floats, inliers: Floats, right: Booleans, weights: Floats) -> Calibration:
-    """Fit v and v₀ to the verified among first candidates with z (Q,), and count their inliers (Q,).
+def fit_inliers(calibration: Calibration, log_odds: Floats, evidence: Evidence) -> Calibration:
+    """Fit v and v₀ to the verified among first candidates, whose log odds (Q,) without inliers stay as they are.
 
-    The other weights stay, so that answers with and without this evidence agree on average.
+    So answers with and without this evidence agree on average. How many inliers right and wrong ones have is kept, too.
     """
-    verified = ~np.isnan(inliers)
-    inliers, right, weights = inliers[verified], right[verified], weights[verified]
+    verified = ~np.isnan(evidence.inliers)
+    inliers, right, weights = evidence.inliers[verified], evidence.right[verified], evidence.weights[verified]
     if right.all() or not right.any():
         return calibration
     weight = np.log1p(inliers)
     columns = np.stack([weight - weight.mean(), np.ones(len(weight))], axis=1)
-    offset = z[verified] + calibration.intercept
-    slope, shift = fit_logistic(columns, right, weights / weights.sum(), shrunk=[0.01, 0], offset=offset)
+    weights = weights / weights.sum()
+    slope, shift = fit_logistic(columns, right, weights, shrunk=[0.01, 0], offset=log_odds[verified])
     if slope <= 0:
         return calibration
     counts = np.unique(inliers)

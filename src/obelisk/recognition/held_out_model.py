@@ -8,14 +8,16 @@ people build them, and one for the gallery of the training landmarks themselves.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from obelisk.arrays import Booleans, Embeddings, Integers, join_columns
+from obelisk.arrays import Booleans, Embeddings, Floats, Integers, join_columns
 from obelisk.embedding import BundleClassifier
 from obelisk.errors import UsageError
 from obelisk.gallery import ExactSearch
+from obelisk.photos import map_in_order
 from obelisk.recognition.calibration import Calibration, Evidence, find_margins, fit_calibration
 from obelisk.recognition.classifier import KNNClassifier
 from obelisk.recognition.rerank.background import Background
@@ -25,6 +27,7 @@ UNKNOWN_SHARE = 0.4  # of the queries, whose landmark the gallery does not have:
 ORDINARY_SHARE = 0.5  # of the unknown ones, which show no landmark at all
 GALLERY_SIZES = (5, 8, 12, 16, 24)  # landmarks in each gallery of new landmarks
 DRAWS = 12  # galleries of each size
+VERIFIED_DRAWS = 4  # of these, whose answers are verified
 OWN_SHARES = (0.25, 0.5, 1.0)  # of the training landmarks, in each gallery of these
 LOOK_ALIKES = 1 / 3  # of the landmarks outside a gallery: the nearest ones play strangers
 FEWEST_STRANGERS = 4
@@ -46,6 +49,9 @@ class HeldOutPhotos:
     ``ordinary``    (M, D)  of photos that show no landmark and are not in ``background``
     ``background``          the background of the held-out model
     ==============  ======  =====================================================================
+
+    ``count_inliers`` counts those of a labelled photo with others, row indices all of them
+    (:func:`~obelisk.recognition.rerank.geometry.make_inlier_counter`); without it, verified geometry is no evidence.
     """
 
     embeddings: Embeddings
@@ -54,6 +60,7 @@ class HeldOutPhotos:
     known: Booleans
     ordinary: Embeddings
     background: Background
+    count_inliers: Callable[[int, Integers], float] | None = None
 
 
 def calibrate_new_landmarks(
@@ -83,14 +90,14 @@ def calibrate_new_landmarks(
     evidence = []
     centers = compute_prototypes(photos.embeddings, photos.landmarks)
     for size in (size for size in GALLERY_SIZES if size < len(unseen)):
-        for _ in range(DRAWS):
+        for draw in range(DRAWS):
             chosen = rng.choice(unseen, size, replace=False)
             inside = np.isin(photos.landmarks, chosen)
             strangers = find_look_alikes(*centers, chosen, np.setdiff1d(unseen, chosen))
             others = np.flatnonzero(np.isin(photos.landmarks, strangers) & queries)
             others = rng.choice(others, min(len(others), MOST_UNKNOWN), replace=False)
-            asked = inside & queries
-            evidence.append(ask_gallery(photos, inside & ~queries, asked, photos.embeddings[others], vote))
+            verify = draw < VERIFIED_DRAWS
+            evidence.append(ask_gallery(photos, inside & ~queries, inside & queries, others, vote, verify=verify))
     fitted = fit_calibration(join_columns(evidence), margin_ratio=MARGIN_RATIO, sharpness=sharpness)
     return fitted.model_copy(update={"vote": vote.vote, "k": vote.k})
 
@@ -115,36 +122,62 @@ def calibrate_trained_landmarks(photos: HeldOutPhotos, *, sharpness: float = 1.0
     for share in OWN_SHARES:
         inside = np.isin(photos.landmarks, rng.choice(known, max(2, int(share * len(known))), replace=False))
         gallery, queries = inside & photos.trained, inside & ~photos.trained
-        evidence.append(ask_gallery(photos, gallery, queries, photos.embeddings[~photos.known], BundleClassifier()))
+        evidence.append(ask_gallery(photos, gallery, queries, np.flatnonzero(~photos.known), BundleClassifier()))
     return fit_calibration(join_columns(evidence), margin_ratio=TRAINED_MARGIN_RATIO, sharpness=sharpness)
 
 
 def ask_gallery(
-    photos: HeldOutPhotos, gallery: Booleans, queries: Booleans, others: Embeddings, vote: BundleClassifier
+    photos: HeldOutPhotos,
+    gallery: Booleans,
+    queries: Booleans,
+    others: Integers,
+    vote: BundleClassifier,
+    *,
+    verify: bool = False,
 ) -> Evidence:
-    """Recognize the queries (N,), the others (O, D) and the ordinary photos from a gallery, a mask (N,) of photos."""
+    """Recognize the queries (N,), the others (O,) and the ordinary photos from a gallery, a mask (N,) of photos.
+
+    ``others`` are row indices of photos of other landmarks. Ordinary photos are never verified.
+    """
     references, labels = photos.embeddings[gallery], photos.landmarks[gallery]
     classifier = KNNClassifier(ExactSearch(references), labels, vote=vote.vote, background=photos.background)
     k = min(vote.k, len(references))
     parts = (
-        (photos.embeddings[queries], photos.landmarks[queries], 1 - UNKNOWN_SHARE),
-        (others, None, UNKNOWN_SHARE * (1 - ORDINARY_SHARE)),
-        (photos.ordinary, None, UNKNOWN_SHARE * ORDINARY_SHARE),
+        (photos.embeddings[queries], np.flatnonzero(queries), photos.landmarks[queries], 1 - UNKNOWN_SHARE),
+        (photos.embeddings[others], others, None, UNKNOWN_SHARE * (1 - ORDINARY_SHARE)),
+        (photos.ordinary, None, None, UNKNOWN_SHARE * ORDINARY_SHARE),
     )
     evidence = []
-    for rows, truth, share in parts:
+    for rows, indices, truth, share in parts:
         if not len(rows):
             continue
         ranking = classifier.classify(rows, k=k, top=2)
-        right = np.zeros(len(rows), dtype=bool) if truth is None else ranking.candidates[:, 0] == truth
+        first, inliers = ranking.candidates[:, 0], np.full(len(rows), np.nan)
+        right = np.zeros(len(rows), dtype=bool) if truth is None else first == truth
+        if verify and indices is not None:
+            inliers = count_first_inliers(photos, indices, first, gallery)
         evidence.append(
             Evidence(
                 scores=ranking.scores[:, 0],
                 margins=find_margins(ranking.scores),
                 references=np.full(len(rows), float(len(references))),
-                inliers=np.full(len(rows), np.nan),
+                inliers=inliers,
                 right=right,
                 weights=np.full(len(rows), share / len(rows)),
             )
         )
     return join_columns(evidence)
+
+
+def count_first_inliers(photos: HeldOutPhotos, asked: Integers, first: Integers, gallery: Booleans) -> Floats:
+    """Return the inliers (n,) of photos at row indices ``asked`` (n,) with those of their first candidates (n,)."""
+    if photos.count_inliers is None:
+        return np.full(len(asked), np.nan)
+    count, rows = photos.count_inliers, np.flatnonzero(gallery)
+
+    def compare(query: int, landmark: int) -> float:
+        shown = rows[photos.landmarks[rows] == landmark]
+        similarities = photos.embeddings[shown] @ photos.embeddings[query]
+        return count(query, shown[np.argsort(-similarities, kind="stable")])
+
+    return np.array(list(map_in_order(lambda pair: compare(*pair), zip(asked.tolist(), first.tolist(), strict=True))))

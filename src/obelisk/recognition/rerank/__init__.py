@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from obelisk.recognition.rerank.background import BackgroundReranker
-from obelisk.recognition.rerank.geometry import GeometricVerifier, PhotoComparison
+from obelisk.recognition.rerank.geometry import GeometricVerifier, make_inlier_counter
 from obelisk.recognition.rerank.prototypes import PrototypeReranker, compute_prototypes
 from obelisk.recognition.rerank.query_expansion import EXPANSIONS, ExpandedSearch, augment_references, expand_search
 from obelisk.recognition.rerank.reranker import Reranker, Shortlist, find_shortlist
@@ -13,7 +13,6 @@ __all__ = [
     "BackgroundReranker",
     "ExpandedSearch",
     "GeometricVerifier",
-    "PhotoComparison",
     "PrototypeReranker",
     "Reranker",
     "Shortlist",
@@ -21,4 +20,5 @@ __all__ = [
     "compute_prototypes",
     "expand_search",
     "find_shortlist",
+    "make_inlier_counter",
 ]

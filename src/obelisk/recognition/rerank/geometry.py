@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import islice
 
@@ -84,7 +84,8 @@ class GeometricVerifier:
     """
 
     def __init__(self, references: References, files: ReferenceFiles) -> None:
-        require_opencv()
+        if not has_opencv():
+            raise MissingExtraError("verify", needed_for="geometric verification")
         self._references = references
         self._files = files
         self._keypoints_of = lru_cache(maxsize=CACHED)(self._find_reference_keypoints)
@@ -127,29 +128,24 @@ class GeometricVerifier:
         return None if data is None else find_keypoints(data)
 
 
-class PhotoComparison:
-    """Compares the photos of a collection with each other, as evidence for a calibration.
+def make_inlier_counter(files: Sequence[PhotoLike]) -> Callable[[int, Integers], float] | None:
+    """Return what counts the inliers of a photo with those of a candidate, nearest first; None without OpenCV.
 
-    Raises :class:`~obelisk.errors.MissingExtraError` without OpenCV.
+    It takes indices of ``files`` and counts as a :class:`GeometricVerifier` does: evidence for a calibration.
     """
+    if not has_opencv():
+        return None
+    keypoints_of = lru_cache(maxsize=4 * CACHED)(lambda index: find_keypoints(files[index]))
 
-    def __init__(self, files: Sequence[PhotoLike]) -> None:
-        require_opencv()
-        self._files = files
-        self._keypoints_of = lru_cache(maxsize=4 * CACHED)(self._find_keypoints)
+    def count(query: int, nearest: Integers) -> float:
+        return most_inliers(keypoints_of(query), map(keypoints_of, nearest[: COMPARED[0]].tolist()))
 
-    def count(self, query: int, nearest: Integers) -> float:
-        """Return the inliers of a photo with those of a candidate, nearest first: indices of the collection."""
-        return most_inliers(self._keypoints_of(query), map(self._keypoints_of, nearest[: COMPARED[0]].tolist()))
-
-    def _find_keypoints(self, index: int) -> Keypoints:
-        return find_keypoints(self._files[index])
+    return count
 
 
-def require_opencv() -> None:
-    """Raise MissingExtraError without OpenCV."""
-    if importlib.util.find_spec("cv2") is None:
-        raise MissingExtraError("verify", needed_for="geometric verification")
+def has_opencv() -> bool:
+    """Return whether the extra ``verify`` is installed."""
+    return importlib.util.find_spec("cv2") is not None
 
 
 def most_inliers(query: Keypoints, references: Iterable[Keypoints | None]) -> float:
