@@ -312,7 +312,10 @@ def tabulate_precisions(calibration: Calibration, z: Floats, weights: Floats) ->
         verified = z[:, None] + calibration.inliers * np.log1p(inliers) + calibration.verified
         probability = logistic(z)[:, None]
         spread = weights[:, None] * (probability * right + (1 - probability) * wrong)
-        tables["verified_precisions"] = expected_precisions(logistic(verified).ravel(), spread.ravel())
+        # Most of these points weigh next to nothing, so they are first summed up in points of the same weight.
+        summed = sum_up(verified.ravel(), np.zeros(verified.size, dtype=bool), spread.ravel())
+        z, _, held = (np.array(column) for column in zip(*summed, strict=True))
+        tables["verified_precisions"] = expected_precisions(logistic(z), held)
     return tables
 
 
