@@ -17,9 +17,9 @@ from obelisk.recognition.explain.shown_photos import (
     PAPER,
     WORDS,
     draw_lines,
-    fit_photo,
     frame_photo,
     read_if_possible,
+    scale_photo,
 )
 from obelisk.recognition.explain.strip import (
     COLUMNS,
@@ -78,11 +78,11 @@ def explain_answer(
     original = None if best is None else originals[best]
     reference = None if original is None else embedder.features(original)
     if best is None or original is None or reference is None:
-        lit = light_up(fit_photo(pixels, PANEL), weigh_locations(query), rule)
+        lit = light_up(scale_photo(pixels, PANEL), weigh_locations(query), rule)
         parts += [draw_panels("Where the model looks", [lit], []), draw_words(ALONE)]
     else:
         alike = compare_maps(query, reference)
-        panels = draw_resemblance(fit_photo(pixels, PANEL), fit_photo(original, PANEL), alike, rule)
+        panels = draw_resemblance(scale_photo(pixels, PANEL), scale_photo(original, PANEL), alike, rule)
         captions = [[asked.name], describe_reference(shown[best])]
         parts += [draw_panels("What makes them alike", panels, captions), draw_region_legend(alike.regions)]
     return stack_pictures(parts, margin=MARGIN)

@@ -19,10 +19,10 @@ LINK_LINES = 8  # of the address of a photo that is not at hand
 
 def load_photo(source: Path | bytes | GivenPhoto, side: int) -> Image.Image:
     """Read a photo and scale its longer side to ``side`` pixels; raises PhotoError."""
-    return fit_photo(read_query(source, min_side=side)[0], side)
+    return scale_photo(read_query(source, min_side=side)[0], side)
 
 
-def fit_photo(photo: Image.Image, side: int) -> Image.Image:
+def scale_photo(photo: Image.Image, side: int) -> Image.Image:
     """Scale the longer side of a photo to ``side`` pixels.
 
     The aspect ratio is kept, except that no side becomes too thin to see.

@@ -17,9 +17,9 @@ from obelisk.recognition.explain.shown_photos import (
     PAPER,
     WORDS,
     draw_lines,
-    fit_photo,
     frame_photo,
     read_if_possible,
+    scale_photo,
 )
 from obelisk.records import Neighbor, Recognition
 from obelisk.wording import UNKNOWN, describe_confidence, describe_verdict, format_decimal
@@ -118,7 +118,7 @@ def draw_cell(cell: StripCell, side: int, *, bold: bool) -> Image.Image:
     drawn = Image.new("RGB", (side, side + 2 * 24 + (1 + len(cell.details)) * 22), PAPER)
     thickness = 4 if bold and cell.right is not None else 2
     photo = cell.photo if isinstance(cell.photo, Image.Image) else read_if_possible(cell.photo, side)
-    fitted = None if photo is None else fit_photo(photo, side)
+    fitted = None if photo is None else scale_photo(photo, side)
     drawn.paste(frame_photo(fitted, (side, side), edge, thickness, cell.link))
     canvas = ImageDraw.Draw(drawn)
     indent = 0 if cell.right is None else 24
