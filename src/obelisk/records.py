@@ -108,24 +108,24 @@ class Candidate:
 class Recognition:
     """The answer for one photo.
 
-    ================  ==========================================================================================
-    ``photo``         the path, as it was given; of a photo without one the name of its file, else ``photo 3``
-    ``landmark``      the name of the landmark; None if the photo is rejected or could not be read
-    ``landmark_id``   its id; None as above
-    ``verdict``       ``sure``, ``probable`` or ``unknown`` (:data:`Verdict`); ``landmark`` is None unless ``sure``
-    ``confidence``    confidence that the first candidate is right, in [0, 1]; given for rejected photos, too
-    ``latitude``      of the first candidate, in degrees, north positive; None if unknown
-    ``longitude``     of the first candidate, in degrees, east positive; None if unknown
-    ``links``         web addresses about the first candidate
-    ``candidates``    the ranked landmarks, best first; empty if the photo could not be read
-    ``neighbours``    the nearest reference photos, nearest first
-    ``threshold``     the confidence from which a landmark is named; None if nothing is rejected
-    ``model``         the model: its name, ``@`` and the first twelve digits of its fingerprint
-    ``distance_km``   kilometers from where the photo was taken to the first candidate, if that was evidence, else None
+    ===================  ============================================================================================
+    ``photo``            the path, as it was given; of a photo without one the name of its file, else ``photo 3``
+    ``landmark``         the name of the landmark; None if the photo is rejected or could not be read
+    ``landmark_id``      its id; None as above
+    ``verdict``          ``sure``, ``probable`` or ``unknown`` (:data:`Verdict`); ``landmark`` is None unless ``sure``
+    ``confidence``       confidence that the first candidate is right, in [0, 1]; given for rejected photos, too
+    ``latitude``         of the first candidate, in degrees, north positive; None if unknown
+    ``longitude``        of the first candidate, in degrees, east positive; None if unknown
+    ``links``            web addresses about the first candidate
+    ``candidates``       the ranked landmarks, best first; empty if the photo could not be read
+    ``neighbours``       the nearest reference photos, nearest first
+    ``threshold``        the confidence from which a landmark is named; None if nothing is rejected
+    ``model``            the model: its name, ``@`` and the first twelve digits of its fingerprint
+    ``distance_km``      kilometers between camera and first candidate, if that was evidence, else None
     ``position_helped``  whether that distance speaks for the first candidate; None as above
-    ``warning``       what is missing of a photo that was answered although it was cut off, else None
-    ``error``         why the photo could not be read, else None
-    ================  ==========================================================================================
+    ``warning``          what is missing of a photo that was answered although it was cut off, else None
+    ``error``            why the photo could not be read, else None
+    ===================  ============================================================================================
 
     With a calibrated model, the confidence is the probability that the first candidate is right; otherwise it is the
     score of the first candidate.

@@ -81,11 +81,11 @@ def test_landmarks_are_counted_by_gallery_and_id(capsys: pytest.CaptureFixture[s
     ]
     assert print_lines(answers, capsys, summary=True) == [
         "6 photos: 4 named, 1 probable, 1 unknown",
-        "named  probable  landmark",
-        "    2         0  Gate",
-        "    1         0  Gate",
-        "    1         0  Gate",
-        "    0         1  Arch",
+        "named  probable  landmark  gallery",
+        "    2         0  Gate      bundled",
+        "    1         0  Gate      bundled",
+        "    1         0  Gate      city",
+        "    0         1  Arch      bundled",
     ]
 
 

@@ -17,6 +17,9 @@ WIDEST_PATH = 40  # columns; what follows longer ones is not aligned
 OTHER_LINES = 6  # of a terminal, beside the rows of the count
 FEWEST_ROWS = 5
 
+OF_VERDICT = {"sure": "named", "probable": "probable", "unknown": "unknown"}
+KINDS = (*OF_VERDICT.values(), "failed")
+
 Key = tuple[str | None, int]  # of a landmark: its gallery and its id there
 
 
@@ -70,16 +73,16 @@ class AnswerLines:
         keys = sorted(self._names, key=lambda key: (-sure[key], -probable[key], self._names[key]))
         room = max(FEWEST_ROWS, shutil.get_terminal_size().lines - OTHER_LINES) if sys.stdout.isatty() else len(keys)
         columns = [("named", sure)] + ([("probable", probable)] if probable else [])
-        if keys:
-            rows = [(*(counts[key] for _, counts in columns), self._names[key]) for key in keys[:room]]
-            table([*(name for name, _ in columns), "landmark"], rows)
+        several = len({gallery for gallery, _ in keys}) > 1
+        rows = [
+            [*(counts[key] for _, counts in columns), self._names[key], *([key[0] or ""] if several else [])]
+            for key in keys[:room]
+        ]
+        if rows:
+            table([*(name for name, _ in columns), "landmark", *(["gallery"] if several else [])], rows)
         if rest := keys[room:]:
             counts = ", ".join(f"{sum(counts[key] for key in rest)} {name}" for name, counts in columns)
             result(f"and {count_of(len(rest), 'more landmark')}: {counts}")
-
-
-OF_VERDICT = {"sure": "named", "probable": "probable", "unknown": "unknown"}
-KINDS = (*OF_VERDICT.values(), "failed")
 
 
 def describe_in_detail(answer: Recognition) -> list[str]:
