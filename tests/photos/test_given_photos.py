@@ -213,10 +213,10 @@ def test_any_iterable_may_hold_photos(paths: Any) -> None:
 
 def test_what_its_owner_changes_later_is_taken_at_once(picture: Image.Image) -> None:
     def reuse_one_buffer() -> Iterator[Any]:
-        buffer = np.zeros((10, 10, 3), np.uint8)
-        for level in (10, 20):
-            buffer[:] = level
-            yield buffer
+        for buffer in (np.zeros((10, 10, 3), np.uint8), np.zeros((10, 10), np.uint8)):
+            for level in (10, 20):
+                buffer[:] = level
+                yield buffer
         with io.BytesIO() as file:
             picture.save(file, "PNG")
             file.seek(0)
@@ -224,7 +224,7 @@ def test_what_its_owner_changes_later_is_taken_at_once(picture: Image.Image) -> 
                 yield image
 
     taken = list(take_photos(reuse_one_buffer()))
-    assert [read_photo(photo).getpixel((0, 0))[0] for photo in taken] == [10, 20, 0]
+    assert [read_photo(photo).getpixel((0, 0))[0] for photo in taken] == [10, 20, 10, 20, 0]
 
 
 def test_heavy_photos_are_not_held_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

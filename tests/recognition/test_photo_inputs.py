@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from obelisk.data import read_catalog
 from obelisk.embedding import Bundle
 from obelisk.errors import PhotoError, UsageError
 from obelisk.gallery import build_gallery
+from obelisk.photos import GivenPhoto, take_photos
 from obelisk.recognition import Recognizer
 
 
@@ -102,6 +104,21 @@ def test_photos_are_taken_while_answers_are_consumed(recognizer: Recognizer) -> 
     assert not taken
     assert next(answers).photo == "photo 1"
     assert len(taken) < 1000
+
+
+def test_photos_are_let_go_once_they_are_embedded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("obelisk.photos.parallel.usable_cores", lambda: 2)
+    taken: list[Any] = []
+    alive = []
+
+    def watch() -> Iterator[GivenPhoto]:
+        for photo in take_photos(paint(number % 3) for number in range(60)):
+            taken.append(weakref.ref(photo.source))
+            alive.append(sum(one() is not None for one in taken))
+            yield photo
+
+    assert len(list(recognizer.recognize(watch()))) == 60
+    assert max(alive) < 20  # in flight: 4 for each core, and a few on their way
 
 
 def test_an_explanation_asks_for_a_photo_that_has_no_path(recognizer: Recognizer) -> None:

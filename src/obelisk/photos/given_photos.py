@@ -99,15 +99,18 @@ def take_photos(photos: PhotosLike) -> Iterator[GivenPhoto]:
         return iter([take_photo(photos, "photo 1")])
     if hasattr(photos, "columns"):
         raise UsageError(f"photos are given as {describe_type(photos)}", fix="give one of its columns")
-    if isinstance(photos, Mapping) or not hasattr(photos, "__iter__"):
-        raise UsageError(f"photos are given as {describe_type(photos)}", fix=f"{ACCEPTED}, or a list of these")
-    return (take_photo(photo, f"photo {number}") for number, photo in enumerate(cast("Iterable[Any]", photos), start=1))
+    try:
+        items = iter(cast("Iterable[Any]", None if isinstance(photos, Mapping) else photos))
+    except TypeError:
+        what = f"photos are given as {describe_type(photos)}"
+        raise UsageError(what, fix=f"{ACCEPTED}, or a list of these") from None
+    return (take_photo(photo, f"photo {number}") for number, photo in enumerate(items, start=1))
 
 
 def is_photo(given: object) -> bool:
     """Return whether something is meant as a single photo, as far as its type says."""
     if isinstance(given, np.ndarray):
-        return given.dtype.kind not in "OU" or not given.ndim  # else an array of paths or the like
+        return given.dtype.kind not in "OU" or not given.ndim  # else an array of paths
     kinds = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, GivenPhoto)
     return isinstance(given, kinds) or callable(getattr(given, "read", None))
 
@@ -124,7 +127,7 @@ def take_photo(given: Any, name: str = "") -> GivenPhoto:
         return GivenPhoto(name=name, source=bytes(given))
     try:
         if isinstance(given, Image.Image):
-            return take_image(given, getattr(given, "filename", "") or name)
+            return take_image(given, os.fsdecode(getattr(given, "filename", "")) or name)
         if isinstance(given, np.ndarray):
             return take_pixels(given, name)
         if callable(getattr(given, "read", None)):
@@ -188,7 +191,9 @@ def take_pixels(pixels: NDArray[Any], name: str) -> GivenPhoto:
         refuse_above((pixels.shape[1], pixels.shape[0]), MAX_PIXELS)
     except PhotoError as error:
         return GivenPhoto(name=name, source=detach_error(error))
-    return GivenPhoto(name=name, source=Image.fromarray(np.array(pixels, order="C", subok=False)))
+    # Pillow copies RGB, whose pixels take four bytes there, but shares the memory of gray ones.
+    own = np.array(pixels) if pixels.ndim == 2 else np.ascontiguousarray(pixels)
+    return GivenPhoto(name=name, source=Image.fromarray(own))
 
 
 def advise_on_pixels(pixels: NDArray[Any]) -> str:
@@ -227,7 +232,7 @@ def take_image(image: Image.Image, name: str) -> GivenPhoto:
         raise
     except Exception as error:
         # Pillow's decoders raise nearly anything on damaged files, and on images that are no longer what they were.
-        if "closed" in str(error):
+        if isinstance(error, ValueError) and "closed" in str(error):
             raise UsageError("a closed image", fix="give it while it is open") from error
         return GivenPhoto(name=name, source=PhotoFormatError(f"the image cannot be loaded: {error}"))
     said = copy.info

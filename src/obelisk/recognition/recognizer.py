@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice, tee
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -374,12 +375,17 @@ class Recognizer:
     ) -> Iterator[Recognition]:
         """Embed photos, rank a few at a time, and yield their answers."""
         stream = UntilError(photos)
-        given, read = tee(stream)
-        # Only verification looks at a photo again.
-        kept = given if verify else (photo.without_content() for photo in given)
+        ahead: deque[GivenPhoto] = deque()
+
+        def remember() -> Iterator[GivenPhoto]:
+            for photo in stream:
+                ahead.append(photo if verify else photo.without_content())  # only verification looks at it again
+                yield photo
+
         located = camera is not None and camera.given is None
-        embedded = zip(kept, refuse_directionless(self._embed(read, augment=augment, located=located)), strict=True)
-        while batch := list(islice(embedded, PHOTOS_AT_ONCE)):
+        embedded = refuse_directionless(self._embed(remember(), augment=augment, located=located))
+        pairs = ((ahead.popleft(), found) for found in embedded)
+        while batch := list(islice(pairs, PHOTOS_AT_ONCE)):
             nearness = self._locate(batch, camera, references) if camera else None
             usable = [(photo, found) for photo, found in batch if found.embedding is not None]
             rows = np.array([found.embedding for _, found in usable], dtype=np.float32)
