@@ -40,6 +40,7 @@ from obelisk.records import Progress, no_progress
 FEWEST_UNSEEN = 12  # landmarks; fewer say little about strangers
 HELD_OUT_SHARE = 0.21  # of the landmarks, which a held-out model does not see
 QUERY_SHARE = 0.3  # of each landmark's photos, where no queries are given
+SHARPNESS = 0.95  # weights fitted to a few dozen landmarks are a little too steep for others
 ORDINARY_SEED = 2  # of the rendered photos that play queries: not those of the background
 
 
@@ -150,7 +151,7 @@ def calibrate_model(
     photos, is_query, left_out = embed_unseen(judged, *asked, backgrounds[judged.fingerprint], progress)
     found = find_classifier(plan.bundle)
     voting = found if found.kind == "knn" else BundleClassifier()  # which answers for landmarks that a layer lacks
-    made = calibrate_new_landmarks(photos, is_query, voting)
+    made = calibrate_new_landmarks(photos, is_query, voting, sharpness=SHARPNESS)
     calibration = made.model_copy(update={"model": plan.bundle.fingerprint})
     attachments = {
         BACKGROUND: pack_background(backgrounds[plan.bundle.fingerprint].rows),
