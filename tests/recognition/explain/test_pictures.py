@@ -21,7 +21,15 @@ from obelisk.recognition.explain.overlay import REGION_COLORS, light_up, locate_
 from obelisk.recognition.explain.picture_folder import LONGEST, make_safe
 from obelisk.recognition.explain.regions import MOST_REGIONS
 from obelisk.recognition.explain.shown_photos import THINNEST, load_photo
-from obelisk.recognition.explain.strip import COLUMNS, WIDTH, name_answer, name_landmark, state_confidence
+from obelisk.recognition.explain.strip import (
+    COLUMNS,
+    WIDTH,
+    describe_neighbor,
+    draw_cells,
+    name_answer,
+    name_landmark,
+    state_confidence,
+)
 from obelisk.records import Candidate, Neighbor, Recognition
 
 NAMES = (
@@ -120,6 +128,20 @@ def test_what_is_missing_leaves_its_place_empty(photo: Path, tmp_path: Path) -> 
     strip = draw_strip(answer_for(photo, ["a", "b", "c"]), None, [None, tmp_path / "bad.jpg", tmp_path / "gone.jpg"])
     assert strip.width == WIDTH
     draw_strip(answer_for(photo, []), None, [])
+
+
+def test_a_reference_without_a_file_shows_the_link_to_it(photo: Path) -> None:
+    def drawn(source: str | None, page: str | None = None, file: Path | None = None) -> bytes:
+        neighbor = Neighbor(id="1", landmark="Dome", landmark_id=1, similarity=0.5, source=source)
+        return draw_cells([describe_neighbor(neighbor, file, page=page)]).tobytes()
+
+    address, other = "https://commons.wikimedia.org/wiki/File:Dome.jpg", "https://commons.wikimedia.org/wiki/Dome"
+    assert drawn(address) != drawn(None), "a link"
+    assert drawn(address) == drawn(address, other), "that of the photo, if it is known"
+    assert drawn(None, other) == drawn(other)
+    assert drawn("/home/me/dome.jpg") == drawn(None), "a path is no link"
+    assert drawn(address, file=photo) == drawn(None, file=photo), "a photo that is there needs none"
+    assert drawn("https://example.org/" + "x" * 3000) != drawn(address), "and any length fits"
 
 
 def test_a_long_list_of_neighbours_is_cut(photo: Path) -> None:

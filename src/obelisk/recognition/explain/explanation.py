@@ -69,7 +69,11 @@ def explain_answer(
     shown = answer.neighbours[: COLUMNS - 1]
     originals = [read_if_possible(files.read(gallery.find_neighbor(neighbor)), sharp) for neighbor in shown]
     asked = StripCell(photo=pixels, name=Path(answer.photo).name, details=["the photo"])
-    known = [describe_neighbor(*one) for one in zip(shown, originals, strict=True)]
+    pages = {(one.landmark_id, one.gallery): next(iter(answer.links), None) for one in answer.candidates[:1]}
+    known = [
+        describe_neighbor(neighbor, original, page=pages.get((neighbor.landmark_id, neighbor.gallery)))
+        for neighbor, original in zip(shown, originals, strict=True)
+    ]
     parts = [draw_title(answer), draw_cells([asked, *known])]
     query = embedder.features(pixels)
     if query is None:

@@ -23,9 +23,14 @@ FONTS = (
     "Arial Unicode.ttf",
     "msyh.ttc",
     "wqy-zenhei.ttc",
+    "malgun.ttf",
     "NotoSansArabic-Regular.ttf",
+    "NotoSansHebrew-Regular.ttf",
     "NotoSansDevanagari-Regular.ttf",
+    "NotoSansBengali-Regular.ttf",
+    "NotoSansTamil-Regular.ttf",
     "NotoSansThai-Regular.ttf",
+    "Nirmala.ttf",
 )
 NOT_A_LETTER = "\uffff"  # a font draws it as it draws every letter that it lacks
 ELLIPSIS = "..."

@@ -51,7 +51,7 @@ def frame_photo(
     if photo is None:
         lines = wrap_text(shorten_link(link), WORDS, size[0] - 4 * THINNEST, lines=LINK_LINES) if link else []
         top = size[1] / 2 - (1 + len(lines)) * 0.65 * WORDS
-        for number, text in enumerate(["photo not here, but at" if link else "photo not available", *lines]):
+        for number, text in enumerate(["photo not at hand; see" if link else "photo not available", *lines]):
             left = (size[0] - text_width(text, WORDS)) / 2
             draw_line(canvas, (left, top + 1.3 * WORDS * number), text, WORDS, INK if number else FAINT)
     else:

@@ -82,13 +82,13 @@ def draw_cells(cells: Sequence[StripCell]) -> Image.Image:
 
 
 def describe_neighbor(
-    neighbor: Neighbor, photo: Image.Image | Path | bytes | None, truth: str | None = None
+    neighbor: Neighbor, photo: Image.Image | Path | bytes | None, truth: str | None = None, page: str | None = None
 ) -> StripCell:
-    """Return the cell of a reference photo."""
+    """Return the cell of a reference photo; ``page`` stands in where nobody knows where it was published."""
     numbers = f"similarity {format_decimal(neighbor.similarity)}, distance {format_decimal(neighbor.distance)}"
     name = name_landmark(neighbor.landmark, neighbor.landmark_id)
     right = None if truth is None else neighbor.landmark == truth
-    link = neighbor.source if neighbor.source and neighbor.source.startswith(("https://", "http://")) else None
+    link = neighbor.source if neighbor.source and neighbor.source.startswith(("https://", "http://")) else page
     return StripCell(photo=photo, name=name, details=[numbers], right=right, link=link)
 
 
