@@ -134,7 +134,7 @@ def test_the_help_lists_the_commands_in_the_order_of_use(obelisk: Obelisk) -> No
     lines = obelisk("--help")[1].partition("Commands:\n")[2].splitlines()
     names = [line.split()[0] for line in lines if line[2] != " "]
     assert names == list(main.COMMANDS)
-    assert names[:2] == ["recognize", "gallery"]
+    assert names[:4] == ["recognize", "album", "landmarks", "gallery"]
 
 
 @pytest.mark.parametrize(
@@ -212,8 +212,8 @@ def test_what_libraries_raise_of_their_own_has_the_words_of_the_system(
         (["gallery", "list"], "no such command: `list` · obelisk gallery · the commands: build, add,"),
         (["gallery", "bild"], "no such command: `bild` · obelisk gallery · did you mean `build`?"),
         (
-            ["recognize", "x", "--gallery", "a", "--top", "3", "--gallery=b"],
-            "--gallery was given 2 times · give it once",
+            ["recognize", "x", "--model", "a", "--top", "3", "--model=b"],
+            "--model was given 2 times · give it once",
         ),
         (["data", "check", "x", "--data", "y"], "No such option: --data"),
         (["gallery", "build", "g", "--data", "a", "--data", "b"], "--data was given 2 times · give it once"),

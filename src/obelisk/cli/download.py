@@ -127,7 +127,7 @@ def download_command(
         downloader = Downloader(request, state, jobs=jobs, rate=rate, policy=policy, progress=meter)
         if dry_run:
             if match:
-                show_landmarks(downloader.list_landmarks())
+                print_landmarks(downloader.list_landmarks())
             show_plan(downloader.plan(), directory, landmarks=landmarks)
             return
         report = downloader.run()
@@ -185,7 +185,7 @@ def describe_bytes(count: float | None) -> str:
     return "unknown" if count is None else decimal(round(count), precision=2)
 
 
-def show_landmarks(landmarks: list[tuple[str, int | None]]) -> None:
+def print_landmarks(landmarks: list[tuple[str, int | None]]) -> None:
     """Print the landmarks that match, with the numbers of their photos as far as they are known."""
     table(("landmark", "photos"), [(name, "" if photos is None else photos) for name, photos in landmarks])
     known = sum(photos or 0 for _, photos in landmarks)
