@@ -48,6 +48,12 @@ def test_its_folder_goes_but_not_what_others_put_there(tmp_path: Path) -> None:
     ]
 
 
+def test_nothing_stays_of_an_album_that_never_began(tmp_path: Path) -> None:
+    with AlbumState(tmp_path / "a.partial", "key"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_two_processes_do_not_make_one_album(tmp_path: Path) -> None:
     with AlbumState(tmp_path / "a.partial", "key"), pytest.raises(ObeliskError, match="another process") as refused:
         AlbumState(tmp_path / "a.partial", "key").__enter__()

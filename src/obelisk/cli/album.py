@@ -13,11 +13,13 @@ from obelisk.cli.console import Meter, SkippedFolders, count_of, note, result, w
 from obelisk.cli.photo_arguments import (
     Exclude,
     Galleries,
+    Near,
     NullSeparated,
     Photos,
     Precision,
     Threshold,
     expand_arguments,
+    parse_near,
 )
 from obelisk.defaults import PRECISION
 from obelisk.errors import UsageError, quote
@@ -35,6 +37,7 @@ def album(
     galleries: Galleries = None,
     threshold: Threshold = None,
     precision: Precision = PRECISION,
+    near: Near = None,
     null: NullSeparated = False,
     exclude: Exclude = None,
 ) -> None:
@@ -52,18 +55,25 @@ def album(
         raise UsageError(
             "the page would replace a folder", where=out, fix=f"name a file: --out {quote(str(out / 'album.html'))}"
         )
+    place = parse_near(near)
     skipped = SkippedFolders(exclude)
     paths = expand_arguments(photos, skipped, null=null)
     with Meter() as meter:
         recognizer = Recognizer.open(open_galleries(galleries or (), progress=meter))
-        if threshold is None:
-            threshold = recognizer.threshold(precision)
-        with AlbumState(out.with_name(f"{out.name}.partial"), describe_key(recognizer, threshold)) as state:
+        key = [threshold, precision, place, *describe_recognizer(recognizer)]
+        with AlbumState(out.with_name(f"{out.name}.partial"), key) as state:
             if len(state):
                 note(f"going on: {count_of(len(state), 'answer')} in {state.folder}")
             try:
                 found = recognize_album(
-                    recognizer, paths, state, threshold=threshold, progress=meter, on_answer=warn_of_photo
+                    recognizer,
+                    paths,
+                    state,
+                    threshold=threshold,
+                    precision=precision,
+                    near=place,
+                    progress=meter,
+                    on_answer=warn_of_photo,
                 )
                 contents = write_album(out, name_album(photos), found, state)
             except BaseException:
@@ -79,8 +89,8 @@ def album(
         raise typer.Exit(1)
 
 
-def describe_key(recognizer: Recognizer, threshold: float | None) -> list[object]:
-    """Return what the answers of an album depend on besides the photos."""
+def describe_recognizer(recognizer: Recognizer) -> list[object]:
+    """Return what the answers of a recognizer depend on besides photos and options."""
     references = recognizer.gallery.references()
     landmarks = repr(list(references.landmarks.values())).encode("utf-8", "surrogatepass")
     contents = hashlib.blake2b(references.ids.tobytes() + references.landmark_ids.tobytes() + landmarks, digest_size=16)
@@ -91,7 +101,6 @@ def describe_key(recognizer: Recognizer, threshold: float | None) -> list[object
         references.revision,
         contents.hexdigest(),
         repr(recognizer.calibration),
-        threshold,
     ]
 
 

@@ -14,6 +14,7 @@ import typer
 from obelisk.bundled import locate_gallery
 from obelisk.cli.console import SkippedFolders
 from obelisk.errors import UsageError
+from obelisk.positions import Position, parse_position
 
 Photos = Annotated[
     list[str],
@@ -56,6 +57,17 @@ Precision = Annotated[
     float, typer.Option("--precision", help="Share of the given answers that should be right; sets the threshold.")
 ]
 
+Near = Annotated[
+    str | None,
+    typer.Option(
+        "--near",
+        metavar="exif|LAT,LON|none",
+        help="Where the photos were taken: as their Exif says, or at this position for all. Landmarks nearby are "
+        "favored, others stay possible.",
+        show_default="exif, if the gallery is calibrated",
+    ),
+]
+
 NullSeparated = Annotated[
     bool,
     typer.Option("-0", "--null", help="The paths on stdin end with NUL, as `find -print0` writes them."),
@@ -70,6 +82,11 @@ Exclude = Annotated[
         show_default=False,
     ),
 ]
+
+
+def parse_near(near: str | None) -> Position | str | None:
+    """Read the value of --near."""
+    return near if near in (None, "exif", "none") else parse_position(near, option="--near")
 
 
 def expand_arguments(arguments: Sequence[str], skipped: SkippedFolders, *, null: bool = False) -> Iterator[str]:

@@ -14,16 +14,17 @@ from obelisk.cli.console import Meter, SkippedFolders, count_of, note, warn
 from obelisk.cli.photo_arguments import (
     Exclude,
     Galleries,
+    Near,
     NullSeparated,
     Photos,
     Precision,
     Threshold,
     expand_arguments,
+    parse_near,
 )
 from obelisk.cli.photo_tagger import PhotoTagger, make_tagger
 from obelisk.defaults import PRECISION, TOP, VOTE, K
 from obelisk.errors import PhotoError, quote
-from obelisk.positions import Position, parse_position
 from obelisk.records import Recognition
 
 if TYPE_CHECKING:
@@ -76,16 +77,7 @@ def recognize_command(
             "look-alikes are told apart better (extra `verify`; a twentieth to a tenth of a second per photo).",
         ),
     ] = False,
-    near: Annotated[
-        str | None,
-        typer.Option(
-            "--near",
-            metavar="exif|LAT,LON|none",
-            help="Where the photos were taken: as their Exif says, or at this position for all. Landmarks nearby are "
-            "favored, others stay possible.",
-            show_default="exif, if the gallery is calibrated",
-        ),
-    ] = None,
+    near: Near = None,
     explain: Annotated[
         Path | None,
         typer.Option(
@@ -174,11 +166,6 @@ def recognize_command(
         count = count_of(recognizer.camera.faulty, "photo")
         note(f"the GPS position of {count} can't be used; the first is {recognizer.camera.fault}")
     report_and_exit(skipped, tagger, failed=bool(failed or (pictures and pictures.failed)))
-
-
-def parse_near(near: str | None) -> Position | str | None:
-    """Read the value of --near."""
-    return near if near in (None, "exif", "none") else parse_position(near, option="--near")
 
 
 def report_and_exit(skipped: SkippedFolders, tagger: PhotoTagger | None, *, failed: bool = False) -> NoReturn:

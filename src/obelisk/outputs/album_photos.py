@@ -8,9 +8,11 @@ from pathlib import Path
 
 from PIL.Image import Image
 
+from obelisk.defaults import PRECISION
 from obelisk.errors import PhotoError
 from obelisk.outputs.album_state import AlbumState, Thumbnail
 from obelisk.photos import content_hash, data_uri, encode_thumbnail, hash_photo, map_in_order
+from obelisk.positions import Position
 from obelisk.recognition import Recognizer
 from obelisk.records import Progress, Recognition, no_progress
 
@@ -48,13 +50,16 @@ def recognize_album(
     paths: Iterable[str],
     state: AlbumState,
     *,
-    threshold: float | None,
+    threshold: float | None = None,
+    precision: float = PRECISION,
+    near: Position | str | None = None,
     progress: Progress = no_progress,
     on_answer: Callable[[Recognition], object] = lambda answer: None,
 ) -> list[AlbumPhoto]:
     """Recognize the photos whose content ``state`` does not know yet, and keep what is found there.
 
-    Returns all photos in the given order, each once; ``on_answer`` sees the new answers.
+    The options are those of :meth:`~obelisk.Recognizer.recognize`. Returns all photos in the given order, each once;
+    ``on_answer`` sees the new answers.
     """
     listed = list({Path(path): path for path in paths}.values())
     found = {photo.path: photo for photo in find_known(listed, state, progress)}
@@ -62,7 +67,8 @@ def recognize_album(
     recognizer.embedder.on_decoded = thumbnails
     try:
         new = [path for path in listed if path not in found]
-        for number, answer in enumerate(recognizer.recognize(new, threshold=threshold), start=1):
+        answers = recognizer.recognize(new, threshold=threshold, precision=precision, near=near)
+        for number, answer in enumerate(answers, start=1):
             made = thumbnails.take(answer.photo)
             if answer.error is None and made:
                 state.keep(made[0], answer, made[1])

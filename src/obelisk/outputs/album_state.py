@@ -60,7 +60,10 @@ class AlbumState:
         return self
 
     def __exit__(self, *reason: object) -> None:
-        self._held.close()
+        if len(self):
+            self._held.close()
+        else:
+            self.remove()
 
     def __len__(self) -> int:
         return len(self._found)
@@ -108,9 +111,9 @@ class AlbumState:
     def remove(self) -> None:
         """Delete the folder, but no file that was not made here."""
         self._held.close()
-        for path in own_files(self.folder):
-            path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
+            for path in own_files(self.folder):
+                path.unlink(missing_ok=True)
             self.folder.rmdir()
 
     @property

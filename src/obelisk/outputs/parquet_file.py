@@ -31,7 +31,11 @@ class ParquetFile:
         self._waiting: list[Recognition] = []
         self._blocks: list[Path] = []
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._folder = tempfile.TemporaryDirectory(prefix=f".{path.name[:40]}.", suffix=".partial", dir=path.parent)
+        try:
+            self._folder = tempfile.TemporaryDirectory(prefix=f".{path.name[:40]}.", suffix=".partial", dir=path.parent)
+        except OSError as error:
+            error.filename = str(path)
+            raise
 
     def __enter__(self) -> ParquetFile:
         return self
