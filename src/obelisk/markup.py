@@ -66,16 +66,15 @@ def html_table(head: Iterable[Markup], rows: Iterable[Iterable[Markup]]) -> Mark
     return element("div", drawn, class_="scroll", tabindex="0")
 
 
-def page_head(title: str, style: str, *, style_attributes: bool = False) -> Markup:
+def page_head(title: str, style: str) -> Markup:
     """Return a page up to its body: in the colors of all pages, followed by ``style``.
 
-    The browser is told to load nothing: no script runs, and only the pictures inside the page are shown. Attributes
-    called ``style`` work with ``style_attributes`` only, since they would let markup that slipped in hide the page.
+    The browser is told to load nothing: no script runs, only the pictures inside the page are shown, and attributes
+    called ``style`` don't work.
     """
     sheet = f"\n{resources.files('obelisk').joinpath('page.css').read_text(encoding='utf-8')}{style}"
     digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
-    styles = "'unsafe-inline'" if style_attributes else f"'sha256-{digest}'"
-    policy = f"default-src 'none'; img-src data:; style-src {styles}; base-uri 'none'; form-action 'none'"
+    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     return Markup(
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'

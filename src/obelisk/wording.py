@@ -70,6 +70,19 @@ def format_decimal(value: float, digits: int = 2) -> str:
     return f"{value:.{digits}f}"
 
 
+def format_percent(share: float, digits: int = 1) -> str:
+    """Return a share in percent, without the sign; no rounding makes it 0 or 100 if it isn't.
+
+    >>> [format_percent(share) for share in (0.911, 0.99973, 1.0, 0.0002)]
+    ['91.1', '>99.9', '100.0', '<0.1']
+    """
+    step = 10.0**-digits
+    written = f"{100 * share:.{digits}f}"
+    if share < 1.0 and float(written) >= 100.0:
+        return f">{100.0 - step:.{digits}f}"
+    return f"<{step:.{digits}f}" if share > 0.0 and float(written) == 0.0 else written
+
+
 def format_position(latitude: float, longitude: float) -> str:
     """Return a position to about ten meters, as maps take it.
 

@@ -13,6 +13,8 @@ from obelisk.data import read_catalog
 from obelisk.errors import MissingExtraError
 from obelisk.evaluation import RunResult, collect_predictions, compare_runs
 from obelisk.evaluation.cards import sample_queries
+from obelisk.evaluation.charts import all_charts
+from obelisk.evaluation.figures import write_figures
 from obelisk.evaluation.report import write_report
 
 HOSTILE = "<script>alert('Tower & \"Bridge\"')</script>"
@@ -109,6 +111,41 @@ def test_the_page_needs_nothing_else_and_shows_everything(compare, catalog, tmp_
     assert len(ids) == len(set(ids))
     used = re.findall(r"url\(#([^)]*)\)", written) + [link[1:] for link in page.attributes("href") if link[0] == "#"]
     assert set(used) <= set(ids)
+
+
+def test_figures_are_described_and_the_page_allows_no_style_but_its_own(compare, catalog, tmp_path):
+    page = Page(write_report(tmp_path / "r.html", compare("a", "<b>"), catalog).read_text("utf-8"))
+    figures = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(figures) > 6
+    assert all(figure["role"] == "img" and figure["aria-labelledby"] in page.attributes("id") for figure in figures)
+    assert "Top-1: points above or below" in page.text
+    assert page.attributes("style") == []
+    (policy,) = [attributes["content"] for tag, attributes in page.tags if "http-equiv" in attributes]
+    assert "unsafe-inline" not in policy
+
+
+def test_figures_are_written_as_files_that_stand_alone(compare, catalog, tmp_path):
+    charts = all_charts(compare("a", "塔 <b>"), catalog)
+    assert {"differences-top1", "buckets", "reliability", "validation"} <= {chart.name for chart in charts}
+    paths = write_figures(tmp_path / "figures", charts[:1])
+    assert [path.name for path in paths] == ["differences-top1.svg", "differences-top1.pdf"]
+    before = {path: path.read_bytes() for path in paths}
+    for path, content in before.items():
+        assert content.startswith(b"%PDF" if path.suffix == ".pdf" else b"<?xml")
+        assert not re.search(b"#0[012a]0[012a]", content) or path.suffix == ".pdf"
+    write_figures(tmp_path / "figures", charts[:1])
+    assert {path: path.read_bytes() for path in paths} == before
+
+
+def test_authors_stand_below_the_photos_where_the_dataset_names_them(compare, catalog, tmp_path):
+    assert "credit" not in Page(write_report(tmp_path / "r.html", compare("a"), catalog).read_text()).attributes(
+        "class"
+    )
+    rows = [f'{photo},"Ann <b>",CC BY 4.0' for photo in catalog.references["image_id"]]
+    (catalog.root / "attribution.csv").write_text("\n".join(["image_id,author,license", *rows]), encoding="utf-8")
+    page = Page(write_report(tmp_path / "r.html", compare("a"), catalog).read_text("utf-8"))
+    assert "Ann <b>, CC BY 4.0" in page.text
+    assert "credit" in page.attributes("class")
 
 
 @pytest.mark.usefixtures("photos")

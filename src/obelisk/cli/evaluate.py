@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from obelisk.bundled import locate_gallery
-from obelisk.cli.console import Meter, note, result, table, warn
+from obelisk.cli.console import Meter, count_of, note, result, table, warn
 from obelisk.defaults import DRAWS, PRECISION
 from obelisk.errors import UsageError
 
@@ -160,6 +160,10 @@ def compare(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write the whole report to this HTML file.")
     ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option("--figures", metavar="DIR", help="Write each figure of the report to DIR, as SVG and as PDF."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare runs and galleries on the same queries.
@@ -167,7 +171,7 @@ def compare(
     Differences come with paired 95 % intervals.
     """
     from obelisk.evaluation import compare_targets, open_target, remembered_data
-    from obelisk.evaluation.report import write_report
+    from obelisk.evaluation.report import write_report, write_report_figures
 
     sources = dict.fromkeys(locate_gallery(model).resolve() for model in models)
     targets = [open_target(source) for source in sources]
@@ -179,6 +183,8 @@ def compare(
     if out:
         write_report(out, comparison, catalog)
         note(f"report: {out}")
+    if figures:
+        note(f"figures: {count_of(len(write_report_figures(figures, comparison, catalog)), 'file')} in {figures}")
     if as_json:
         result(comparison.to_json())
     else:

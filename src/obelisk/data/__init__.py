@@ -1,5 +1,6 @@
 """Datasets: reading, checking, statistics, near-duplicates, splits and subsets."""
 
+from obelisk.data.attribution import Attribution
 from obelisk.data.catalog import LANDMARKS, QUERIES, REFERENCES, Catalog
 from obelisk.data.dataset_check import check_dataset, find_issues
 from obelisk.data.duplicates import NearDuplicates, find_near_duplicates
@@ -35,6 +36,7 @@ __all__ = [
     "QUERIES",
     "REFERENCES",
     "TAIL_PHOTOS",
+    "Attribution",
     "Catalog",
     "Issue",
     "IssueKind",

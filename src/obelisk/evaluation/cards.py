@@ -118,6 +118,7 @@ class CardDrawer:
             element("span", text(name), class_="name"),
             element("span", text(f"s {format_decimal(similarity, 3)}"), class_="number"),
             element("span", text(f"d {format_decimal(distance, 3)}"), class_="number"),
+            *(element("span", text(line), class_="credit") for line in filter(None, [self._thumbnails.credit(photo)])),
         )
         picture = self._thumbnails.show_reference(photo, f"{'right' if right else 'wrong'} neighbor {photo}: {name}")
         framed = element("div", picture, mark(right=right), class_="frame")

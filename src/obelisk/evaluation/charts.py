@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -10,6 +11,7 @@ from obelisk.arrays import Floats
 from obelisk.data import MID_PHOTOS, TAIL_PHOTOS, Catalog, photos_per_landmark
 from obelisk.evaluation import figures, metrics
 from obelisk.evaluation.comparison import Arm, Comparison
+from obelisk.evaluation.figures import Chart, draw_svg
 from obelisk.evaluation.metrics import mean
 from obelisk.evaluation.outcomes import BUCKETS
 from obelisk.evaluation.swatches import swatch
@@ -21,9 +23,21 @@ DRAWN_DIFFERENCES = ("top1", "f1_macro", "gap")
 COUNT_GROUPS = (1, 3, TAIL_PHOTOS + 1, 11, MID_PHOTOS + 1, 51, 101)
 
 
-def show_figure(svg: Markup, title: str, note: str) -> Markup:
-    """Return a figure with its title above and its explanation below."""
-    return element("figure", element("h3", text(title)), svg, element("figcaption", text(note)), class_="chart")
+def show_charts(comparison: Comparison, charts: Sequence[Chart], *, legend: bool = True) -> Markup:
+    """Return charts side by side, each with its title above and its explanation below; nothing if there are none."""
+    drawn = [
+        element(
+            "figure",
+            element("h3", text(chart.title)),
+            draw_svg(chart),
+            element("figcaption", text(chart.note)),
+            class_="chart",
+        )
+        for chart in charts
+    ]
+    if not drawn:
+        return Markup("")
+    return join([*([draw_legend(comparison)] if legend else []), element("div", *drawn, class_="charts")])
 
 
 def draw_legend(comparison: Comparison) -> Markup:
@@ -31,37 +45,67 @@ def draw_legend(comparison: Comparison) -> Markup:
     return element("p", *(swatch(number, arm.name) for number, arm in enumerate(comparison.arms)), class_="legend")
 
 
-def chart_differences(comparison: Comparison) -> Markup:
-    """Return figures of the paired differences of all runs against the best."""
+def all_charts(comparison: Comparison, catalog: Catalog) -> list[Chart]:
+    """Return every figure of the report."""
+    return [
+        *chart_differences(comparison),
+        *chart_long_tail(comparison, catalog),
+        *chart_confidence(comparison),
+        *chart_training(comparison),
+    ]
+
+
+def chart_differences(comparison: Comparison) -> list[Chart]:
+    """Return the paired differences of all runs against the best; nothing for a single run."""
     best = comparison.best
     names = [arm.name for arm in comparison.arms]
     differences = [None if arm is best else arm.minus(best) for arm in comparison.arms]
-    drawn = []
-    for metric in DRAWN_DIFFERENCES:
+    charts = []
+    for metric in DRAWN_DIFFERENCES if len(names) > 1 else ():
         lines = [None if of_arm is None else of_arm[metric] for of_arm in differences]
-        plot = partial(figures.plot_differences, names=names, differences=lines)
-        svg = figures.draw_svg(f"differences-{metric}", plot, size=(4.6, 0.9 + 0.42 * len(names)))
-        drawn.append(show_figure(svg, METRICS[metric][0], f"points above or below {best.name}"))
-    return element("div", *drawn, class_="charts")
+        charts.append(
+            Chart(
+                name=f"differences-{metric}",
+                title=METRICS[metric][0],
+                note=f"points above or below {best.name}",
+                plot=partial(figures.plot_differences, names=names, differences=lines),
+                size=(4.6, 0.9 + 0.42 * len(names)),
+            )
+        )
+    return charts
 
 
-def chart_long_tail(comparison: Comparison, catalog: Catalog) -> Markup:
+def chart_long_tail(comparison: Comparison, catalog: Catalog) -> list[Chart]:
     """Return how photos are spread over landmarks, and what that does to every run."""
     counts = photos_per_landmark(catalog.references)
     limits = {"head": MID_PHOTOS + 1, "mid": TAIL_PHOTOS + 1, "tail": 1}
-    tail = figures.draw_svg("tail", partial(figures.plot_long_tail, counts=counts, limits=limits))
     values = [[arm.metrics.values[bucket] for bucket in BUCKETS] for arm in comparison.arms]
     intervals = [[arm.metrics.intervals[bucket] for bucket in BUCKETS] for arm in comparison.arms]
-    bars = figures.draw_svg("buckets", partial(figures.plot_bars, groups=BUCKETS, values=values, intervals=intervals))
     charts = [
-        show_figure(tail, "Photos per landmark", f"{len(counts):,} landmarks, log scale"),
-        show_figure(bars, "Top-1 by bucket", "thin lines are 95 % intervals"),
+        Chart(
+            name="tail",
+            title="Photos per landmark",
+            note=f"{len(counts):,} landmarks, log scale",
+            plot=partial(figures.plot_long_tail, counts=counts, limits=limits),
+        ),
+        Chart(
+            name="buckets",
+            title="Top-1 by bucket",
+            note="thin lines are 95 % intervals",
+            plot=partial(figures.plot_bars, groups=BUCKETS, values=values, intervals=intervals),
+        ),
     ]
     sizes, shares = group_by_count(comparison, catalog)
     if len(sizes):
-        lines = figures.draw_svg("by-count", partial(figures.plot_by_count, counts=sizes, shares=shares))
-        charts.append(show_figure(lines, "Top-1 by number of photos", "each point groups landmarks of similar counts"))
-    return join([draw_legend(comparison), element("div", *charts, class_="charts")])
+        charts.append(
+            Chart(
+                name="by-count",
+                title="Top-1 by number of photos",
+                note="each point groups landmarks of similar counts",
+                plot=partial(figures.plot_by_count, counts=sizes, shares=shares),
+            )
+        )
+    return charts
 
 
 def group_by_count(comparison: Comparison, catalog: Catalog) -> tuple[Floats, list[Floats]]:
@@ -74,34 +118,46 @@ def group_by_count(comparison: Comparison, catalog: Catalog) -> tuple[Floats, li
     return sizes, [np.array([mean(arm.outcomes.right[chosen]) for chosen in members]) for arm in comparison.arms]
 
 
-def chart_confidence(comparison: Comparison) -> Markup:
+def chart_confidence(comparison: Comparison) -> list[Chart]:
     """Return what the confidence of every run is worth: precision over coverage, and accuracy over confidence."""
     measured = [(arm.outcomes.confidence, arm.outcomes.right) for arm in comparison.arms]
     curves = [metrics.precision_at_coverage(*one) for one in measured]
     diagrams = [metrics.reliability(*one) for one in measured]
-    risk = figures.draw_svg("risk-coverage", partial(figures.plot_risk_coverage, curves=curves))
-    bins = figures.draw_svg("reliability", partial(figures.plot_reliability, diagrams=diagrams))
-    charts = [
-        show_figure(risk, "Precision over coverage", "of the most confident answers; distractors are never right"),
-        show_figure(bins, "Reliability", "on the line, a confidence is a probability; larger marks hold more queries"),
+    return [
+        Chart(
+            name="risk-coverage",
+            title="Precision over coverage",
+            note="of the most confident answers; distractors are never right",
+            plot=partial(figures.plot_risk_coverage, curves=curves),
+        ),
+        Chart(
+            name="reliability",
+            title="Reliability",
+            note="on the line, a confidence is a probability; larger marks hold more queries",
+            plot=partial(figures.plot_reliability, diagrams=diagrams),
+        ),
     ]
-    return join([draw_legend(comparison), element("div", *charts, class_="charts")])
 
 
-def chart_training(comparison: Comparison) -> Markup:
+def chart_training(comparison: Comparison) -> list[Chart]:
     """Return the curves of all runs that were trained; nothing when none was."""
     curves = [read_curve(arm, "val_top1") for arm in comparison.arms]
     charts = []
     if any(curves):
-        svg = figures.draw_svg("validation", partial(figures.plot_validation, curves=curves))
-        charts.append(show_figure(svg, "Validation top-1", "the mark is the best epoch"))
+        plot = partial(figures.plot_validation, curves=curves)
+        charts.append(Chart(name="validation", title="Validation top-1", note="the mark is the best epoch", plot=plot))
     for number, arm in enumerate(comparison.arms):
         train, val = read_curve(arm, "train_loss"), read_curve(arm, "val_loss")
         if train or val:
-            plot = partial(figures.plot_losses, train=train, val=val, arm=number)
-            svg = figures.draw_svg(f"loss-{number}", plot)
-            charts.append(show_figure(svg, f"Loss of {arm.name}", "training solid, validation dashed"))
-    return join([draw_legend(comparison), element("div", *charts, class_="charts")]) if charts else Markup("")
+            charts.append(
+                Chart(
+                    name=f"loss-{number}",
+                    title=f"Loss of {arm.name}",
+                    note="training solid, validation dashed",
+                    plot=partial(figures.plot_losses, train=train, val=val, arm=number),
+                )
+            )
+    return charts
 
 
 def read_curve(arm: Arm, name: str) -> list[tuple[float, float]]:

@@ -1,6 +1,6 @@
-"""The figures of the report, as SVG to put into a page.
+"""The figures of the report, as SVG to put into a page, and as files.
 
-Colors are names of the page's style sheet, so that a figure follows the reader's light or dark screen.
+In a page, colors are names of its style sheet, so that a figure follows the reader's light or dark screen.
 The same data give the same bytes: no dates, no random ids.
 """
 
@@ -9,7 +9,10 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,17 +21,21 @@ from obelisk.arrays import Floats, Integers
 from obelisk.errors import MissingExtraError
 from obelisk.evaluation.intervals import Difference, Interval
 from obelisk.evaluation.swatches import ARM_COLORS
-from obelisk.markup import Markup
+from obelisk.files import replace_file
+from obelisk.markup import Markup, text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # matplotlib takes numbers for colors: these stand for the names that the page gives them.
 INK, FAINT = "#010101", "#020202"
-PICTURE_COLORS = ("#2563a8", "#d0710f", "#12805c", "#a8327d")
+PLACEHOLDERS = tuple(f"#0a0a{number:02x}" for number in range(ARM_COLORS))
+PICTURE_COLORS = ("#2563a8", "#d0710f", "#12805c", "#a8327d", "#6b5bb5", "#8a6d0b", "#0b7f91", "#8b4a3a")
+PICTURE_INK, PICTURE_LINE = "#1b1f24", "#d5d9de"
+STYLE = re.compile(r'(<[^<>]*?)\sstyle="([^"]*)"')
 STYLES: Sequence[tuple[str, str]] = (("-", "o"), ("--", "s"), ("-.", "^"), (":", "D"))
 
-SETTINGS = {
+SETTINGS: dict[str, object] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "svg.fonttype": "none",
@@ -55,35 +62,92 @@ SETTINGS = {
 }
 
 
+PICTURE_SETTINGS = SETTINGS | {
+    "text.color": PICTURE_INK,
+    "axes.edgecolor": PICTURE_LINE,
+    "axes.labelcolor": PICTURE_INK,
+    "grid.color": PICTURE_LINE,
+    "xtick.color": PICTURE_INK,
+    "ytick.color": PICTURE_INK,
+    "pdf.fonttype": 42,
+}
+"""What a figure outside of a page has instead of placeholders."""
+METADATA = {"svg": ("Date", "Creator", "Format", "Type"), "pdf": ("Creator", "Producer", "CreationDate")}
+
+
 def arm_color(number: int) -> str:
-    """Return the number that stands for the color of an arm."""
-    return f"#0a0a{number % ARM_COLORS:02x}"
+    """Return the color of an arm, which the settings decide on."""
+    return f"C{number % ARM_COLORS}"
 
 
-def draw_svg(name: str, plot: Callable[[Axes], None], *, size: tuple[float, float] = (4.6, 3.0)) -> Markup:
-    """Return what ``plot`` draws as SVG. Ids in it begin with ``name``: pages hold several figures.
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """A figure: what draws it, its size in inches, a title, and a note that explains it.
+
+    ``name`` is that of its file, and the beginning of all ids in a page, which holds several figures.
+    """
+
+    name: str
+    title: str
+    note: str
+    plot: Callable[[Axes], None]
+    size: tuple[float, float] = (4.6, 3.0)
+
+
+def draw_svg(chart: Chart) -> Markup:
+    """Return a chart as SVG for a page; raises MissingExtraError without matplotlib."""
+    return fit_into_page(render_svg([chart.plot], size=chart.size, transparent=True), chart)
+
+
+def write_figures(folder: Path, charts: Iterable[Chart]) -> list[Path]:
+    """Write every chart to a folder, as SVG and as PDF, dark on white; return the paths.
 
     Raises MissingExtraError without matplotlib.
     """
-    return fit_into_page(render_svg([plot], size=size, transparent=True), name)
+    written = []
+    for chart in charts:
+        svg = draw_picture([chart.plot], size=chart.size).encode()
+        pdf = render([chart.plot], size=chart.size, kind="pdf", settings=PICTURE_SETTINGS, colors=PICTURE_COLORS)
+        for suffix, content in ((".svg", svg), (".pdf", pdf)):
+            path = folder / f"{chart.name}{suffix}"
+            written.append(replace_file(path, partial(write_content, content=content)))
+    return written
+
+
+def write_content(path: Path, content: bytes) -> None:
+    """Write a file."""
+    path.write_bytes(content)
 
 
 def render_svg(plots: Sequence[Callable[[Axes], None]], *, size: tuple[float, float], transparent: bool) -> str:
     """Return plots side by side as matplotlib writes them, with placeholders for colors."""
+    return render(plots, size=size, kind="svg", transparent=transparent).decode()
+
+
+def render(
+    plots: Sequence[Callable[[Axes], None]],
+    *,
+    size: tuple[float, float],
+    kind: str,
+    settings: dict[str, object] = SETTINGS,
+    colors: Sequence[str] = PLACEHOLDERS,
+    transparent: bool = False,
+) -> bytes:
+    """Return plots side by side as a file of this kind, ``svg`` or ``pdf``."""
     try:
         import matplotlib
+        from cycler import cycler
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError("train", needed_for="the report") from None
-    written = io.StringIO()
-    with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
+    written = io.BytesIO()
+    with matplotlib.rc_context(settings | {"axes.prop_cycle": cycler(color=colors)}), warnings.catch_warnings():
         # Names of runs may hold letters that the measuring font lacks; the reader's browser has them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure = Figure(figsize=size, layout="constrained")
         for plot, axes in zip(plots, figure.subplots(1, len(plots), squeeze=False)[0], strict=True):
             plot(axes)
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(written, format="svg", transparent=transparent, metadata=nothing)
+        figure.savefig(written, format=kind, transparent=transparent, metadata=dict.fromkeys(METADATA[kind]))
     return written.getvalue()
 
 
@@ -93,20 +157,32 @@ def draw_picture(plots: Sequence[Callable[[Axes], None]], *, size: tuple[float, 
     Raises MissingExtraError without matplotlib.
     """
     svg = render_svg(plots, size=size, transparent=False)
-    svg = svg.replace(INK, "#1b1f24").replace(FAINT, "#d5d9de")
+    svg = svg.replace(INK, PICTURE_INK).replace(FAINT, PICTURE_LINE)
     return re.sub(r"#0a0a([0-9a-f]{2})", lambda match: PICTURE_COLORS[int(match[1], 16) % len(PICTURE_COLORS)], svg)
 
 
-def fit_into_page(svg: str, name: str) -> Markup:
-    """Name colors, fonts and ids as the page does, and let the page decide on the size."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', svg, count=1)
+def fit_into_page(svg: str, chart: Chart) -> Markup:
+    """Name colors, fonts and ids as the page does, and let the page decide on the size.
+
+    Pages allow no attribute called ``style``: what stands there becomes attributes of its own.
+    """
+    box, svg = re.split(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', svg, maxsplit=1)[1:]
     svg = re.sub(r"<metadata>.*?</metadata>|<style type.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg).replace("xlink:href", "href")
+    svg = STYLE.sub(lambda found: found[1] + spell_out(found[2]), svg)
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{chart.name}-", svg).replace("xlink:href", "href")
+    title = text(f"{chart.title}: {chart.note}")
+    own = f"{chart.name}-title"
+    svg = f'<svg viewBox="{box}" role="img" aria-labelledby="{own}"><title id="{own}">{title}</title>{svg}'
     svg = svg.replace("'DejaVu Sans'", "system-ui, sans-serif")
     svg = svg.replace(INK, "currentColor").replace(FAINT, "var(--line)")
     svg = re.sub(r"#0a0a([0-9a-f]{2})", lambda match: f"var(--arm-{int(match[1], 16)})", svg)
     return Markup(re.sub(r"\n\s*", "\n", svg).strip())
+
+
+def spell_out(style: str) -> str:
+    """Return the declarations of a style attribute as one attribute each."""
+    declared = (declaration.partition(":") for declaration in style.split(";"))
+    return "".join(f' {name.strip()}="{value.strip()}"' for name, _, value in declared if value)
 
 
 def plot_losses(axes: Axes, train: Sequence[tuple[float, float]], val: Sequence[tuple[float, float]], arm: int) -> None:

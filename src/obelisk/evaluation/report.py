@@ -12,8 +12,16 @@ from string import Template
 
 from obelisk.data import Catalog
 from obelisk.evaluation.cards import draw_cards
-from obelisk.evaluation.charts import chart_confidence, chart_differences, chart_long_tail, chart_training
+from obelisk.evaluation.charts import (
+    all_charts,
+    chart_confidence,
+    chart_differences,
+    chart_long_tail,
+    chart_training,
+    show_charts,
+)
 from obelisk.evaluation.comparison import DECIDING, Comparison, say_difference
+from obelisk.evaluation.figures import write_figures
 from obelisk.evaluation.swatches import swatch
 from obelisk.evaluation.tables import tabulate_confusions, tabulate_differences, tabulate_metrics
 from obelisk.evaluation.thumbnails import Thumbnails
@@ -27,15 +35,15 @@ def write_report(path: Path, comparison: Comparison, catalog: Catalog, *, seed: 
     ``seed`` chooses the queries that are shown. Photos that cannot be read are shown as empty boxes.
     Raises MissingExtraError without matplotlib.
     """
-    head = page_head("Obelisk: runs compared", read_own("report.css"), style_attributes=True)
+    head = page_head("Obelisk: runs compared", read_own("report.css"))
     page = Template(read_own("report.html"))
     thumbnails = Thumbnails(catalog)
     sections = {
         "Metrics": tabulate_metrics(comparison),
         "Differences": draw_differences(comparison),
-        "Long tail": chart_long_tail(comparison, catalog),
-        "Confidence": chart_confidence(comparison),
-        "Training": chart_training(comparison),
+        "Long tail": show_charts(comparison, chart_long_tail(comparison, catalog)),
+        "Confidence": show_charts(comparison, chart_confidence(comparison)),
+        "Training": show_charts(comparison, chart_training(comparison)),
         "Confusions": tabulate_confusions(comparison, catalog, thumbnails),
         "Queries": draw_cards(comparison, catalog, thumbnails, seed=seed),
         "Runs": draw_runs(comparison),
@@ -50,6 +58,14 @@ def write_report(path: Path, comparison: Comparison, catalog: Catalog, *, seed: 
         ),
     )
     return replace_file(path, lambda partial: partial.write_text(written, encoding="utf-8", newline="\n"))
+
+
+def write_report_figures(folder: Path, comparison: Comparison, catalog: Catalog) -> list[Path]:
+    """Write the figures of the report to a folder, as SVG and PDF; return their paths.
+
+    Raises MissingExtraError without matplotlib.
+    """
+    return write_figures(folder, all_charts(comparison, catalog))
 
 
 def read_own(name: str) -> str:
@@ -98,7 +114,8 @@ def draw_differences(comparison: Comparison) -> Markup:
     )
     against = dict.fromkeys((comparison.best, comparison.first))
     tables = (tabulate_differences(comparison, arm) for arm in against)
-    return join([chart_differences(comparison), element("p", text(note), class_="note"), *tables])
+    charts = show_charts(comparison, chart_differences(comparison), legend=False)
+    return join([charts, element("p", text(note), class_="note"), *tables])
 
 
 def draw_runs(comparison: Comparison) -> Markup:

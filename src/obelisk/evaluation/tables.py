@@ -13,6 +13,7 @@ from obelisk.evaluation.intervals import Difference
 from obelisk.evaluation.swatches import swatch
 from obelisk.evaluation.thumbnails import Thumbnails
 from obelisk.markup import Markup, element, html_table, join, text
+from obelisk.wording import format_percent
 
 CONFUSIONS = 12
 METRICS = {
@@ -62,11 +63,16 @@ def tabulate_briefly(comparison: Comparison) -> Markup:
         cells = []
         for arm in comparison.arms:
             value, (low, high) = arm.metrics.values[name], arm.metrics.intervals[name]
-            cells.append("–" if np.isnan(value) else f"{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})")
+            cells.append("–" if np.isnan(value) else f"{format_percent(value)} ({describe_interval(low, high)})")
         if set(cells) != {"–"}:
             rows.append(map(text, (METRICS[name][0], *cells)))
     head = [text("in %, with 95 % intervals"), *(text(arm.name) for arm in comparison.arms)]
     return element("div", element("p", text(comparison.headline())), html_table(head, rows))
+
+
+def describe_interval(low: float, high: float) -> str:
+    """Return an interval of shares in percent."""
+    return f"{format_percent(low)} to {format_percent(high)}"
 
 
 def label(name: str) -> Markup:
@@ -81,8 +87,8 @@ def show_value(arm: Arm, name: str, *, best: bool) -> Markup:
     if np.isnan(value):
         return text("–")
     low, high = arm.metrics.intervals[name]
-    written = text(f"{100 * value:.1f}")
-    interval = element("small", text(f"{100 * low:.1f} to {100 * high:.1f}"))
+    written = text(format_percent(value))
+    interval = element("small", text(describe_interval(low, high)))
     return join([element("b", written) if best else written, interval])
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 from PIL import Image
 
-from obelisk.data import Catalog
+from obelisk.data import Attribution, Catalog
 from obelisk.errors import PhotoError
 from obelisk.markup import Markup, element, text
 from obelisk.photos import data_uri, read_photo
@@ -27,6 +27,7 @@ class Thumbnails:
     def __init__(self, catalog: Catalog) -> None:
         self._references = locate(catalog, catalog.references)
         self._queries = locate(catalog, catalog.queries)
+        self._attribution = Attribution(catalog.root)
         self._made: dict[tuple[Path, int], str | None] = {}
 
     def show_reference(self, photo: str, description: str) -> Markup:
@@ -36,6 +37,10 @@ class Thumbnails:
     def show_query(self, photo: str, description: str) -> Markup:
         """Return the query photo of this id, larger, with a description."""
         return self._show(self._queries.get(photo), description, QUERY_SIDE)
+
+    def credit(self, photo: str) -> str:
+        """Return who made a reference photo, and its license; empty where the dataset doesn't say."""
+        return self._attribution.of(photo)
 
     def _show(self, path: Path | None, description: str, side: int) -> Markup:
         data = self._encode(path, side) if path else None
