@@ -35,7 +35,8 @@ class MemoryBudget:
             try:
                 self._changed.wait_for(lambda: self._waiting[0] is ticket and self._free >= amount)
                 self._free -= amount
-                reused = self._kept.get(thread, 0)
+                # A photo that goes alone takes blocks of other sizes than its thread has freed.
+                reused = self._kept.get(thread, 0) if amount < self._total else 0
                 if sum(self._kept.values()) - reused > min(self._free, MOST_KEPT):
                     self._kept.clear()
                     return_memory()
