@@ -167,6 +167,13 @@ def test_a_folder_that_is_taken_is_left_alone(gallery: Gallery, bundle: Bundle) 
     assert len(Gallery.open(gallery.path)) == 3
 
 
+def test_a_gallery_that_lacks_its_model_says_where_to_find_it(gallery: Gallery) -> None:
+    (gallery.path / "model").rename(gallery.path / "elsewhere")
+    told = r"model `.*` \(fingerprint [0-9a-f]{32}\) is missing · .*model · put the folder back: a backup"
+    with pytest.raises(ModelError, match=told):
+        Gallery.open(gallery.path).load_bundle()
+
+
 def break_into(gallery: Gallery, how: str) -> None:
     database = gallery.path / "gallery.sqlite"
     if how == "missing":

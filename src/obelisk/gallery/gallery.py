@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from obelisk.arrays import Embeddings, Integers, l2_normalize
 from obelisk.bundled import locate_gallery, name_gallery
 from obelisk.embedding import Bundle
-from obelisk.errors import GalleryError, UsageError
+from obelisk.errors import GalleryError, ModelError, UsageError
 from obelisk.files import move_folder
 from obelisk.gallery import database, schema
 from obelisk.gallery.changes import insert_references, merge_landmarks, remove_references, rename_landmark
@@ -112,7 +112,10 @@ class Gallery:
         return self._about.dimensions
 
     def load_bundle(self) -> Bundle:
-        """Load the gallery's own copy of the bundle; raises :class:`ModelError` if it is damaged."""
+        """Load the gallery's own copy of the bundle; raises :class:`ModelError` if it is damaged or missing."""
+        if not (self.path / MODEL).is_dir():
+            what = f"the gallery's model `{self.model}` (fingerprint {self.fingerprint}) is missing"
+            raise ModelError(what, where=self.path / MODEL, fix="put the folder back: a backup of the gallery has it")
         bundle = Bundle.load(self.path / MODEL)
         self.check_model(bundle)
         return bundle
