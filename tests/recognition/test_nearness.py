@@ -42,7 +42,7 @@ def literal_evidence(landmark: Landmark, position: Position) -> float:
     if landmark.latitude is None:
         return 0.0
     known = [spread(one) for one in LANDMARKS.values() if one.latitude is not None]
-    return math.log(0.7 + 0.3 * spread(landmark) / (sum(known) / len(known) + 0.01))
+    return math.log(0.7 + 0.3 * spread(landmark) / (sum(known) / len(known) + 0.005))
 
 
 @pytest.mark.parametrize("position", [PARIS, ROME, Position(48.86, 2.6), Position(-33.9, 151.2), Position(0, -180)])

@@ -38,7 +38,7 @@ from obelisk.recognition.ranking import Ranking
 
 TRUST = 0.3  # T
 REACH = 20.0  # R, km
-ELSEWHERE = 0.01  # E: f where no landmark is near
+ELSEWHERE = 0.005  # E: f where no landmark is near
 TYPICAL_WEIGHT = 30.0  # w where nothing is calibrated
 NEARBY = 20  # candidates that a position may bring to the front
 KEPT_POSITIONS = 64
