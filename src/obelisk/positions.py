@@ -34,14 +34,16 @@ class Position(NamedTuple):
         return ", ".join(f"{round(degrees, 4) + 0.0:.4f}" for degrees in self)  # adding 0.0 makes -0.0 plain zero
 
 
-def parse_position(text: str, *, option: str) -> Position:
-    """Read a position as people type it: ``48.8583,2.2945``. ``option`` is named in errors.
+def parse_position(text: str, *, option: str, others: str = "") -> Position:
+    """Read a position as people type it: ``48.8583,2.2945``.
+
+    Errors name the ``option``, and the ``others`` of its values, such as ``exif, none, or``.
 
     Raises :class:`~obelisk.errors.UsageError` for anything else, and for numbers out of range.
     """
     found = PAIR.fullmatch(text)
     if not found:
-        fix = f"give latitude and longitude in degrees: `{option} 48.8583,2.2945`"
+        fix = f"give {others + ' ' if others else ''}latitude and longitude in degrees: `{option} 48.8583,2.2945`"
         if commas := COMMAS.fullmatch(text):
             fix = "write decimals with a point: `{} {}.{},{}.{}`".format(option, *commas.groups())
         raise UsageError(f"`{text}` is no position", fix=fix)

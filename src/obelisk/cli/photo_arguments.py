@@ -86,7 +86,7 @@ Exclude = Annotated[
 
 def parse_near(near: str | None) -> Position | str | None:
     """Read the value of --near."""
-    return near if near in (None, "exif", "none") else parse_position(near, option="--near")
+    return near if near in (None, "exif", "none") else parse_position(near, option="--near", others="exif, none, or")
 
 
 def expand_arguments(arguments: Sequence[str], skipped: SkippedFolders, *, null: bool = False) -> Iterator[str]:

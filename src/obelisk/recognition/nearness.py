@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import repeat
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -136,7 +137,7 @@ class CameraPositions:
             if near not in ("exif", "none"):
                 raise UsageError(f"near = `{near}`", fix="give exif, none, or a latitude and a longitude in degrees")
             return cls(given=None) if near == "exif" else None
-        if isinstance(near, tuple) and len(near) == 2 and all(isinstance(one, int | float) for one in near):
+        if isinstance(near, tuple) and len(near) == 2 and all(isinstance(one, Real) for one in near):
             return cls(given=repeat(check_given(near)))
         return cls(given=iter(near))
 
