@@ -30,6 +30,7 @@ from obelisk.cli.export import export
 from obelisk.cli.gallery import gallery_app
 from obelisk.cli.landmarks import landmarks_command
 from obelisk.cli.recognize import recognize_command
+from obelisk.cli.serve import serve
 from obelisk.cli.train import train
 from obelisk.errors import ObeliskError, UsageError
 from obelisk.files import system_error
@@ -58,6 +59,7 @@ COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
     "album": album,
     "landmarks": landmarks_command,
     "gallery": gallery_app,
+    "serve": serve,
     "data": data_app,
     "train": train,
     "calibrate": calibrate,

@@ -6,7 +6,7 @@ described in docs/gallery-format.md.
 
 from __future__ import annotations
 
-from obelisk.gallery.add import Addition, add_photos, target_landmark
+from obelisk.gallery.add import Addition, add_photos, add_uploaded, target_landmark
 from obelisk.gallery.build_gallery import build_gallery
 from obelisk.gallery.exact import ExactSearch, SearchEngine, as_stored, nearest_rows
 from obelisk.gallery.follow_plan import BuildReport
@@ -36,6 +36,7 @@ __all__ = [
     "References",
     "SearchEngine",
     "add_photos",
+    "add_uploaded",
     "as_stored",
     "build_gallery",
     "check_gallery",

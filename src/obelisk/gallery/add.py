@@ -24,7 +24,7 @@ from obelisk.gallery.lookup import known_photo_ids, landmarks_with_id, landmarks
 from obelisk.gallery.models import refuse_directionless
 from obelisk.gallery.reference_files import printable
 from obelisk.gallery.schema import ReferencePhoto
-from obelisk.photos import map_in_order
+from obelisk.photos import GivenPhoto, map_in_order
 from obelisk.positions import Position
 
 
@@ -86,6 +86,25 @@ def add_photos(
         yield from additions
 
 
+def add_uploaded(
+    gallery: Gallery,
+    photos: Sequence[GivenPhoto],
+    landmark: Landmark | int | str,
+    *,
+    position: Position | None = None,
+    embedder: Embedder,
+) -> list[Addition]:
+    """Add photos of one landmark that are no files; they are on the disk when this returns.
+
+    Only their embeddings are kept. Positions and outcomes are those of :func:`add_photos`.
+    """
+    embedded = list(refuse_directionless(embedder.embed(photos)))
+    with gallery.changing() as connection:
+        additions = [add_one(connection, photo, landmark, source="") for photo in embedded]
+        locate_shown(connection, additions, position)
+    return additions
+
+
 def embed_unknown(gallery: Gallery, paths: Sequence[Path], embedder: Embedder) -> list[Embedded]:
     """Embed the photos whose bytes the gallery does not have; the others come back with neither embedding nor error."""
     digests = list(map_in_order(hash_file, paths))
@@ -99,8 +118,10 @@ def embed_unknown(gallery: Gallery, paths: Sequence[Path], embedder: Embedder) -
     ]
 
 
-def add_one(connection: sqlite3.Connection, embedded: Embedded, landmark: Landmark | int | str) -> Addition:
-    """Add an embedded photo unless the gallery has its bytes."""
+def add_one(
+    connection: sqlite3.Connection, embedded: Embedded, landmark: Landmark | int | str, *, source: str | None = None
+) -> Addition:
+    """Add an embedded photo unless the gallery has its bytes; ``source`` is its path unless it is given."""
     path, digest = embedded.path, embedded.content_hash
     if embedded.error:
         return Addition(path=path, error=embedded.error)
@@ -110,7 +131,7 @@ def add_one(connection: sqlite3.Connection, embedded: Embedded, landmark: Landma
     if embedded.embedding is None:
         error = PhotoError("the photo was removed from the gallery just now", where=path, fix="add it again")
         return Addition(path=path, error=error)
-    source = printable(os.path.realpath(path))
+    source = printable(os.path.realpath(path)) if source is None else source
     photo = ReferencePhoto(id=choose_id(connection, path, digest), content_hash=digest, source=source)
     embeddings = l2_normalize(embedded.embedding[np.newaxis], dimensions=len(embedded.embedding))
     insert_references(connection, embeddings, [landmark], [photo])

@@ -1,0 +1,106 @@
+// One answer as a card: the photo, the verdict in words, the candidates as bars, the neighbors, what made them alike.
+
+import { recognize } from "./api.js";
+import { element, hostOf, link, percent } from "./elements.js";
+
+export function describe(answer) {
+  if (answer.error) return answer.error;
+  const [first] = answer.candidates;
+  if (answer.landmark) return `${answer.landmark}, ${percent(answer.confidence)}`;
+  if (answer.verdict === "probable") return `Probably ${first.landmark}, ${percent(answer.confidence)}`;
+  return first ? `No landmark I know; nearest: ${first.landmark}` : "No landmark I know";
+}
+
+function candidateTable(answer) {
+  const rows = answer.candidates.map((candidate) => {
+    const bar = element("span", { className: "bar" });
+    bar.style.width = `${Math.max(0, Math.min(1, candidate.score)) * 100}%`;
+    const score = candidate.score.toFixed(2);
+    return element("tr", {}, element("th", { scope: "row" }, candidate.landmark), element("td", {}, score), element("td", { "aria-hidden": "true" }, bar));
+  });
+  return element("table", { className: "candidates" }, element("caption", {}, "Candidates, by score"), element("tbody", {}, ...rows));
+}
+
+export function referencePicture(id, gallery, address, words) {
+  const query = new URLSearchParams({ gallery });
+  const picture = element("img", { src: `v1/photos/${encodeURIComponent(id)}?${query}`, alt: words, loading: "lazy" });
+  picture.addEventListener("error", () => {
+    const instead = address && /^https?:/.test(address) ? link(address, `photo at ${hostOf(address)}`) : element("span", {}, "photo not at hand");
+    picture.replaceWith(element("span", { className: "no-picture" }, instead));
+  });
+  return picture;
+}
+
+function neighborList(answer) {
+  const items = answer.neighbours.map((neighbor) =>
+    element("li", {}, referencePicture(neighbor.id, neighbor.gallery, neighbor.source, `Reference photo of ${neighbor.landmark}`),
+      element("span", {}, `${neighbor.landmark}, similarity ${neighbor.similarity.toFixed(2)}`)));
+  return items.length ? element("ul", { className: "neighbors", "aria-label": "Nearest reference photos" }, ...items) : null;
+}
+
+function drawRegions(picture, regions) {
+  picture.querySelectorAll(".region").forEach((old) => old.remove());
+  regions.forEach((region, index) => {
+    const [left, top, right, bottom] = region.photo;
+    const box = element("div", { className: "region", role: "img", "aria-label": `Region ${index + 1}: ${percent(region.share)} of the similarity` },
+      element("span", {}, `${index + 1}`));
+    Object.assign(box.style, { left: `${left * 100}%`, top: `${top * 100}%`, width: `${(right - left) * 100}%`, height: `${(bottom - top) * 100}%` });
+    picture.append(box);
+  });
+}
+
+function whyButton(photo, picture, words) {
+  const button = element("button", { type: "button", className: "quiet" }, "Show why");
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    try {
+      const { regions } = await recognize(photo, { explain: true });
+      drawRegions(picture, regions.regions);
+      words.textContent = regions.regions.length
+        ? regions.regions.map((region, index) => `Region ${index + 1} makes ${percent(region.share)} of the similarity.`).join(" ")
+        : regions.reference_id ? "No region of the photo matches one of the nearest reference photo." : "The nearest reference photo is not at hand, so its regions can't be compared.";
+    } catch (error) {
+      words.textContent = error.message;
+      button.disabled = false;
+    }
+  });
+  return button;
+}
+
+export class AnswerCard {
+  constructor(photo) {
+    this.photo = photo;
+    this.address = URL.createObjectURL(photo);
+    const shown = element("img", { src: this.address, alt: `Your photo ${photo.name || ""}` });
+    shown.addEventListener("error", () => shown.replaceWith(element("span", { className: "no-picture" }, "This browser can't show the photo")));
+    this.picture = element("div", { className: "picture" }, shown);
+    this.verdict = element("p", { className: "verdict" }, "Waiting …");
+    this.details = element("div");
+    this.item = element("li", { className: "answer" }, this.picture,
+      element("div", {}, this.verdict, element("p", { className: "name" }, photo.name || "photo"), this.details));
+  }
+
+  say(words) {
+    this.verdict.textContent = words;
+  }
+
+  fail(message) {
+    this.verdict.className = "verdict error";
+    this.say(message);
+  }
+
+  show(answer) {
+    if (answer.error) return this.fail(answer.error);
+    this.verdict.className = `verdict ${answer.verdict}`;
+    this.say(describe(answer));
+    const words = element("p", { className: "faint", "aria-live": "polite" });
+    const named = answer.verdict !== "unknown";
+    const place = !named || answer.latitude === null ? null : element("span", {}, `${answer.latitude.toFixed(4)}, ${answer.longitude.toFixed(4)} `);
+    const links = (named ? answer.links : []).map((address) => element("span", {}, link(address, hostOf(address)), " "));
+    this.details.append(...[
+      answer.warning ? element("p", { className: "problem" }, answer.warning) : null,
+      place || links.length ? element("p", {}, place, ...links) : null,
+      candidateTable(answer), neighborList(answer), whyButton(this.photo, this.picture, words), words,
+    ].filter(Boolean));
+  }
+}

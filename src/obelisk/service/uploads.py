@@ -1,0 +1,138 @@
+"""Photos of a request: multipart or raw bytes, kept in memory, within limits on bytes, photos and time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from python_multipart.exceptions import MultipartParseError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from obelisk.service.problems import ProblemError
+from obelisk.service.settings import MOST_BYTES, MOST_BYTES_AT_ONCE, MOST_PHOTOS, READING_SECONDS
+
+LONGEST_NAME = 255
+LONGEST_FIELD = 10_000  # bytes of a field that is no photo
+MOST_FIELDS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """A photo as it was sent: its name and its bytes."""
+
+    name: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """What a request carries: photos, and fields by name."""
+
+    photos: Sequence[Upload]
+    fields: dict[str, str]
+
+
+class InMemoryParser(MultiPartParser):
+    """Keeps every part in memory: photos never touch the disk."""
+
+    spool_max_size = MOST_BYTES + 1
+
+
+class BodyBudget:
+    """Counts the bytes of all bodies in memory, and refuses what would exceed MOST_BYTES_AT_ONCE."""
+
+    def __init__(self) -> None:
+        self._held = 0
+
+    @asynccontextmanager
+    async def read(self, request: Request) -> AsyncIterator[Form]:
+        """Read a request's body; its bytes count until the block is left.
+
+        Raises ProblemError for a body of another type, or that is too large, too slow or damaged.
+        """
+        taken = 0
+
+        async def stream() -> AsyncGenerator[bytes, None]:
+            nonlocal taken
+            async for part in request.stream():
+                taken += len(part)
+                self._held += len(part)
+                if taken > MOST_BYTES:
+                    raise too_large()
+                if self._held > MOST_BYTES_AT_ONCE:
+                    raise ProblemError(
+                        HTTPStatus.TOO_MANY_REQUESTS,
+                        "other requests fill the memory for photos",
+                        fix="try again",
+                        headers={"Retry-After": "1"},
+                    )
+                yield part
+
+        try:
+            if int(request.headers.get("content-length") or 0) > MOST_BYTES:
+                raise too_large()
+            try:
+                async with asyncio.timeout(READING_SECONDS):
+                    form = await parse_body(request, stream())
+            except TimeoutError as error:
+                what = f"the request did not arrive within {READING_SECONDS:.0f} seconds"
+                raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, what, fix="send smaller photos") from error
+            except ClientDisconnect as error:
+                raise ProblemError(HTTPStatus.BAD_REQUEST, "the request ended early") from error
+            yield form
+        finally:
+            self._held -= taken
+
+
+def too_large() -> ProblemError:
+    """Return the problem of a body above the limit."""
+    what, fix = f"a request may have {MOST_BYTES // 10**6} MB", "send fewer photos at once, or scale them down"
+    return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, what, fix=fix, headers={"Connection": "close"})
+
+
+async def parse_body(request: Request, stream: AsyncGenerator[bytes, None]) -> Form:
+    """Parse a body of multipart form data, or the bytes of one photo."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return await parse_multipart(request, stream)
+    if kind.startswith("image/"):
+        data = b"".join([part async for part in stream])
+        if not data:
+            raise ProblemError(HTTPStatus.BAD_REQUEST, "the request has no photo", fix="send its bytes as the body")
+        return Form(photos=[Upload(name="photo", data=data)], fields={})
+    raise ProblemError(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        f"the content type is `{kind[:LONGEST_NAME]}`" if kind else "the content type is missing",
+        fix="send multipart/form-data, or the bytes of one photo as image/jpeg, image/png, …",
+    )
+
+
+async def parse_multipart(request: Request, stream: AsyncGenerator[bytes, None]) -> Form:
+    """Parse multipart form data; every part with a file name is a photo."""
+    parser = InMemoryParser(
+        request.headers, stream, max_files=MOST_PHOTOS, max_fields=MOST_FIELDS, max_part_size=LONGEST_FIELD
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        if error.message.startswith("Too many files"):
+            what, fix = f"a request may have {MOST_PHOTOS} photos", "send the rest in another request"
+            raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, what, fix=fix) from error
+        raise ProblemError(HTTPStatus.BAD_REQUEST, f"the form is damaged: {error.message}") from error
+    except (MultipartParseError, ValueError) as error:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, "the form is damaged") from error
+    photos, fields = [], {}
+    try:
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                photos.append(Upload(name=(value.filename or "photo")[:LONGEST_NAME], data=await value.read()))
+            else:
+                fields[name] = value
+    finally:
+        await form.close()
+    return Form(photos=photos, fields=fields)
