@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from tests.cli.conftest import Command, write_color_bundle
 
+from obelisk.bundled import bundled_gallery
 from obelisk.data import Catalog, read_catalog
 from obelisk.embedding import Bundle
 from obelisk.evaluation import Run
@@ -105,6 +106,13 @@ def test_what_is_too_little_to_calibrate_with_is_said(
     code, _, err = obelisk("calibrate", bundle.folder, "--data", city)
     assert code == 2
     assert "give two different photos or more of each landmark" in err
+
+
+def test_the_bundled_model_stays_as_it_is(city: Path, obelisk: Command) -> None:
+    for model in ("bundled", bundled_gallery(), bundled_gallery() / "model"):
+        code, _, err = obelisk("calibrate", model, "--data", city)
+        assert code == 2
+        assert "belongs to the installation" in err
 
 
 def test_a_run_is_calibrated_with_what_it_has_not_seen(city: Path, tiny_run: Run) -> None:

@@ -11,7 +11,7 @@ import typer
 from obelisk.cli.console import Meter, count_of, note, require_extra, result, warn
 from obelisk.cli.evaluate import read_dataset
 from obelisk.cli.gallery_changes import recalibrate
-from obelisk.errors import quote
+from obelisk.errors import UsageError, quote
 
 if TYPE_CHECKING:
     from obelisk.embedding import Bundle
@@ -53,9 +53,13 @@ def calibrate(
     If a run has seen all of DIR, its recipe is trained again on a part of the landmarks, which takes about as long as
     the run did; stopped, the same command goes on. Calibration and background become part of the model's bundle.
     """
+    from obelisk.bundled import is_bundled
     from obelisk.evaluation.model_calibration import calibrate_model, plan_calibration
     from obelisk.gallery import DATABASE, Gallery
 
+    if str(model) == "bundled" or is_bundled(model) or is_bundled(model.absolute().parent):
+        fix = "name a run or a bundle of your own, or a gallery"
+        raise UsageError("the bundled model is calibrated, and belongs to the installation", fix=fix)
     plan = plan_calibration(model, read_dataset(data))
     describe_plan(plan)
     held_out = train_held_out(plan)
