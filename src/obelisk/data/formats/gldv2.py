@@ -111,7 +111,7 @@ def place_gldv2(
 ) -> tuple[Catalog, PlacedPhotos]:
     """Return the catalog of a dataset whose tables were read, and its reference photos as they were placed."""
     tables = rows.tables
-    references = rows.labels.distinct.with_columns(pl.lit("train").alias("split"))
+    references = rows.labels.distinct
     notes = note_faults(rows.labels, "training")
     queries = pl.DataFrame(schema={"row": pl.UInt32, **QUERIES}).drop("path")
     if rows.solution is not None:
@@ -128,7 +128,7 @@ def place_gldv2(
         notes += note_absent(part, what)
     catalog = Catalog(
         root=directory,
-        references=references.select(list(REFERENCES)),
+        references=references.with_columns(pl.lit("train").alias("split")).select(list(REFERENCES)),
         queries=queries.select(list(QUERIES)),
         landmarks=build_landmark_table(
             references["landmark_id"],
@@ -258,7 +258,7 @@ def place_photos(
 def place_as_listed(rows: pl.DataFrame, folder: str) -> PlacedPhotos:
     """Give all photos of a table GLDv2's own paths, sorted by id."""
     photos = sort_by_id(rows).with_columns(standard_path(folder).alias("path"))
-    return PlacedPhotos(photos=sort_by_id(photos), absent=0, misnamed=photos.clear().select("row", "image_id", "path"))
+    return PlacedPhotos(photos=photos, absent=0, misnamed=photos.clear().select("row", "image_id", "path"))
 
 
 def find_misnamed(rows: pl.DataFrame, present: pl.DataFrame) -> pl.DataFrame:
