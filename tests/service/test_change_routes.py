@@ -5,6 +5,7 @@ from starlette.testclient import TestClient
 from tests.service.conftest import Client
 
 from obelisk.gallery import Gallery
+from obelisk.recognition import Recognizer, calibrate_gallery
 
 
 def parts(*photos: Path) -> list[tuple[str, tuple[str, bytes]]]:
@@ -85,3 +86,10 @@ def test_changes_by_others_are_seen(client: TestClient, changer: TestClient, own
     landmark = changer.get("/v1/landmarks?limit=1").json()["landmarks"][0]
     Gallery.open(own_gallery).rename(landmark["id"], "Renamed by somebody else")
     assert changer.get(f"/v1/landmarks/{landmark['id']}").json()["name"] == "Renamed by somebody else"
+
+
+def test_a_calibration_by_others_is_seen(changer: TestClient, own_gallery: Path) -> None:
+    before = changer.get("/v1/gallery").json()["threshold"]
+    calibrate_gallery(Gallery.open(own_gallery))
+    after = changer.get("/v1/gallery").json()["threshold"]
+    assert after == Recognizer.open(own_gallery).threshold() != before
