@@ -164,7 +164,7 @@ def test_what_a_killed_writer_acknowledged_is_in_the_copy(gallery: Gallery, tmp_
 def test_the_gallery_of_the_installation_is_never_written_to(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "is_bundled", lambda folder: folder == gallery.path)
     assert database.reading_modes(gallery.path) == [database.IMMUTABLE]
-    with pytest.raises(GalleryError, match=r"cannot be written to .* copy it to a folder of your own"):
+    with pytest.raises(GalleryError, match=r"cannot be written to: .* `obelisk gallery export bundled FILE`"):
         gallery.remove(photos=["photo 0"])
 
 

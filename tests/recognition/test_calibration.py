@@ -108,18 +108,16 @@ def test_a_calibration_without_margin_is_read_and_means_what_it_meant() -> None:
     assert found.confidence(np.array([0.7]), 0.2, 100)[0] == pytest.approx(expected)
 
 
-def test_optional_evidence_counts_only_for_the_queries_that_have_it() -> None:
-    found = PLAIN.model_copy(update={"inliers": 1.5, "verified": -2.0, "distance": 0.5, "located": 1.0})
-    scores, nan = np.full(4, 0.7), np.nan
-    inliers, kilometers = np.array([nan, 0.0, 9.0, nan]), np.array([nan, nan, 0.0, 500.0])
-    z = found.combine(scores, 0.1, 100, inliers=inliers, kilometers=kilometers)
-    bare = found.combine(scores, 0.1, 100)
-    assert z - bare == pytest.approx([0.0, -2.0, 1.5 * np.log(10) - 2.0 + 1.0, 1.0 - 0.5 * np.log(501)])
-    confidence = found.confidence(scores, 0.1, 100, inliers=inliers, kilometers=kilometers)
+def test_inliers_count_only_for_the_queries_that_were_verified() -> None:
+    found = PLAIN.model_copy(update={"inliers": 1.5, "verified": -2.0})
+    scores, inliers = np.full(3, 0.7), np.array([np.nan, 0.0, 9.0])
+    z = found.combine(scores, 0.1, 100, inliers=inliers)
+    assert z - found.combine(scores, 0.1, 100) == pytest.approx([0.0, -2.0, 1.5 * np.log(10) - 2.0])
+    confidence = found.confidence(scores, 0.1, 100, inliers=inliers)
     assert confidence == pytest.approx(1 / (1 + np.exp(-z - found.intercept)))
     assert (found.confidence(scores, 0.1, 100) == PLAIN.confidence(scores, 0.1, 100)).all()
     rising = np.linspace(0.001, 1.0, 500)
-    assert (np.diff(found.confidence(rising, 0.1, 100, inliers=np.full(500, 4.0), kilometers=np.ones(500))) > 0).all()
+    assert (np.diff(found.confidence(rising, 0.1, 100, inliers=np.full(500, 4.0))) > 0).all()
 
 
 def test_a_calibration_of_format_2_is_read_and_means_what_it_meant() -> None:

@@ -9,13 +9,11 @@ margin over the best other landmark, and on ln N: the more photos compete, the c
 look-alike of a gallery's landmark scores high, but seldom with a margin. In a gallery of one landmark the margin is its
 cap M. The confidence is strictly increasing in the score, all else equal.
 
-Two kinds of evidence may come on top, and count only for the queries that have them::
+After geometric verification, the inliers come on top, and count only for the queries that were verified::
 
-    z += v · ln(1 + inliers) + v₀       after geometric verification
-    z += d₀ − d · ln(1 + kilometers)    where the distance from the camera to the landmark is known
+    z += v · ln(1 + inliers) + v₀
 
-v₀ and d₀ say what the evidence means at its least, no inlier and no distance: without v₀, for instance, a photo that
-fits no reference would lose nothing by it.
+v₀ says what no inlier means: without it, a photo that fits no reference would lose nothing by it.
 
 a, b, c and m are fitted to held-out photos: of landmarks of a gallery, which should be named, and of others, which
 should not. They travel with the model, so that a gallery of any places has a confidence and a threshold without a
@@ -50,7 +48,7 @@ UNCALIBRATED = (
 """What people are told wherever such a model answers."""
 
 MOST_ROWS = 10_000  # of a table that is read
-CALIBRATION_FORMAT = 3  # 1: without margin and evidence; 2: without inliers, distance, vote and k
+CALIBRATION_FORMAT = 3  # 1: without margin and evidence; 2: without inliers, vote and k
 MARGIN_CAP = 0.35  # M; a larger margin says no more
 CAUTION = 0.8  # share of the mistakes that a wanted precision allows
 RIDGE = 1e-3  # keeps the weights finite where the scores separate right from wrong without a mistake
@@ -83,8 +81,6 @@ class Calibration(BaseModel):
         max_length=MOST_ROWS,
         description="inliers, with the share of right and of wrong first candidates that have so many",
     )
-    distance: float = Field(default=0.0, ge=0, description="d")
-    located: float = Field(default=0.0, description="d₀")
     model: str = Field(default="", max_length=100, description="fingerprint of the model it is for; empty if unknown")
     vote: str = Field(default=VOTE, max_length=100, description="how the neighbors voted for these scores")
     k: int = Field(default=K, ge=1, description="how many of them")
@@ -111,16 +107,15 @@ class Calibration(BaseModel):
         references: int | Floats,
         *,
         inliers: Floats | None = None,
-        kilometers: Floats | None = None,
     ) -> Floats:
         """Return z (Q,) of scores (Q,) in [0, 1] and their margins; −∞ for a score of 0.
 
-        ``references`` is N, the number of reference photos: one for all scores, or (Q,). ``inliers`` (Q,) and
-        ``kilometers`` (Q,) are optional; NaN where a query has no such evidence.
+        ``references`` is N, the number of reference photos: one for all scores, or (Q,). ``inliers`` (Q,) are
+        optional; NaN where a query was not verified.
         """
         with np.errstate(divide="ignore"):
             score = self.slope * (np.log(scores) - self.growth * np.log(np.maximum(1, references)))
-        z = score + self.margin * np.asarray(margins) + self._weigh(inliers, kilometers)
+        z = score + self.margin * np.asarray(margins) + self._weigh(inliers)
         return np.asarray(z, dtype=np.float64)
 
     def confidence(
@@ -130,21 +125,18 @@ class Calibration(BaseModel):
         references: int | Floats,
         *,
         inliers: Floats | None = None,
-        kilometers: Floats | None = None,
     ) -> Floats:
         """Return the confidence (Q,) in [0, 1] of first candidates; arguments as for :meth:`combine`."""
         with np.errstate(divide="ignore"):
             below = self.center + self.growth * np.log(np.maximum(1, references)) - np.log(scores)
         z = self.margin * np.asarray(margins) - self.slope * below
-        return logistic(z + self._weigh(inliers, kilometers))
+        return logistic(z + self._weigh(inliers))
 
-    def _weigh(self, inliers: Floats | None, kilometers: Floats | None) -> Floats | float:
-        """Return what the optional evidence adds to z; 0 where there is none."""
-        added: Floats | float = 0.0
-        if inliers is not None:
-            added = added + np.nan_to_num(self.inliers * np.log1p(inliers) + self.verified, nan=0.0)
-        if kilometers is not None:
-            added = added + np.nan_to_num(self.located - self.distance * np.log1p(kilometers), nan=0.0)
+    def _weigh(self, inliers: Floats | None) -> Floats | float:
+        """Return what inliers add to z; 0 where there are none."""
+        if inliers is None:
+            return 0.0
+        added: Floats = np.nan_to_num(self.inliers * np.log1p(inliers) + self.verified, nan=0.0)
         return added
 
     def threshold(self, precision: float = PRECISION, *, verified: bool = False) -> float:
