@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from obelisk.errors import PhotoError
-from obelisk.markup import Markup, clip_name, element, join, text
+from obelisk.markup import Markup, clip_name, element, is_web_address, join, text
 from obelisk.photos import data_uri, encode_thumbnail, read_query
 from obelisk.records import Candidate, Neighbor, Recognition
 from obelisk.wording import describe_confidence, describe_verdict, format_decimal, format_position, shorten_link
@@ -55,7 +55,8 @@ def list_facts(answer: Recognition) -> list[Markup]:
     if answer.verdict != "unknown":
         if answer.latitude is not None and answer.longitude is not None:
             facts.append(text(format_position(answer.latitude, answer.longitude)))
-        facts += [draw_link(link, clip_name(shorten_link(link))) for link in answer.links[:LINKS] if is_address(link)]
+        links = filter(is_web_address, answer.links[:LINKS])
+        facts += [draw_link(link, clip_name(shorten_link(link))) for link in links]
     return [element("div", line) for line in (*lines, *([join(facts, " · ")] if facts else []))]
 
 
@@ -75,9 +76,9 @@ def draw_bar(candidate: Candidate) -> Markup:
 def draw_neighbor(neighbor: Neighbor) -> Markup:
     """Return a reference photo: its picture if its file is at hand, else a link to where it was published."""
     source = neighbor.source or ""
-    picture = None if is_address(source) else draw_photo(source, REFERENCE_SIDE, REFERENCE_BYTES)
+    picture = None if is_web_address(source) else draw_photo(source, REFERENCE_SIDE, REFERENCE_BYTES)
     if picture is None:
-        shown = draw_link(source, "reference photo") if is_address(source) else text("no picture at hand")
+        shown = draw_link(source, "reference photo") if is_web_address(source) else text("no picture at hand")
         picture = styled("div", f"padding:1em .25em;text-align:center;border:1px dashed {GRAY}", shown)
     similarity = text(f"similarity {format_decimal(neighbor.similarity)}")
     return styled(
@@ -102,11 +103,6 @@ def draw_photo(path: str, side: int, largest: int) -> Markup | None:
 def draw_link(address: str, shown: str) -> Markup:
     """Return a link that opens beside the notebook."""
     return element("a", text(shown), href=address, target="_blank", rel="noopener noreferrer")
-
-
-def is_address(source: str) -> bool:
-    """Return whether a text is the address of a web page: galleries of strangers may hold any text."""
-    return source.startswith(("https://", "http://"))
 
 
 def styled(tag: str, style: str, *children: Markup) -> Markup:

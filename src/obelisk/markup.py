@@ -11,6 +11,7 @@ import html
 from collections.abc import Iterable
 from importlib import resources
 from typing import NewType
+from urllib.parse import urlsplit
 
 Markup = NewType("Markup", str)
 
@@ -40,6 +41,15 @@ def text(value: object) -> Markup:
 def clip_name(name: str, longest: int = LONGEST_NAME) -> str:
     """Return a name, cut if it is longer than so many letters."""
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
+
+
+def is_web_address(link: str) -> bool:
+    """Return whether a text may be an http or https URL: galleries of strangers may hold any text."""
+    try:
+        parts = urlsplit(link)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.netloc)
 
 
 def element(tag: str, *children: Markup, **attributes: str) -> Markup:

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from obelisk.files import replace_file
-from obelisk.markup import Markup, element, join, page_head, text
+from obelisk.markup import Markup, element, is_web_address, join, page_head, text
 from obelisk.outputs.album_photos import AlbumPhoto
 from obelisk.outputs.album_state import AlbumState
 from obelisk.outputs.world_map import MapPlace, draw_map
@@ -224,7 +224,7 @@ def draw_facts(landmark: AlbumLandmark) -> Markup:
         at = f"{latitude:.5f}", f"{longitude:.5f}"
         where = f"https://www.openstreetmap.org/?mlat={at[0]}&mlon={at[1]}#map=16/{at[0]}/{at[1]}"
         facts.append(element("a", text(format_position(latitude, longitude)), href=where))
-    facts += [element("a", text(name_site(link)), href=link) for link in landmark.links if is_web(link)]
+    facts += [element("a", text(name_site(link)), href=link) for link in landmark.links if is_web_address(link)]
     return element("p", join(facts, " · "), class_="note") if facts else Markup("")
 
 
@@ -235,7 +235,7 @@ def draw_references(landmark: AlbumLandmark) -> Markup:
     entries = []
     for (photo, source), _ in landmark.references.most_common(REFERENCES):
         name = name_reference(photo, source)
-        entries.append(element("li", element("a", name, href=source) if source and is_web(source) else name))
+        entries.append(element("li", element("a", name, href=source) if source and is_web_address(source) else name))
     title = "Reference photos"
     return element("details", element("summary", text(title)), element("ul", *entries))
 
@@ -277,11 +277,6 @@ def name_reference(photo: str, source: str | None) -> Markup:
     """Return a reference photo by the name of its file where it was published, else by its id."""
     found = re.search(r"/File:([^?#]+)$", source or "")
     return isolate(unquote(found[1]).replace("_", " ") if found else photo)
-
-
-def is_web(link: str) -> bool:
-    """Return whether a link leads to the web: galleries of strangers may hold any text."""
-    return link.startswith(("https://", "http://"))
 
 
 def count_photos(count: int) -> str:

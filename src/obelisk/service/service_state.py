@@ -8,6 +8,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from obelisk.markup import is_web_address
 from obelisk.photos import GivenPhoto
 from obelisk.positions import Position
 from obelisk.records import Recognition
@@ -80,7 +81,7 @@ def publish(answer: Recognition) -> Recognition:
 
 def published_source(source: str | None) -> str | None:
     """Return the web address that a reference photo was published at, or None."""
-    return source if source and "://" in source else None
+    return source if source and is_web_address(source) else None
 
 
 def find_state(request: Request) -> ServiceState:

@@ -21,11 +21,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from obelisk.data.download.state import DownloadState, FileState
 from obelisk.errors import DownloadError
 from obelisk.files import naming_full_disk, without_links
+from obelisk.markup import is_web_address
 from obelisk.records import Progress
 
 T = TypeVar("T")
@@ -295,15 +296,6 @@ def refuse_short(there: int, expected: int | None) -> None:
     """Raise TransientError if bytes are missing at the end of a response."""
     if expected is not None and there != expected:
         raise TransientError(f"the connection ended after {there:,} of {expected:,} bytes")
-
-
-def is_web_address(text: str) -> bool:
-    """Return whether a text may be an http or https URL."""
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.netloc)
 
 
 def explain_failure(error: Exception) -> str:

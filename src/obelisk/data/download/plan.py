@@ -17,11 +17,11 @@ import polars as pl
 from rich.filesize import decimal
 
 from obelisk.data.download.choose import compile_match, limit_photos, match_categories
-from obelisk.data.download.http import is_web_address
 from obelisk.data.formats.csv import read_table
 from obelisk.data.formats.gldv2 import CATEGORIES, TRAIN, TRAIN_CLEAN, find_tables, read_labels, standard_path
 from obelisk.data.subset import choose_landmarks
 from obelisk.errors import DownloadError, UsageError, near_names
+from obelisk.markup import is_web_address
 
 BASE_URL: Final = "https://s3.amazonaws.com/google-landmark"
 SplitName = Literal["train", "clean", "index", "test"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from obelisk.markup import is_web_address
 from obelisk.photos import GivenPhoto
 from obelisk.recognition.explain.lettering import make_legible
 from obelisk.recognition.explain.shown_photos import (
@@ -88,7 +89,7 @@ def describe_neighbor(
     numbers = f"similarity {format_decimal(neighbor.similarity)}, distance {format_decimal(neighbor.distance)}"
     name = name_landmark(neighbor.landmark, neighbor.landmark_id)
     right = None if truth is None else neighbor.landmark == truth
-    link = neighbor.source if neighbor.source and neighbor.source.startswith(("https://", "http://")) else page
+    link = neighbor.source if neighbor.source and is_web_address(neighbor.source) else page
     return StripCell(photo=photo, name=name, details=[numbers], right=right, link=link)
 
 
