@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import obelisk
-from obelisk.cli.console import Meter, SkippedFolders, count_of, note, result, warn
+from obelisk.cli.console import Meter, SkippedFolders, count_of, note, note_remark, result, warn
 from obelisk.cli.photo_arguments import (
     Exclude,
     Galleries,
@@ -60,6 +60,7 @@ def album(
     paths = expand_arguments(photos, skipped, null=null)
     with Meter() as meter:
         recognizer = Recognizer.open(open_galleries(galleries or (), progress=meter))
+        note_remark(recognizer)
         key = [threshold, precision, place, *describe_recognizer(recognizer)]
         with AlbumState(out.with_name(f"{out.name}.partial"), key) as state:
             if len(state):

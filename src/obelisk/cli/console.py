@@ -31,6 +31,7 @@ from obelisk.errors import MissingExtraError, ObeliskError, UsageError, near_nam
 from obelisk.markup import visible
 
 if TYPE_CHECKING:
+    from obelisk.recognition import Recognizer
     from obelisk.training.optim.logs import StepReport
 
 T = TypeVar("T")
@@ -103,6 +104,12 @@ def note(text: str) -> None:
 def warn(text: str) -> None:
     """Write a warning to stderr: something was skipped, or isn't as it should be."""
     errors.print(f"warning: {visible(text)}", markup=False, style="yellow")
+
+
+def note_remark(recognizer: Recognizer) -> None:
+    """Say what concerns all answers of a recognizer, such as that nothing is calibrated."""
+    if remark := recognizer.find_remark():
+        note(remark)
 
 
 def count_of(count: int, what: str) -> str:

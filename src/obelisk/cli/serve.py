@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from obelisk.bundled import is_bundled, locate_gallery
-from obelisk.cli.console import note
+from obelisk.cli.console import note, note_remark
 from obelisk.defaults import PRECISION
 from obelisk.errors import MissingExtraError, UsageError
 
@@ -59,6 +59,7 @@ def serve(
     import uvicorn
 
     from obelisk.service import ServiceSettings, create_app
+    from obelisk.service.live_recognizer import LiveRecognizer
     from obelisk.service.monitoring import MULTIPROCESS
     from obelisk.service.settings import MOST_CONNECTIONS, VARIABLE
 
@@ -87,12 +88,14 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     if workers == 1:
         app = create_app(settings)
+        note_remark(app.state.service.recognizer.current()[0])
         note(f"http://{shown}:{port} · Ctrl-C ends it")
         uvicorn.run(app, **options)
         return
     with tempfile.TemporaryDirectory(prefix="obelisk-serve-") as counters:
         os.environ[VARIABLE] = settings.to_json()
         os.environ[MULTIPROCESS] = counters
+        note_remark(LiveRecognizer(settings.galleries).current()[0])  # a gallery that can't be used starts no worker
         note(f"http://{shown}:{port} · {workers} workers · Ctrl-C ends it")
         uvicorn.run("obelisk.service:create_app", factory=True, workers=workers, **options)
 

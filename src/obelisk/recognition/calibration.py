@@ -42,7 +42,7 @@ CALIBRATION = "calibration.json"
 """Name of the attachment of a bundle, and of the file of a gallery, that holds a :class:`Calibration`."""
 
 UNCALIBRATED = (
-    "the model is not calibrated: the confidence is only a score, and without --threshold no photo is rejected · "
+    "the model is not calibrated: the confidence is only a score, and without a threshold every photo gets a name · "
     "`obelisk calibrate` gives it a calibration"
 )
 """What people are told wherever such a model answers."""
