@@ -85,3 +85,26 @@ def test_sidecars_are_listed_written_and_taken_away(city: str, holiday: Path, ob
     code, out, err = obelisk("recognize", holiday, "--xmp", "--remove-tags")
     assert (code, out, "2 sidecars changed" in err) == (1, "", True)
     assert [path.read_text(encoding="utf-8") for path in holiday.glob("*.xmp")] == ["no XMP"]
+
+
+def test_tags_need_a_calibration_or_a_threshold(
+    tmp_path: Path, holiday: Path, obelisk: Any, places: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    obelisk("gallery", "build", "own", "--data", places, "--model", run_folder)
+    command = ("recognize", holiday, "--xmp", "--gallery", "own")
+    for options in ((), ("--dry-run",)):
+        code, out, err = obelisk(*command, *options)
+        assert (code, out) == (2, "")
+        assert "--xmp would tag every photo: the model is not calibrated" in err
+        assert "`obelisk calibrate own --data DIR`, or give --threshold" in err
+    assert not list(holiday.glob("*.xmp"))
+    code, _, err = obelisk(*command, "--threshold", "0.99")
+    assert (code, "would tag" in err) == (1, False)  # z.jpg is no photo
+    code, _, err = obelisk("album", holiday, "--out", "a.html", "--gallery", "own")
+    assert (code, "without a threshold every photo gets a name" in err) == (1, True)
+
+
+def test_tags_need_a_vote_that_is_calibrated(city: str, holiday: Path, obelisk: Any) -> None:
+    code, _, err = obelisk("recognize", holiday, "--xmp", "--gallery", city, "--vote", "majority")
+    assert (code, "leave out --vote, or give --threshold" in err) == (2, True)

@@ -10,7 +10,7 @@ import typer
 
 from obelisk.bundled import BUNDLED, locate_gallery
 from obelisk.cli.answer_output import Show, open_output
-from obelisk.cli.console import Meter, SkippedFolders, count_of, note, warn
+from obelisk.cli.console import Meter, SkippedFolders, count_of, note, note_remark, warn
 from obelisk.cli.photo_arguments import (
     Exclude,
     Galleries,
@@ -24,7 +24,7 @@ from obelisk.cli.photo_arguments import (
 )
 from obelisk.cli.photo_tagger import PhotoTagger, make_tagger
 from obelisk.defaults import PRECISION, TOP, VOTE, K
-from obelisk.errors import PhotoError, quote
+from obelisk.errors import PhotoError, UsageError, quote
 from obelisk.records import Recognition
 
 if TYPE_CHECKING:
@@ -150,8 +150,9 @@ def recognize_command(
         )
         if threshold is None:
             threshold = recognizer.threshold(precision, vote=vote)
-    if remark := recognizer.find_remark():
-        note(remark)
+    if tagger and threshold is None:
+        refuse_to_tag_all(recognizer, vote)
+    note_remark(recognizer)
     if recognizer.calibration and threshold is None:
         decider = f"`{vote}`" if vote else "the classifier of the model"
         warn(
@@ -166,6 +167,22 @@ def recognize_command(
         count = count_of(recognizer.camera.faulty, "photo")
         note(f"the GPS position of {count} can't be used; the first is {recognizer.camera.fault}")
     report_and_exit(skipped, tagger, failed=bool(failed or (pictures and pictures.failed)))
+
+
+def refuse_to_tag_all(recognizer: Recognizer, vote: str | None) -> NoReturn:
+    """Raise UsageError: without a threshold no answer is rejected, so every photo would be tagged."""
+    from obelisk.gallery import Gallery
+
+    if recognizer.calibration:
+        why = f"only `{recognizer.calibration.vote}` is calibrated"
+        remedy = "leave out --vote" if vote else "use a gallery whose model has no softmax classifier"
+    else:
+        why = "the model is not calibrated"
+        gallery = quote(recognizer.gallery.name) if isinstance(recognizer.gallery, Gallery) else "GALLERY"
+        remedy = f"calibrate it with `obelisk calibrate {gallery} --data DIR`"
+    raise UsageError(
+        f"--xmp would tag every photo: {why}, so no answer is rejected", fix=f"{remedy}, or give --threshold"
+    )
 
 
 def report_and_exit(skipped: SkippedFolders, tagger: PhotoTagger | None, *, failed: bool = False) -> NoReturn:
