@@ -1,12 +1,16 @@
-"""Ask a running service what photos show: ``python http_client.py PHOTO PHOTO``."""
+"""Ask a running `obelisk serve` what photos show; the photos go to that service and nowhere else.
+
+python examples/http_client.py http://127.0.0.1:8000 photo.jpg …
+"""
 
 import json
 import sys
 import urllib.request
 from pathlib import Path
 
-for photo in map(Path, sys.argv[1:]):
+address, *photos = sys.argv[1:]
+for photo in photos:
     headers = {"Content-Type": "image/jpeg"}
-    request = urllib.request.Request("http://127.0.0.1:8000/v1/recognize", photo.read_bytes(), headers)
+    request = urllib.request.Request(f"{address}/v1/recognize", Path(photo).read_bytes(), headers)
     (answer,) = json.load(urllib.request.urlopen(request))["answers"]
     print(photo, answer["landmark"] or answer["error"] or "not a landmark I know", answer["confidence"])

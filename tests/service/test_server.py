@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import signal
 import socket
 import subprocess
@@ -103,3 +104,11 @@ def test_a_client_that_hangs_up_leaves_nothing_behind(address: str, photos: list
             client.sendall(head.encode())
     answer = httpx.post(f"http://{address}/v1/recognize", files={"photos": photos[0].read_bytes()}, timeout=60)
     assert len(answer.json()["answers"]) == 1
+
+
+def test_the_example_asks_a_service(
+    address: str, photos: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["http_client.py", f"http://{address}", str(photos[0])])
+    runpy.run_path(str(Path(__file__).resolve().parents[2] / "examples" / "http_client.py"))
+    assert capsys.readouterr().out.startswith(str(photos[0]))
