@@ -44,8 +44,8 @@ def album(
     """Make one page of all photos, by landmark, with a map.
 
     The page holds everything it shows and needs no network; the photos themselves stay where they are, and the page
-    links to them. After an interruption, the same command goes on where it stopped: until the page is whole, what is
-    known is kept in FILE.partial.
+    links to them. After an interruption, the same command goes on where it stopped: until the page is
+    finished, the answers so far are kept in FILE.partial.
     """
     from obelisk.gallery import open_galleries
     from obelisk.outputs import AlbumState, describe_contents, recognize_album, write_album

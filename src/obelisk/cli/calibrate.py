@@ -22,7 +22,7 @@ def calibrate(
     model: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN|BUNDLE",
+            metavar="RUN|BUNDLE|GALLERY",
             help="A finished run, a bundle, or a gallery with its own copy of one.",
             show_default=False,
             readable=False,
@@ -42,7 +42,7 @@ def calibrate(
         typer.Option(
             "--queries",
             metavar="DIR",
-            help="Photos to ask: a dataset or a folder per landmark, of the same names.",
+            help="Photos to ask with: a dataset, or a folder per landmark with the same names.",
             show_default="some of each landmark's photos",
         ),
     ] = None,
@@ -51,7 +51,8 @@ def calibrate(
 
     It gets a confidence that is a probability, and a threshold, measured on landmarks that training did not see.
     If a run has seen all of DIR, its recipe is trained again on a part of the landmarks, which takes about as long as
-    the run did; stopped, the same command goes on. Calibration and background become part of the model's bundle.
+    the run did; if it is stopped, the same command resumes it. Calibration and background are stored in the model's
+    bundle.
     """
     from obelisk.bundled import is_bundled
     from obelisk.evaluation.model_calibration import calibrate_model, plan_calibration

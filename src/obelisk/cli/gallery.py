@@ -197,7 +197,9 @@ gallery_app.command("import")(import_command)
 @gallery_app.command("info")
 def info_command(
     path: GalleryFolder,
-    landmarks: Annotated[bool, typer.Option("--landmarks", help="List the landmarks with their ids.")] = False,
+    landmarks: Annotated[
+        bool, typer.Option("--landmarks", help="List the landmarks by id; `obelisk landmarks` lists them by name.")
+    ] = False,
     photos: Annotated[bool, typer.Option("--photos", help="List the photos: their ids, landmarks and files.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one per row of a list.")] = False,
 ) -> None:

@@ -21,14 +21,15 @@ def export_command(
         Path, typer.Argument(metavar="FILE", help="The file to write, such as mycity.tar.", readable=False)
     ],
     photos: Annotated[
-        bool, typer.Option("--photos", help="Take along the reference photos whose files are at hand, as they are.")
+        bool,
+        typer.Option("--photos", help="Include the reference photos whose files are at hand, unchanged, Exif and all."),
     ] = False,
     remark: Annotated[
         str,
         typer.Option(
             "--note",
             metavar="TEXT",
-            help="What whoever imports it should know: title, author, licence.",
+            help="What people who import it should know: title, author, licence.",
             show_default=False,
         ),
     ] = "",
@@ -54,9 +55,9 @@ def import_command(
         typer.Argument(metavar="GALLERY", help="The gallery's folder, which must not exist.", parser=locate_gallery),
     ],
 ) -> None:
-    """Make a gallery of a file that `gallery export` wrote.
+    """Make a gallery from a file that `gallery export` wrote.
 
-    The file is checked whole, by hashes and as a gallery, before anything of it can be seen.
+    The whole file is checked, by its hashes and as a gallery, before the gallery appears.
     """
     from obelisk.gallery import import_gallery
 

@@ -32,7 +32,7 @@ def landmarks_command(
         typer.Option(
             "--gallery",
             metavar="G",
-            help="The gallery; may be repeated.",
+            help="Gallery to list; may be repeated.",
             show_default="the bundled one",
             parser=locate_gallery,
         ),
@@ -41,7 +41,7 @@ def landmarks_command(
 ) -> None:
     """List the landmarks that a gallery knows, by name.
 
-    Each with its id, the number of its reference photos, its position and a link, where these are known.
+    Each has its id and the number of its reference photos; where known, also its position and a link.
     """
     from obelisk.gallery import Gallery, landmark_counts, matches_name
 

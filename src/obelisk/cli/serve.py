@@ -26,10 +26,11 @@ def serve(
         ),
     ] = None,
     host: Annotated[
-        str, typer.Option("--host", metavar="HOST", help="Address to listen on; 0.0.0.0 for all of this machine.")
+        str,
+        typer.Option("--host", metavar="HOST", help="Address to listen on; 0.0.0.0 for all addresses of this machine."),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 for a free one.")] = 8000,
-    workers: Annotated[int, typer.Option("--workers", min=1, max=256, help="Processes that answer.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=256, help="Worker processes.")] = 1,
     precision: Annotated[
         float, typer.Option("--precision", help="Share of the given answers that should be right; sets the threshold.")
     ] = PRECISION,
@@ -37,7 +38,8 @@ def serve(
         bool,
         typer.Option(
             "--allow-changes",
-            help=f"Let requests with a token change the gallery: the one in {TOKEN_VARIABLE}, or one that is printed.",
+            help="Let requests change the gallery if they carry the token: "
+            f"that in {TOKEN_VARIABLE}, or a new one, which is printed.",
         ),
     ] = False,
     hosts: Annotated[
@@ -46,12 +48,14 @@ def serve(
     ] = None,
     origins: Annotated[
         list[str] | None,
-        typer.Option("--allow-origin", metavar="ORIGIN", help="Web page that may call it, as https://…; repeatable."),
+        typer.Option(
+            "--allow-origin", metavar="ORIGIN", help="Site whose pages may call it, as https://…; repeatable."
+        ),
     ] = None,
 ) -> None:
     """Serve the HTTP API and the web page, until Ctrl-C or SIGTERM.
 
-    What was accepted is answered before it ends. The API is described at /openapi.json.
+    Accepted requests are answered before it ends. The API is described at /openapi.json.
     """
     for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
         if importlib.util.find_spec(module) is None:
