@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from statistics import median
 from typing import Generic, TypeVar
 
 from obelisk.service.problems import ProblemError
@@ -22,7 +23,7 @@ from obelisk.service.settings import MOST_WAITING, WAITING_SECONDS
 from obelisk.service.uploads import Upload
 
 AT_ONCE = 32  # photos
-REMEMBERED = 0.9  # decay of the mean time a photo takes
+REMEMBERED = 9  # batches, whose median says how long a photo takes
 
 Options = TypeVar("Options")
 Answer = TypeVar("Answer")
@@ -54,7 +55,7 @@ class RequestQueue(Generic[Options, Answer]):
         self._waiting: deque[WaitingRequest[Options, Answer]] = deque()
         self._changed = threading.Condition()
         self._photos = 0  # waiting, or being answered
-        self._seconds = 0.0  # that a photo takes, on average
+        self._seconds: deque[float] = deque(maxlen=REMEMBERED)  # that a photo took in the latest batches
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="recognizer", daemon=True)
         self._thread.start()
@@ -70,8 +71,9 @@ class RequestQueue(Generic[Options, Answer]):
         with self._changed:
             if self._closed:
                 raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "the service is shutting down", fix="try again soon")
-            expected = self._photos * self._seconds
-            if expected > WAITING_SECONDS or self._photos + len(photos) > MOST_WAITING:
+            expected = self._photos * (median(self._seconds) if self._seconds else 0.0)
+            patient = self._photos < AT_ONCE  # those are answered together with the next ones
+            if (expected > WAITING_SECONDS and not patient) or self._photos + len(photos) > MOST_WAITING:
                 retry = {"Retry-After": str(max(1, math.ceil(expected)))}
                 raise ProblemError(
                     HTTPStatus.TOO_MANY_REQUESTS, "the service is busy", fix="try again soon", headers=retry
@@ -126,7 +128,6 @@ class RequestQueue(Generic[Options, Answer]):
         with self._changed:
             self._photos -= sum(len(request.photos) for request in batch)
             if photos:
-                each = seconds / len(photos)
-                self._seconds = REMEMBERED * self._seconds + (1 - REMEMBERED) * each if self._seconds else each
+                self._seconds.append(seconds / len(photos))
         if photos:
             self._observe(len(photos), begun - min(request.entered for request in wanted), seconds)
