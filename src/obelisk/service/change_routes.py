@@ -29,6 +29,7 @@ from obelisk.service.landmark_routes import (
     serve_landmark,
 )
 from obelisk.service.problems import ProblemError, responses
+from obelisk.service.schemas import describe_form
 from obelisk.service.service_state import ServiceState, State
 from obelisk.service.uploads import Form, Upload
 
@@ -102,43 +103,12 @@ class MergedLandmarks(BaseModel):
     ids: list[int] = Field(min_length=1, max_length=1000, description="of the landmarks whose photos move")
 
 
-FORM = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["name", "photos"],
-                    "properties": {
-                        "name": {"type": "string"},
-                        "latitude": {"type": "number"},
-                        "longitude": {"type": "number"},
-                        "photos": {"type": "array", "items": {"type": "string", "format": "binary"}},
-                    },
-                }
-            }
-        },
-    }
-}
-PHOTOS_ONLY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["photos"],
-                    "properties": {"photos": {"type": "array", "items": {"type": "string", "format": "binary"}}},
-                }
-            }
-        },
-    }
-}
-
-
 @router.post(
-    "/landmarks", status_code=HTTPStatus.CREATED, summary="Add a landmark", responses=REFUSALS, openapi_extra=FORM
+    "/landmarks",
+    status_code=HTTPStatus.CREATED,
+    summary="Add a landmark",
+    responses=REFUSALS,
+    openapi_extra=describe_form(name="string", latitude="number", longitude="number"),
 )
 async def add_served_landmark(request: Request, state: State, later: BackgroundTasks) -> AddedPhotos:
     """Add a landmark with its first photos. One whose name the gallery has is refused: add photos to it instead."""
@@ -153,7 +123,10 @@ async def add_served_landmark(request: Request, state: State, later: BackgroundT
 
 
 @router.post(
-    "/landmarks/{landmark_id}/photos", summary="Add photos of a landmark", responses=REFUSALS, openapi_extra=PHOTOS_ONLY
+    "/landmarks/{landmark_id}/photos",
+    summary="Add photos of a landmark",
+    responses=REFUSALS,
+    openapi_extra=describe_form(),
 )
 async def add_served_photos(request: Request, state: State, landmark_id: int, later: BackgroundTasks) -> AddedPhotos:
     """Add photos of a landmark that the gallery has."""

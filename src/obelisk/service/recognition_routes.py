@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,29 +15,12 @@ from starlette.responses import Response
 from obelisk.defaults import TOP
 from obelisk.positions import parse_position
 from obelisk.service.problems import ProblemError, responses
-from obelisk.service.schemas import ANSWERS
+from obelisk.service.schemas import ANSWERS, describe_form
 from obelisk.service.service_state import RecognitionOptions, ServiceAnswer, State
 
 MOST_CANDIDATES = 100
 
 router = APIRouter(prefix="/v1", tags=["recognize"])
-
-PHOTO_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["photos"],
-                    "properties": {"photos": {"type": "array", "items": {"type": "string", "format": "binary"}}},
-                }
-            },
-            "image/jpeg": {"schema": {"type": "string", "format": "binary"}},
-            "image/*": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
-}
 
 
 class RecognizeQuery(BaseModel):
@@ -81,7 +64,7 @@ class RecognizeQuery(BaseModel):
             HTTPStatus.SERVICE_UNAVAILABLE,
         ),
     },
-    openapi_extra=PHOTO_BODY,
+    openapi_extra=describe_form("image/jpeg", "image/*"),
     response_class=Response,
 )
 async def recognize_photos(request: Request, state: State, query: Annotated[RecognizeQuery, Query()]) -> Response:

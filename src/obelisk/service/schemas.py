@@ -47,6 +47,19 @@ def describe_answers() -> dict[str, Any]:
     }
 
 
+def describe_form(*raw: str, **fields: str) -> dict[str, Any]:
+    """Return what OpenAPI says of a body: a form of photos and ``fields`` by type, or the bytes of one photo."""
+    binary = {"type": "string", "format": "binary"}
+    properties = {
+        **{name: {"type": kind} for name, kind in fields.items()},
+        "photos": {"type": "array", "items": binary},
+    }
+    required = [name for name, kind in fields.items() if kind == "string"] + ["photos"]
+    form = {"schema": {"type": "object", "required": required, "properties": properties}}
+    content = {"multipart/form-data": form, **{kind: {"schema": binary} for kind in raw}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def inline_references(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a JSON schema with each ``$ref`` to its own definitions replaced by what it stands for."""
     definitions = schema.pop("$defs", {})
