@@ -34,6 +34,14 @@ def test_a_landmark_is_added_named_and_removed(changer: TestClient, own_gallery:
     assert "North Gate" not in {one.name for one in Gallery.open(own_gallery).landmarks}
 
 
+def test_an_empty_gallery_says_so(changer: TestClient, photos: list[Path]) -> None:
+    for landmark in changer.get("/v1/landmarks").json()["landmarks"]:
+        assert changer.delete(f"/v1/landmarks/{landmark['id']}").status_code == 204
+    refused = changer.post("/v1/recognize", files=parts(photos[0]))
+    assert (refused.status_code, refused.json()["detail"]) == (503, "the gallery has no reference photos")
+    assert changer.post("/v1/landmarks", data={"name": "Gate"}, files=parts(photos[0])).status_code == 201
+
+
 def test_landmarks_are_merged(changer: TestClient) -> None:
     first, second = changer.get("/v1/landmarks?limit=2").json()["landmarks"]
     merged = changer.post(f"/v1/landmarks/{first['id']}/merge", json={"ids": [second["id"]]}).json()

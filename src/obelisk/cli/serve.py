@@ -86,6 +86,7 @@ def serve(
         "port": port,
         "log_level": "warning",
         "server_header": False,
+        "ws": "none",
         "limit_concurrency": MOST_CONNECTIONS,
         "timeout_keep_alive": 30,
     }

@@ -5,6 +5,7 @@ No text names a path of the server.
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +17,8 @@ from starlette.responses import JSONResponse, Response
 
 from obelisk.errors import GalleryLockedError, ObeliskError, UsageError
 
+logger = logging.getLogger("obelisk.service")
+SEE_LOG = "see the log of the service"
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -71,13 +74,12 @@ def explain_problem(error: Exception) -> ProblemError:
         return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, busy, fix="try again", headers={"Retry-After": "1"})
     if type(error) is UsageError:
         return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, error.what, fix=error.fix)
-    if isinstance(error, ObeliskError):  # where it is stays here
-        return ProblemError(
-            HTTPStatus.SERVICE_UNAVAILABLE, "the gallery can't be used", fix="see the log of the service"
-        )
-    return ProblemError(
-        HTTPStatus.INTERNAL_SERVER_ERROR, "something unexpected went wrong", fix="see the log of the service"
-    )
+    if isinstance(error, ObeliskError):
+        logger.error("%s", error)
+        hidden = any(mark in error.what for mark in "/\\")  # a path of this machine
+        what = "the gallery can't be used" if hidden else error.what
+        return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, what, fix=SEE_LOG)
+    return ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "something unexpected went wrong", fix=SEE_LOG)
 
 
 def handle_problems(app: FastAPI) -> None:
