@@ -235,6 +235,7 @@ class Explainer:
     def __init__(self, recognizer: Recognizer, folder: Path, kind: str) -> None:
         from obelisk.recognition.explain import PictureFolder
 
+        recognizer.prepare_explanations()
         self._recognizer = recognizer
         self._folder = PictureFolder(folder, kind)
         self._drawn = self.failed = 0

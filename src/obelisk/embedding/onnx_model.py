@@ -26,6 +26,7 @@ class NetworkModel(Protocol):
 
     input_shape: list[int | str | None]
     engine: str
+    has_features: bool
 
     def run(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the first output, (N, …), for an input of N rows."""
@@ -38,6 +39,9 @@ class NetworkModel(Protocol):
 
     def features(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """Return the feature maps, (N, C, H, W), for an input of N rows; None if the network has no such output."""
+
+    def run_with(self, rows: NDArray[np.float32], *names: str) -> list[NDArray[np.float32]]:
+        """Return the first output and the named ones for an input of N rows, from one run."""
 
 
 class OnnxModel:
@@ -79,12 +83,16 @@ class OnnxModel:
 
     def classify(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the first output (N, …) and the logits (N, C) for an input of N rows, from one run."""
-        found, logits = self.compute([self._output, LOGITS], rows)
+        found, logits = self.run_with(rows, LOGITS)
         return found, logits
 
     def features(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """Return the feature maps, (N, C, H, W), for an input of N rows; None if the network has no such output."""
         return self.compute([FEATURES], rows)[0] if self.has_features else None
+
+    def run_with(self, rows: NDArray[np.float32], *names: str) -> list[NDArray[np.float32]]:
+        """Return the first output and the named ones for an input of N rows, from one run."""
+        return self.compute([self._output, *names], rows)
 
     def compute(self, outputs: Sequence[str], rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Return the named outputs for an input of N rows."""

@@ -72,14 +72,19 @@ class OpenVinoModel:
 
     def classify(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the first output (N, …) and the logits (N, C) for an input of N rows, from one run."""
-        found, logits = zip(*(self._compute(row[np.newaxis], 0, LOGITS) for row in rows), strict=True)
-        return np.concatenate(found), np.concatenate(logits)
+        found, logits = self.run_with(rows, LOGITS)
+        return found, logits
 
     def features(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """Return the feature maps, (N, C, H, W), for an input of N rows; None if the network has no such output."""
         if not self.has_features:
             return None
         return np.concatenate([self._compute(row[np.newaxis], FEATURES)[0] for row in rows])
+
+    def run_with(self, rows: NDArray[np.float32], *names: str) -> list[NDArray[np.float32]]:
+        """Return the first output and the named ones for an input of N rows, from one run."""
+        found = zip(*(self._compute(row[np.newaxis], 0, *names) for row in rows), strict=True)
+        return [np.concatenate(parts) for parts in found]
 
     def _compute(self, row: NDArray[np.float32], *outputs: int | str) -> list[NDArray[np.float32]]:
         request: Any = getattr(self._requests, "own", None)

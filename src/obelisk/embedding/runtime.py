@@ -9,7 +9,7 @@ embedding sooner (9 ms instead of 15 on 2 cores, EfficientNet-Lite1; for many ph
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -25,7 +25,7 @@ from obelisk.embedding.bundle import LARGEST_JSON, Bundle
 from obelisk.embedding.bundle_classifier import read_layer
 from obelisk.embedding.bundle_manifest import Member
 from obelisk.embedding.network_trial import try_first
-from obelisk.embedding.onnx_model import NetworkModel, check_input
+from obelisk.embedding.onnx_model import FEATURES, LOGITS, NetworkModel, check_input
 from obelisk.embedding.runtime_choice import Runtime, open_network, read_runtime
 from obelisk.errors import ModelError, PhotoError
 from obelisk.photos import (
@@ -72,6 +72,12 @@ OnDecoded = Callable[[Path, bytes, Image], None]
 A photo that was given as pixels has no bytes.
 """
 
+OnFeatures = Callable[[Path, Image, NDArray[np.float32] | None], None]
+"""Called with the path, the upright pixels and the feature map (C, H, W) of each photo, by the thread that embeds it.
+
+The map is that of :meth:`Embedder.features`, from the run that gives the embedding.
+"""
+
 
 class Embedder:
     """Computes the embeddings of photos with one bundle.
@@ -80,7 +86,8 @@ class Embedder:
     depends on the other photos or on the number of cores, and is the same each time. Those of two runtimes differ by
     rounding: cosine 0.999999 in float32, at least 0.999 in bfloat16, about 0.997 in int8, which some bundles allow.
     ``threads`` is the number of cores that share the network of one photo. With ``logits``, photos also get the logits
-    of the bundle's softmax layer. If ``on_decoded`` is set, it sees every photo once its pixels are there.
+    of the bundle's softmax layer. If ``on_decoded`` is set, it sees every photo once its pixels are there;
+    ``on_features`` sees every photo once it is embedded.
 
     Raises ModelError for a network that cannot be run, that takes too much time or memory the first time it is used on
     this machine, or whose input is not what the manifest says.
@@ -108,6 +115,7 @@ class Embedder:
         self._decoded_side = max(member.size for member in self._members)
         self._single_photos = 0
         self.on_decoded: OnDecoded | None = None
+        self.on_features: OnFeatures | None = None
 
     def __repr__(self) -> str:
         return f"Embedder({self.bundle.name!r}, {self.bundle.dimensions} dimensions, {self.engine})"
@@ -145,7 +153,7 @@ class Embedder:
         if len(first) == 1:
             # From the second single photo on it is worth loading the networks that use all cores.
             self._single_photos += 1
-            all_cores = self._single_photos > 1 and self.on_decoded is None
+            all_cores = self._single_photos > 1 and not (self.on_decoded or self.on_features)
             yield embed_one(self._on_all_cores if all_cores else self, first[0])
         else:
             yield from map_in_order(partial(embed_one, self), chain(first, stream), weigh_photo)
@@ -179,10 +187,25 @@ class Embedder:
         except PhotoError as error:
             error = detach_error(error, where=photo.where)
             return Embedded(path=photo.path, content_hash=digest, embedding=None, error=error)
-        row, logits = self.classify_image(image) if self.gives_logits else (self.embed_image(image), None)
+        row, logits = self._show(photo.path, image) if self.on_features else self._describe(image)
         return Embedded(
             path=photo.path, content_hash=digest, embedding=row, logits=logits, warning=warning, stated=stated
         )
+
+    def _describe(self, image: Image) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        return self.classify_image(image) if self.gives_logits else (self.embed_image(image), None)
+
+    def _show(self, path: Path, image: Image) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Describe a photo, and let ``on_features`` see it with the feature map of the same run."""
+        first, *others = (prepare(image, member.input)[np.newaxis] for member in self._members)
+        model = self._models[0]
+        names = [LOGITS] * self.gives_logits + [FEATURES] * model.has_features
+        found = dict(zip(["", *names], model.run_with(first, *names), strict=True))
+        rows = [self._check(found[""], 0)[0], *(self._run(n, one) for n, one in enumerate(others, start=1))]
+        logits = self._check_logits(found[LOGITS])[0] if self.gives_logits else None
+        if self.on_features:
+            self.on_features(path, image, found[FEATURES][0] if model.has_features else None)
+        return self._join(rows), logits
 
     def embed_bytes(self, data: bytes) -> NDArray[np.float32]:
         """Return the embedding (D,) of an encoded photo; raises PhotoError."""
@@ -203,17 +226,25 @@ class Embedder:
     def classify_pixels(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the embedding (D,) and the logits (C,) of a photo that :func:`prepare` made ready: (3, H, W)."""
         rows, logits = self._models[0].classify(pixels[np.newaxis])
+        return self._check(rows, 0)[0], self._check_logits(logits)[0]
+
+    def _check_logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what a network gives as the logits of a photo; raise ModelError unless they have their shape."""
         if self._logits_shape and logits.shape != self._logits_shape:
             raise ModelError(
                 f"the network gives logits of shape {logits.shape}, not {self._logits_shape} as its softmax layer says",
                 where=self.bundle.folder / self._members[0].file,
                 fix="export the bundle again",
             )
-        return self._check(rows, 0)[0], logits[0]
+        return logits
 
     def embed_pixels(self, *pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the embedding (D,) of a photo that :func:`prepare` made ready for each network: arrays (3, H, W)."""
         rows = [self._run(n, one[np.newaxis]) for n, one in zip(range(len(self._members)), pixels, strict=True)]
+        return self._join(rows)
+
+    def _join(self, rows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return the embedding that the rows of all networks make."""
         if len(rows) == 1:
             return rows[0]
         return np.concatenate([scale * row for scale, row in zip(self._scales, rows, strict=True)])

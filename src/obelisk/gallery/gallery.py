@@ -182,6 +182,11 @@ class Gallery:
         """Return the photo that an answer names, or None if the gallery has it no more."""
         return self.find_photo(neighbor.id)
 
+    def find_neighbors(self, neighbors: Sequence[Neighbor]) -> list[ReferencePhoto | None]:
+        """Return what :meth:`find_neighbor` finds for each, all read at once."""
+        with database.reading(self.path) as connection:
+            return [photo_with_id(connection, neighbor.id) for neighbor in neighbors]
+
     def search(self, embeddings: NDArray[np.floating], k: int) -> tuple[Integers, Embeddings]:
         """Find the k most similar reference photos for each of Q embeddings.
 

@@ -153,6 +153,15 @@ class JoinedGallery:
                 return gallery.find_neighbor(neighbor)
         return None
 
+    def find_neighbors(self, neighbors: Sequence[Neighbor]) -> list[ReferencePhoto | None]:
+        """Return what :meth:`find_neighbor` finds for each; each gallery is read once."""
+        found: dict[Neighbor, ReferencePhoto | None] = {}
+        for gallery in self.galleries:
+            own = [neighbor for neighbor in neighbors if neighbor.gallery == gallery.name and neighbor not in found]
+            if own:
+                found.update(zip(own, gallery.find_neighbors(own), strict=True))
+        return [found.get(neighbor) for neighbor in neighbors]
+
 
 def join_references(parts: tuple[References, ...]) -> JoinedReferences:
     """Put the reference photos of several galleries below each other."""

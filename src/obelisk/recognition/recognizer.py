@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL.Image import Image
@@ -51,6 +53,9 @@ from obelisk.recognition.softmax_classifier import SoftmaxClassifier, describe_l
 from obelisk.recognition.tta import embed_augmented
 from obelisk.recognition.votes import find_vote
 from obelisk.records import Recognition
+
+if TYPE_CHECKING:
+    from obelisk.recognition.explain import SeenPhotos
 
 PHOTOS_AT_ONCE = 16  # searched together: a large gallery is then read from memory once for all of them
 
@@ -264,10 +269,23 @@ class Recognizer:
 
         given = take_photo(Path(answer.photo) if photo is None else photo, answer.photo)
         try:
-            return explain_answer(answer, given, self.gallery, self.embedder, self.files)
+            return explain_answer(answer, given, self.gallery, self.embedder.bundle.input, self._seen_photos)
         except PhotoMissingError as error:
             fix = error.fix or ("" if photo is not None else "give the photo again: `explain(answer, photo)`")
             raise PhotoMissingError(error.what, where=error.where, fix=fix) from error
+
+    def prepare_explanations(self) -> None:
+        """Keep what is known of each photo from now on until :meth:`explain` asks for it, which then takes less time.
+
+        Every answer has to be explained: photos of answers that are not stay in memory.
+        """
+        self._seen_photos.watch()
+
+    @cached_property
+    def _seen_photos(self) -> SeenPhotos:
+        from obelisk.recognition.explain import SeenPhotos
+
+        return SeenPhotos(self.embedder, self.files)
 
     def _make_rank(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from obelisk.recognition.explain.explanation import explain_answer
 from obelisk.recognition.explain.picture_folder import PictureFolder
+from obelisk.recognition.explain.seen_photos import SeenPhotos
 from obelisk.recognition.explain.strip import (
     StripCell,
     draw_cells,
@@ -15,6 +16,7 @@ from obelisk.recognition.explain.strip import (
 
 __all__ = [
     "PictureFolder",
+    "SeenPhotos",
     "StripCell",
     "draw_cells",
     "draw_recognitions",

@@ -7,23 +7,16 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from obelisk.embedding import Embedder
-from obelisk.gallery import Gallery, JoinedGallery, ReferenceFiles
-from obelisk.photos import GivenPhoto, ModelInput, read_query
+from obelisk.gallery import Gallery, JoinedGallery
+from obelisk.photos import GivenPhoto, ModelInput
 from obelisk.recognition.explain.overlay import BADGE, draw_badge, light_up, outline_regions
 from obelisk.recognition.explain.regions import Region, Resemblance, compare_maps, weigh_locations
-from obelisk.recognition.explain.shown_photos import (
-    FAINT,
-    PAPER,
-    WORDS,
-    draw_lines,
-    frame_photo,
-    read_if_possible,
-    scale_photo,
-)
+from obelisk.recognition.explain.seen_photos import SeenPhotos
+from obelisk.recognition.explain.shown_photos import FAINT, PAPER, WORDS, draw_lines, frame_photo, scale_photo
 from obelisk.recognition.explain.strip import (
     COLUMNS,
     GUTTER,
+    PANEL,
     WIDTH,
     StripCell,
     describe_neighbor,
@@ -38,9 +31,8 @@ from obelisk.wording import format_decimal
 
 TITLE, HEADING = 28, 19  # pixels: heights of letters
 LEGEND = 130  # pixels: width of an entry
-PANEL = (WIDTH - GUTTER) // 2
+LONE_PANEL = 440  # pixels: without a reference photo, the picture fits a screen
 MARGIN = 32
-SHARP = 320  # pixels of the shorter side that a photo is decoded to at least
 CAPTION = 200  # pixels: room for a heading and the longest caption
 
 MATCHES = "The brighter an area, the more it adds to the similarity. Regions with the same number match; they add"
@@ -52,41 +44,42 @@ def explain_answer(
     answer: Recognition,
     photo: GivenPhoto,
     gallery: Gallery | JoinedGallery,
-    embedder: Embedder,
-    files: ReferenceFiles,
+    rule: ModelInput,
+    photos: SeenPhotos,
 ) -> Image.Image:
     """Draw what an answer rests on.
 
     First comes a strip: the photo and the reference photos nearest to it. If the model gives feature maps, the regions
     of the photo that match regions of the best reference follow; if the file of that reference is gone, the photo
-    alone follows, lit up where its own descriptor comes from.
+    alone follows, lit up where its own descriptor comes from. ``rule`` is what the first network sees of a photo.
 
     Raises :class:`~obelisk.errors.PhotoError` if the photo can't be read any more.
     """
-    rule = embedder.bundle.input
-    sharp = max(SHARP, rule.size)  # each photo is decoded once, for the strip, the panels and the network
-    pixels, _ = read_query(photo, min_side=sharp)
+    query = photos.query(photo)
     shown = answer.neighbours[: COLUMNS - 1]
-    originals = [read_if_possible(files.read(gallery.find_neighbor(neighbor)), sharp) for neighbor in shown]
-    asked = StripCell(photo=pixels, name=Path(answer.photo).name, details=["the photo"])
+    best = best_neighbor(answer, shown)
+    references = [
+        photos.reference(photo, compared=index == best and query.features is not None)
+        for index, photo in enumerate(gallery.find_neighbors(shown))
+    ]
+    asked = StripCell(photo=query.pixels, name=Path(answer.photo).name, details=["the photo"])
     pages = {(one.landmark_id, one.gallery): next(iter(answer.links), None) for one in answer.candidates[:1]}
     known = [
-        describe_neighbor(neighbor, original, page=pages.get((neighbor.landmark_id, neighbor.gallery)))
-        for neighbor, original in zip(shown, originals, strict=True)
+        describe_neighbor(
+            neighbor, seen.pixels if seen else None, page=pages.get((neighbor.landmark_id, neighbor.gallery))
+        )
+        for neighbor, seen in zip(shown, references, strict=True)
     ]
     parts = [draw_title(answer), draw_cells([asked, *known])]
-    query = embedder.features(pixels)
-    if query is None:
+    if query.features is None:
         return stack_pictures(parts, margin=MARGIN)
-    best = best_neighbor(answer, shown)
-    original = None if best is None else originals[best]
-    reference = None if original is None else embedder.features(original)
-    if best is None or original is None or reference is None:
-        lit = light_up(scale_photo(pixels, PANEL), weigh_locations(query), rule)
+    reference = None if best is None else references[best]
+    if best is None or reference is None or reference.features is None:
+        lit = light_up(scale_photo(query.pixels, LONE_PANEL), weigh_locations(query.features), rule)
         parts += [draw_panels("Where the model looks", [lit], []), draw_words(ALONE)]
     else:
-        alike = compare_maps(query, reference)
-        panels = draw_resemblance(scale_photo(pixels, PANEL), scale_photo(original, PANEL), alike, rule)
+        alike = compare_maps(query.features, reference.features)
+        panels = draw_resemblance(scale_photo(query.pixels, PANEL), scale_photo(reference.pixels, PANEL), alike, rule)
         captions = [[asked.name], describe_reference(shown[best])]
         parts += [draw_panels("What makes them alike", panels, captions), draw_region_legend(alike.regions)]
     return stack_pictures(parts, margin=MARGIN)
@@ -125,11 +118,12 @@ def draw_resemblance(
 def draw_panels(heading: str, panels: Sequence[Image.Image], captions: Sequence[Sequence[str]]) -> Image.Image:
     """Draw large photos side by side under a heading, each with the lines of its caption."""
     height = max(panel.height for panel in panels)
+    width = PANEL if len(panels) > 1 else panels[0].width
     picture = Image.new("RGB", (WIDTH, height + CAPTION), PAPER)
     canvas = ImageDraw.Draw(picture)
     top = round(draw_lines(canvas, (0, 0), heading, HEADING, WIDTH)) + 8
     for column, panel in enumerate(panels):
-        picture.paste(frame_photo(panel, (PANEL, height)), (column * (PANEL + GUTTER), top))
+        picture.paste(frame_photo(panel, (width, height)), (column * (PANEL + GUTTER), top))
     ends = [top + height]
     for column, caption in enumerate(captions):
         line = top + height + 10.0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import re
 import unicodedata
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from itertools import accumulate, groupby
 
-from PIL import ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -34,20 +37,65 @@ FONTS = (
 )
 NOT_A_LETTER = "\uffff"  # a font draws it as it draws every letter that it lacks
 ELLIPSIS = "..."
+RIGHT_TO_LEFT = ("R", "AL", "AN")
 
 
 def draw_line(canvas: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, size: int, color: str) -> None:
     """Draw one line of text, ``size`` pixels high, with its upper left corner at ``corner``."""
     left, top = corner
-    for font, part in split_by_font(text, size):
-        # Anchored at the base line, letters of different fonts line up.
-        canvas.text((left, top + size), part, font=font, fill=color, anchor="ls")
-        left += font.getlength(part)
+    for word in split_into_words(text):
+        drawn = draw_word(word, size)
+        if drawn:
+            # Anchored at the base line, letters of different fonts line up.
+            canvas.bitmap((round(left) + drawn.left, round(top) + size + drawn.top), drawn.mask, fill=color)
+        left += text_width(word, size)
+
+
+@lru_cache(maxsize=4096)
+def split_into_words(text: str) -> tuple[str, ...]:
+    """Split text into words, which many captions share, and the spaces between them.
+
+    Text that runs from right to left stays whole, because its words change places.
+    """
+    if not text.isascii() and any(unicodedata.bidirectional(letter) in RIGHT_TO_LEFT for letter in text):
+        return (text,)
+    return tuple(word for word in re.split("( +)", text) if word)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnWord:
+    """The letters of a word, and where their upper left corner is, seen from the start of the base line."""
+
+    mask: Image.Image
+    left: int
+    top: int
+
+
+@lru_cache(maxsize=4096)
+def draw_word(word: str, size: int) -> DrawnWord | None:
+    """Draw a word, white on black; None if it has no visible letter."""
+    parts = split_by_font(word, size)
+    starts = [0.0, *accumulate(font.getlength(part) for font, part in parts)]
+    boxes = [font.getbbox(part, anchor="ls") for font, part in parts]
+    placed = list(zip(starts, boxes, strict=False))
+    left = math.floor(min(start + box[0] for start, box in placed))
+    right = math.ceil(max(start + box[2] for start, box in placed))
+    top, bottom = math.floor(min(box[1] for box in boxes)), math.ceil(max(box[3] for box in boxes))
+    if left >= right or top >= bottom:
+        return None
+    mask = Image.new("L", (right - left + 1, bottom - top + 1))
+    canvas = ImageDraw.Draw(mask)
+    for (font, part), start in zip(parts, starts, strict=False):
+        canvas.text((start - left, -top), part, font=font, fill=255, anchor="ls")
+    return DrawnWord(mask=mask, left=left, top=top)
 
 
 @lru_cache(maxsize=4096)
 def text_width(text: str, size: int) -> float:
     """Return the width of a line of text in pixels."""
+    words = split_into_words(text)
+    if len(words) > 1:
+        return sum(text_width(word, size) for word in words)
     return sum(font.getlength(part) for font, part in split_by_font(text, size))
 
 

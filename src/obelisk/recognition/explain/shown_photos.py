@@ -28,6 +28,8 @@ def scale_photo(photo: Image.Image, side: int) -> Image.Image:
     The aspect ratio is kept, except that no side becomes too thin to see.
     """
     scale = side / max(photo.size)
+    if scale == 1 and min(photo.size) >= THINNEST:
+        return photo
     width, height = (min(side, max(THINNEST, round(scale * length))) for length in photo.size)
     return photo.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
 

@@ -28,6 +28,7 @@ from obelisk.wording import UNKNOWN, describe_confidence, describe_verdict, form
 RIGHT, WRONG = "#0f766e", "#b91c1c"
 WIDTH, GUTTER = 1136, 16
 WIDEST_CELL = 272
+PANEL = (WIDTH - GUTTER) // 2
 COLUMNS = 5
 NAME = 17
 

@@ -1,0 +1,90 @@
+"""The photos that a picture shows, with their feature maps: none is decoded or run through the network needlessly."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from PIL import Image
+
+from obelisk.embedding import Embedder
+from obelisk.gallery import ReferenceFiles, ReferencePhoto
+from obelisk.photos import GivenPhoto, read_query
+from obelisk.recognition.explain.regions import Features
+from obelisk.recognition.explain.shown_photos import read_if_possible, scale_photo
+from obelisk.recognition.explain.strip import PANEL
+
+SHARP = 320  # pixels of the shorter side that a photo is decoded to at least
+KEPT = 32  # reference photos: neighbors of one photo are often those of the next
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenPhoto:
+    """A photo, its longer side ``PANEL`` pixels at most, and its feature map (C, H, W), if there is one."""
+
+    pixels: Image.Image
+    features: Features | None = None
+
+
+class SeenPhotos:
+    """Reads photos for pictures, and keeps those that will be asked for again. Threads may share one object.
+
+    After :meth:`watch`, a photo that the embedder embeds is kept until it is asked for: as long as every answer is
+    drawn, only those on their way from one to the other are held.
+    """
+
+    def __init__(self, embedder: Embedder, files: ReferenceFiles) -> None:
+        self._embedder = embedder
+        self._files = files
+        # Photos are decoded once, for all parts of a picture and for the network.
+        self._sharp = max(SHARP, embedder.bundle.input.size)
+        self._embedded: dict[Path, tuple[Image.Image | None, Features | None]] = {}
+        self._references: OrderedDict[ReferencePhoto, SeenPhoto] = OrderedDict()
+        self._lock = Lock()
+
+    def watch(self) -> None:
+        """Keep what the embedder sees from now on."""
+        self._embedder.on_features = self._keep
+
+    def _keep(self, path: Path, image: Image.Image, features: Features | None) -> None:
+        # A photo that was decoded smaller is too blurred for a picture.
+        pixels = fit_photo(image) if min(image.size) >= self._sharp else None
+        with self._lock:
+            self._embedded[path] = pixels, features
+
+    def query(self, photo: GivenPhoto) -> SeenPhoto:
+        """Return the photo of an answer; raises PhotoError if it is not kept and can't be read."""
+        with self._lock:
+            pixels, features = self._embedded.pop(photo.path, (None, None))
+        if pixels is None:
+            image, _ = read_query(photo, min_side=self._sharp)
+            features = self._embedder.features(image) if features is None else features
+            pixels = fit_photo(image)
+        return SeenPhoto(pixels=pixels, features=features)
+
+    def reference(self, photo: ReferencePhoto | None, *, compared: bool) -> SeenPhoto | None:
+        """Return a reference photo, with its feature map if it is ``compared``; None if its file is not at hand."""
+        data = self._files.read(photo)
+        if photo is None or data is None:
+            return None
+        with self._lock:
+            seen = self._references.get(photo)
+        if seen is None or (compared and seen.features is None):
+            image = read_if_possible(data, self._sharp)
+            if image is None:
+                return None
+            features = self._embedder.features(image) if compared else None
+            seen = SeenPhoto(pixels=fit_photo(image), features=features)
+        with self._lock:
+            self._references[photo] = seen
+            self._references.move_to_end(photo)
+            while len(self._references) > KEPT:
+                self._references.popitem(last=False)
+        return seen
+
+
+def fit_photo(photo: Image.Image) -> Image.Image:
+    """Return a photo no larger than pictures show it."""
+    return scale_photo(photo, PANEL) if max(photo.size) > PANEL else photo
