@@ -72,8 +72,8 @@ OnDecoded = Callable[[Path, bytes, Image], None]
 A photo that was given as pixels has no bytes.
 """
 
-OnFeatures = Callable[[Path, Image, NDArray[np.float32] | None], None]
-"""Called with the path, the upright pixels and the feature map (C, H, W) of each photo, by the thread that embeds it.
+OnFeatures = Callable[[Path, bytes, Image, NDArray[np.float32] | None], None]
+"""Called with what :data:`OnDecoded` gets and the feature map (C, H, W), by the thread that embeds the photo.
 
 The map is that of :meth:`Embedder.features`, from the run that gives the embedding.
 """
@@ -182,12 +182,13 @@ class Embedder:
                     image, warning = read_query(opened, min_side=self._decoded_side)
                 else:
                     image = read_photo(opened, min_side=self._decoded_side)
+                data = found if isinstance(found, bytes) else b""
                 if self.on_decoded:
-                    self.on_decoded(photo.path, found if isinstance(found, bytes) else b"", image)
+                    self.on_decoded(photo.path, data, image)
         except PhotoError as error:
             error = detach_error(error, where=photo.where)
             return Embedded(path=photo.path, content_hash=digest, embedding=None, error=error)
-        row, logits = self._show(photo.path, image) if self.on_features else self._describe(image)
+        row, logits = self._show(photo.path, data, image) if self.on_features else self._describe(image)
         return Embedded(
             path=photo.path, content_hash=digest, embedding=row, logits=logits, warning=warning, stated=stated
         )
@@ -195,7 +196,7 @@ class Embedder:
     def _describe(self, image: Image) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         return self.classify_image(image) if self.gives_logits else (self.embed_image(image), None)
 
-    def _show(self, path: Path, image: Image) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    def _show(self, path: Path, data: bytes, image: Image) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Describe a photo, and let ``on_features`` see it with the feature map of the same run."""
         first, *others = (prepare(image, member.input)[np.newaxis] for member in self._members)
         model = self._models[0]
@@ -204,7 +205,7 @@ class Embedder:
         rows = [self._check(found[""], 0)[0], *(self._run(n, one) for n, one in enumerate(others, start=1))]
         logits = self._check_logits(found[LOGITS])[0] if self.gives_logits else None
         if self.on_features:
-            self.on_features(path, image, found[FEATURES][0] if model.has_features else None)
+            self.on_features(path, data, image, found[FEATURES][0] if model.has_features else None)
         return self._join(rows), logits
 
     def embed_bytes(self, data: bytes) -> NDArray[np.float32]:

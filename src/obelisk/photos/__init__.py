@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from obelisk.photos.cores import cgroup_folders, library_on_one_thread, usable_cores
-from obelisk.photos.decoding import read_photo, read_query
+from obelisk.photos.decoding import is_full_size, read_photo, read_query
 from obelisk.photos.given_photos import GivenPhoto, PhotoLike, PhotosLike, take_photo, take_photos, weigh_photo
 from obelisk.photos.gps import StatedPosition, read_position
 from obelisk.photos.inline_jpeg import data_uri, encode_thumbnail
@@ -48,6 +48,7 @@ __all__ = [
     "find_photos",
     "hash_photo",
     "held_bytes",
+    "is_full_size",
     "library_on_one_thread",
     "list_tarred_photos",
     "map_in_order",

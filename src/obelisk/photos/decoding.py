@@ -101,6 +101,13 @@ def read_query(
         raise type(error)(error.what, where=error.where or name or photo.where, fix=error.fix) from error
 
 
+def is_full_size(photo: Image.Image, data: bytes) -> bool:
+    """Return whether a photo was decoded from ``data`` without being shrunk."""
+    kind = find_format(data)
+    size = read_photo_header(data, kind).size if kind else None
+    return size is not None and sorted(size) == sorted(photo.size)
+
+
 def decode(data: bytes, min_side: int | None) -> tuple[Image.Image, str | None]:
     """Decode an encoded photo; return it, and a warning if it was cut off. Errors name no path."""
     if not data:

@@ -104,19 +104,25 @@ def wrap_text(text: str, size: int, width: float, *, lines: int = 1) -> list[str
 
     Lines break at spaces. A word longer than a line breaks anywhere, as names in scripts without spaces must.
     """
+    return list(break_lines(text, size, width, lines))
+
+
+@lru_cache(maxsize=1024)
+def break_lines(text: str, size: int, width: float, lines: int) -> tuple[str, ...]:
+    """Return the lines of :func:`wrap_text`."""
     rest = make_legible(text)
     broken: list[str] = []
     while rest:
         if text_width(rest, size) <= width:
-            return [*broken, rest]
+            return (*broken, rest)
         if len(broken) == lines - 1:
-            return [*broken, ellipsize(rest, size, width)]
+            return (*broken, ellipsize(rest, size, width))
         head = rest[: longest_prefix(rest, size, width)]
         if " " in head and rest[len(head)] != " ":
             head = head[: head.rindex(" ")]
         broken.append(head.rstrip())
         rest = rest[len(head) :].lstrip()
-    return broken
+    return tuple(broken)
 
 
 def ellipsize(text: str, size: int, width: float) -> str:

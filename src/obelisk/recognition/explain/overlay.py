@@ -16,6 +16,7 @@ from obelisk.recognition.explain.regions import Box
 REGION_COLORS = ("#e69f00", "#56b4e9", "#cc79a7", "#009e73", "#f0e442")
 SHADOW = "#111111"
 DIM = 0.45  # of its brightness is left where an area adds nothing
+DIMMED = [round(DIM * level) for level in range(256)]
 CONTRAST = 0.7  # exponent of the heat: below 1, middling heat still shows some color
 BADGE, ROUND = 15, 10
 
@@ -31,7 +32,7 @@ def light_up(photo: Image.Image, heat: Floats, rule: ModelInput) -> Image.Image:
     )
     mask = Image.new("L", photo.size, 0)
     mask.paste(light, (left, top))
-    dark = photo.convert("L").point([round(DIM * level) for level in range(256)]).convert("RGB")
+    dark = photo.convert("L").point(DIMMED).convert("RGB")
     return Image.composite(photo, dark, mask)
 
 

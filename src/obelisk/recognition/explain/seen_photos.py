@@ -11,7 +11,7 @@ from PIL import Image
 
 from obelisk.embedding import Embedder
 from obelisk.gallery import ReferenceFiles, ReferencePhoto
-from obelisk.photos import GivenPhoto, read_query
+from obelisk.photos import GivenPhoto, is_full_size, read_query
 from obelisk.recognition.explain.regions import Features
 from obelisk.recognition.explain.shown_photos import read_if_possible, scale_photo
 from obelisk.recognition.explain.strip import PANEL
@@ -48,9 +48,10 @@ class SeenPhotos:
         """Keep what the embedder sees from now on."""
         self._embedder.on_features = self._keep
 
-    def _keep(self, path: Path, image: Image.Image, features: Features | None) -> None:
-        # A photo that was decoded smaller is too blurred for a picture.
-        pixels = fit_photo(image) if min(image.size) >= self._sharp else None
+    def _keep(self, path: Path, data: bytes, image: Image.Image, features: Features | None) -> None:
+        # A photo that was decoded smaller than a picture shows it would be blurred.
+        sharp = min(image.size) >= self._sharp or is_full_size(image, data)
+        pixels = fit_photo(image) if sharp else None
         with self._lock:
             self._embedded[path] = pixels, features
 

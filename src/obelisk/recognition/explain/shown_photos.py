@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -48,16 +49,24 @@ def frame_photo(
     photo: Image.Image | None, size: tuple[int, int], color: str = LINE, thickness: int = 2, link: str | None = None
 ) -> Image.Image:
     """Return a framed box of this size with the photo in its middle; without one, a note and the link to it."""
+    if photo is None:
+        return frame_link(size, color, thickness, link)
+    box = Image.new("RGB", size, SHADE)
+    box.paste(photo, ((size[0] - photo.width) // 2, (size[1] - photo.height) // 2))
+    ImageDraw.Draw(box).rectangle((0, 0, size[0] - 1, size[1] - 1), outline=color, width=thickness)
+    return box
+
+
+@lru_cache(maxsize=64)
+def frame_link(size: tuple[int, int], color: str, thickness: int, link: str | None) -> Image.Image:
+    """Return a framed box that says that a photo is missing, and where it is; many answers share it."""
     box = Image.new("RGB", size, SHADE)
     canvas = ImageDraw.Draw(box)
-    if photo is None:
-        lines = wrap_text(shorten_link(link), WORDS, size[0] - 4 * THINNEST, lines=LINK_LINES) if link else []
-        top = size[1] / 2 - (1 + len(lines)) * 0.65 * WORDS
-        for number, text in enumerate(["photo not at hand; see" if link else "photo not available", *lines]):
-            left = (size[0] - text_width(text, WORDS)) / 2
-            draw_line(canvas, (left, top + 1.3 * WORDS * number), text, WORDS, INK if number else FAINT)
-    else:
-        box.paste(photo, ((size[0] - photo.width) // 2, (size[1] - photo.height) // 2))
+    lines = wrap_text(shorten_link(link), WORDS, size[0] - 4 * THINNEST, lines=LINK_LINES) if link else []
+    top = size[1] / 2 - (1 + len(lines)) * 0.65 * WORDS
+    for number, text in enumerate(["photo not at hand; see" if link else "photo not available", *lines]):
+        left = (size[0] - text_width(text, WORDS)) / 2
+        draw_line(canvas, (left, top + 1.3 * WORDS * number), text, WORDS, INK if number else FAINT)
     canvas.rectangle((0, 0, size[0] - 1, size[1] - 1), outline=color, width=thickness)
     return box
 

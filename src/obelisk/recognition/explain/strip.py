@@ -76,11 +76,11 @@ def draw_strip(answer: Recognition, truth: str | None, references: Sequence[Path
 def draw_cells(cells: Sequence[StripCell]) -> Image.Image:
     """Draw cells side by side; the first is the query."""
     side = min(WIDEST_CELL, (WIDTH - GUTTER * (len(cells) - 1)) // len(cells))
-    drawn = [draw_cell(cell, side, bold=cell is cells[0]) for cell in cells]
-    strip = Image.new("RGB", (WIDTH, max(cell.height for cell in drawn)), PAPER)
-    for column, cell in enumerate(drawn):
-        strip.paste(cell, (column * (side + GUTTER), 0))
-    return strip
+    lines = max(len(cell.details) for cell in cells)
+    strip = Image.new("RGB", (WIDTH, side + 2 * 24 + (1 + lines) * 22), PAPER)
+    lefts = [column * (side + GUTTER) for column in range(len(cells))]
+    bottoms = [draw_cell(strip, left, cell, side, bold=not left) for left, cell in zip(lefts, cells, strict=True)]
+    return strip.crop((0, 0, WIDTH, max(bottoms)))
 
 
 def describe_neighbor(
@@ -113,23 +113,22 @@ def name_landmark(name: str | None, landmark_id: int | None) -> str:
     return f"landmark {landmark_id}" if 2 * written.count("?") >= len(written) else written
 
 
-def draw_cell(cell: StripCell, side: int, *, bold: bool) -> Image.Image:
-    """Draw a framed photo with its text; a mark, not color alone, says whether it is right."""
+def draw_cell(strip: Image.Image, left: int, cell: StripCell, side: int, *, bold: bool) -> int:
+    """Draw a framed photo with its text and return where it ends; a mark, not color alone, says whether it is right."""
     color = {None: INK, True: RIGHT, False: WRONG}[cell.right]
     edge = LINE if cell.right is None else color
-    drawn = Image.new("RGB", (side, side + 2 * 24 + (1 + len(cell.details)) * 22), PAPER)
     thickness = 4 if bold and cell.right is not None else 2
     photo = cell.photo if isinstance(cell.photo, Image.Image) else read_if_possible(cell.photo, side)
     fitted = None if photo is None else scale_photo(photo, side)
-    drawn.paste(frame_photo(fitted, (side, side), edge, thickness, cell.link))
-    canvas = ImageDraw.Draw(drawn)
+    strip.paste(frame_photo(fitted, (side, side), edge, thickness, cell.link), (left, 0))
+    canvas = ImageDraw.Draw(strip)
     indent = 0 if cell.right is None else 24
     if cell.right is not None:
-        draw_mark(canvas, (2, side + 12), cell.right, color)
-    top = draw_lines(canvas, (indent, side + 10), cell.name, NAME, side - indent, color=color, lines=2)
+        draw_mark(canvas, (left + 2, side + 12), cell.right, color)
+    top = draw_lines(canvas, (left + indent, side + 10), cell.name, NAME, side - indent, color=color, lines=2)
     for text in cell.details:
-        top = draw_lines(canvas, (0, top), text, WORDS - 1, side, color=FAINT)
-    return drawn.crop((0, 0, side, round(top)))
+        top = draw_lines(canvas, (left, top), text, WORDS - 1, side, color=FAINT)
+    return round(top)
 
 
 def draw_mark(canvas: ImageDraw.ImageDraw, corner: tuple[float, float], right: bool, color: str) -> None:
