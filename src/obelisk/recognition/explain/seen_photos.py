@@ -51,7 +51,7 @@ class SeenPhotos:
     def _keep(self, path: Path, data: bytes, image: Image.Image, features: Features | None) -> None:
         # A photo that was decoded smaller than a picture shows it would be blurred.
         sharp = min(image.size) >= self._sharp or is_full_size(image, data)
-        pixels = fit_photo(image) if sharp else None
+        pixels = fit_panel(image) if sharp else None
         with self._lock:
             self._embedded[path] = pixels, features
 
@@ -62,7 +62,7 @@ class SeenPhotos:
         if pixels is None:
             image, _ = read_query(photo, min_side=self._sharp)
             features = self._embedder.features(image) if features is None else features
-            pixels = fit_photo(image)
+            pixels = fit_panel(image)
         return SeenPhoto(pixels=pixels, features=features)
 
     def reference(self, photo: ReferencePhoto | None, *, compared: bool) -> SeenPhoto | None:
@@ -77,7 +77,7 @@ class SeenPhotos:
             if image is None:
                 return None
             features = self._embedder.features(image) if compared else None
-            seen = SeenPhoto(pixels=fit_photo(image), features=features)
+            seen = SeenPhoto(pixels=fit_panel(image), features=features)
         with self._lock:
             self._references[photo] = seen
             self._references.move_to_end(photo)
@@ -86,6 +86,6 @@ class SeenPhotos:
         return seen
 
 
-def fit_photo(photo: Image.Image) -> Image.Image:
+def fit_panel(photo: Image.Image) -> Image.Image:
     """Return a photo no larger than pictures show it."""
     return scale_photo(photo, PANEL) if max(photo.size) > PANEL else photo
