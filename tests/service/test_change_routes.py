@@ -38,7 +38,7 @@ def test_an_empty_gallery_says_so(changer: TestClient, photos: list[Path]) -> No
     for landmark in changer.get("/v1/landmarks").json()["landmarks"]:
         assert changer.delete(f"/v1/landmarks/{landmark['id']}").status_code == 204
     refused = changer.post("/v1/recognize", files=parts(photos[0]))
-    assert (refused.status_code, refused.json()["detail"]) == (503, "the gallery has no reference photos")
+    assert (refused.status_code, refused.json()["detail"]) == (409, "the gallery has no reference photos")
     assert changer.post("/v1/landmarks", data={"name": "Gate"}, files=parts(photos[0])).status_code == 201
 
 

@@ -57,6 +57,7 @@ class RecognizeQuery(BaseModel):
             HTTPStatus.BAD_REQUEST,
             HTTPStatus.FORBIDDEN,
             HTTPStatus.REQUEST_TIMEOUT,
+            HTTPStatus.CONFLICT,
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             HTTPStatus.UNPROCESSABLE_ENTITY,

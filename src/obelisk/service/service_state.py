@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
@@ -15,6 +16,7 @@ from obelisk.records import Recognition
 from obelisk.service.live_recognizer import LiveRecognizer, public_name
 from obelisk.service.monitoring import ServiceMetrics
 from obelisk.service.photo_regions import PhotoRegions, find_regions
+from obelisk.service.problems import ProblemError
 from obelisk.service.request_queue import RequestQueue
 from obelisk.service.settings import ServiceSettings
 from obelisk.service.uploads import BodyBudget, Upload
@@ -51,7 +53,10 @@ class ServiceState:
 
     def _answer(self, photos: Sequence[Upload], options: RecognitionOptions) -> list[ServiceAnswer]:
         """Recognize photos of one or many requests, in the thread of the queue."""
-        recognizer, _ = self.recognizer.current()
+        recognizer, references = self.recognizer.current()
+        if not len(references):
+            fix = "add a landmark first"
+            raise ProblemError(HTTPStatus.CONFLICT, "the gallery has no reference photos", fix=fix)
         answers = recognizer.recognize(
             [GivenPhoto(name=photo.name, source=photo.data) for photo in photos],
             top=options.top,
