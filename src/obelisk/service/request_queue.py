@@ -23,6 +23,7 @@ from obelisk.service.settings import MOST_WAITING, WAITING_SECONDS
 from obelisk.service.uploads import Upload
 
 AT_ONCE = 32  # photos
+GUESSED_SECONDS = 0.02  # that a photo takes, before any was answered
 REMEMBERED = 9  # batches, whose median says how long a photo takes
 
 Options = TypeVar("Options")
@@ -71,7 +72,7 @@ class RequestQueue(Generic[Options, Answer]):
         with self._changed:
             if self._closed:
                 raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "the service is shutting down", fix="try again soon")
-            expected = self._photos * (median(self._seconds) if self._seconds else 0.0)
+            expected = self._photos * (median(self._seconds) if self._seconds else GUESSED_SECONDS)
             patient = self._photos < AT_ONCE  # those are answered together with the next ones
             if (expected > WAITING_SECONDS and not patient) or self._photos + len(photos) > MOST_WAITING:
                 retry = {"Retry-After": str(max(1, math.ceil(expected)))}
