@@ -22,7 +22,7 @@ from obelisk.errors import DataError, near_names, quote
 HEADER_LINES: Final = 1
 # Google Landmarks v2 has 4,132,914 rows in 0.5 GB; a parsed row takes about 70 bytes, however short it is.
 MAX_BYTES: Final = 2 * 2**30
-MAX_LINES: Final = 6_000_000
+MAX_LINES: Final = 4_800_000
 MAX_LISTED: Final = 1_000_000  # lines of a table of landmarks or queries; GLDv2 has 203,094 and 117,577
 MAX_HEADER_BYTES: Final = 2**22
 MAX_ROW_BYTES: Final = 2**24
