@@ -28,7 +28,7 @@ from obelisk.service.landmark_routes import (
     find_served_landmark,
     serve_landmark,
 )
-from obelisk.service.problems import ProblemError, responses
+from obelisk.service.problems import ProblemError, refuse_value, responses
 from obelisk.service.schemas import describe_form
 from obelisk.service.service_state import ServiceState, State
 from obelisk.service.uploads import Form, Upload
@@ -116,10 +116,8 @@ async def add_served_landmark(request: Request, state: State, later: BackgroundT
         try:
             fields = LandmarkFields.model_validate(form.fields)
         except ValidationError as error:
-            first = error.errors()[0]
-            what = f"{' '.join(map(str, first['loc']))}: {first['msg']}"
-            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, what) from error
-        return await run_in_threadpool(add_new_landmark, state, fields, form.photos, later)
+            raise refuse_value(error) from error
+        return await run_in_threadpool(add_new_landmark, state, fields, form, later)
 
 
 @router.post(
@@ -135,7 +133,7 @@ async def add_served_photos(request: Request, state: State, landmark_id: int, la
 
 
 @router.patch("/landmarks/{landmark_id}", summary="Rename a landmark", responses=REFUSALS)
-def rename_served_landmark(state: State, landmark_id: int, new: NewName, later: BackgroundTasks) -> ServedLandmark:
+def rename_served_landmark(state: State, landmark_id: int, new: NewName) -> ServedLandmark:
     """Rename a landmark."""
     gallery, references = changed_gallery(state)
     find_served_landmark(references, landmark_id)
@@ -195,9 +193,7 @@ def remove_served_photos(
     finish_change(state, "remove", later)
 
 
-def add_new_landmark(
-    state: ServiceState, fields: LandmarkFields, photos: Sequence[Upload], later: BackgroundTasks
-) -> AddedPhotos:
+def add_new_landmark(state: ServiceState, fields: LandmarkFields, form: Form, later: BackgroundTasks) -> AddedPhotos:
     """Add a landmark with photos, in a thread."""
     if (fields.latitude is None) != (fields.longitude is None):
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "a position has a latitude and a longitude")
@@ -210,17 +206,15 @@ def add_new_landmark(
     position = None
     if fields.latitude is not None and fields.longitude is not None:
         position = Position(fields.latitude, fields.longitude)
-    return add_to(state, target, photos, later, position=position)
+    return add_to(state, target, form.require_photos(), later, position=position)
 
 
 def add_more_photos(state: ServiceState, landmark_id: int, form: Form, later: BackgroundTasks) -> AddedPhotos:
     """Add photos of a landmark, in a thread."""
     _, references = changed_gallery(state)
     landmark = find_served_landmark(references, landmark_id)
-    if form.fields:
-        what = f"`{next(iter(form.fields))[:40]}` is no photo"
-        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, what, fix="send only photos")
-    return add_to(state, landmark, form.photos, later)
+    form.refuse_fields(fix="send only photos")
+    return add_to(state, landmark, form.require_photos(), later)
 
 
 def add_to(
@@ -231,9 +225,7 @@ def add_to(
     *,
     position: Position | None = None,
 ) -> AddedPhotos:
-    """Add photos of a landmark; raise ProblemError if none is given."""
-    if not photos:
-        raise ProblemError(HTTPStatus.BAD_REQUEST, "the request has no photo", fix="send at least one part with a file")
+    """Add photos of a landmark."""
     recognizer, _ = state.recognizer.current()
     gallery, _ = changed_gallery(state)
     with refusing_conflicts():

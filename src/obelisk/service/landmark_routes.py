@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from io import BytesIO
 from typing import Annotated
 
 import numpy as np
@@ -12,15 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from obelisk.errors import PhotoError
-from obelisk.gallery import Gallery, Landmark, References
+from obelisk.gallery import Gallery, Landmark, References, matches_name
 from obelisk.gallery.landmarks import fold_letters
-from obelisk.photos import read_photo
+from obelisk.photos import encode_thumbnail, read_photo
 from obelisk.service.problems import ProblemError, responses
 from obelisk.service.service_state import ServiceState, State, published_source
 
 MOST_PHOTOS_SHOWN = 1000  # of a landmark
 THUMBNAIL = 320  # pixels of the longer side
-QUALITY = 80  # of a JPEG
+LARGEST_PICTURE = 40_000  # bytes
 
 router = APIRouter(prefix="/v1", tags=["gallery"])
 
@@ -85,7 +84,7 @@ class PageQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    search: str = Field("", max_length=200, description="part of a name; case and accents do not matter")
+    search: str = Field("", max_length=200, description="words of a name; case and accents do not matter")
     offset: int = Field(0, ge=0, le=2**31 - 1)
     limit: int = Field(100, ge=1, le=1000)
 
@@ -124,9 +123,9 @@ def list_landmarks(state: State, query: Annotated[PageQuery, Query()]) -> Landma
         (fold_letters(landmark.name), name, landmark)
         for name, gallery in state.recognizer.galleries().items()
         for landmark in gallery.references().landmarks.values()
+        if matches_name(query.search, landmark.name)
     ]
-    wanted = fold_letters(query.search)
-    found = sorted((one for one in found if wanted in one[0]), key=lambda one: (one[0], one[1], one[2].id))
+    found.sort(key=lambda one: (one[0], one[1], one[2].id))
     shown = found[query.offset : query.offset + query.limit]
     counts = {name: count_served_photos(gallery.references()) for name, gallery in state.recognizer.galleries().items()}
     served = [serve_landmark(landmark, name, counts[name]) for _, name, landmark in shown]
@@ -172,10 +171,8 @@ def show_photo(state: State, photo_id: str, gallery: GalleryName = None) -> Resp
         photo = None
     if photo is None:
         return Response(status_code=HTTPStatus.NO_CONTENT)
-    photo.thumbnail((THUMBNAIL, THUMBNAIL))
-    written = BytesIO()
-    photo.save(written, "JPEG", quality=QUALITY)
-    return Response(written.getvalue(), media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+    small, _ = encode_thumbnail(photo, width=THUMBNAIL, height=THUMBNAIL, largest=LARGEST_PICTURE)
+    return Response(small, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
 
 def find_gallery(state: ServiceState, name: str | None) -> tuple[str, Gallery]:

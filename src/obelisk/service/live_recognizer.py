@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
+from obelisk.bundled import BUNDLED
 from obelisk.errors import GalleryError, UsageError
 from obelisk.gallery import Gallery, JoinedGallery, References
 from obelisk.recognition import Recognizer
@@ -57,6 +59,7 @@ def list_galleries(recognizer: Recognizer) -> Sequence[Gallery]:
     return gallery.galleries if isinstance(gallery, JoinedGallery) else [gallery]
 
 
+@cache
 def public_name(gallery: str) -> str:
-    """Return how clients know a gallery: ``bundled``, or the name of its folder."""
-    return Path(gallery).resolve().name if gallery != "bundled" else gallery
+    """Return how clients know a gallery: ``bundled``, or the name of its folder; asked for each candidate."""
+    return gallery if gallery == BUNDLED else Path(gallery).resolve().name

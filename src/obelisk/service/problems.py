@@ -11,7 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
@@ -56,16 +56,19 @@ def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     return {int(status): {"description": status.phrase, "content": content} for status in statuses}
 
 
+def refuse_value(error: RequestValidationError | ValidationError) -> ProblemError:
+    """Return the problem of the first wrong value of a query, a form or a body."""
+    first = error.errors()[0]
+    place = " ".join(str(part) for part in first["loc"] if part not in ("query", "body"))
+    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{place}: {first['msg']}", fix="see the API documentation")
+
+
 def explain_problem(error: Exception) -> ProblemError:
     """Return the problem that an exception is answered with."""
     if isinstance(error, ProblemError):
         return error
     if isinstance(error, RequestValidationError):
-        first = error.errors()[0]
-        place = " ".join(str(part) for part in first["loc"] if part not in ("query", "body"))
-        return ProblemError(
-            HTTPStatus.UNPROCESSABLE_ENTITY, f"{place}: {first['msg']}", fix="see the API documentation"
-        )
+        return refuse_value(error)
     if isinstance(error, HTTPException):
         status = HTTPStatus(error.status_code)
         return ProblemError(status, str(error.detail), headers=dict(error.headers or {}))

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from obelisk.defaults import TOP
 from obelisk.positions import parse_position
-from obelisk.service.problems import ProblemError, responses
+from obelisk.service.problems import responses
 from obelisk.service.schemas import ANSWERS, describe_form
 from obelisk.service.service_state import RecognitionOptions, ServiceAnswer, State
 
@@ -83,17 +83,10 @@ async def recognize_photos(request: Request, state: State, query: Annotated[Reco
         explain=query.explain,
     )
     async with state.bodies.read(request) as form:
-        if not form.photos:
-            raise ProblemError(
-                HTTPStatus.BAD_REQUEST, "the request has no photo", fix="send at least one part with a file"
-            )
-        if form.fields:
-            what = f"`{next(iter(form.fields))[:40]}` is no photo"
-            raise ProblemError(
-                HTTPStatus.UNPROCESSABLE_ENTITY, what, fix="options belong into the query of the address"
-            )
+        photos = form.require_photos()
+        form.refuse_fields(fix="options belong into the query of the address")
         state.metrics.seconds.labels("read").observe(time.monotonic() - begun)
-        answers = await asyncio.wrap_future(state.queue.submit(form.photos, options))
+        answers = await asyncio.wrap_future(state.queue.submit(photos, options))
     state.metrics.seconds.labels("request").observe(time.monotonic() - begun)
     return Response(write_answers(answers), media_type="application/json")
 

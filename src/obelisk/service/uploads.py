@@ -17,6 +17,7 @@ from obelisk.service.problems import ProblemError
 from obelisk.service.settings import MOST_BYTES, MOST_BYTES_AT_ONCE, MOST_PHOTOS, READING_SECONDS
 
 LONGEST_NAME = 255
+SHOWN = 40  # characters of a field's name in a problem
 LONGEST_FIELD = 10_000  # bytes of a field that is no photo
 MOST_FIELDS = 16
 
@@ -35,6 +36,19 @@ class Form:
 
     photos: Sequence[Upload]
     fields: dict[str, str]
+
+    def require_photos(self) -> Sequence[Upload]:
+        """Return the photos; raise ProblemError if there is none."""
+        if not self.photos:
+            fix = "send at least one part with a file"
+            raise ProblemError(HTTPStatus.BAD_REQUEST, "the request has no photo", fix=fix)
+        return self.photos
+
+    def refuse_fields(self, *, fix: str) -> None:
+        """Raise ProblemError for a field that is no photo."""
+        if self.fields:
+            what = f"`{next(iter(self.fields))[:SHOWN]}` is no photo"
+            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, what, fix=fix)
 
 
 class InMemoryParser(MultiPartParser):
