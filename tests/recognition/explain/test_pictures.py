@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from obelisk.errors import UsageError
-from obelisk.photos import OWN_PICTURE_SUFFIX, ModelInput
+from obelisk.photos import OWN_PICTURE_SUFFIX, ModelInput, read_query
 from obelisk.recognition.explain import PictureFolder, draw_recognitions, draw_strip
 from obelisk.recognition.explain.explanation import describe_reference, draw_panels
 from obelisk.recognition.explain.lettering import make_legible, text_width, wrap_text
 from obelisk.recognition.explain.overlay import REGION_COLORS, light_up, locate_in_photo, outline_regions
 from obelisk.recognition.explain.picture_folder import LONGEST, make_safe
 from obelisk.recognition.explain.regions import MOST_REGIONS
-from obelisk.recognition.explain.shown_photos import THINNEST, load_photo
+from obelisk.recognition.explain.shown_photos import THINNEST, scale_photo
 from obelisk.recognition.explain.strip import (
     COLUMNS,
     WIDTH,
@@ -117,7 +117,7 @@ def test_a_name_that_no_font_can_write_becomes_a_number() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (7, 5), (4000, 3000)], ids=str)
 def test_photos_of_any_shape_are_drawn_inside_their_box(size: tuple[int, int], tmp_path: Path) -> None:
     Image.new("RGB", size, "teal").save(tmp_path / "odd.png")
-    drawn = load_photo(tmp_path / "odd.png", 200)
+    drawn = scale_photo(read_query(tmp_path / "odd.png", min_side=200)[0], 200)
     assert max(drawn.size) == 200
     assert min(drawn.size) >= THINNEST
     draw_strip(answer_for(tmp_path / "odd.png", ["Dome"]), None, [tmp_path / "odd.png"])
@@ -151,7 +151,7 @@ def test_a_long_list_of_neighbours_is_cut(photo: Path) -> None:
 
 
 def test_the_caption_of_the_best_reference_is_legible_to_the_end(photo: Path) -> None:
-    panel = load_photo(photo, 90)
+    panel = scale_photo(read_query(photo, min_side=90)[0], 90)
 
     def drawn(name: str, end: str, similarity: float) -> bytes:
         reference = Neighbor(id=f"{name}/{end}", landmark=name, landmark_id=1, similarity=similarity)

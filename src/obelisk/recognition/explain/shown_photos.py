@@ -18,11 +18,6 @@ WORDS = 15  # pixels: height of the letters of captions
 LINK_LINES = 8  # of the address of a photo that is not at hand
 
 
-def load_photo(source: Path | bytes | GivenPhoto, side: int) -> Image.Image:
-    """Read a photo and scale its longer side to ``side`` pixels; raises PhotoError."""
-    return scale_photo(read_query(source, min_side=side)[0], side)
-
-
 def scale_photo(photo: Image.Image, side: int) -> Image.Image:
     """Scale the longer side of a photo to ``side`` pixels.
 
