@@ -11,7 +11,7 @@ DEMO := demo-out
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,verify,serve,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,verify,serve,cluster,dev]'
 	touch $(INSTALLED)
 
 ## Rendered photos → baseline and proposed → comparison → recognition → demo-out/report.html
