@@ -106,6 +106,40 @@ def test_one_place_in_two_folders_is_named(city: Path, photograph: Any, obelisk:
         assert "`Dome` and `Dome again`" in err
 
 
+def test_the_same_is_told_of_a_dataset(city: Path, places: Path, photograph: Any, obelisk: Command) -> None:
+    for number in range(3):
+        photograph(places / "Dome again" / f"{number}.png", (230, 60, 60), 90 + number)
+    check = ("data", "check", places, "--look-alikes", "--model", city / "model")
+    rc, out, err = obelisk(*check)
+    assert rc == 0  # they may be two places
+    assert "look-alike: 1" in out
+    assert "looks like one place with `Dome again`" in out
+    assert "1 pair of landmarks may be one place" in err
+    assert "no fault found" in err
+    (places / "Dome" / "copy.png").write_bytes((places / "Dome" / "0.png").read_bytes())
+    rc, out, _ = obelisk(*check, "--json")
+    assert rc == 1
+    assert [json.loads(line)["kind"] for line in out.splitlines()] == ["duplicate", "look-alike"]
+    assert json.loads(out.splitlines()[1]) == {
+        "kind": "look-alike",
+        "where": "Dome",
+        "what": "looks like one place with `Dome again`",
+        "fix": "if this is one place, give the photos of both to one landmark",
+    }
+    rc, _, err = obelisk("gallery", "build", city.with_name("twice"), "--data", places, "--model", city / "model")
+    assert rc == 0
+    assert "`Dome` and `Dome again` look like one place" in err
+
+
+def test_only_a_calibrated_model_finds_look_alikes(places: Path, run_folder: Path, obelisk: Command) -> None:
+    rc, _, err = obelisk("data", "check", places, "--look-alikes", "--model", run_folder)
+    assert rc == 2
+    assert "the model is not calibrated" in err
+    rc, _, err = obelisk("data", "check", places, "--model", run_folder)
+    assert rc == 2
+    assert "add --look-alikes" in err
+
+
 def test_what_cannot_be_calibrated_is_said(city: Path, places: Path, run_folder: Path, obelisk: Command) -> None:
     assert obelisk("gallery", "build", city.with_name("plain"), "--data", places, "--model", run_folder)[0] == 0
     rc, _, err = obelisk("gallery", "calibrate", city.with_name("plain"))

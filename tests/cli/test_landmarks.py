@@ -44,12 +44,16 @@ def test_json_has_the_keys_of_answers(city: Path, obelisk: Any) -> None:
     assert json.loads(out) == {
         "landmark": "Dome",
         "landmark_id": 1,
+        "id": 1,
+        "name": "Dome",
         "photos": 4,
         "latitude": 41.9022,
         "longitude": 12.4533,
         "links": ["https://commons.wikimedia.org/wiki/Category:Dome"],
+        "origins": [],
         "gallery": str(city),
     }
+    assert out in obelisk("gallery", "info", city, "--landmarks", "--json")[1], "both lists have the same rows"
     assert err == "1 of 3 landmarks\n"
 
 

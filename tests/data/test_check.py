@@ -152,7 +152,8 @@ def test_a_sound_photo_that_cannot_be_read_here_is_never_to_be_deleted(dataset):
 
 
 def test_every_kind_of_fault_is_tried():
-    assert {kind for kind, _, _ in FAULTS.values()} == set(ISSUE_KINDS)
+    embedded = {"look-alike"}  # found by the cleaning room, which embeds photos
+    assert {kind for kind, _, _ in FAULTS.values()} | embedded == set(ISSUE_KINDS)
 
 
 def test_ignored_query_is_neither_an_orphan_nor_asked_for_a_landmark(dataset):

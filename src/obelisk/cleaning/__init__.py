@@ -11,11 +11,13 @@ from obelisk.cleaning.bias import count_learned_landmarks, trained_landmarks
 from obelisk.cleaning.drop import Cleaning, CleaningRule, clean_labels, write_cleaning
 from obelisk.cleaning.issue_sheets import draw_issue_sheets
 from obelisk.cleaning.label_errors import LabelIssues, choose_dropped, find_label_issues
+from obelisk.cleaning.look_alikes import check_look_alikes
 
 __all__ = [
     "Cleaning",
     "CleaningRule",
     "LabelIssues",
+    "check_look_alikes",
     "choose_dropped",
     "clean_labels",
     "count_learned_landmarks",

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from obelisk.bundled import locate_gallery
 from obelisk.cli.clean import clean_command, note_photos
-from obelisk.cli.console import Meter, SkippedFolders, WholeHelp, note, result, results, table, warn
+from obelisk.cli.console import Meter, SkippedFolders, WholeHelp, count_of, note, result, results, table, warn
 from obelisk.cli.download import download_command
 from obelisk.cli.photo_arguments import Exclude
+from obelisk.errors import UsageError
 
 if TYPE_CHECKING:
     from obelisk.data import Issue
+    from obelisk.records import Progress
 
 # A partial download can lack millions of photos; a table of all of them would bury the other issues.
 SHOWN_OF_A_KIND = 100
@@ -49,18 +53,44 @@ FigureFile = Annotated[
 
 
 @data_app.command("check")
-def check_data_command(directory: Dataset, exclude: Exclude = None, as_json: AsJson = False) -> None:
+def check_data_command(
+    directory: Dataset,
+    exclude: Exclude = None,
+    look_alikes: Annotated[
+        bool,
+        typer.Option(
+            "--look-alikes",
+            help="Also name landmarks that look like one place. This embeds the photos, as building a gallery does.",
+        ),
+    ] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model",
+            metavar="M",
+            help="With --look-alikes: a bundle or a run that is calibrated.",
+            show_default="the bundled one",
+            parser=locate_gallery,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Find missing, unreadable, duplicated and mislabelled photos.
 
-    Exits 1 if there are any.
+    Exits 1 if there are any. Landmarks that look like one place may be two, so they are no fault.
     """
     from obelisk.data import find_issues, issues_to_json
+
+    if model and not look_alikes:
+        raise UsageError("--model is for look-alikes", fix="add --look-alikes")
 
     counts: Counter[str] = Counter()
     shown: dict[str, list[Issue]] = {}
     skipped = SkippedFolders(exclude)
     with Meter() as meter:
-        for issues in find_issues(directory, progress=meter, photo_filter=skipped.photo_filter, remark=warn):
+        found = find_issues(directory, progress=meter, photo_filter=skipped.photo_filter, remark=warn)
+        alike = find_alike(directory, model, skipped.photo_filter.exclude, meter) if look_alikes else ()
+        for issues in chain(found, alike):
             counts[issues[0].kind] += len(issues)
             if as_json:
                 for lines in issues_to_json(issues):
@@ -73,12 +103,29 @@ def check_data_command(directory: Dataset, exclude: Exclude = None, as_json: AsJ
             result("")
         show_issues(kind, listed, counts[kind])
     skipped.report()
+    pairs = counts.pop("look-alike", 0)
+    if pairs:
+        note(f"{count_of(pairs, 'pair')} of landmarks may be one place each")
     if not counts:
         note(f"no fault found in {directory}")
         return
-    found = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    warn(f"faults found in {directory}: {found}")
+    faults = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    warn(f"faults found in {directory}: {faults}")
     raise typer.Exit(1)
+
+
+def find_alike(
+    directory: Path, model: Path | None, exclude: Sequence[str], progress: Progress
+) -> Iterator[Sequence[Issue]]:
+    """Yield the landmarks of a dataset that look like one place, once its photos are embedded."""
+    from obelisk.cleaning import check_look_alikes
+    from obelisk.data import read_catalog
+    from obelisk.gallery import load_model
+    from obelisk.photos import PhotoFilter
+
+    catalog = read_catalog(directory, photo_filter=PhotoFilter(exclude))  # what is passed over has been counted before
+    if found := check_look_alikes(catalog, load_model(locate_gallery(model)), progress=progress):
+        yield found
 
 
 def show_issues(kind: str, issues: Sequence[Issue], count: int) -> None:

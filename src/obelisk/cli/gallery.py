@@ -22,6 +22,7 @@ from obelisk.cli.gallery_changes import (
     warn_of_twins,
 )
 from obelisk.cli.gallery_handover import export_command, import_command
+from obelisk.cli.landmarks import landmark_fields
 from obelisk.cli.photo_arguments import Exclude, GalleryFolder
 from obelisk.errors import UsageError
 from obelisk.wording import format_kilometers
@@ -108,7 +109,7 @@ def build_command(
             prune_most=prune > 1,
         )
         Gallery.open(path, progress=meter).references()  # index a large gallery now rather than at the first search
-    recalibrate(report.gallery)
+    warn_of_twins(report.gallery, recalibrate(report.gallery))
     if remark := find_layer_remark(report.gallery, bundle):
         note(remark)
     report_skipped(report)
@@ -214,7 +215,7 @@ def info_command(
         print_rows(list_photos(gallery), ("id", "landmark", "landmark_id", "file"), as_json=as_json)
         return
     if landmarks:
-        rows = ({**asdict(landmark), "photos": count} for landmark, count in landmark_counts(gallery).items())
+        rows = (landmark_fields(landmark, count, gallery.name) for landmark, count in landmark_counts(gallery).items())
         print_rows(rows, ("id", "name", "latitude", "longitude", "photos"), as_json=as_json)
         return
     calibration = find_calibration(gallery, gallery.load_bundle())
@@ -262,7 +263,8 @@ def check_gallery_command(path: GalleryFolder) -> None:
     if remark := check_labels(path):
         warn(remark)
     gallery = Gallery.open(path)
-    warn_of_twins(gallery, find_twin_landmarks(gallery))
+    references = gallery.references()
+    warn_of_twins(gallery, find_twin_landmarks(gallery.load_bundle(), references, references.landmark_ids))
     facts = gather_facts(gallery)
     result(f"{name_gallery(path)}: sound, {count_contents(facts)}")
 

@@ -67,8 +67,10 @@ def add_command(
     chosen = target_landmark(gallery, landmark, landmark_id)
     remark = remark_new_name(gallery, landmark)
     total = failed = 0
+    target = None
     for addition in add_photos(gallery, map(Path, paths), chosen, position=position):
         total += 1
+        target = addition.photo.landmark_id if addition.photo and not addition.error else target
         if addition.new and remark:
             note(remark)
             remark = ""
@@ -80,7 +82,7 @@ def add_command(
         elif not addition.error and addition.photo:
             done = "added as" if addition.new else "is there already, as"
             result(f"{addition.path}: {done} `{addition.photo.id}` of `{landmark}` (id {addition.photo.landmark_id})")
-    recalibrate(gallery)
+    warn_of_twins(gallery, [pair for pair in recalibrate(gallery) if target in pair])
     if failed:
         warn(f"{failed} of {total} photos could not be added")
     skipped.report()
@@ -151,14 +153,20 @@ def embed_strangers(gallery: Gallery, folder: Path) -> tuple[Embeddings, list[Pa
     return l2_normalize(np.array(rows), dimensions=gallery.dimensions), photos
 
 
-def recalibrate(gallery: Gallery) -> None:
-    """Calibrate a gallery again after a change. The change stands if that fails: then the command says so."""
+def recalibrate(gallery: Gallery) -> list[tuple[int, int]]:
+    """Calibrate a gallery again after a change; return the pairs of landmarks that look like one place.
+
+    The change stands if that fails: then the command says so.
+    """
     from obelisk.recognition import calibrate_gallery
+    from obelisk.recognition.self_calibration import find_mutual
 
     try:
-        calibrate_gallery(gallery)
+        refined = calibrate_gallery(gallery)
     except (ObeliskError, OSError) as error:
         warn(f"the change was made, but the gallery keeps its former calibration: {error}")
+        return []
+    return find_mutual(refined.twins) if refined else []
 
 
 def remark_new_name(gallery: Gallery, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,7 +52,7 @@ def landmarks_command(
     found = [row for row in known if matches_name(search, row[1].name)]
     if as_json:
         for gallery, landmark, photos in found:
-            result(landmark_to_json(landmark, photos, gallery.name))
+            result(json.dumps(landmark_fields(landmark, photos, gallery.name), ensure_ascii=False))
     elif found:
         several = len(opened) > 1
         rows = [describe_landmark(landmark, photos) + [gallery.name] * several for gallery, landmark, photos in found]
@@ -70,15 +71,8 @@ def describe_landmark(landmark: Landmark, photos: int) -> list[object]:
     return [landmark.name, landmark.id, photos, position, next(iter(landmark.links), "")]
 
 
-def landmark_to_json(landmark: Landmark, photos: int, gallery: str) -> str:
-    """Return a landmark as one line of JSON, with the keys that an answer has for it."""
-    fields = {
-        "landmark": landmark.name,
-        "landmark_id": landmark.id,
-        "photos": photos,
-        "latitude": landmark.latitude,
-        "longitude": landmark.longitude,
-        "links": landmark.links,
-        "gallery": gallery,
-    }
-    return json.dumps(fields, ensure_ascii=False)
+def landmark_fields(landmark: Landmark, photos: int, gallery: str) -> dict[str, object]:
+    """Return what JSON says of a landmark: the keys that an answer has for it, and those of the gallery's own."""
+    own = asdict(landmark)
+    names = {"landmark": own["name"], "landmark_id": own["id"]}
+    return names | own | {"photos": photos, "gallery": gallery}

@@ -21,6 +21,7 @@ IssueKind = Literal[
     "leaked",
     "unnamed",
     "unknown landmark",
+    "look-alike",
 ]
 ISSUE_KINDS: Final[tuple[IssueKind, ...]] = get_args(IssueKind)
 
@@ -35,6 +36,7 @@ FIXES: Final[dict[IssueKind, str]] = {
     "leaked": "keep it among the references or among the queries, not in both",
     "unnamed": "add the landmark to landmarks.csv",
     "unknown landmark": "add reference photos of the landmark, or take it out of the query's row",
+    "look-alike": "if this is one place, give the photos of both to one landmark",
 }
 
 

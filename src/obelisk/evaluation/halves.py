@@ -40,8 +40,9 @@ from obelisk.evaluation.metrics import auroc, mean, precision_at_coverage, relia
 from obelisk.evaluation.predict import open_recognizer
 from obelisk.evaluation.protocol import plain, plain_interval
 from obelisk.files import replace_file
-from obelisk.gallery import build_gallery
+from obelisk.gallery import ReferenceFiles, build_gallery
 from obelisk.recognition import Recognizer, calibrate_gallery, find_classifier
+from obelisk.recognition.rerank import KeypointCache
 from obelisk.records import Progress, Recognition, no_progress
 from obelisk.synthetic import render_distractor
 
@@ -57,6 +58,7 @@ OF_PROBABLE = {"probable_right": "precision", "unknown_probable": "unknown_named
 RENDERED = 100  # ordinary photos, where none are given
 RENDERED_SEED = 3  # neither that of the background nor that of the calibration
 HELD_OUT_SHARE = 0.5  # of each landmark's photos, where no queries are given
+KEPT_QUERIES = 2048  # whose keypoints are kept for the next gallery, at most 140 KiB each
 FEWEST_LANDMARKS = 4  # so that each half has two
 
 
@@ -168,6 +170,7 @@ def evaluate_halves(
     landmarks = gallery_photos["landmark_id"].unique().sort().to_numpy()
     refuse_too_few_landmarks(places, landmarks, asked)
     embedder = CachedEmbedder(bundle, progress=progress)
+    keypoints = KeypointCache(ReferenceFiles(), queries=KEPT_QUERIES)
     with tempfile.TemporaryDirectory(prefix="obelisk-") as temporary:
         folder = Path(temporary)
         ordinary = list(ordinary) or render_ordinary(folder)
@@ -177,6 +180,7 @@ def evaluate_halves(
             gallery = build_gallery(folder / f"gallery {number}", catalog, bundle, embedder=embedder).gallery
             calibrate_gallery(gallery)
             recognizer = open_recognizer(gallery, find_classifier(bundle), embedder, progress)
+            recognizer.keypoints = keypoints
             parts.append(ask_half(recognizer, asked, half, ordinary, number, verify=verify))
             progress("galleries asked", number + 1, 2 * draws)
     answers = join_columns(parts)

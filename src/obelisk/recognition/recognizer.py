@@ -48,7 +48,7 @@ from obelisk.recognition.nearness import (
 )
 from obelisk.recognition.ranking import Ranking, keep_top
 from obelisk.recognition.rerank.background import Background, read_background
-from obelisk.recognition.rerank.geometry import COMPARED, GeometricVerifier
+from obelisk.recognition.rerank.geometry import COMPARED, GeometricVerifier, KeypointCache
 from obelisk.recognition.softmax_classifier import SoftmaxClassifier, describe_layer, find_unknown
 from obelisk.recognition.tta import embed_augmented
 from obelisk.recognition.votes import find_vote
@@ -76,6 +76,7 @@ class Recognizer:
     ``classifier``    what decides by default: a vote of k neighbors, or the model's softmax layer
     ``layer``         the landmarks of that softmax layer; None if the model has none
     ``files``         the files of the reference photos, as far as ``verify`` and :meth:`explain` asked for them
+    ``keypoints``     what ``verify`` takes keypoints from; None for a new cache whenever the gallery has changed
     ``camera``        the positions of the photos of the last call; None if they were not considered
     ================  ==========================================================================================
 
@@ -105,6 +106,7 @@ class Recognizer:
         self.classifier = classifier or BundleClassifier()
         self.layer = layer
         self.files = ReferenceFiles()
+        self.keypoints: KeypointCache | None = None
         self.camera: CameraPositions | None = None
         self._prepared: tuple[References, tuple[object, ...], KNNClassifier] | None = None
         self._prepared_layer: tuple[References, SoftmaxClassifier | None] | None = None
@@ -352,7 +354,8 @@ class Recognizer:
     def _prepare_verifier(self, references: References) -> GeometricVerifier:
         """Return a verifier of these references; the previous one, with its keypoints, if nothing has changed."""
         if self._prepared_verifier is None or self._prepared_verifier[0] is not references:
-            self._prepared_verifier = references, GeometricVerifier(references, self.files)
+            keypoints = self.keypoints or KeypointCache(self.files)
+            self._prepared_verifier = references, GeometricVerifier(references, keypoints)
         return self._prepared_verifier[1]
 
     @property

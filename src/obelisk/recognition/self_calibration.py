@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from obelisk.arrays import Booleans, Embeddings, Floats, Integers, join_columns
-from obelisk.embedding import BundleClassifier
+from obelisk.embedding import Bundle, BundleClassifier
 from obelisk.gallery import Gallery, SearchEngine
 from obelisk.recognition.calibration import (
     Calibration,
@@ -222,13 +222,15 @@ def find_twins(
     return tuple(twins)
 
 
-def find_twin_landmarks(gallery: Gallery) -> list[tuple[int, int]]:
-    """Return the pairs of landmarks of a gallery that look like one place; none if its model is not calibrated."""
-    bundle = gallery.load_bundle()
-    general, references = find_model_calibration(bundle), gallery.references()
+def find_twin_landmarks(bundle: Bundle, references: SearchEngine, landmark_ids: Integers) -> list[tuple[int, int]]:
+    """Return the pairs of landmarks that look like one place to a model; none if it is not calibrated.
+
+    ``references`` (N, D) are the photos of the landmarks ``landmark_ids`` (N,), as it embeds them.
+    """
+    general = find_model_calibration(bundle)
     if general is None or not len(references) or find_vote(general.vote).voters == "prototypes":
         return []
-    known, unknown = ask_references(general, references, references.landmark_ids, read_background(bundle))
+    known, unknown = ask_references(general, references, landmark_ids, read_background(bundle))
     return find_mutual(find_twins(general, known, unknown, len(references)))
 
 

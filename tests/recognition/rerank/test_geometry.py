@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from obelisk.embedding import Bundle, Embedded
 from obelisk.errors import MissingExtraError
 from obelisk.gallery import Gallery, ReferenceFiles, ReferencePhoto
+from obelisk.photos import GivenPhoto
 from obelisk.recognition import Calibration, Ranking, Recognizer
 from obelisk.recognition.calibration import MARGIN_CAP
 from obelisk.recognition.rerank.geometry import (
@@ -26,6 +27,7 @@ from obelisk.recognition.rerank.geometry import (
     NO_KEYPOINTS,
     RATIO,
     GeometricVerifier,
+    KeypointCache,
     Keypoints,
     count_inliers,
     find_keypoints,
@@ -231,7 +233,7 @@ def test_geometry_decides_where_embeddings_do_not(walls: Gallery, tmp_path: Path
     view.save(tmp_path / "query.jpg")
     query = np.full((1, 2), 0.5**0.5, dtype=np.float32)
     files = ReferenceFiles()
-    verifier = GeometricVerifier(references, files)
+    verifier = GeometricVerifier(references, KeypointCache(files))
     verified = verifier.verify(ranking_of(ids, [0.6, 0.5, 0.5]), query, [tmp_path / "query.jpg"])
     assert verified.ranking.candidates.tolist() == [[ids[1], ids[0], ids[2]]]
     assert verified.ranking.scores[0, 0] == pytest.approx(0.95)
@@ -244,6 +246,20 @@ def test_geometry_decides_where_embeddings_do_not(walls: Gallery, tmp_path: Path
     assert (files.asked, files.at_hand) == (3, 2), "each file is read once"
 
 
+def test_queries_that_are_asked_again_keep_their_keypoints(tmp_path: Path) -> None:
+    paths = [tmp_path / "1.png", tmp_path / "2.png"]
+    for seed, path in enumerate(paths, start=1):
+        paint(seed).save(path)
+    once, kept = KeypointCache(ReferenceFiles()), KeypointCache(ReferenceFiles(), queries=1)
+    for cache in (once, kept):
+        found = cache.find_of_query(paths[0])
+        assert (cache.find_of_query(paths[0]) is found) == (cache is kept)
+    assert kept.find_of_query(GivenPhoto(name="1", source=paths[0])) is found
+    assert kept.find_of_query(paths[0].read_bytes()) is not found
+    kept.find_of_query(paths[1])
+    assert kept.find_of_query(paths[0]) is not found, "no more than one is kept"
+
+
 def test_no_query_is_no_work(walls: Gallery) -> None:
     none = Ranking(
         candidates=np.empty((0, 3), np.int64),
@@ -252,7 +268,7 @@ def test_no_query_is_no_work(walls: Gallery) -> None:
         neighbors=np.empty((0, 1), np.int64),
         similarities=np.empty((0, 1), np.float32),
     )
-    verifier = GeometricVerifier(walls.references(), ReferenceFiles())
+    verifier = GeometricVerifier(walls.references(), KeypointCache(ReferenceFiles()))
     verified = verifier.verify(none, np.empty((0, 2), np.float32), [])
     assert verified.ranking.candidates.shape == (0, 3)
     assert verified.inliers.shape == (0,)
@@ -261,7 +277,7 @@ def test_no_query_is_no_work(walls: Gallery) -> None:
 def test_without_opencv_the_extra_is_named(walls: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install .*\[verify\]"):
-        GeometricVerifier(walls.references(), ReferenceFiles())
+        GeometricVerifier(walls.references(), KeypointCache(ReferenceFiles()))
 
 
 class ConstantEmbedder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from obelisk.recognition.rerank.background import BackgroundReranker
-from obelisk.recognition.rerank.geometry import GeometricVerifier, make_inlier_counter
+from obelisk.recognition.rerank.geometry import GeometricVerifier, KeypointCache, make_inlier_counter
 from obelisk.recognition.rerank.prototypes import PrototypeReranker, compute_prototypes
 from obelisk.recognition.rerank.query_expansion import EXPANSIONS, ExpandedSearch, augment_references, expand_search
 from obelisk.recognition.rerank.reranker import Reranker, Shortlist, find_shortlist
@@ -13,6 +13,7 @@ __all__ = [
     "BackgroundReranker",
     "ExpandedSearch",
     "GeometricVerifier",
+    "KeypointCache",
     "PrototypeReranker",
     "Reranker",
     "Shortlist",

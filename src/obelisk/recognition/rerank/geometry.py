@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,19 +77,40 @@ class Verified:
     inliers: Floats
 
 
+class KeypointCache:
+    """Finds keypoints, and keeps those of the :data:`CACHED` reference photos that were compared last.
+
+    ``queries`` is the number of queries whose keypoints are kept, too. That pays where the same files are asked again
+    and again; they must not change meanwhile.
+    """
+
+    def __init__(self, files: ReferenceFiles, *, queries: int = 0) -> None:
+        self._files = files
+        self._of_file = lru_cache(maxsize=queries)(find_keypoints)
+        self.find_of_reference = lru_cache(maxsize=CACHED)(self._read_reference)
+
+    def find_of_query(self, photo: PhotoLike | GivenPhoto) -> Keypoints:
+        """Return the keypoints of a photo to name."""
+        source = photo.source if isinstance(photo, GivenPhoto) else photo
+        return self._of_file(source) if isinstance(source, Path) else find_keypoints(photo)
+
+    def _read_reference(self, photo: ReferencePhoto) -> Keypoints | None:
+        """Return the keypoints of a reference photo; None if its file is gone."""
+        data = self._files.read(photo)
+        return None if data is None else find_keypoints(data)
+
+
 class GeometricVerifier:
     """Compares queries with the reference photos of their first candidates.
 
-    The keypoints of recently compared photos are kept. Raises :class:`~obelisk.errors.MissingExtraError` without
-    OpenCV.
+    Raises :class:`~obelisk.errors.MissingExtraError` without OpenCV.
     """
 
-    def __init__(self, references: References, files: ReferenceFiles) -> None:
+    def __init__(self, references: References, keypoints: KeypointCache) -> None:
         if not has_opencv():
             raise MissingExtraError("verify", needed_for="geometric verification")
         self._references = references
-        self._files = files
-        self._keypoints_of = lru_cache(maxsize=CACHED)(self._find_reference_keypoints)
+        self._keypoints = keypoints
 
     def verify(self, ranking: Ranking, queries: Embeddings, photos: Sequence[PhotoLike | GivenPhoto]) -> Verified:
         """Verify the first candidates of Q queries, unit-norm rows (Q, D) with the photos they come from."""
@@ -114,18 +136,13 @@ class GeometricVerifier:
     def _compare(self, task: tuple[PhotoLike | GivenPhoto, Sequence[Sequence[ReferencePhoto]]]) -> list[float]:
         """Return the inliers of a query with each candidate's photos, until one has :data:`ENOUGH`."""
         photo, candidates = task
-        query = find_keypoints(photo)
+        query = self._keypoints.find_of_query(photo)
         counts: list[float] = []
         for references in candidates:
-            counts.append(most_inliers(query, map(self._keypoints_of, references)))
+            counts.append(most_inliers(query, map(self._keypoints.find_of_reference, references)))
             if counts[-1] == ENOUGH:
                 break
         return counts
-
-    def _find_reference_keypoints(self, photo: ReferencePhoto) -> Keypoints | None:
-        """Return the keypoints of a reference photo; None if its file is gone."""
-        data = self._files.read(photo)
-        return None if data is None else find_keypoints(data)
 
 
 def make_inlier_counter(files: Sequence[PhotoLike]) -> Callable[[int, Integers], float] | None:
