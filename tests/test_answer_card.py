@@ -61,12 +61,13 @@ def test_nothing_in_a_card_runs_or_loads_anything(answer: Recognition) -> None:
 
 def test_without_files_a_card_has_links_or_says_so(answer: Recognition) -> None:
     near = (
-        Neighbor(id="1", landmark="Dome", landmark_id=1, similarity=0.5, source="https://x.org/1.jpg"),
+        Neighbor(id="1", landmark="Dome", landmark_id=1, similarity=0.5, source="https://x.org/1.jpg", author="A<b>"),
         Neighbor(id="2", landmark="Dome", landmark_id=1, similarity=0.4),
     )
     card = replace(answer, photo="photo 3", neighbours=near)._repr_html_()
     assert "<img" not in card
     assert 'href="https://x.org/1.jpg"' in card
+    assert "A&lt;b&gt;" in card
     assert "no picture at hand" in card
 
 

@@ -36,6 +36,8 @@ NEIGHBOURS = st.builds(
     similarity=st.floats(-1, 1),
     source=st.none() | TEXTS,
     gallery=st.none() | TEXTS,
+    author=st.none() | TEXTS,
+    licence=st.none() | TEXTS,
 )
 RECOGNITIONS = st.builds(
     Recognition,

@@ -12,7 +12,14 @@ from obelisk.errors import PhotoError
 from obelisk.markup import Markup, clip_name, element, is_web_address, join, text
 from obelisk.photos import data_uri, encode_thumbnail, read_query
 from obelisk.records import Candidate, Neighbor, Recognition
-from obelisk.wording import describe_confidence, describe_verdict, format_decimal, format_position, shorten_link
+from obelisk.wording import (
+    describe_confidence,
+    describe_verdict,
+    format_credit,
+    format_decimal,
+    format_position,
+    shorten_link,
+)
 
 PHOTO_SIDE, REFERENCE_SIDE = 240, 112  # pixels
 PHOTO_BYTES, REFERENCE_BYTES = 40_000, 12_000
@@ -80,13 +87,13 @@ def draw_neighbor(neighbor: Neighbor) -> Markup:
     if picture is None:
         shown = draw_link(source, "reference photo") if is_web_address(source) else text("no picture at hand")
         picture = styled("div", f"padding:1em .25em;text-align:center;border:1px dashed {GRAY}", shown)
-    similarity = text(f"similarity {format_decimal(neighbor.similarity)}")
+    lines = [f"similarity {format_decimal(neighbor.similarity)}", format_credit(neighbor.author, neighbor.licence)]
     return styled(
         "div",
         f"width:{REFERENCE_SIDE}px;font-size:.85em",
         picture,
         element("bdi", text(clip_name(neighbor.landmark))),
-        styled("div", "opacity:.7", similarity),
+        *(styled("div", "opacity:.7", text(clip_name(line))) for line in lines if line),
     )
 
 

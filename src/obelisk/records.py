@@ -44,6 +44,8 @@ class Neighbor:
     ``distance``      L2 distance of the same unit-norm embeddings, in [0, 2]
     ``source``        the web page or address it was published at, or the path of its file; None if unknown
     ``gallery``       its gallery: ``bundled``, or the path of the folder
+    ``author``        who made it, if its gallery knows
+    ``licence``       under which terms it was published, if its gallery knows
     ================  ===================================================================
 
     Example::
@@ -58,6 +60,8 @@ class Neighbor:
     similarity: float
     source: str | None = None
     gallery: str | None = None
+    author: str | None = None
+    licence: str | None = None
 
     @property
     def distance(self) -> float:
@@ -65,7 +69,8 @@ class Neighbor:
         return math.sqrt(max(0.0, 2.0 - 2.0 * self.similarity))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields by name, the distance among them."""
+        """Return the fields by name, the distance among them; author and licence only where they are known."""
+        credit = {"author": self.author, "licence": self.licence}
         return {
             "id": self.id,
             "landmark": self.landmark,
@@ -74,6 +79,7 @@ class Neighbor:
             "distance": self.distance,
             "source": self.source,
             "gallery": self.gallery,
+            **{key: value for key, value in credit.items() if value is not None},
         }
 
 

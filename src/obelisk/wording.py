@@ -5,10 +5,15 @@ Names are returned as they are; whoever writes them to a terminal or a page esca
 
 from __future__ import annotations
 
+import re
+
 from obelisk.positions import Position
 from obelisk.records import Recognition
 
 UNKNOWN = "not a landmark I know"
+CREATIVE_COMMONS = re.compile(
+    r"https?://creativecommons\.org/(?:licenses/(?=by)|publicdomain/(?=zero))([a-z-]+)/(\d\.\d)(?:/|$)"
+)
 
 
 def describe_verdict(answer: Recognition, first: str = "") -> str:
@@ -99,6 +104,20 @@ def format_kilometers(kilometers: float) -> str:
     ['0.0 km', '3.2 km', '1,241 km']
     """
     return f"{kilometers:.1f} km" if kilometers < 10 else f"{kilometers:,.0f} km"
+
+
+def format_credit(author: str | None, licence: str | None) -> str:
+    """Return who made a photo, and its license, as far as they are known; an address of Creative Commons by its name.
+
+    >>> format_credit("Ann", "https://creativecommons.org/licenses/by-sa/3.0/")
+    'Ann, CC BY-SA 3.0'
+    >>> format_credit(None, "http://creativecommons.org/publicdomain/zero/1.0/deed.en")
+    'CC0 1.0'
+    """
+    named = licence or ""
+    if found := CREATIVE_COMMONS.match(named):
+        named = f"CC0 {found[2]}" if found[1] == "zero" else f"CC {found[1].upper()} {found[2]}"
+    return ", ".join(filter(None, [author, named]))
 
 
 def shorten_link(link: str) -> str:

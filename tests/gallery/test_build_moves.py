@@ -20,7 +20,9 @@ from obelisk.gallery import (
     build_gallery,
     check_gallery,
     database,
+    export_gallery,
     gather_facts,
+    import_gallery,
 )
 from obelisk.photos import content_hash
 
@@ -48,6 +50,25 @@ def follows(gallery: Gallery, places: Path, **names: str) -> bool:
         and hashes == {photo: content_hash(path.read_bytes()) for photo, path in photos.items()}
         and check_gallery(gallery.path) == []
     )
+
+
+def test_authors_and_licences_come_from_the_data_and_stay(build: Build, places: Path, tmp_path: Path) -> None:
+    def credited(gallery: Gallery) -> dict[str, tuple[str, str]]:
+        return {photo.id: (photo.author, photo.licence) for photo in gallery.photos if photo.author or photo.licence}
+
+    assert credited(build().gallery) == {}
+    table = places / "attribution.csv"
+    table.write_text("image_id,author,license\nDome/0.png,Ann,CC BY 4.0\nGate/1.png,,CC0\n", encoding="utf-8")
+    known = {"Dome/0.png": ("Ann", "CC BY 4.0"), "Gate/1.png": ("", "CC0")}
+    report = build()
+    assert (report.embedded, credited(report.gallery)) == (0, known)
+    table.unlink()
+    (places / "Dome" / "0.png").rename(places / "Dome" / "new.png")
+    known["Dome/new.png"] = known.pop("Dome/0.png")
+    gallery = build().gallery
+    assert credited(gallery) == known
+    export_gallery(gallery, tmp_path / "city.tar")
+    assert credited(import_gallery(tmp_path / "city.tar", tmp_path / "theirs").gallery) == known
 
 
 def test_a_photo_that_moved_has_moved(build: Build, places: Path, embedder: Any) -> None:

@@ -201,7 +201,7 @@ def break_into(gallery: Gallery, how: str) -> None:
         ),
         ("empty", "not a gallery: the file is empty, or belongs to another program .* move the folder away"),
         ("cut", r"damaged: it has \d+ of \d+ bytes .* move the folder away"),
-        ("PRAGMA user_version = 99", "gallery format 99 is newer than 3"),
+        ("PRAGMA user_version = 99", "gallery format 99 is newer than 4"),
         ("PRAGMA application_id = 5", "belongs to another program"),
         ("DELETE FROM about WHERE key = 'dimensions'", "no usable entry: 'dimensions' .* move the folder away"),
         ("UPDATE about SET value = 'many' WHERE key = 'dimensions'", "no usable entry: invalid literal"),

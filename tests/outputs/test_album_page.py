@@ -53,6 +53,8 @@ def answer(first: Candidate, verdict: Verdict = "sure", **more: Any) -> Recognit
         similarity=0.9,
         source=PAGE_OF_FILE,
         gallery="g",
+        author=HOSTILE,
+        licence="https://creativecommons.org/licenses/by-sa/4.0",
     )
     sure = verdict == "sure"
     fields: dict[str, Any] = {
@@ -118,6 +120,7 @@ def test_photos_stand_by_landmark_and_the_others_below(make_page: MakePage, pars
     outside = {link for link in page.attributes("href") if link.startswith("http")}
     assert outside >= {*LINKS, PAGE_OF_FILE}
     assert "Tower at night.jpg" in page.text
+    assert "CC BY-SA 4.0" in page.text
 
 
 def test_the_page_needs_nothing_else(make_page: MakePage, parse: Any) -> None:

@@ -22,7 +22,17 @@ ANSWER = Recognition(
     longitude=-122.3,
     links=("https://commons.wikimedia.org/wiki/Category:Dome", "https://en.wikipedia.org/wiki/Dome"),
     candidates=(Candidate(landmark="Dome", landmark_id=2**53, score=0.9, latitude=47.6, gallery="bundled"),),
-    neighbours=(Neighbor(id="d1", landmark="Dome", landmark_id=2**53, similarity=0.5, source="https://x.org/1"),),
+    neighbours=(
+        Neighbor(
+            id="d1",
+            landmark="Dome",
+            landmark_id=2**53,
+            similarity=0.5,
+            source="https://x.org/1",
+            author="Ánn",
+            licence="CC BY 4.0",
+        ),
+    ),
     threshold=0.83,
     model="tiny@0123456789ab",
     warning="the JPEG was cut off",
@@ -42,7 +52,10 @@ def test_every_value_of_an_answer_stands_in_its_row() -> None:
     failed = Recognition.failed("gone.jpg", "no such photo · gone.jpg")
     table = obelisk.to_polars(iter([ANSWER, failed]))
     assert table.schema == ANSWER_SCHEMA
-    assert table.to_dicts() == [json.loads(ANSWER.to_json()), json.loads(failed.to_json())]
+    uncredited = replace(ANSWER, neighbours=(replace(ANSWER.neighbours[0], author=None),))
+    rows = obelisk.to_polars([ANSWER, uncredited, failed]).to_dicts()
+    assert (rows[0], rows[2]) == (json.loads(ANSWER.to_json()), json.loads(failed.to_json()))
+    assert (rows[1]["neighbours"][0]["author"], rows[1]["neighbours"][0]["licence"]) == (None, "CC BY 4.0")
 
 
 def test_a_table_survives_parquet() -> None:

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from obelisk.cli.console import count_of, result, table
 from obelisk.markup import visible
 from obelisk.records import Candidate, Recognition
-from obelisk.wording import describe_answer, describe_verdict, format_decimal, format_position
+from obelisk.wording import describe_answer, describe_verdict, format_credit, format_decimal, format_position
 
 WIDEST_PATH = 40  # columns; what follows longer ones is not aligned
 OTHER_LINES = 6  # of a terminal, beside the rows of the count
@@ -101,7 +101,8 @@ def describe_in_detail(answer: Recognition) -> list[str]:
         lines.append(f"    {rank}. {'  '.join(facts)}")
     for near in answer.neighbours:
         numbers = f"similarity {format_decimal(near.similarity, 4)}  distance {format_decimal(near.distance, 4)}"
-        lines.append("  ".join([f"    near {near.id}", near.landmark, numbers, *filter(None, [near.source])]))
+        published = filter(None, [near.source, format_credit(near.author, near.licence)])
+        lines.append("  ".join([f"    near {near.id}", near.landmark, numbers, *published]))
     return lines
 
 

@@ -1,6 +1,6 @@
 """Datasets: reading, checking, statistics, near-duplicates, splits and subsets."""
 
-from obelisk.data.attribution import Attribution
+from obelisk.data.attribution import read_credits
 from obelisk.data.catalog import LANDMARKS, QUERIES, REFERENCES, Catalog
 from obelisk.data.dataset_check import check_dataset, find_issues
 from obelisk.data.duplicates import NearDuplicates, find_near_duplicates
@@ -36,7 +36,6 @@ __all__ = [
     "QUERIES",
     "REFERENCES",
     "TAIL_PHOTOS",
-    "Attribution",
     "Catalog",
     "Issue",
     "IssueKind",
@@ -57,6 +56,7 @@ __all__ = [
     "photos_per_landmark",
     "read_catalog",
     "read_category_links",
+    "read_credits",
     "read_photo_urls",
     "read_subset",
     "refuse_filled",

@@ -8,10 +8,11 @@ from pathlib import Path
 import polars as pl
 from PIL import Image
 
-from obelisk.data import Attribution, Catalog
+from obelisk.data import Catalog, read_credits
 from obelisk.errors import PhotoError
 from obelisk.markup import Markup, element, text
 from obelisk.photos import data_uri, read_photo
+from obelisk.wording import format_credit
 
 SIDE = 144  # pixels; shown at half of that or a little more, sharp on phones
 QUERY_SIDE = 288
@@ -27,7 +28,7 @@ class Thumbnails:
     def __init__(self, catalog: Catalog) -> None:
         self._references = locate(catalog, catalog.references)
         self._queries = locate(catalog, catalog.queries)
-        self._attribution = Attribution(catalog.root)
+        self._credits = read_credits(catalog.root, catalog.references["image_id"])
         self._made: dict[tuple[Path, int], str | None] = {}
 
     def show_reference(self, photo: str, description: str) -> Markup:
@@ -40,7 +41,7 @@ class Thumbnails:
 
     def credit(self, photo: str) -> str:
         """Return who made a reference photo, and its license; empty where the dataset doesn't say."""
-        return self._attribution.of(photo)
+        return format_credit(*self._credits.get(photo, ("", "")))
 
     def _show(self, path: Path | None, description: str, side: int) -> Markup:
         data = self._encode(path, side) if path else None

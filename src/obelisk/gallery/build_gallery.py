@@ -225,21 +225,24 @@ def add_positions(
 
 def tasks_of(catalog: Catalog, *, keep_paths: bool) -> list[Task]:
     """Return a task for each reference photo of the catalog."""
-    from obelisk.data import read_photo_urls
+    from obelisk.data import read_credits, read_photo_urls
 
-    urls = read_photo_urls(catalog)
+    urls, credited = read_photo_urls(catalog), read_credits(catalog.root, catalog.references["image_id"])
     folder = data_folder(catalog) if keep_paths else ""
     columns = catalog.references.select("image_id", "path", "landmark_id")
-    return [
-        Task(
-            file=catalog.root / path,
-            record=ReferencePhoto(
-                id=photo_id, source=urls.get(photo_id, ""), path=path if keep_paths else "", folder=folder
-            ),
-            landmark_id=landmark_id,
+    tasks = []
+    for photo_id, path, landmark_id in columns.iter_rows():
+        author, licence = credited.get(photo_id, ("", ""))
+        record = ReferencePhoto(
+            id=photo_id,
+            source=urls.get(photo_id, ""),
+            path=path if keep_paths else "",
+            folder=folder,
+            author=author,
+            licence=licence,
         )
-        for photo_id, path, landmark_id in columns.iter_rows()
-    ]
+        tasks.append(Task(file=catalog.root / path, record=record, landmark_id=landmark_id))
+    return tasks
 
 
 def data_folder(catalog: Catalog) -> str:

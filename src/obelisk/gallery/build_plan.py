@@ -134,6 +134,8 @@ class Planner:
     def _settle(self, row: int, photo: ReferencePhoto, task: Task, record: ReferencePhoto) -> None:
         """Note that a photo of the gallery is one of the dataset, and shall have this record."""
         del self._tasks[task.record.id]
+        if not (record.author or record.licence):  # the dataset may have lost its table of them
+            record = replace(record, author=photo.author, licence=photo.licence)
         self._seen_folders.add(self._folder_of(photo))
         kept = self._kept[task.landmark_id]
         if record.id != photo.id or kept.id != photo.landmark_id:
@@ -142,7 +144,7 @@ class Planner:
             self._plan.moved.append(moved)
             return
         self._plan.unchanged += 1
-        if place_of(record) != place_of(photo):
+        if describe_file(record) != describe_file(photo):
             self._plan.refiled.append(record)
 
     def _find_moved(self) -> None:
@@ -249,10 +251,10 @@ def rename_origin(landmark: Landmark, before: str, brought: Landmark, photos: in
     )
 
 
-def place_of(photo: ReferencePhoto) -> tuple[str, str, str]:
-    """Return what a record says about where its photo is: URL, data folder, and path."""
+def describe_file(photo: ReferencePhoto) -> tuple[str, ...]:
+    """Return what a record says about where its photo is, URL, data folder and path, and of who made it."""
     url = photo.source if "://" in photo.source else ""
-    return url, photo.folder, photo.path or ("" if url else photo.source)
+    return url, photo.folder, photo.path or ("" if url else photo.source), photo.author, photo.licence
 
 
 def folders_above(photo_id: str) -> frozenset[str]:

@@ -28,7 +28,8 @@ from obelisk.gallery.schema import STORED, ReferencePhoto, mark_edited
 
 LANDMARK_OF_ROW = "SELECT landmark_id FROM photos WHERE row = ?"
 LAST_ROW = 2**63 - 1  # SQLite's largest
-INSERT_PHOTO = "INSERT INTO photos (id, landmark_id, content_hash, source, path, folder_id) VALUES (?, ?, ?, ?, ?, ?)"
+ABOUT_FILE = "source, path, folder_id, author, licence"
+INSERT_PHOTO = f"INSERT INTO photos (id, landmark_id, content_hash, {ABOUT_FILE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def insert_references(
@@ -76,8 +77,8 @@ def insert_photo(connection: sqlite3.Connection, values: Sequence[object]) -> in
 
 
 def update_photo_files(connection: sqlite3.Connection, photos: Iterable[ReferencePhoto]) -> None:
-    """Set source, path and folder of photos that the gallery has, by their ids; nothing else of them changes."""
-    update = "UPDATE photos SET source = ?, path = ?, folder_id = ? WHERE id = ?"
+    """Set source, file and credit of photos that the gallery has, by their ids; nothing else of them changes."""
+    update = f"UPDATE photos SET ({ABOUT_FILE}) = (?, ?, ?, ?, ?) WHERE id = ?"
     connection.executemany(update, [(*file_columns(connection, photo), photo.id) for photo in photos])
     unused = "SELECT 1 FROM photos WHERE folder_id = folders.id"
     connection.execute(f"DELETE FROM folders WHERE NOT EXISTS ({unused})")
@@ -97,19 +98,19 @@ def move_photos(
     # Two photos may have changed places, so first their ids are set aside.
     connection.executemany("UPDATE photos SET id = 'row ' || row || ' ' || hex(randomblob(8)) WHERE row = ?", rows)
     left |= delete_photos(connection, [record.id for _, record in moves])
-    update = "UPDATE photos SET id = ?, landmark_id = ?, source = ?, path = ?, folder_id = ? WHERE row = ?"
+    update = f"UPDATE photos SET (id, landmark_id, {ABOUT_FILE}) = (?, ?, ?, ?, ?, ?, ?) WHERE row = ?"
     for (row, record), landmark_id in zip(moves, landmark_ids, strict=True):
         connection.execute(update, (record.id, landmark_id, *file_columns(connection, record), row))
     delete_if_empty(connection, left | set(landmark_ids))
     mark_edited(connection)
 
 
-def file_columns(connection: sqlite3.Connection, photo: ReferencePhoto) -> tuple[str, str, int | None]:
-    """Return source, path and folder_id of a photo; a source that its folder and path tell is not kept twice."""
+def file_columns(connection: sqlite3.Connection, photo: ReferencePhoto) -> tuple[str, str, int | None, str, str]:
+    """Return what :data:`ABOUT_FILE` names of a photo; a source that its folder and path tell is not kept twice."""
     if not (photo.folder and photo.path):
-        return photo.source, photo.path, None
+        return photo.source, photo.path, None, photo.author, photo.licence
     source = "" if photo.source == str(photo.file) else photo.source
-    return source, photo.path, keep_folder(connection, photo.folder)
+    return source, photo.path, keep_folder(connection, photo.folder), photo.author, photo.licence
 
 
 def keep_folder(connection: sqlite3.Connection, path: str) -> int:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-FORMAT = 3
+FORMAT = 4
 APPLICATION_ID = 0x4F42454C  # "OBEL": tells the file from other SQLite files
 LONGEST_TEXT = 1 << 16  # bytes
 LONGEST_DOCUMENT = 1 << 20  # bytes of a text that is a whole file
@@ -47,6 +47,9 @@ TEXTS = Column(
 )
 
 
+CREDIT = Column(definition="TEXT NOT NULL DEFAULT ''", sound=IS_TEXT, since=4, missing="''")
+
+
 def coordinate_column(most: int) -> Column:
     """Return a column of coordinates."""
     return Column(definition="REAL", sound=f"{{0}} IS NULL OR typeof({{0}}) = 'real' AND abs({{0}}) <= {most}")
@@ -73,6 +76,8 @@ TABLES: dict[str, dict[str, Column]] = {
         "source": TEXT,
         "path": Column(definition="TEXT NOT NULL DEFAULT ''", sound=IS_TEXT, since=2, missing="''"),
         "folder_id": Column(definition="INTEGER REFERENCES folders (id)", sound=f"{{0}} IS NULL OR {IS_ROW}", since=3),
+        "author": CREDIT,
+        "licence": CREDIT,
     },
     "embeddings": {
         "row": Column(definition="INTEGER PRIMARY KEY REFERENCES photos (row) ON DELETE CASCADE", sound=IS_ROW),

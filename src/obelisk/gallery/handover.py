@@ -126,7 +126,7 @@ def copy_database(origin: sqlite3.Connection, folder: Path, *, with_files: bool)
         schema.create_tables(copy)
         for landmark in all_landmarks(origin).values():
             write_landmark(copy, landmark)
-        copy.executemany("INSERT INTO photos VALUES (?, ?, ?, ?, ?, ?, ?)", list_rows(origin, files, with_files))
+        copy.executemany("INSERT INTO photos VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", list_rows(origin, files, with_files))
         if files:
             copy.execute("INSERT INTO folders VALUES (1, ?, ?)", (PHOTOS, PHOTOS))
         copy.executemany(
@@ -147,7 +147,8 @@ def list_rows(origin: sqlite3.Connection, files: dict[str, Path], with_files: bo
         if with_files and photo.file and read_same_photo(photo) is not None:
             name = f"{row:06}{safe_suffix(photo)}"
             files[name] = photo.file
-        yield row, photo.id, photo.landmark_id, photo.content_hash, source, name, 1 if name else None
+        about_file = source, name, 1 if name else None, photo.author, photo.licence
+        yield row, photo.id, photo.landmark_id, photo.content_hash, *about_file
 
 
 def safe_suffix(photo: ReferencePhoto) -> str:

@@ -25,8 +25,10 @@ def select_photos(
     """Yield the photos that meet an SQL condition, each with its row."""
     folders = data_folders(connection)
     statement = f"SELECT {select_columns(connection, 'photos')} FROM photos WHERE {condition}"
-    for row, photo_id, landmark_id, content_hash, source, path, folder_id in connection.execute(statement, values):
-        refuse_other_types(connection, str, photo_id, content_hash, source, path)
+    for row, photo_id, landmark_id, content_hash, source, path, folder_id, *credit in connection.execute(
+        statement, values
+    ):
+        refuse_other_types(connection, str, photo_id, content_hash, source, path, *credit)
         refuse_other_types(connection, int, landmark_id)
         folder = folders.get(folder_id, "")
         yield (
@@ -38,6 +40,8 @@ def select_photos(
                 source=source or (str(Path(folder, path)) if path else ""),
                 path=path,
                 folder=folder,
+                author=credit[0],
+                licence=credit[1],
             ),
         )
 

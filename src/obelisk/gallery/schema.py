@@ -37,7 +37,8 @@ class ReferencePhoto:
     ``landmark_id`` is set when a photo is read from a gallery. ``content_hash`` is that of the file's bytes.
     ``source`` says where the photo came from: the URL it was published at, or the path of its file. ``path`` is the
     path of its file in ``folder``, the absolute path of a data folder, or an absolute path if ``folder`` is empty. All
-    of these may be empty for an embedding that was added without its photo.
+    of these may be empty for an embedding that was added without its photo. ``author`` and ``licence`` say who made the
+    photo, and under which terms it may be shown; empty if the data doesn't say.
     """
 
     id: str
@@ -46,6 +47,8 @@ class ReferencePhoto:
     source: str = ""
     path: str = ""
     folder: str = ""
+    author: str = ""
+    licence: str = ""
 
     @property
     def file(self) -> Path | None:

@@ -17,7 +17,7 @@ from obelisk.outputs.album_photos import AlbumPhoto
 from obelisk.outputs.album_state import AlbumState
 from obelisk.outputs.world_map import MapPlace, draw_map
 from obelisk.records import Candidate, Neighbor
-from obelisk.wording import describe_confidence, describe_verdict, format_position
+from obelisk.wording import describe_confidence, describe_verdict, format_credit, format_position
 
 REFERENCES = 12  # that a landmark lists
 
@@ -29,7 +29,7 @@ class AlbumLandmark:
     candidate: Candidate
     links: tuple[str, ...]
     photos: list[AlbumPhoto] = field(default_factory=list)
-    references: Counter[tuple[str, str | None]] = field(default_factory=Counter)  # (id, source) → photos near it
+    references: Counter[tuple[str, str | None, str]] = field(default_factory=Counter)  # (id, source, credit) → photos
 
 
 @dataclass(kw_only=True)
@@ -66,7 +66,9 @@ def sort_photos(photos: Iterable[AlbumPhoto], state: AlbumState) -> AlbumContent
         )
         landmark.photos.append(photo)
         landmark.references.update(
-            (near.id, near.source) for near in answer.neighbours if is_of(near, first) and near.id
+            (near.id, near.source, format_credit(near.author, near.licence))
+            for near in answer.neighbours
+            if is_of(near, first) and near.id
         )
     contents.landmarks = sorted(by_landmark.values(), key=lambda one: (-len(one.photos), one.candidate.landmark))
     return contents
@@ -233,9 +235,10 @@ def draw_references(landmark: AlbumLandmark) -> Markup:
     if not landmark.references:
         return Markup("")
     entries = []
-    for (photo, source), _ in landmark.references.most_common(REFERENCES):
+    for (photo, source, credit), _ in landmark.references.most_common(REFERENCES):
         name = name_reference(photo, source)
-        entries.append(element("li", element("a", name, href=source) if source and is_web_address(source) else name))
+        linked = element("a", name, href=source) if source and is_web_address(source) else name
+        entries.append(element("li", linked, *([element("small", isolate(credit))] if credit else [])))
     title = "Reference photos"
     return element("details", element("summary", text(title)), element("ul", *entries))
 

@@ -30,6 +30,8 @@ NEIGHBOR = pl.Struct(
         "distance": pl.Float64,
         "source": pl.String,
         "gallery": pl.String,
+        "author": pl.String,
+        "licence": pl.String,
     }
 )
 COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {

@@ -119,6 +119,8 @@ def compose_neighbors(
             similarity=similarity,
             source=find_page(photo),
             gallery=references.gallery_of(key),
+            author=photo.author or None,
+            licence=photo.licence or None,
         )
         for photo, key, similarity in zip(near, keys, ranking.similarities[query].tolist(), strict=True)
     )

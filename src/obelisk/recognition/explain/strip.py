@@ -23,7 +23,7 @@ from obelisk.recognition.explain.shown_photos import (
     scale_photo,
 )
 from obelisk.records import Neighbor, Recognition
-from obelisk.wording import UNKNOWN, describe_confidence, describe_verdict, format_decimal
+from obelisk.wording import UNKNOWN, describe_confidence, describe_verdict, format_credit, format_decimal
 
 RIGHT, WRONG = "#0f766e", "#b91c1c"
 WIDTH, GUTTER = 1136, 16
@@ -91,7 +91,8 @@ def describe_neighbor(
     name = name_landmark(neighbor.landmark, neighbor.landmark_id)
     right = None if truth is None else neighbor.landmark == truth
     link = neighbor.source if neighbor.source and is_web_address(neighbor.source) else page
-    return StripCell(photo=photo, name=name, details=[numbers], right=right, link=link)
+    credit = make_legible(format_credit(neighbor.author, neighbor.licence))
+    return StripCell(photo=photo, name=name, details=[numbers, *filter(None, [credit])], right=right, link=link)
 
 
 def name_answer(answer: Recognition) -> str:
