@@ -18,6 +18,7 @@ from obelisk.data import read_catalog
 from obelisk.embedding import Bundle
 from obelisk.gallery import build_gallery
 from obelisk.service import ServiceSettings, create_app
+from obelisk.service.connections import server_options
 
 TOKEN = "a token for tests"
 Client = Callable[..., TestClient]
@@ -77,7 +78,7 @@ def run_server() -> Iterator[Callable[..., str]]:
     def run(gallery: Path, **settings: object) -> str:
         app = create_app(ServiceSettings(galleries=(str(gallery),), **settings))  # type: ignore[arg-type]
         listening = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        server = uvicorn.Server(uvicorn.Config(app, **server_options()))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         running.append((server, thread))

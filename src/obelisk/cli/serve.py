@@ -6,7 +6,7 @@ import importlib.util
 import os
 import secrets
 import tempfile
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -63,9 +63,10 @@ def serve(
     import uvicorn
 
     from obelisk.service import ServiceSettings, create_app
+    from obelisk.service.connections import server_options
     from obelisk.service.live_recognizer import LiveRecognizer
     from obelisk.service.monitoring import MULTIPROCESS
-    from obelisk.service.settings import MOST_CONNECTIONS, VARIABLE
+    from obelisk.service.settings import VARIABLE
 
     if allow_changes:
         refuse_unchangeable(galleries or [])
@@ -81,15 +82,7 @@ def serve(
         hosts=tuple(hosts or ()),
         origins=tuple(origins or ()),
     )
-    options: dict[str, Any] = {
-        "host": host,
-        "port": port,
-        "log_level": "warning",
-        "server_header": False,
-        "ws": "none",
-        "limit_concurrency": MOST_CONNECTIONS,
-        "timeout_keep_alive": 30,
-    }
+    options = {**server_options(), "host": host, "port": port}
     shown = f"[{host}]" if ":" in host else host
     if workers == 1:
         app = create_app(settings)

@@ -67,7 +67,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
 
 
 class RequestCounter:
-    """ASGI middleware: counts requests by method, route and status."""
+    """ASGI middleware: counts requests by method, route and status. HEAD is answered as GET, without the body."""
 
     def __init__(self, app: ASGIApp, *, state: ServiceState) -> None:
         self._app = app
@@ -79,14 +79,16 @@ class RequestCounter:
             await self._app(scope, receive, send)
             return
 
+        asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+
         async def send_counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "other")
+                route = getattr(asked.get("route"), "path", "other")
                 method = scope["method"] if scope["method"] in METHODS else "other"
                 self._state.metrics.requests.labels(method, route, message["status"]).inc()
             await send(message)
 
-        await self._app(scope, receive, send_counted)
+        await self._app(asked, receive, send_counted)
 
 
 def describe_problems(app: FastAPI) -> None:

@@ -28,8 +28,8 @@ from obelisk.service.landmark_routes import (
     find_served_landmark,
     serve_landmark,
 )
-from obelisk.service.problems import ProblemError, refuse_value, responses
-from obelisk.service.schemas import describe_form
+from obelisk.service.problems import ProblemError, parse_document, refuse_value, responses
+from obelisk.service.schemas import describe_document, describe_form
 from obelisk.service.service_state import ServiceState, State
 from obelisk.service.uploads import Form, Upload
 
@@ -53,6 +53,7 @@ REFUSALS = responses(
     HTTPStatus.UNAUTHORIZED,
     HTTPStatus.FORBIDDEN,
     HTTPStatus.NOT_FOUND,
+    HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.CONFLICT,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -132,8 +133,25 @@ async def add_served_photos(request: Request, state: State, landmark_id: int, la
         return await run_in_threadpool(add_more_photos, state, landmark_id, form, later)
 
 
-@router.patch("/landmarks/{landmark_id}", summary="Rename a landmark", responses=REFUSALS)
-def rename_served_landmark(state: State, landmark_id: int, new: NewName) -> ServedLandmark:
+async def read_new_name(request: Request, state: State) -> NewName:
+    """Read the body of a request that renames a landmark, once its token was checked."""
+    return parse_document(NewName, await state.bodies.read_document(request))
+
+
+async def read_merged(request: Request, state: State) -> MergedLandmarks:
+    """Read the body of a request that merges landmarks, once its token was checked."""
+    return parse_document(MergedLandmarks, await state.bodies.read_document(request))
+
+
+@router.patch(
+    "/landmarks/{landmark_id}",
+    summary="Rename a landmark",
+    responses=REFUSALS,
+    openapi_extra=describe_document(NewName),
+)
+def rename_served_landmark(
+    state: State, landmark_id: int, new: Annotated[NewName, Depends(read_new_name)]
+) -> ServedLandmark:
     """Rename a landmark."""
     gallery, references = changed_gallery(state)
     find_served_landmark(references, landmark_id)
@@ -143,9 +161,17 @@ def rename_served_landmark(state: State, landmark_id: int, new: NewName) -> Serv
     return show_changed(state, landmark_id)
 
 
-@router.post("/landmarks/{landmark_id}/merge", summary="Merge landmarks into one", responses=REFUSALS)
+@router.post(
+    "/landmarks/{landmark_id}/merge",
+    summary="Merge landmarks into one",
+    responses=REFUSALS,
+    openapi_extra=describe_document(MergedLandmarks),
+)
 def merge_served_landmarks(
-    state: State, landmark_id: int, merged: MergedLandmarks, later: BackgroundTasks
+    state: State,
+    landmark_id: int,
+    merged: Annotated[MergedLandmarks, Depends(read_merged)],
+    later: BackgroundTasks,
 ) -> ServedLandmark:
     """Move all photos of some landmarks to this one, and remove the others."""
     gallery, references = changed_gallery(state)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -20,6 +20,7 @@ from obelisk.errors import GalleryLockedError, ObeliskError, UsageError
 logger = logging.getLogger("obelisk.service")
 SEE_LOG = "see the log of the service"
 MEDIA_TYPE = "application/problem+json"
+Document = TypeVar("Document", bound=BaseModel)
 
 
 class ProblemDocument(BaseModel):
@@ -60,7 +61,16 @@ def refuse_value(error: RequestValidationError | ValidationError) -> ProblemErro
     """Return the problem of the first wrong value of a query, a form or a body."""
     first = error.errors()[0]
     place = " ".join(str(part) for part in first["loc"] if part not in ("query", "body"))
-    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{place}: {first['msg']}", fix="see the API documentation")
+    what = f"{place}: {first['msg']}" if place else first["msg"]
+    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, what, fix="see the API documentation")
+
+
+def parse_document(model: type[Document], data: bytes) -> Document:
+    """Parse a JSON body; raise ProblemError if it is damaged or has a wrong value."""
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        raise refuse_value(error) from error
 
 
 def explain_problem(error: Exception) -> ProblemError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from obelisk.records import Candidate, Neighbor, Recognition
 from obelisk.service.photo_regions import PhotoRegions
@@ -57,6 +57,12 @@ def describe_form(*raw: str, **fields: str) -> dict[str, Any]:
     required = [name for name, kind in fields.items() if kind == "string"] + ["photos"]
     form = {"schema": {"type": "object", "required": required, "properties": properties}}
     content = {"multipart/form-data": form, **{kind: {"schema": binary} for kind in raw}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def describe_document(model: type[BaseModel]) -> dict[str, Any]:
+    """Return what OpenAPI says of a JSON body that the route reads itself."""
+    content = {"application/json": {"schema": model.model_json_schema()}}
     return {"requestBody": {"required": True, "content": content}}
 
 

@@ -18,14 +18,22 @@ MOST_BYTES = 64 * 10**6
 """of a request's body"""
 MOST_BYTES_AT_ONCE = 256 * 10**6
 """of the bodies of all requests that are being read or answered"""
+LARGEST_DOCUMENT = 10**5
+"""bytes of a JSON body"""
 READING_SECONDS = 30.0
 """that the body of a request may take to arrive"""
 WAITING_SECONDS = 1.0
 """that a photo may be expected to wait for its turn; from there on, requests are refused"""
 MOST_WAITING = 512
 """photos that may wait for their turn, however quick they are"""
-MOST_CONNECTIONS = 1024
-"""open at once, of one process"""
+MOST_CONNECTIONS = 900
+"""open at once, of one process; most systems allow it 1,024 open files"""
+HEADER_SECONDS = 10.0
+"""that the headers of a request may take to arrive"""
+TAKING_SECONDS = 30.0
+"""that a client may take none of its answer"""
+IDLE_SECONDS = 30
+"""that a connection stays open between requests"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from obelisk.service.problems import ProblemError
-from obelisk.service.settings import MOST_BYTES, MOST_BYTES_AT_ONCE, MOST_PHOTOS, READING_SECONDS
+from obelisk.service.settings import LARGEST_DOCUMENT, MOST_BYTES, MOST_BYTES_AT_ONCE, MOST_PHOTOS, READING_SECONDS
 
 LONGEST_NAME = 255
 SHOWN = 40  # characters of a field's name in a problem
@@ -65,10 +65,25 @@ class BodyBudget:
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[Form]:
-        """Read a request's body; its bytes count until the block is left.
+        """Read a request's photos; their bytes count until the block is left.
 
         Raises ProblemError for a body of another type, or that is too large, too slow or damaged.
         """
+        async with self._stream(request, MOST_BYTES) as stream:
+            async with reading_limits():
+                form = await parse_body(request, stream)
+            yield form
+
+    async def read_document(self, request: Request) -> bytes:
+        """Read a request's JSON; raise ProblemError for a body of another type, or that is too large or too slow."""
+        async with self._stream(request, LARGEST_DOCUMENT) as stream, reading_limits():
+            if body_type(request) != "application/json":
+                raise wrong_type(request, fix="send application/json")
+            return b"".join([part async for part in stream])
+
+    @asynccontextmanager
+    async def _stream(self, request: Request, most: int) -> AsyncIterator[AsyncGenerator[bytes, None]]:
+        """Count the bytes of a body, of at most ``most`` bytes, until the block is left."""
         taken = 0
 
         async def stream() -> AsyncGenerator[bytes, None]:
@@ -76,8 +91,8 @@ class BodyBudget:
             async for part in request.stream():
                 taken += len(part)
                 self._held += len(part)
-                if taken > MOST_BYTES:
-                    raise too_large()
+                if taken > most:
+                    raise too_large(most)
                 if self._held > MOST_BYTES_AT_ONCE:
                     raise ProblemError(
                         HTTPStatus.TOO_MANY_REQUESTS,
@@ -87,31 +102,56 @@ class BodyBudget:
                     )
                 yield part
 
+        if int(request.headers.get("content-length") or 0) > most:
+            raise too_large(most)
         try:
-            if int(request.headers.get("content-length") or 0) > MOST_BYTES:
-                raise too_large()
-            try:
-                async with asyncio.timeout(READING_SECONDS):
-                    form = await parse_body(request, stream())
-            except TimeoutError as error:
-                what = f"the request did not arrive within {READING_SECONDS:.0f} seconds"
-                raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, what, fix="send smaller photos") from error
-            except ClientDisconnect as error:
-                raise ProblemError(HTTPStatus.BAD_REQUEST, "the request ended early") from error
-            yield form
+            yield stream()
         finally:
             self._held -= taken
 
 
-def too_large() -> ProblemError:
-    """Return the problem of a body above the limit."""
-    what, fix = f"a request may have {MOST_BYTES // 10**6} MB", "send fewer photos at once, or scale them down"
+@asynccontextmanager
+async def reading_limits() -> AsyncIterator[None]:
+    """Raise ProblemError if a body does not arrive in time, or not at all."""
+    try:
+        async with asyncio.timeout(READING_SECONDS):
+            yield
+    except TimeoutError as error:
+        what = f"the request did not arrive within {READING_SECONDS:.0f} seconds"
+        fix = "send less at once"
+        raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, what, fix=fix, headers={"Connection": "close"}) from error
+    except ClientDisconnect as error:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, "the request ended early") from error
+
+
+def too_large(most: int) -> ProblemError:
+    """Return the problem of a body above a limit of bytes."""
+    what, fix = f"a request may have {most // 10**3:,} kB", "send less at once"
+    if most == MOST_BYTES:
+        what, fix = f"a request may have {most // 10**6} MB", "send fewer photos at once, or scale them down"
     return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, what, fix=fix, headers={"Connection": "close"})
+
+
+def body_type(request: Request) -> str:
+    """Return the content type of a body, without its parameters; raise ProblemError if it is compressed."""
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding != "identity":
+        what = f"the content encoding is `{encoding[:SHOWN]}`"
+        headers = {"Accept-Encoding": "identity"}
+        raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, what, fix="send the bytes as they are", headers=headers)
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def wrong_type(request: Request, *, fix: str) -> ProblemError:
+    """Return the problem of a body of a type that is not read here."""
+    kind = body_type(request)[:LONGEST_NAME]
+    what = f"the content type is `{kind}`" if kind else "the content type is missing"
+    return ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, what, fix=fix)
 
 
 async def parse_body(request: Request, stream: AsyncGenerator[bytes, None]) -> Form:
     """Parse a body of multipart form data, or the bytes of one photo."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = body_type(request)
     if kind == "multipart/form-data":
         return await parse_multipart(request, stream)
     if kind.startswith("image/"):
@@ -119,11 +159,7 @@ async def parse_body(request: Request, stream: AsyncGenerator[bytes, None]) -> F
         if not data:
             raise ProblemError(HTTPStatus.BAD_REQUEST, "the request has no photo", fix="send its bytes as the body")
         return Form(photos=[Upload(name="photo", data=data)], fields={})
-    raise ProblemError(
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        f"the content type is `{kind[:LONGEST_NAME]}`" if kind else "the content type is missing",
-        fix="send multipart/form-data, or the bytes of one photo as image/jpeg, image/png, …",
-    )
+    raise wrong_type(request, fix="send multipart/form-data, or the bytes of one photo as image/jpeg, image/png, …")
 
 
 async def parse_multipart(request: Request, stream: AsyncGenerator[bytes, None]) -> Form:
