@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from obelisk.bundled import locate_gallery
+from obelisk.cli.benchmark_protocols import BENCHMARKS, run_benchmark
 from obelisk.cli.console import Meter, count_of, note, result, table, warn
 from obelisk.defaults import DRAWS, PRECISION
 from obelisk.errors import UsageError
@@ -44,11 +45,13 @@ def evaluate(
         ),
     ] = None,
     protocol: Annotated[
-        Literal["queries", "halves"],
+        Literal["queries", "halves", "roxford5k", "rparis6k", "gldv2-retrieval", "gldv2-recognition"],
         typer.Option(
             "--protocol",
             help="queries: answer the dataset's queries. halves: how well does the model refuse what it does not know? "
-            "Galleries of half of the landmarks are asked for all of them, and for ordinary photos.",
+            "Galleries of half of the landmarks are asked for all of them, and for ordinary photos. The others are the "
+            "field's benchmarks, by their own rules and files: Revisited Oxford and Paris (mAP, mP@k), retrieval "
+            "(mAP@100) and recognition (GAP) of Google Landmarks v2.",
         ),
     ] = "queries",
     queries: Annotated[
@@ -73,8 +76,17 @@ def evaluate(
         int, typer.Option("--draws", help="With halves: how often the landmarks are dealt into two halves.")
     ] = DRAWS,
     verify: Annotated[
-        bool, typer.Option("--verify", help="With halves: verify geometry, as recognize --verify does.")
+        bool,
+        typer.Option("--verify", help="With halves or a benchmark: verify geometry, as recognize --verify does."),
     ] = False,
+    expand: Annotated[
+        Literal["none", "query", "references"],
+        typer.Option(
+            "--expand",
+            help="With a benchmark: average the query, or the references, with their nearest photos, as recognize "
+            "--expand does.",
+        ),
+    ] = "none",
     as_json: AsJson = False,
 ) -> None:
     """Measure how well `recognize` answers, and refuses the unknown.
@@ -83,9 +95,14 @@ def evaluate(
     A run or a bundle answers from a gallery of the dataset's reference photos; a gallery answers as it is. Existing
     predictions are reused.
     """
-    from obelisk.evaluation import evaluate_targets, open_target
+    from obelisk.evaluation import Retrieval, evaluate_targets, open_target
 
+    refuse_idle_options(protocol, halves=queries or ordinary, verify=verify, benchmark=expand != "none")
     target = open_target(model, out)
+    if protocol not in ("queries", "halves"):
+        how = Retrieval(expand=expand, verify=verify)
+        warn_left_out(run_benchmark(target, data, protocol, how, out=out, as_json=as_json))
+        return
     catalog = read_dataset(data)
     if protocol == "halves":
         measure_refusals(
@@ -99,8 +116,6 @@ def evaluate(
             as_json=as_json,
         )
         return
-    if queries or ordinary or verify:
-        raise UsageError("--queries, --ordinary and --verify are for another protocol", fix="add --protocol halves")
     with Meter() as meter:
         (evaluated,) = evaluate_targets([target], catalog, data=data, progress=meter)
     note_remarks([evaluated])
@@ -110,6 +125,17 @@ def evaluate(
     else:
         show_metrics(target.name, metrics)
     warn_left_out(evaluated.left_out)
+
+
+def refuse_idle_options(protocol: str, *, halves: object, verify: bool, benchmark: object) -> None:
+    """Raise UsageError for options that the protocol has no use for."""
+    if protocol != "halves" and halves:
+        raise UsageError("--queries and --ordinary are for another protocol", fix="add --protocol halves")
+    if protocol == "queries" and verify:
+        raise UsageError("--verify is for another protocol", fix="add --protocol halves, or name a benchmark")
+    if protocol not in BENCHMARKS and benchmark:
+        fix = f"add --protocol {' | '.join(BENCHMARKS)}"
+        raise UsageError("--expand is for benchmarks", fix=fix)
 
 
 def measure_refusals(

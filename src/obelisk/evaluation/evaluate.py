@@ -36,6 +36,7 @@ from obelisk.evaluation.predict import (
 )
 from obelisk.evaluation.predictions import Predictions, read_predictions, write_predictions
 from obelisk.evaluation.protocol import Metrics, measure, write_metrics
+from obelisk.evaluation.retrieval import PLAIN, Retrieval
 from obelisk.evaluation.run_reader import Run, fingerprint_of_data, read_log
 from obelisk.files import read_limited, replace_file
 from obelisk.gallery import DATABASE, Gallery
@@ -165,19 +166,29 @@ def evaluate_model(
 
 
 def evaluate_targets(
-    targets: Sequence[Target], catalog: Catalog, *, data: Path | None = None, progress: Progress = no_progress
+    targets: Sequence[Target],
+    catalog: Catalog,
+    *,
+    data: Path | None = None,
+    progress: Progress = no_progress,
+    how: Retrieval = PLAIN,
 ) -> list[Evaluated]:
     """Answer the queries of a catalog with several targets; the dataset's photos are hashed once for all of them.
 
     ``data``, by default the catalog's root, is noted beside the predictions as the dataset's folder, for
-    :func:`remembered_data`.
+    :func:`remembered_data`. ``how`` says whether queries or references are expanded, and geometry verified.
     """
     contents = fingerprint_of_data(catalog)
-    return [evaluate_target(target, catalog, contents, data or catalog.root, progress) for target in targets]
+    return [evaluate_target(target, catalog, contents, data or catalog.root, progress, how) for target in targets]
 
 
 def evaluate_target(
-    target: Target, catalog: Catalog, contents: str, data: Path, progress: Progress = no_progress
+    target: Target,
+    catalog: Catalog,
+    contents: str,
+    data: Path,
+    progress: Progress = no_progress,
+    how: Retrieval = PLAIN,
 ) -> Evaluated:
     """Return a target's answers: from its folder if they exist, else computed now and kept there.
 
@@ -186,11 +197,13 @@ def evaluate_target(
     embedder = CachedEmbedder(target.bundle, progress=progress)
     own = match_gallery(target.gallery, catalog) if target.gallery else None
     made_by = f"{target.identify(embedder.computes_with, own)} {contents}"
+    if how != PLAIN:
+        made_by += f" {how.expand} {how.verify}"
     if kept := read_kept(target, own.judged if own else catalog, made_by, own.merged if own else {}):
         return kept
     with nullcontext(own) if own else build_for_evaluation(catalog, embedder) as matched:
         recognizer = open_recognizer(matched.gallery, target.classifier, embedder, progress)
-        predictions, failed = predict_queries(recognizer, catalog, matched, made_by)
+        predictions, failed = predict_queries(recognizer, catalog, matched, made_by, how)
         mismatch = find_mismatch(catalog, matched, by_name=own is not None)
         evaluated = Evaluated(
             target=target,

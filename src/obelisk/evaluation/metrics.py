@@ -13,6 +13,7 @@ of them is right. A metric of nothing (no query, no answer) is ``nan``.
 :func:`expected_calibration_error`  is a confidence of 0.8 right in 80 % of the cases?
 :func:`precision_and_recall`        how good are the answers at or above a threshold?
 :func:`retrieval_map`               do all photos of the landmark come first among the neighbors?
+:func:`trapezoid_precision`         the same over a whole ranking, as Revisited Oxford and Paris measure it
 ==================================  ===================================================================
 """
 
@@ -242,6 +243,43 @@ def average_precision(relevant: Booleans, totals: Integers, k: int = 100) -> Flo
     P = np.cumsum(rel, axis=1) / np.arange(1, rel.shape[1] + 1)
     expected = np.where(totals > 0, np.minimum(totals, k), np.nan)
     return np.asarray((P * rel).sum(axis=1) / expected, dtype=np.float64)
+
+
+def trapezoid_precision(ranks: Integers, junk: Integers) -> float:
+    """Return the average precision of a whole ranking, as the benchmarks Revisited Oxford and Paris define it.
+
+    ``ranks`` (n,) are the ranks, from 0, of all n photos that should be found, ``junk`` (m,) those of photos that are
+    taken out of the ranking. With ``r_j`` the j-th of the ranks that are left, j from 0::
+
+        AP = 1/n · Σ_j ( P⁻(j) + P(j) ) / 2,   P(j) = (j + 1) / (r_j + 1),   P⁻(j) = j / r_j, and 1 if r_j = 0
+
+    It is nan where there is nothing to be found. Radenović et al., CVPR 2018; the trapezoidal rule is that of
+    Philbin et al., CVPR 2007.
+    """
+    r = without_junk(ranks, junk)
+    j = np.arange(len(r))
+    before = np.divide(j, r, out=np.ones(len(r)), where=r > 0)
+    return mean((before + (j + 1) / (r + 1)) / 2)
+
+
+def precision_at(ranks: Integers, junk: Integers, k: int) -> float:
+    """Return the precision among the first k photos of a ranking without junk, as the same benchmarks define it.
+
+    ``P@k = |{j: r_j < k'}| / k'`` with ``k' = min(k, last r_j + 1)``: where everything is found earlier, only that
+    much of the ranking counts. Arguments are those of :func:`trapezoid_precision`; nan where nothing can be found.
+    """
+    r = without_junk(ranks, junk)
+    if not len(r):
+        return math.nan
+    depth = min(k, int(r[-1]) + 1)
+    return float(np.count_nonzero(r < depth) / depth)
+
+
+def without_junk(ranks: Integers, junk: Integers) -> Integers:
+    """Return ascending ranks (n,) as they are once the photos at the ranks ``junk`` (m,) are gone."""
+    ordered = np.sort(ranks)
+    left: Integers = ordered - np.searchsorted(np.sort(junk), ordered)
+    return left
 
 
 def mean(values: Booleans | Floats) -> float:

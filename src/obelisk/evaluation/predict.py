@@ -17,6 +17,7 @@ from obelisk.defaults import TOP
 from obelisk.embedding import BundleClassifier, CachedEmbedder, read_layer
 from obelisk.errors import PhotoError
 from obelisk.evaluation.predictions import Predictions, collect_predictions
+from obelisk.evaluation.retrieval import PLAIN, Retrieval
 from obelisk.gallery import Gallery, build_gallery, refuse_directionless
 from obelisk.gallery.build_gallery import landmarks_of
 from obelisk.gallery.landmarks import match_landmarks
@@ -89,15 +90,16 @@ def open_recognizer(
 
 
 def predict_queries(
-    recognizer: Recognizer, catalog: Catalog, matched: CatalogGallery, made_by: str = ""
+    recognizer: Recognizer, catalog: Catalog, matched: CatalogGallery, made_by: str = "", how: Retrieval = PLAIN
 ) -> tuple[Predictions, list[str]]:
     """Answer the queries of a catalog with a recognizer, and add the 100 nearest reference photos of each.
 
-    Candidates, scores and confidence are exactly those of :meth:`Recognizer.recognize` without options. The second
-    value holds the errors of the queries that could not be used.
+    Candidates, scores and confidence are exactly those of :meth:`Recognizer.recognize` with the options that ``how``
+    names; the 100 nearest photos are those of the plain embeddings. The second value holds the errors of the queries
+    that could not be used.
     """
     paths = catalog.locate_photos(catalog.queries)
-    answers = list(recognizer.recognize(paths, top=TOP))
+    answers = list(recognizer.recognize(paths, top=TOP, expand=how.expand, verify=how.verify))
     neighbors, similarities = retrieve_photos(recognizer, paths)
     predictions = collect_predictions(
         query_ids=catalog.queries["image_id"].to_list(),

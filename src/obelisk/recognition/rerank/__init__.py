@@ -5,7 +5,14 @@ from __future__ import annotations
 from obelisk.recognition.rerank.background import BackgroundReranker
 from obelisk.recognition.rerank.geometry import GeometricVerifier, KeypointCache, make_inlier_counter
 from obelisk.recognition.rerank.prototypes import PrototypeReranker, compute_prototypes
-from obelisk.recognition.rerank.query_expansion import EXPANSIONS, ExpandedSearch, augment_references, expand_search
+from obelisk.recognition.rerank.query_expansion import (
+    EXPANSIONS,
+    ExpandedSearch,
+    augment_all,
+    augment_references,
+    expand_queries,
+    expand_search,
+)
 from obelisk.recognition.rerank.reranker import Reranker, Shortlist, find_shortlist
 
 __all__ = [
@@ -17,8 +24,10 @@ __all__ = [
     "PrototypeReranker",
     "Reranker",
     "Shortlist",
+    "augment_all",
     "augment_references",
     "compute_prototypes",
+    "expand_queries",
     "expand_search",
     "find_shortlist",
     "make_inlier_counter",

@@ -6,17 +6,17 @@ searches a second time, with the query q and its n nearest references r₁ … r
     q' = q + Σ_i max(s_i, 0)^α · r_i,  scaled to length 1
 
 Database-side augmentation (Arandjelović & Zisserman, CVPR 2012) does the same to each reference, here with the nearest
-photos of its own landmark (prototypes are left as they are). Both are off by default: on validation photos they made
-the answers neither better nor worse.
+photos of its own landmark (prototypes are left as they are), or the nearest of all where landmarks are not told. Both
+are off by default: on validation photos they made the answers neither better nor worse.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from obelisk.arrays import Embeddings, Integers, l2_normalize
+from obelisk.arrays import Embeddings, Integers, l2_normalize, parts_of
 from obelisk.errors import UsageError
-from obelisk.gallery import ExactSearch, SearchEngine
+from obelisk.gallery import ExactSearch, SearchEngine, nearest_rows
 
 EXPANSIONS = ("none", "query", "references")
 """Names of the expansions that :func:`expand_search` knows."""
@@ -38,9 +38,7 @@ def expand_search(references: SearchEngine, landmark_ids: Integers, expansion: s
     if expansion == "query" and len(references):
         return ExpandedSearch(references)
     if expansion == "references" and len(references):
-        if len(references) > MOST_REFERENCES:
-            what = f"{len(references):,} references to augment, of at most {MOST_REFERENCES:,}"
-            raise UsageError(what, fix="leave --expand out, or expand the query")
+        refuse_many(len(references))
         return ExactSearch(augment_references(references.rows(np.arange(len(references))), landmark_ids))
     return references
 
@@ -63,9 +61,36 @@ class ExpandedSearch:
         """Return the row indices (Q, k) nearest to the expanded queries (Q, D), and their cosines (Q, k)."""
         indices, similarities = self._references.nearest(queries, min(QUERY_NEIGHBORS, len(self)))
         rows = self._references.rows(indices.ravel()).reshape(*indices.shape, -1)
-        weights = np.maximum(similarities, 0.0).astype(np.float64) ** ALPHA
-        expanded = queries + np.einsum("qn,qnd->qd", weights, rows.astype(np.float64))
-        return self._references.nearest(l2_normalize(expanded, dimensions=self.dimensions), k)
+        return self._references.nearest(expand_queries(queries, rows, similarities), k)
+
+
+def expand_queries(queries: Embeddings, rows: Embeddings, similarities: Embeddings) -> Embeddings:
+    """Return the expanded queries (Q, D): each with its n nearest rows (Q, n, D), of cosine similarities (Q, n)."""
+    weights = np.maximum(similarities, 0.0).astype(np.float64) ** ALPHA
+    expanded = queries + np.einsum("qn,qnd->qd", weights, rows.astype(np.float64))
+    return l2_normalize(expanded, dimensions=queries.shape[1])
+
+
+def augment_all(rows: Embeddings) -> Embeddings:
+    """Average each unit-norm row (N, D) with the nearest of all others; returns unit-norm rows (N, D).
+
+    Raises :class:`~obelisk.errors.UsageError` for more than MOST_REFERENCES rows, each of which is compared with all.
+    """
+    refuse_many(len(rows))
+    indices, similarities = nearest_rows(rows, rows, min(REFERENCE_NEIGHBORS + 1, len(rows)))
+    others = indices != np.arange(len(rows))[:, None]
+    augmented = np.empty_like(rows)
+    for part in parts_of(len(rows)):
+        near = np.where(others[part], similarities[part], 0.0).astype(np.float32)
+        augmented[part] = expand_queries(rows[part], rows[indices[part]], near)
+    return augmented
+
+
+def refuse_many(count: int) -> None:
+    """Raise UsageError for more references than can be augmented."""
+    if count > MOST_REFERENCES:
+        what = f"{count:,} references to augment, of at most {MOST_REFERENCES:,}"
+        raise UsageError(what, fix="leave --expand out, or expand the query")
 
 
 def augment_references(rows: Embeddings, landmark_ids: Integers) -> Embeddings:
