@@ -28,6 +28,8 @@ from obelisk.errors import UsageError
 from obelisk.wording import format_kilometers
 
 if TYPE_CHECKING:
+    from obelisk.embedding import Bundle
+    from obelisk.embedding.shards import EmbeddedPhotos
     from obelisk.gallery import BuildReport, GalleryFacts
 
 NAMED_PHOTOS = 5  # of those that are gone
@@ -47,21 +49,32 @@ gallery_app = typer.Typer(
 def build_command(
     path: GalleryFolder,
     data: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--data",
             metavar="DIR",
             help="A GLDv2 dataset (its train photos) or a folder per landmark.",
+            show_default="that of --embedded",
             readable=False,
         ),
-    ],
+    ] = None,
+    embedded: Annotated[
+        Path | None,
+        typer.Option(
+            "--embedded",
+            metavar="E",
+            help="Take embeddings from a folder that `obelisk embed` filled.",
+            show_default=False,
+            readable=False,
+        ),
+    ] = None,
     model: Annotated[
         Path | None,
         typer.Option(
             "--model",
             metavar="M",
             help="The model: a bundle, a run or `bundled`.",
-            show_default="that of the gallery, or the bundled one",
+            show_default="that of the gallery or of --embedded, or the bundled one",
             parser=locate_gallery,
         ),
     ] = None,
@@ -90,7 +103,8 @@ def build_command(
     from obelisk.recognition import find_layer_remark
 
     built = (path / "model").is_dir()
-    bundle = load_model(model or (path if built else locate_gallery(None)))
+    bundle = load_model(model or (path if built else embedded or locate_gallery(None)))
+    embedder, data = open_embedded(embedded, bundle, data)
     skipped = SkippedFolders(exclude)
     catalog = read_catalog(data, onerror=skipped, photo_filter=skipped.photo_filter)
     for omission in catalog.notes:
@@ -103,6 +117,7 @@ def build_command(
             path,
             catalog,
             bundle,
+            embedder=embedder,
             progress=meter,
             keep_paths=not no_paths,
             prune=prune > 0,
@@ -112,6 +127,8 @@ def build_command(
     warn_of_twins(report.gallery, recalibrate(report.gallery))
     if remark := find_layer_remark(report.gallery, bundle):
         note(remark)
+    if embedder:
+        note(f"{embedder.taken} of {count_of(report.embedded, 'embedding')} taken from {embedded}")
     report_skipped(report)
     report_changes(report, path, data)
     report_positions(report)
@@ -119,6 +136,18 @@ def build_command(
     skipped.report()
     if report.failed or skipped:
         raise typer.Exit(1)
+
+
+def open_embedded(folder: Path | None, bundle: Bundle, data: Path | None) -> tuple[EmbeddedPhotos | None, Path]:
+    """Open a folder of embeddings, if one is named, and say where the photos are."""
+    if folder is None:
+        if data is None:
+            raise UsageError("no photos are named", fix="name a dataset: --data DIR")
+        return None, data
+    from obelisk.embedding.shards import EmbeddedPhotos, read_plan
+
+    plan = read_plan(folder, data)
+    return EmbeddedPhotos(plan, bundle), data or Path(plan.fields.data)
 
 
 def report_skipped(report: BuildReport) -> None:

@@ -25,6 +25,7 @@ from obelisk.cli.calibrate import calibrate
 from obelisk.cli.console import WholeHelp, errors
 from obelisk.cli.data import data_app
 from obelisk.cli.demo import demo
+from obelisk.cli.embed import embed_command
 from obelisk.cli.evaluate import compare, evaluate
 from obelisk.cli.export import export
 from obelisk.cli.gallery import gallery_app
@@ -59,6 +60,7 @@ COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
     "album": album,
     "landmarks": landmarks_command,
     "gallery": gallery_app,
+    "embed": embed_command,
     "serve": serve,
     "data": data_app,
     "train": train,

@@ -4,7 +4,7 @@ from obelisk.data.attribution import read_credits
 from obelisk.data.catalog import LANDMARKS, QUERIES, REFERENCES, Catalog
 from obelisk.data.dataset_check import check_dataset, find_issues
 from obelisk.data.duplicates import NearDuplicates, find_near_duplicates
-from obelisk.data.formats.detect import read_catalog
+from obelisk.data.formats.detect import check_directory, read_catalog
 from obelisk.data.formats.gldv2 import read_category_links, read_photo_urls
 from obelisk.data.formats.subset_manifest import (
     PHOTOS_VARIABLE,
@@ -15,6 +15,7 @@ from obelisk.data.formats.subset_manifest import (
     write_subset,
 )
 from obelisk.data.issues import Issue, IssueKind, issues_to_json
+from obelisk.data.photo_units import PhotoUnits, list_tar, list_units, locate_root
 from obelisk.data.splits import assign_folds, check_folds, split_references
 from obelisk.data.stats import (
     MID_PHOTOS,
@@ -40,10 +41,12 @@ __all__ = [
     "Issue",
     "IssueKind",
     "NearDuplicates",
+    "PhotoUnits",
     "Statistics",
     "Subset",
     "assign_folds",
     "check_dataset",
+    "check_directory",
     "check_folds",
     "compute_statistics",
     "draw_long_tail",
@@ -53,6 +56,9 @@ __all__ = [
     "issues_to_json",
     "ks_distance",
     "landmark_buckets",
+    "list_tar",
+    "list_units",
+    "locate_root",
     "photos_per_landmark",
     "read_catalog",
     "read_category_links",

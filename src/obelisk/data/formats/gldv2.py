@@ -294,14 +294,25 @@ def list_by_id(directory: Path, folder: str, photo_filter: PhotoFilter | None = 
     The id is the file name without its suffix. If a photo is both a file and in a tar, the file is listed.
     """
     paths = scan_photos(directory / folder, root=directory, photo_filter=photo_filter).paths
-    for tar in sorted((directory / folder).glob("*.tar")):
-        if (
-            TAR_NAME.fullmatch(tar.name)
-            and not tar.is_dir()
-            and not (photo_filter and photo_filter.excludes(f"{folder}/{tar.name}"))
-        ):
-            inside = pl.Series("path", tarred_photo_table(tar)["path"].astype(str))
-            paths.append(exclude_tarred(f"{folder}/{tar.name}/" + inside, photo_filter))
+    for tar in list_tars(directory, folder, photo_filter):
+        inside = pl.Series("path", tarred_photo_table(directory / tar)["path"].astype(str))
+        paths.append(exclude_tarred(f"{tar}/" + inside, photo_filter))
+    return key_by_id(paths)
+
+
+def list_tars(directory: Path, folder: str, photo_filter: PhotoFilter | None = None) -> list[str]:
+    """List the tars of a folder, as sorted paths relative to the dataset's; none of them is opened."""
+    return [
+        f"{folder}/{tar.name}"
+        for tar in sorted((directory / folder).glob("*.tar"))
+        if TAR_NAME.fullmatch(tar.name)
+        and not tar.is_dir()
+        and not (photo_filter and photo_filter.excludes(f"{folder}/{tar.name}"))
+    ]
+
+
+def key_by_id(paths: pl.Series) -> pl.DataFrame:
+    """Return a frame (image_id, path) of GLDv2's photos; of two files for one id, the first."""
     stem = pl.col("path").str.extract(r"([^/]+)\.[^./]+$").alias("image_id")
     return pl.DataFrame({"path": paths}).select(stem, "path").unique("image_id", keep="first", maintain_order=True)
 
