@@ -85,3 +85,10 @@ def join_columns(parts: Sequence[T]) -> T:
     """Concatenate records of one class whose fields are all arrays with a row for each query, field by field."""
     columns = {name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])}
     return type(parts[0])(**columns)
+
+
+def indices_of(ids: Integers, rows: Integers) -> Integers:
+    """Return the indices of rows among the ascending ``ids`` (N,), which must hold them all."""
+    if len(ids) and int(ids[-1]) - int(ids[0]) == len(ids) - 1:  # without gaps there is no need to search
+        return np.asarray(rows - ids[0])
+    return np.searchsorted(ids, rows)

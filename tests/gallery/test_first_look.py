@@ -18,7 +18,7 @@ import pytest
 
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError
-from obelisk.gallery import Gallery, check_gallery, database, first_look
+from obelisk.gallery import Gallery, check_gallery, database, first_look, open_truth
 from obelisk.gallery.columns import FORMAT
 from obelisk.gallery.pages import parse_file_header, read_rows
 from obelisk.gallery.write_ahead_log import read_commits
@@ -352,7 +352,7 @@ def test_a_refused_log_changes_nothing(
     about = database.read_about(killed.gallery.path)
     folder = lay(make(killed, bundle))
     before = contents(folder)
-    gallery = Gallery(folder, about)
+    gallery = Gallery(open_truth(folder), about)
     for use in (
         lambda: Gallery.open(folder),
         lambda: check_gallery(folder),

@@ -17,7 +17,7 @@ import numpy as np
 
 from obelisk.arrays import Embeddings, Integers
 from obelisk.embedding import Bundle, Embedded, Embedder, read_layer
-from obelisk.gallery import Gallery, References, SearchEngine, database
+from obelisk.gallery import Gallery, References, SearchEngine
 from obelisk.photos import PhotosLike, prepare, read_bytes, read_photo, read_position, take_photos
 from obelisk.recognition.recognizer import Recognizer
 
@@ -98,8 +98,8 @@ class TimedSearchEngine:
 class TimedGallery(Gallery):
     """A gallery whose search is timed."""
 
-    def __init__(self, path: Path, timer: StageTimer) -> None:
-        super().__init__(path, database.read_about(path))
+    def __init__(self, gallery: Gallery, timer: StageTimer) -> None:
+        super().__init__(gallery.truth, gallery.about)
         self._timer = timer
         self._plain: References | None = None
 
@@ -117,7 +117,7 @@ def measure_stages(gallery: Path, photos: Sequence[Path], *, answers: int) -> di
     ``vote`` is the rest of an answer: counting votes, computing the confidence, and composing the answer.
     """
     timer = StageTimer()
-    timed = TimedGallery(gallery, timer)
+    timed = TimedGallery(Gallery.open(gallery), timer)
     recognizer = Recognizer.open(timed, embedder=TimedEmbedder(timed.load_bundle(), timer))
 
     def answer(photo: Path) -> dict[str, float]:

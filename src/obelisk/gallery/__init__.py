@@ -17,9 +17,11 @@ from obelisk.gallery.info import GalleryFacts, gather_facts, landmark_counts, la
 from obelisk.gallery.joined import JoinedGallery, open_galleries
 from obelisk.gallery.landmarks import Landmark, find_landmark, matches_name
 from obelisk.gallery.models import load_model, refuse_directionless
+from obelisk.gallery.places import open_truth
 from obelisk.gallery.reference_files import ReferenceFiles
 from obelisk.gallery.schema import DATABASE, ReferencePhoto, rebuild_advice
 from obelisk.gallery.snapshot import References
+from obelisk.gallery.truth import Truth
 
 __all__ = [
     "DATABASE",
@@ -35,6 +37,7 @@ __all__ = [
     "ReferencePhoto",
     "References",
     "SearchEngine",
+    "Truth",
     "add_photos",
     "add_uploaded",
     "as_stored",
@@ -53,6 +56,7 @@ __all__ = [
     "matches_name",
     "nearest_rows",
     "open_galleries",
+    "open_truth",
     "rebuild_advice",
     "refuse_directionless",
     "target_landmark",

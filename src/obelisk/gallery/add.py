@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 from obelisk.arrays import l2_normalize
 from obelisk.embedding import Embedded, Embedder
 from obelisk.errors import GalleryError, PhotoError
-from obelisk.gallery import database
 from obelisk.gallery.build_gallery import hash_file
 from obelisk.gallery.changes import insert_references, require_landmark, upsert_landmarks
 from obelisk.gallery.follow_plan import COMMIT_EVERY, batches
@@ -24,6 +22,7 @@ from obelisk.gallery.lookup import known_photo_ids, landmarks_with_id, landmarks
 from obelisk.gallery.models import refuse_directionless
 from obelisk.gallery.reference_files import printable
 from obelisk.gallery.schema import ReferencePhoto
+from obelisk.gallery.truth import Tables
 from obelisk.photos import GivenPhoto, map_in_order
 from obelisk.positions import Position
 
@@ -51,14 +50,14 @@ def target_landmark(gallery: Gallery, name: str, landmark_id: int | None = None)
     """
     check_name(name)
     check_id(landmark_id or 0)
-    with database.reading(gallery.path) as connection:
+    with gallery.truth.reading() as connection:
         if landmark_id is None:
             one_of(name, landmarks_with_name(connection, [name]))
             return name
         known = landmarks_with_id(connection, landmark_id).get(landmark_id, name)
     if compared(known) != compared(name):
         fix = "choose another id, or give that name"
-        raise GalleryError(f"the id {landmark_id} is that of `{known}`, not `{name}`", where=gallery.path, fix=fix)
+        raise GalleryError(f"the id {landmark_id} is that of `{known}`, not `{name}`", where=gallery.name, fix=fix)
     return Landmark(id=landmark_id, name=known)
 
 
@@ -108,7 +107,7 @@ def add_uploaded(
 def embed_unknown(gallery: Gallery, paths: Sequence[Path], embedder: Embedder) -> list[Embedded]:
     """Embed the photos whose bytes the gallery does not have; the others come back with neither embedding nor error."""
     digests = list(map_in_order(hash_file, paths))
-    with database.reading(gallery.path) as connection:
+    with gallery.truth.reading() as connection:
         known = {digest for digest in digests if digest and photo_with_content(connection, digest)}
     unknown = [path for path, digest in zip(paths, digests, strict=True) if digest not in known]
     embedded = refuse_directionless(embedder.embed(unknown))
@@ -119,7 +118,7 @@ def embed_unknown(gallery: Gallery, paths: Sequence[Path], embedder: Embedder) -
 
 
 def add_one(
-    connection: sqlite3.Connection, embedded: Embedded, landmark: Landmark | int | str, *, source: str | None = None
+    connection: Tables, embedded: Embedded, landmark: Landmark | int | str, *, source: str | None = None
 ) -> Addition:
     """Add an embedded photo unless the gallery has its bytes; ``source`` is its path unless it is given."""
     path, digest = embedded.path, embedded.content_hash
@@ -138,7 +137,7 @@ def add_one(
     return Addition(path=path, photo=photo_with_content(connection, digest), new=True)
 
 
-def locate_shown(connection: sqlite3.Connection, additions: Sequence[Addition], position: Position | None) -> None:
+def locate_shown(connection: Tables, additions: Sequence[Addition], position: Position | None) -> None:
     """Give the landmark of some photos a position, or where they were taken if it has none."""
     added = [one for one in additions if one.photo and not one.error]
     if not added or added[0].photo is None:
@@ -155,7 +154,7 @@ def locate_shown(connection: sqlite3.Connection, additions: Sequence[Addition], 
 
 
 def refuse_other_landmark(
-    connection: sqlite3.Connection, path: Path, known: ReferencePhoto, landmark: Landmark | int | str
+    connection: Tables, path: Path, known: ReferencePhoto, landmark: Landmark | int | str
 ) -> PhotoError | None:
     """Return an error if the gallery has the photo under another landmark than ``landmark``."""
     shown = landmarks_with_id(connection, known.landmark_id or 0)
@@ -166,7 +165,7 @@ def refuse_other_landmark(
     return PhotoError(what, where=path, fix="remove it there first, or merge the two landmarks")
 
 
-def choose_id(connection: sqlite3.Connection, path: Path, digest: str) -> str:
+def choose_id(connection: Tables, path: Path, digest: str) -> str:
     """Return a photo id made of the file's name and its content hash, which no other photo has."""
     for length in (8, len(digest)):
         chosen = f"{printable(path.stem)}-{digest[:length]}{printable(path.suffix)}"

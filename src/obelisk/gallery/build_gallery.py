@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,9 +26,10 @@ from obelisk.gallery.gallery import Gallery, write_empty_gallery
 from obelisk.gallery.landmarks import Landmark, match_landmarks
 from obelisk.gallery.locate import PhotoPositions, locate_landmarks
 from obelisk.gallery.lookup import all_landmarks, count_reference_photos, select_photos
-from obelisk.gallery.models import adopt_attachments
 from obelisk.gallery.reference_files import printable
 from obelisk.gallery.schema import DATABASE, ReferencePhoto
+from obelisk.gallery.sqlite_truth import SqliteTruth
+from obelisk.gallery.truth import Tables
 from obelisk.photos import hash_photo, map_in_order
 from obelisk.records import Progress, no_progress
 
@@ -77,9 +77,9 @@ def build_gallery(
     with naming_full_disk(path):
         gallery = Gallery.open(path) if finished else resume_or_start(growing, bundle)
         gallery.check_model(bundle)
-        adopt_attachments(gallery.load_bundle(), bundle)
-        with database.reading(gallery.path) as connection:
-            refuse_damaged(connection, gallery.dimensions, gallery.path)
+        gallery.truth.adopt_attachments(gallery.about, bundle)
+        with gallery.truth.reading() as connection:
+            refuse_damaged(connection, gallery.dimensions)
         with refusing_other_builds(gallery, path):
             try:
                 brought, positions = add_positions(gallery, landmarks_of(catalog), catalog)
@@ -121,7 +121,7 @@ def resume_or_start(growing: Path, bundle: Bundle) -> Gallery:
     """Open the gallery that an interrupted build with the same model left, or start a new one."""
     if not is_occupied(growing):
         return write_empty_gallery(growing, bundle, complete=False)
-    gallery = Gallery(growing, database.read_about(growing))
+    gallery = Gallery(SqliteTruth(growing), database.read_about(growing))
     if gallery.fingerprint != bundle.fingerprint:
         what = f"an unfinished build with model `{gallery.model}` (fingerprint {gallery.fingerprint}) is in the way"
         fix = f"finish it with `--model {growing}`, or delete that folder"
@@ -135,7 +135,7 @@ def refusing_other_builds(gallery: Gallery, path: Path) -> Iterator[None]:
 
     A gallery that nothing may be written to has no lock.
     """
-    if not database.may_write(gallery.path):
+    if not gallery.truth.may_write():
         yield
         return
     # The lock of a growing gallery lies beside it: a folder with an open file cannot be renamed on Windows.
@@ -160,13 +160,13 @@ def refuse_empty(gallery: Gallery, catalog: Catalog) -> None:
 
 def is_empty(gallery: Gallery) -> bool:
     """Return whether a gallery has no photo."""
-    with database.reading(gallery.path) as connection:
+    with gallery.truth.reading() as connection:
         return count_reference_photos(connection) == 0
 
 
 def finish(gallery: Gallery, path: Path) -> Gallery:
     """Mark a gallery as complete and rename it to ``path``."""
-    with database.writing(gallery.path) as connection:
+    with gallery.truth.writing() as connection:
         schema.mark_complete(connection)
     move_folder(gallery.path, path)
     return Gallery.open(path)
@@ -191,7 +191,7 @@ def plan_catalog(gallery: Gallery, catalog: Catalog, brought: Sequence[Landmark]
         replace(task, record=replace(task.record, content_hash=digest))
         for task, digest in zip(tasks, digests, strict=True)
     ]
-    with database.reading(gallery.path) as connection:
+    with gallery.truth.reading() as connection:
         known = all_landmarks(connection)
         planner = Planner(
             hashed,
@@ -211,7 +211,7 @@ def add_positions(
     gallery: Gallery, brought: Sequence[Landmark], catalog: Catalog
 ) -> tuple[list[Landmark], PhotoPositions]:
     """Give landmarks the position that their photos state, where neither the dataset nor the gallery has one."""
-    with database.reading(gallery.path) as connection:
+    with gallery.truth.reading() as connection:
         kept = match_landmarks(brought, all_landmarks(connection))
     bare = [landmark for landmark in brought if kept[landmark.id].latitude is None]
     photos: dict[int, list[Path]] = {landmark.id: [] for landmark in bare}
@@ -250,14 +250,14 @@ def data_folder(catalog: Catalog) -> str:
     return printable(os.path.realpath(catalog.root))
 
 
-def reuse_embedding(connection: sqlite3.Connection, task: Task, gallery: Gallery) -> Task:
+def reuse_embedding(connection: Tables, task: Task, gallery: Gallery) -> Task:
     """Give a task the embedding of its bytes if the gallery has them."""
     find = "SELECT row FROM photos WHERE content_hash = ? AND content_hash != '' ORDER BY row LIMIT 1"
     found = connection.execute(find, (task.record.content_hash,)).fetchone()
     if not found:
         return task
-    stored = read_embeddings(connection, np.array(found), gallery.dimensions, gallery.path)
-    return replace(task, embedding=normalize_stored(stored, gallery.path)[0])
+    stored = read_embeddings(connection, np.array(found), gallery.dimensions)
+    return replace(task, embedding=normalize_stored(stored, connection.place)[0])
 
 
 def hash_file(path: Path) -> str:

@@ -1,6 +1,6 @@
 """Change the tables of a gallery: insert, remove, rename, merge.
 
-Each function takes a connection of :func:`obelisk.gallery.database.writing`. None reads a whole table: the cost of a
+Each function takes the tables of :meth:`obelisk.gallery.truth.Truth.writing`. None reads a whole table: the cost of a
 change depends on what it changes, not on the size of the gallery.
 """
 
@@ -8,32 +8,29 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from obelisk.arrays import Embeddings
 from obelisk.errors import GalleryError
-from obelisk.gallery.database import primary_code
 from obelisk.gallery.landmarks import Landmark, check_name, compared, merge_facts, resolve_landmarks
 from obelisk.gallery.lookup import (
     data_folders,
-    folder_of,
     known_photo_ids,
     landmarks_with_id,
     landmarks_with_name,
     select_landmarks,
 )
 from obelisk.gallery.schema import STORED, ReferencePhoto, mark_edited
+from obelisk.gallery.truth import Tables
 
 LANDMARK_OF_ROW = "SELECT landmark_id FROM photos WHERE row = ?"
-LAST_ROW = 2**63 - 1  # SQLite's largest
 ABOUT_FILE = "source, path, folder_id, author, licence"
-INSERT_PHOTO = f"INSERT INTO photos (id, landmark_id, content_hash, {ABOUT_FILE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def insert_references(
-    connection: sqlite3.Connection,
+    connection: Tables,
     embeddings: Embeddings,
     landmarks: Sequence[Landmark | int | str],
     photos: Sequence[ReferencePhoto],
@@ -53,30 +50,16 @@ def insert_references(
     emptied = delete_photos(connection, taken)
     if taken:
         mark_edited(connection)
-    rows = []
-    for photo, landmark_id, vector in zip(photos, landmark_ids, embeddings.astype(STORED), strict=True):
-        values = (photo.id, landmark_id, photo.content_hash, *file_columns(connection, photo))
-        row = insert_photo(connection, values)
-        connection.execute("INSERT INTO embeddings VALUES (?, ?)", (row, vector.tobytes()))
-        rows.append(row)
+    inserted = [
+        (photo.id, landmark_id, photo.content_hash, *file_columns(connection, photo))
+        for photo, landmark_id in zip(photos, landmark_ids, strict=True)
+    ]
+    rows = connection.insert_references(inserted, embeddings.astype(STORED))
     delete_if_empty(connection, emptied)
     return rows
 
 
-def insert_photo(connection: sqlite3.Connection, values: Sequence[object]) -> int:
-    """Insert a row of ``photos``; return its number. Raises :class:`GalleryError` if all numbers are used up."""
-    try:
-        return int(connection.execute(INSERT_PHOTO, values).lastrowid or 0)
-    except sqlite3.DatabaseError as error:
-        if primary_code(error) == sqlite3.SQLITE_FULL:  # the disk is, or the numbers are used up
-            used = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'photos'").fetchone()
-            if used == (LAST_ROW,):
-                what, fix = "the gallery has used up its search ids", "build a new one: they begin with 1 again"
-                raise GalleryError(f"{what}, up to {LAST_ROW}", fix=fix) from error
-        raise
-
-
-def update_photo_files(connection: sqlite3.Connection, photos: Iterable[ReferencePhoto]) -> None:
+def update_photo_files(connection: Tables, photos: Iterable[ReferencePhoto]) -> None:
     """Set source, file and credit of photos that the gallery has, by their ids; nothing else of them changes."""
     update = f"UPDATE photos SET ({ABOUT_FILE}) = (?, ?, ?, ?, ?) WHERE id = ?"
     connection.executemany(update, [(*file_columns(connection, photo), photo.id) for photo in photos])
@@ -84,9 +67,7 @@ def update_photo_files(connection: sqlite3.Connection, photos: Iterable[Referenc
     connection.execute(f"DELETE FROM folders WHERE NOT EXISTS ({unused})")
 
 
-def move_photos(
-    connection: sqlite3.Connection, moves: Sequence[tuple[int, ReferencePhoto]], landmark_ids: Sequence[int]
-) -> None:
+def move_photos(connection: Tables, moves: Sequence[tuple[int, ReferencePhoto]], landmark_ids: Sequence[int]) -> None:
     """Give photos, by their rows, the ids and files of other records, and other landmarks; their embeddings stay.
 
     A photo that has one of these ids and does not move itself is deleted; a landmark goes with its last photo.
@@ -96,7 +77,8 @@ def move_photos(
     rows = [(row,) for row, _ in moves]
     left = {found[0] for row in rows for found in connection.execute(LANDMARK_OF_ROW, row)}
     # Two photos may have changed places, so first their ids are set aside.
-    connection.executemany("UPDATE photos SET id = 'row ' || row || ' ' || hex(randomblob(8)) WHERE row = ?", rows)
+    aside = [(f"row {row} {secrets.token_hex(8)}", row) for row, _ in moves]
+    connection.executemany("UPDATE photos SET id = ? WHERE row = ?", aside)
     left |= delete_photos(connection, [record.id for _, record in moves])
     update = f"UPDATE photos SET (id, landmark_id, {ABOUT_FILE}) = (?, ?, ?, ?, ?, ?, ?) WHERE row = ?"
     for (row, record), landmark_id in zip(moves, landmark_ids, strict=True):
@@ -105,7 +87,7 @@ def move_photos(
     mark_edited(connection)
 
 
-def file_columns(connection: sqlite3.Connection, photo: ReferencePhoto) -> tuple[str, str, int | None, str, str]:
+def file_columns(connection: Tables, photo: ReferencePhoto) -> tuple[str, str, int | None, str, str]:
     """Return what :data:`ABOUT_FILE` names of a photo; a source that its folder and path tell is not kept twice."""
     if not (photo.folder and photo.path):
         return photo.source, photo.path, None, photo.author, photo.licence
@@ -113,7 +95,7 @@ def file_columns(connection: sqlite3.Connection, photo: ReferencePhoto) -> tuple
     return source, photo.path, keep_folder(connection, photo.folder), photo.author, photo.licence
 
 
-def keep_folder(connection: sqlite3.Connection, path: str) -> int:
+def keep_folder(connection: Tables, path: str) -> int:
     """Return the id of a data folder; note it if it is new, and where it lies now if it moved with the gallery."""
     place = place_of_folder(connection, path)
     if found := connection.execute("SELECT id FROM folders WHERE (path, beside) = (?, ?)", place).fetchone():
@@ -125,21 +107,23 @@ def keep_folder(connection: sqlite3.Connection, path: str) -> int:
     return int(connection.execute("INSERT INTO folders (path, beside) VALUES (?, ?) RETURNING id", place).fetchone()[0])
 
 
-def place_of_folder(connection: sqlite3.Connection, path: str) -> tuple[str, str]:
+def place_of_folder(connection: Tables, path: str) -> tuple[str, str]:
     """Return the two paths that are noted of a data folder: the absolute one, and that from the gallery."""
+    if connection.folder is None:
+        return path, ""
     try:
-        return path, os.path.relpath(path, folder_of(connection))
+        return path, os.path.relpath(path, connection.folder)
     except ValueError:  # another drive of Windows
         return path, ""
 
 
-def is_folder_noted(connection: sqlite3.Connection, path: str) -> bool:
+def is_folder_noted(connection: Tables, path: str) -> bool:
     """Return whether a data folder is noted as lying where it lies now."""
     find = "SELECT EXISTS (SELECT 1 FROM folders WHERE (path, beside) = (?, ?))"
     return bool(connection.execute(find, place_of_folder(connection, path)).fetchone()[0])
 
 
-def upsert_landmarks(connection: sqlite3.Connection, landmarks: Sequence[Landmark | int | str]) -> list[int]:
+def upsert_landmarks(connection: Tables, landmarks: Sequence[Landmark | int | str]) -> list[int]:
     """Insert or update the landmarks of some photos; return the landmark id of each photo."""
     names = {landmark for landmark in landmarks if isinstance(landmark, str)}
     for name in names:
@@ -155,7 +139,7 @@ def upsert_landmarks(connection: sqlite3.Connection, landmarks: Sequence[Landmar
     return ids
 
 
-def upsert_landmark(connection: sqlite3.Connection, landmark: Landmark) -> None:
+def upsert_landmark(connection: Tables, landmark: Landmark) -> None:
     """Insert a landmark, or update the one with its id; what is known of it is kept where it brings nothing else."""
     known = select_landmarks(connection, "id = ?", (landmark.id,)).get(landmark.id)
     if known:
@@ -168,7 +152,7 @@ def upsert_landmark(connection: sqlite3.Connection, landmark: Landmark) -> None:
         mark_edited(connection)
 
 
-def write_landmark(connection: sqlite3.Connection, landmark: Landmark) -> None:
+def write_landmark(connection: Tables, landmark: Landmark) -> None:
     """Write all columns of a landmark, whether it is new or not."""
     lists = [json.dumps(texts, ensure_ascii=False) for texts in (landmark.links, landmark.origins)]
     connection.execute(
@@ -179,7 +163,7 @@ def write_landmark(connection: sqlite3.Connection, landmark: Landmark) -> None:
     )
 
 
-def remove_references(connection: sqlite3.Connection, photos: Sequence[str], landmarks: Sequence[int]) -> None:
+def remove_references(connection: Tables, photos: Sequence[str], landmarks: Sequence[int]) -> None:
     """Delete photos by id, and landmarks by id with all their photos; a landmark goes with its last photo.
 
     Raises :class:`GalleryError` for an unknown id.
@@ -195,7 +179,7 @@ def remove_references(connection: sqlite3.Connection, photos: Sequence[str], lan
     mark_edited(connection)
 
 
-def rename_landmark(connection: sqlite3.Connection, landmark_id: int, name: str) -> None:
+def rename_landmark(connection: Tables, landmark_id: int, name: str) -> None:
     """Rename a landmark; the name that data knows it by becomes its origin.
 
     Raises :class:`GalleryError` for an unknown id, an unreadable name, and a name that another landmark has.
@@ -211,7 +195,7 @@ def rename_landmark(connection: sqlite3.Connection, landmark_id: int, name: str)
     mark_edited(connection)
 
 
-def merge_landmarks(connection: sqlite3.Connection, landmark_ids: Iterable[int], into: int) -> None:
+def merge_landmarks(connection: Tables, landmark_ids: Iterable[int], into: int) -> None:
     """Move all photos of some landmarks to the one called ``into``, and delete the others.
 
     The names that data knows the others by become its origins, too. Raises :class:`GalleryError` for an unknown id.
@@ -226,7 +210,7 @@ def merge_landmarks(connection: sqlite3.Connection, landmark_ids: Iterable[int],
     mark_edited(connection)
 
 
-def require_landmark(connection: sqlite3.Connection, landmark_id: int) -> Landmark:
+def require_landmark(connection: Tables, landmark_id: int) -> Landmark:
     """Return the landmark with an id; raise :class:`GalleryError` if the gallery has none."""
     found = select_landmarks(connection, "id = ?", (landmark_id,))
     if not found:
@@ -234,15 +218,15 @@ def require_landmark(connection: sqlite3.Connection, landmark_id: int) -> Landma
     return found[landmark_id]
 
 
-def delete_photos(connection: sqlite3.Connection, ids: Iterable[str]) -> set[int]:
+def delete_photos(connection: Tables, ids: Iterable[str]) -> set[int]:
     """Delete photos by id; return the ids of the landmarks that lost one."""
     delete = "DELETE FROM photos WHERE id = ? RETURNING landmark_id"
     return {row[0] for photo_id in ids for row in connection.execute(delete, (photo_id,)).fetchall()}
 
 
-def delete_if_empty(connection: sqlite3.Connection, landmark_ids: Iterable[int]) -> None:
+def delete_if_empty(connection: Tables, landmark_ids: Iterable[int]) -> None:
     """Delete those of the landmarks that have no photo left."""
     connection.executemany(
-        "DELETE FROM landmarks WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM photos WHERE landmark_id = ?1)",
-        [(landmark_id,) for landmark_id in landmark_ids],
+        "DELETE FROM landmarks WHERE id = ? AND NOT EXISTS (SELECT 1 FROM photos WHERE landmark_id = ?)",
+        [(landmark_id, landmark_id) for landmark_id in landmark_ids],
     )

@@ -111,6 +111,8 @@ OF_SQLITE = {  # tables that SQLite makes by itself, or for ANALYZE
     "sqlite_stat4": "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)",
 }
 OWN_INDEX = re.compile(r"create index [\w.-]+ on (\w+) \( ([\w ,]+) \)")
+PHOTO_COLUMNS = tuple(TABLES["photos"])[1:]  # the database gives the first, ``row``
+INSERT_PHOTO = f"INSERT INTO photos ({', '.join(PHOTO_COLUMNS)}) VALUES ({', '.join('?' * len(PHOTO_COLUMNS))})"
 FILLED = {3: ("INSERT INTO about VALUES ('identity', lower(hex(randomblob(16))))",)}
 """format → the statements that fill in what it has first"""
 

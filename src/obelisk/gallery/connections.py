@@ -10,6 +10,9 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+Connection = TypeVar("Connection", bound=sqlite3.Connection)
 
 LONGEST_VALUE = 2 << 20  # bytes of a text, a blob or a row
 STATEMENT_LENGTH = 1 << 16  # bytes
@@ -20,11 +23,13 @@ _interruptions: list[BaseException] = []
 """What signal handlers raised inside of a statement: Python runs them on the main thread only."""
 
 
-def open_hardened(path: Path, mode: str) -> sqlite3.Connection:
-    """Open a database in an SQLite URI mode."""
+def open_hardened(path: Path, mode: str, kind: type[Connection]) -> Connection:
+    """Open a database in an SQLite URI mode, as a connection of some kind."""
     address = f"{path.resolve().as_uri()}?{mode}"
     # Threads may share a connection as long as they take turns.
-    connection = sqlite3.connect(address, uri=True, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        address, uri=True, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False, factory=kind
+    )
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
     connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, STATEMENT_LENGTH)
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
@@ -73,3 +78,8 @@ def allowing_length(connection: sqlite3.Connection, length: int) -> Iterator[Non
         yield
     finally:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)
+
+
+def primary_code(error: sqlite3.DatabaseError) -> int:
+    """Return SQLite's result code without its details, or 0 if the error did not come from SQLite itself."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -20,21 +20,20 @@ from pathlib import Path
 from obelisk.bundled import is_bundled
 from obelisk.errors import GalleryError, GalleryLockedError
 from obelisk.gallery import schema
-from obelisk.gallery.connections import open_hardened, raising_interruptions
+from obelisk.gallery.connections import open_hardened, primary_code, raising_interruptions
 from obelisk.gallery.first_look import database_files, refuse_strange_files
 from obelisk.gallery.schema import DATABASE, About, rebuild_advice
+from obelisk.gallery.sqlite_tables import SqliteTables
 
 BUSY_SECONDS = 60.0  # how long one process waits for the others
 TIME_STEP = 50_000_000  # ns; the resolution of file times, with a reserve
-ROWS_AT_ONCE = 4096
-VALUES_AT_ONCE = 500  # in one SQL statement
 IMMUTABLE = "mode=ro&immutable=1"
 LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)  # by other processes
 
 
 def create_database(folder: Path, about: About) -> None:
     """Write an empty database into the folder."""
-    with translating_errors(folder), closing(open_hardened(folder / DATABASE, "mode=rwc")) as connection:
+    with translating_errors(folder), closing(connect(folder, "mode=rwc")) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("BEGIN")
         schema.create_tables(connection)
@@ -47,7 +46,7 @@ def read_about(folder: Path) -> About:
     if not (folder / DATABASE).is_file():
         raise missing_error(folder)
     with reading(folder) as connection:
-        return schema.about_of(connection, folder)
+        return schema.about_of(connection)
 
 
 def missing_error(folder: Path) -> GalleryError:
@@ -69,7 +68,7 @@ def missing_error(folder: Path) -> GalleryError:
 
 
 @contextmanager
-def reading(folder: Path) -> Iterator[sqlite3.Connection]:
+def reading(folder: Path) -> Iterator[SqliteTables]:
     """Open the database for one read transaction, which sees one moment; works on read-only folders, too.
 
     Raises :class:`GalleryError` if it cannot be read, or was changed in a way that such a transaction does not see.
@@ -85,7 +84,7 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[sqlite3.Connection]:
+def writing(folder: Path) -> Iterator[SqliteTables]:
     """Open the database for one write transaction: when the block ends, all of it is on the disk, or none of it.
 
     An older format is migrated first. Raises :class:`GalleryError` if the gallery cannot be changed, its subclass
@@ -97,7 +96,7 @@ def writing(folder: Path) -> Iterator[sqlite3.Connection]:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         begin(connection, "BEGIN IMMEDIATE")
-        schema.migrate(connection, folder)
+        connection.migrate()
         yield connection
         schema.sign_change(connection)
         connection.execute("COMMIT")
@@ -112,7 +111,7 @@ def admit(folder: Path, state: tuple[int, ...]) -> None:
     refuse_strange_files(folder)
 
 
-def open_snapshot(folder: Path) -> tuple[sqlite3.Connection, str]:
+def open_snapshot(folder: Path) -> tuple[SqliteTables, str]:
     """Begin a read transaction in the first mode for which the disk has room; return the connection and the mode."""
     *better, last = reading_modes(folder)
     for mode in better:
@@ -124,7 +123,7 @@ def open_snapshot(folder: Path) -> tuple[sqlite3.Connection, str]:
     return begin_snapshot(admitted(folder, last)), last
 
 
-def begin_snapshot(connection: sqlite3.Connection) -> sqlite3.Connection:
+def begin_snapshot(connection: SqliteTables) -> SqliteTables:
     """Begin a transaction that sees the database as it is now; SQLite fixes that moment at the first read."""
     try:
         begin(connection, "BEGIN", "SELECT count(*) FROM sqlite_schema")
@@ -162,15 +161,17 @@ def reading_modes(folder: Path) -> list[str]:
     return ["mode=rw", IMMUTABLE] if log_is_empty else ["mode=rw"]
 
 
-def admitted(folder: Path, mode: str) -> sqlite3.Connection:
+def admitted(folder: Path, mode: str) -> SqliteTables:
     """Open the database if it is one that SQLite may open."""
     admit(folder, stat_database(folder))
     return connect(folder, mode)
 
 
-def connect(folder: Path, mode: str) -> sqlite3.Connection:
+def connect(folder: Path, mode: str) -> SqliteTables:
     """Open the database in an SQLite URI mode."""
-    return open_hardened(folder / DATABASE, mode)
+    connection = open_hardened(folder / DATABASE, mode, SqliteTables)
+    connection.place = folder
+    return connection
 
 
 def may_write(folder: Path) -> bool:
@@ -246,11 +247,6 @@ def translating_errors(folder: Path) -> Iterator[None]:
             raise GalleryError(what, where=folder / DATABASE, fix=fix) from error
         fix = f"if it is damaged, {rebuild_advice(folder)}"
         raise GalleryError(f"the gallery cannot be used: {error}", where=folder / DATABASE, fix=fix) from error
-
-
-def primary_code(error: sqlite3.DatabaseError) -> int:
-    """Return SQLite's result code without its details, or 0 if the error did not come from SQLite itself."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def is_disk_full(error: sqlite3.DatabaseError) -> bool:

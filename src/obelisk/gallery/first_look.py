@@ -262,7 +262,7 @@ def fits_in_a_copy(folder: Path, found: Entries) -> bool:
         shutil.copyfile(path, copy)
         shutil.copyfile(log, copy.with_name(f"{DATABASE}-wal"))
         try:
-            with closing(open_hardened(copy, "mode=rw")) as connection:
+            with closing(open_hardened(copy, "mode=rw", sqlite3.Connection)) as connection:
                 (number,) = connection.execute("PRAGMA user_version").fetchone()
                 schema = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
                 if describe_foreign_schema(schema, number):

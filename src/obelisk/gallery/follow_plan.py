@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -13,7 +12,7 @@ import numpy as np
 from obelisk.arrays import l2_normalize
 from obelisk.embedding import Embedder
 from obelisk.errors import PhotoError
-from obelisk.gallery import database, schema
+from obelisk.gallery import schema
 from obelisk.gallery.build_plan import MovedPhoto, Plan, RenamedFolder, Task
 from obelisk.gallery.changes import (
     delete_if_empty,
@@ -31,6 +30,7 @@ from obelisk.gallery.locate import NO_POSITIONS, PhotoPositions
 from obelisk.gallery.lookup import all_landmark_names, all_landmarks, known_photo_ids
 from obelisk.gallery.models import refuse_directionless
 from obelisk.gallery.schema import ReferencePhoto
+from obelisk.gallery.truth import Tables
 from obelisk.records import Progress
 
 T = TypeVar("T")
@@ -91,7 +91,7 @@ class Matching:
         self._revision = -1
         self._kept: dict[int, Landmark] = {}
 
-    def look_up(self, connection: sqlite3.Connection) -> dict[int, Landmark]:
+    def look_up(self, connection: Tables) -> dict[int, Landmark]:
         """Return the dataset's landmark id → the gallery's landmark; computed anew after somebody else's change."""
         revision = schema.read_revision(connection)
         if revision != self._revision:
@@ -116,7 +116,7 @@ def follow_plan(
     ``brought`` are the dataset's landmarks.
     """
     matching = Matching(brought)
-    with database.reading(gallery.path) as connection:
+    with gallery.truth.reading() as connection:
         before = all_landmarks(connection)
     move_in_gallery(plan, gallery, matching)
     reused = [task for task in plan.tasks if task.embedding is not None]
@@ -130,7 +130,7 @@ def follow_plan(
         with gallery.changing() as connection:
             remove_references(connection, known_photo_ids(connection, [photo.id for photo in plan.gone]), ())
     add_facts(gallery, matching)
-    with database.reading(gallery.path) as connection:
+    with gallery.truth.reading() as connection:
         kept = matching.look_up(connection)
         present = all_landmark_names(connection)
     renamed = {folder.landmark_id for folder in plan.renamed}
@@ -154,7 +154,7 @@ def follow_plan(
 
 def move_in_gallery(plan: Plan, gallery: Gallery, matching: Matching) -> None:
     """Rename landmarks, move photos and note where their files are now, in one transaction."""
-    if not plan.moved and not ((plan.refiled or plan.folder) and database.may_write(gallery.path)):
+    if not plan.moved and not ((plan.refiled or plan.folder) and gallery.truth.may_write()):
         return
     with gallery.changing() as connection:
         for folder in plan.renamed:
@@ -173,14 +173,14 @@ def move_in_gallery(plan: Plan, gallery: Gallery, matching: Matching) -> None:
 def add_facts(gallery: Gallery, matching: Matching) -> None:
     """Give the gallery's landmarks the positions and links that the dataset has and the gallery lacks."""
 
-    def find_richer(connection: sqlite3.Connection) -> list[Landmark]:
+    def find_richer(connection: Tables) -> list[Landmark]:
         known = all_landmarks(connection)
         kept = [landmark for landmark in matching.look_up(connection).values() if landmark.id in known]
         return [landmark for landmark in kept if merge_facts(known[landmark.id], landmark) != known[landmark.id]]
 
-    with database.reading(gallery.path) as connection:
+    with gallery.truth.reading() as connection:
         richer = find_richer(connection)
-    if richer and database.may_write(gallery.path):
+    if richer and gallery.truth.may_write():
         with gallery.changing() as connection:
             upsert_landmarks(connection, find_richer(connection))
         matching.forget()

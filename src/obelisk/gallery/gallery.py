@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import tempfile
 import threading
 from collections import Counter
@@ -14,20 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.arrays import Embeddings, Integers, l2_normalize
-from obelisk.bundled import locate_gallery, name_gallery
+from obelisk.bundled import locate_gallery
 from obelisk.embedding import Bundle
-from obelisk.errors import GalleryError, ModelError, UsageError
+from obelisk.errors import GalleryError, UsageError
 from obelisk.files import move_folder
 from obelisk.gallery import database, schema
 from obelisk.gallery.changes import insert_references, merge_landmarks, remove_references, rename_landmark
 from obelisk.gallery.embeddings import refuse_damaged
 from obelisk.gallery.landmarks import Landmark
 from obelisk.gallery.lookup import count_landmarks, count_reference_photos, photo_with_id
+from obelisk.gallery.places import open_truth
 from obelisk.gallery.schema import About, ReferencePhoto
 from obelisk.gallery.snapshot import References, read_references
+from obelisk.gallery.sqlite_truth import MODEL, SqliteTruth
+from obelisk.gallery.truth import State, Tables, Truth
 from obelisk.records import Neighbor, Progress, no_progress
-
-MODEL = "model"
 
 
 class Gallery:
@@ -46,17 +46,17 @@ class Gallery:
     True
     """
 
-    def __init__(self, path: Path, about: About, progress: Progress = no_progress) -> None:
-        self.path = path
-        self._about = about
+    def __init__(self, truth: Truth, about: About, progress: Progress = no_progress) -> None:
+        self.truth = truth
+        self.about = about
         self._progress = progress
         self._references: References | None = None
-        self._state: tuple[int, ...] = ()
+        self._state: State = ()
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         try:
-            with database.reading(self.path) as connection:
+            with self.truth.reading() as connection:
                 landmarks, photos = count_landmarks(connection), count_reference_photos(connection)
         except GalleryError:
             return f"Gallery({self.name!r}, model {self.model})"
@@ -85,38 +85,48 @@ class Gallery:
         ``progress`` is called while a large gallery is indexed, which happens at its first search. Raises
         :class:`GalleryError` if there is no gallery, or a half-built, damaged or newer one.
         """
-        path = locate_gallery(path)
-        about = database.read_about(path)
+        truth = open_truth(path)
+        about = truth.about()
         if not about.complete:
-            raise GalleryError("the gallery is only half-built", where=path, fix="run the same `gallery build` again")
-        return cls(path, about, progress)
+            what, fix = "the gallery is only half-built", "run the same `gallery build` again"
+            raise GalleryError(what, where=truth.name, fix=fix)
+        return cls(truth, about, progress)
 
     @property
     def name(self) -> str:
-        """How the gallery is called: ``bundled``, or its path."""
-        return name_gallery(self.path)
+        """How the gallery is called: ``bundled``, its path, or its address without a password."""
+        return self.truth.name
+
+    @property
+    def folder(self) -> Path | None:
+        """The gallery's folder; None if it is in a database."""
+        return self.truth.folder
+
+    @property
+    def path(self) -> Path:
+        """The gallery's folder; raises :class:`GalleryError` if it is in a database."""
+        if self.truth.folder is None:
+            raise GalleryError("the gallery is in a database, and has no folder", where=self.name)
+        return self.truth.folder
 
     @property
     def fingerprint(self) -> str:
         """Fingerprint of the bundle that made all embeddings."""
-        return self._about.fingerprint
+        return self.about.fingerprint
 
     @property
     def model(self) -> str:
         """Name of that bundle."""
-        return self._about.model
+        return self.about.model
 
     @property
     def dimensions(self) -> int:
         """D, the length of an embedding."""
-        return self._about.dimensions
+        return self.about.dimensions
 
     def load_bundle(self) -> Bundle:
         """Load the gallery's own copy of the bundle; raises :class:`ModelError` if it is damaged or missing."""
-        if not (self.path / MODEL).is_dir():
-            what = f"the gallery's model `{self.model}` (fingerprint {self.fingerprint}) is missing"
-            raise ModelError(what, where=self.path / MODEL, fix="put the folder back: a backup of the gallery has it")
-        bundle = Bundle.load(self.path / MODEL)
+        bundle = self.truth.load_bundle(self.about)
         self.check_model(bundle)
         return bundle
 
@@ -126,12 +136,12 @@ class Gallery:
             raise GalleryError(
                 f"the gallery was built with model `{self.model}` (fingerprint {self.fingerprint}), "
                 f"not with `{bundle.name}` (fingerprint {bundle.fingerprint})",
-                where=self.path,
+                where=self.name,
                 fix=f"rebuild it: obelisk gallery build NEW-GALLERY --data DIR --model {bundle.folder}",
             )
         if bundle.dimensions != self.dimensions:
             what = f"it states {self.dimensions} dimensions, its model gives {bundle.dimensions}"
-            raise schema.damage_error(what, self.path)
+            raise schema.damage_error(what, self.folder or self.name)
 
     def references(self) -> References:
         """Return everything the gallery holds now; after a change, whoever made it, only the changes are read.
@@ -141,14 +151,14 @@ class Gallery:
         place of this one.
         """
         with self._lock:
-            state = database.stat_database(self.path)
+            state = self.truth.state()
             if self._references is None or state != self._state:
                 if self._state and state[0] != self._state[0]:
                     self._references = None
-                    self._refuse_another(database.read_about(self.path))
-                self._references = read_references(self.path, self.dimensions, self._references, self._progress)
+                    self._refuse_another(self.truth.about())
+                self._references = read_references(self.truth, self.dimensions, self._references, self._progress)
                 # A state that may hide the next change is not remembered: the next call looks again.
-                self._state = state if database.shows_later_changes(state) else (*state[:1], 0)
+                self._state = state if self.truth.shows_later_changes(state) else (*state[:1], 0)
             return self._references
 
     def __len__(self) -> int:
@@ -170,12 +180,12 @@ class Gallery:
         references = self.references()
         index = int(np.searchsorted(references.ids, search_id))
         if index == len(references) or references.ids[index] != search_id:
-            raise GalleryError(f"no reference photo has the search id {search_id}", where=self.path)
+            raise GalleryError(f"no reference photo has the search id {search_id}", where=self.name)
         return references.photo(index)
 
     def find_photo(self, photo_id: str) -> ReferencePhoto | None:
         """Return the photo with an id, or None if the gallery has no such photo."""
-        with database.reading(self.path) as connection:
+        with self.truth.reading() as connection:
             return photo_with_id(connection, photo_id)
 
     def find_neighbor(self, neighbor: Neighbor) -> ReferencePhoto | None:
@@ -184,7 +194,7 @@ class Gallery:
 
     def find_neighbors(self, neighbors: Sequence[Neighbor]) -> list[ReferencePhoto | None]:
         """Return what :meth:`find_neighbor` finds for each, all read at once."""
-        with database.reading(self.path) as connection:
+        with self.truth.reading() as connection:
             return [photo_with_id(connection, neighbor.id) for neighbor in neighbors]
 
     def search(self, embeddings: NDArray[np.floating], k: int) -> tuple[Integers, Embeddings]:
@@ -228,7 +238,7 @@ class Gallery:
         twice = [photo_id for photo_id, times in Counter(photo_ids).items() if times > 1]
         if twice:
             fix = "give every photo an id of its own"
-            raise GalleryError(f"the photo id `{twice[0]}` was given twice", where=self.path, fix=fix)
+            raise GalleryError(f"the photo id `{twice[0]}` was given twice", where=self.name, fix=fix)
         with self.changing() as connection:
             ids = insert_references(connection, rows, landmarks, records, replace=replace)
         return np.array(ids, dtype=np.int64)
@@ -262,13 +272,13 @@ class Gallery:
 
     def own_calibration(self) -> str | None:
         """Return the calibration that the gallery's own references gave, as JSON; None if there is none."""
-        with database.reading(self.path) as connection:
+        with self.truth.reading() as connection:
             kept = schema.read_own_calibration(connection)
         return kept[0] if kept else None
 
     def read_state(self) -> str:
         """Return the name of the gallery's state, another one after every change; "" if its format is too old."""
-        with database.reading(self.path) as connection:
+        with self.truth.reading() as connection:
             return schema.read_state_name(connection)
 
     def keep_calibration(self, content: str) -> None:
@@ -277,15 +287,15 @@ class Gallery:
             schema.keep_own_calibration(connection, content)
 
     @contextmanager
-    def changing(self) -> Iterator[sqlite3.Connection]:
-        """Open the database for one write transaction, which the next search sees.
+    def changing(self) -> Iterator[Tables]:
+        """Begin a transaction that changes the gallery, which the next search sees.
 
         Raises :class:`GalleryError` if a gallery of another model has taken the place of this one, and for damage in
         the newest photos.
         """
-        with database.writing(self.path) as connection:
-            self._refuse_another(schema.about_of(connection, self.path))
-            refuse_damaged(connection, self.dimensions, self.path)
+        with self.truth.writing() as connection:
+            self._refuse_another(schema.about_of(connection))
+            refuse_damaged(connection, self.dimensions)
             try:
                 yield connection
             except GalleryError as error:
@@ -295,7 +305,7 @@ class Gallery:
         """Raise :class:`GalleryError` for a gallery of another model."""
         if about.fingerprint != self.fingerprint:
             what = "the gallery was replaced by one of another model"
-            raise GalleryError(what, where=self.path, fix="open it again")
+            raise GalleryError(what, where=self.name, fix="open it again")
 
 
 def write_empty_gallery(path: Path, bundle: Bundle, *, complete: bool) -> Gallery:
@@ -307,4 +317,4 @@ def write_empty_gallery(path: Path, bundle: Bundle, *, complete: bool) -> Galler
         bundle.save_to(folder / MODEL)
         database.create_database(folder, about)
         move_folder(folder, path)
-    return Gallery(path, about)
+    return Gallery(SqliteTruth(path), about)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import re
-import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -32,12 +31,13 @@ from obelisk.gallery.archive import (
     write_archive,
 )
 from obelisk.gallery.changes import write_landmark
-from obelisk.gallery.connections import open_hardened
-from obelisk.gallery.gallery import MODEL, Gallery
+from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.gallery_check import check_gallery
 from obelisk.gallery.lookup import all_landmarks, select_photos
 from obelisk.gallery.reference_files import read_same_photo
 from obelisk.gallery.schema import DATABASE, ReferencePhoto
+from obelisk.gallery.sqlite_truth import MODEL
+from obelisk.gallery.truth import Tables
 from obelisk.photos import read_bytes
 from obelisk.records import Progress, no_progress
 
@@ -76,7 +76,7 @@ def export_gallery(
     with naming_full_disk(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as made:
         folder = Path(made)
         bundle = gallery.load_bundle().save_to(folder / MODEL)
-        with database.reading(gallery.path) as connection, database.translating_errors(folder):
+        with gallery.truth.reading() as connection, database.translating_errors(folder):
             files = copy_database(connection, folder, with_files=photos)
         names = [DATABASE, *sorted(f"{MODEL}/{file.name}" for file in (folder / MODEL).iterdir())]
         sources = [Source(name=name, open=partial(open_bytes, folder / name)) for name in names]
@@ -114,13 +114,13 @@ def open_photo(file: Path) -> BinaryIO:
     return io.BytesIO(read_bytes(file))
 
 
-def copy_database(origin: sqlite3.Connection, folder: Path, *, with_files: bool) -> dict[str, Path]:
+def copy_database(origin: Tables, folder: Path, *, with_files: bool) -> dict[str, Path]:
     """Copy a gallery's tables to a new database, without paths of this machine; return name → file of the photos.
 
     Landmarks and photos keep their numbers; the copy is of the current format, and in the state of its origin.
     """
     files: dict[str, Path] = {}
-    with closing(open_hardened(folder / DATABASE, "mode=rwc")) as copy:
+    with closing(database.connect(folder, "mode=rwc")) as copy:
         copy.execute("PRAGMA journal_mode = WAL")
         copy.execute("BEGIN")
         schema.create_tables(copy)
@@ -130,7 +130,7 @@ def copy_database(origin: sqlite3.Connection, folder: Path, *, with_files: bool)
         if files:
             copy.execute("INSERT INTO folders VALUES (1, ?, ?)", (PHOTOS, PHOTOS))
         copy.executemany(
-            "INSERT INTO embeddings VALUES (?, ?)", origin.execute("SELECT row, vector FROM embeddings ORDER BY row")
+            "INSERT INTO embeddings VALUES (?, ?)", origin.stream("SELECT row, vector FROM embeddings ORDER BY row")
         )
         copy.executemany("INSERT INTO about VALUES (?, ?)", list_about(origin))
         if kept := schema.read_own_calibration(origin):
@@ -139,7 +139,7 @@ def copy_database(origin: sqlite3.Connection, folder: Path, *, with_files: bool)
     return files
 
 
-def list_rows(origin: sqlite3.Connection, files: dict[str, Path], with_files: bool) -> Iterator[tuple[object, ...]]:
+def list_rows(origin: Tables, files: dict[str, Path], with_files: bool) -> Iterator[tuple[object, ...]]:
     """Yield the rows of ``photos``; note in ``files`` where those lie that come along."""
     for row, photo in select_photos(origin, "TRUE ORDER BY row", ()):
         source = photo.source if "://" in photo.source else ""
@@ -157,11 +157,11 @@ def safe_suffix(photo: ReferencePhoto) -> str:
     return suffix if re.fullmatch(r"\.[a-z]{1,9}", suffix) else ".jpg"
 
 
-def list_about(origin: sqlite3.Connection) -> list[tuple[str, str]]:
+def list_about(origin: Tables) -> list[tuple[str, str]]:
     """Return the entries of ``about``; an identity that an old format lacks is made of its photos."""
     entries = dict(origin.execute("SELECT key, value FROM about ORDER BY key").fetchall())
     digest = blake2b(digest_size=16)
-    for line in origin.execute("SELECT row, id, landmark_id FROM photos ORDER BY row"):
+    for line in origin.stream("SELECT row, id, landmark_id FROM photos ORDER BY row"):
         digest.update(repr(line).encode("utf-8", "surrogatepass"))
     for name in ("identity", "state"):
         entries.setdefault(name, digest.hexdigest())

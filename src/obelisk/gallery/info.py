@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from obelisk.gallery import database, schema
+from obelisk.gallery import schema
 from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.landmarks import Landmark
 from obelisk.gallery.lookup import all_landmark_names, all_landmarks, count_reference_photos, select_photos
@@ -34,11 +33,11 @@ class GalleryFacts:
 
 def gather_facts(gallery: Gallery) -> GalleryFacts:
     """Count what a gallery holds."""
-    with database.reading(gallery.path) as connection:
+    with gallery.truth.reading() as connection:
         landmarks, located = connection.execute("SELECT count(*), count(latitude) FROM landmarks").fetchone()
         return GalleryFacts(
-            gallery=str(gallery.path),
-            format=schema.about_of(connection, gallery.path).format,
+            gallery=str(gallery.folder or gallery.name),
+            format=schema.about_of(connection).format,
             model=gallery.model,
             fingerprint=gallery.fingerprint,
             dimensions=gallery.dimensions,
@@ -46,31 +45,26 @@ def gather_facts(gallery: Gallery) -> GalleryFacts:
             places=located,
             photos=count_reference_photos(connection),
             revision=schema.read_revision(connection),
-            bytes=count_bytes(gallery.path),
+            bytes=gallery.truth.count_bytes(),
         )
-
-
-def count_bytes(folder: Path) -> int:
-    """Return the number of bytes in all files of a folder."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def landmark_counts(gallery: Gallery) -> dict[Landmark, int]:
     """Return landmark → number of its reference photos, in the order of the landmark ids."""
-    with database.reading(gallery.path) as connection:
+    with gallery.truth.reading() as connection:
         counts = dict(connection.execute("SELECT landmark_id, count(*) FROM photos GROUP BY landmark_id").fetchall())
         return {landmark: counts.get(landmark.id, 0) for landmark in all_landmarks(connection).values()}
 
 
 def landmark_names(gallery: Gallery) -> dict[int, str]:
     """Return id → name for every landmark of a gallery."""
-    with database.reading(gallery.path) as connection:
+    with gallery.truth.reading() as connection:
         return all_landmark_names(connection)
 
 
 def list_photos(gallery: Gallery) -> Iterator[dict[str, object]]:
     """Yield id, landmark, landmark id and file (None if unknown) of each photo, in the order they were added."""
-    with database.reading(gallery.path) as connection:
+    with gallery.truth.reading() as connection:
         names = all_landmark_names(connection)
         for _, photo in select_photos(connection, "TRUE ORDER BY row", ()):
             yield {

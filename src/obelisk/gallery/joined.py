@@ -72,7 +72,7 @@ class JoinedSearch:
 
 @dataclass(frozen=True, kw_only=True)
 class JoinedReferences(References):
-    """The reference photos of several galleries, ``parts``, at one moment; ``folder`` is that of the first."""
+    """The reference photos of several galleries, ``parts``, at one moment; ``truth`` is that of the first."""
 
     parts: tuple[References, ...]
     engine: JoinedSearch
@@ -167,7 +167,7 @@ def join_references(parts: tuple[References, ...]) -> JoinedReferences:
     """Put the reference photos of several galleries below each other."""
     engine = JoinedSearch(parts)
     return JoinedReferences(
-        folder=parts[0].folder,
+        truth=parts[0].truth,
         ids=np.arange(len(engine)),
         landmark_ids=np.concatenate([number * IDS + part.landmark_ids for number, part in enumerate(parts)]),
         landmarks={

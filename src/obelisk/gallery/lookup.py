@@ -1,6 +1,6 @@
 """Look photos and landmarks up in the tables of a gallery, by row, id, name or content.
 
-Every function takes a connection of :func:`obelisk.gallery.database.reading` or ``writing``. None reads a whole
+Every function takes the tables of :meth:`obelisk.gallery.truth.Truth.reading` or ``writing``. None reads a whole
 table unless its name says ``all`` or ``count``: what a lookup costs does not depend on the size of the gallery.
 """
 
@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from obelisk.gallery.columns import LONGEST_TEXT
-from obelisk.gallery.database import VALUES_AT_ONCE
 from obelisk.gallery.landmarks import Landmark
 from obelisk.gallery.schema import ReferencePhoto, damage_error, has_column, select_columns
+from obelisk.gallery.truth import Tables
+
+VALUES_AT_ONCE = 500  # in one SQL statement
 
 
 def select_photos(
-    connection: sqlite3.Connection, condition: str, values: Sequence[int | str]
+    connection: Tables, condition: str, values: Sequence[int | str]
 ) -> Iterator[tuple[int, ReferencePhoto]]:
     """Yield the photos that meet an SQL condition, each with its row."""
     folders = data_folders(connection)
@@ -46,18 +47,18 @@ def select_photos(
         )
 
 
-def refuse_other_types(connection: sqlite3.Connection, kind: type, *values: object) -> None:
+def refuse_other_types(connection: Tables, kind: type, *values: object) -> None:
     """Raise :class:`GalleryError` for values of another type than their column's, which SQLite allows; or too long."""
     for value in values:
         if not isinstance(value, kind):
             wanted = "text" if kind is str else "whole number"
-            raise damage_error(f"a value of a photo, landmark or folder is no {wanted}", folder_of(connection))
+            raise damage_error(f"a value of a photo, landmark or folder is no {wanted}", connection.place)
         if isinstance(value, str) and len(value) > LONGEST_TEXT:
             what = f"a text of a photo, landmark or folder has {len(value)} characters"
-            raise damage_error(what, folder_of(connection))
+            raise damage_error(what, connection.place)
 
 
-def data_folders(connection: sqlite3.Connection) -> dict[int, str]:
+def data_folders(connection: Tables) -> dict[int, str]:
     """Return id → absolute path of the data folders that photos lie in.
 
     If a folder is gone, but lies where it lay seen from the gallery, both were moved together, and that is its path.
@@ -67,17 +68,12 @@ def data_folders(connection: sqlite3.Connection) -> dict[int, str]:
     folders = {}
     for number, path, beside in connection.execute("SELECT id, path, beside FROM folders"):
         refuse_other_types(connection, str, path, beside)
-        moved = os.path.normpath(folder_of(connection) / beside)
-        folders[number] = moved if beside and not Path(path).is_dir() and Path(moved).is_dir() else path
+        moved = os.path.normpath(connection.folder / beside) if connection.folder else ""
+        folders[number] = moved if beside and moved and not Path(path).is_dir() and Path(moved).is_dir() else path
     return folders
 
 
-def folder_of(connection: sqlite3.Connection) -> Path:
-    """Return the gallery's folder."""
-    return Path(connection.execute("PRAGMA database_list").fetchone()[2]).parent
-
-
-def photos_by_row(connection: sqlite3.Connection, rows: Sequence[int]) -> dict[int, ReferencePhoto]:
+def photos_by_row(connection: Tables, rows: Sequence[int]) -> dict[int, ReferencePhoto]:
     """Return row → photo for those of the rows that the gallery has."""
     found: dict[int, ReferencePhoto] = {}
     for start in range(0, len(rows), VALUES_AT_ONCE):
@@ -86,42 +82,40 @@ def photos_by_row(connection: sqlite3.Connection, rows: Sequence[int]) -> dict[i
     return found
 
 
-def photo_with_id(connection: sqlite3.Connection, photo_id: str) -> ReferencePhoto | None:
+def photo_with_id(connection: Tables, photo_id: str) -> ReferencePhoto | None:
     """Return the photo with an id, or None."""
     return next((photo for _, photo in select_photos(connection, "id = ?", [photo_id])), None)
 
 
-def photo_with_content(connection: sqlite3.Connection, content_hash: str) -> ReferencePhoto | None:
+def photo_with_content(connection: Tables, content_hash: str) -> ReferencePhoto | None:
     """Return the first photo whose file has these bytes, or None."""
     return next(
         (photo for _, photo in select_photos(connection, "content_hash = ? ORDER BY row", [content_hash])), None
     )
 
 
-def known_photo_ids(connection: sqlite3.Connection, ids: Iterable[str]) -> list[str]:
+def known_photo_ids(connection: Tables, ids: Iterable[str]) -> list[str]:
     """Return those of the photo ids that the gallery has."""
     find = "SELECT EXISTS (SELECT 1 FROM photos WHERE id = ?)"
     return [photo_id for photo_id in ids if connection.execute(find, (photo_id,)).fetchone()[0]]
 
 
-def count_landmarks(connection: sqlite3.Connection) -> int:
+def count_landmarks(connection: Tables) -> int:
     """Return the number of landmarks."""
     return int(connection.execute("SELECT count(*) FROM landmarks").fetchone()[0])
 
 
-def count_reference_photos(connection: sqlite3.Connection) -> int:
+def count_reference_photos(connection: Tables) -> int:
     """Return the number of photos."""
     return int(connection.execute("SELECT count(*) FROM photos").fetchone()[0])
 
 
-def all_landmarks(connection: sqlite3.Connection) -> dict[int, Landmark]:
+def all_landmarks(connection: Tables) -> dict[int, Landmark]:
     """Return every landmark, id → landmark, in the order of the ids."""
     return select_landmarks(connection, "TRUE", ())
 
 
-def select_landmarks(
-    connection: sqlite3.Connection, condition: str, values: Sequence[int | str]
-) -> dict[int, Landmark]:
+def select_landmarks(connection: Tables, condition: str, values: Sequence[int | str]) -> dict[int, Landmark]:
     """Return the landmarks that meet an SQL condition, id → landmark, in the order of the ids."""
     select = f"SELECT {select_columns(connection, 'landmarks')} FROM landmarks WHERE {condition} ORDER BY id"
     found: dict[int, Landmark] = {}
@@ -144,7 +138,7 @@ def is_degrees(value: object, most: int) -> bool:
     return isinstance(value, int | float) and abs(value) <= most
 
 
-def parse_texts(column: str, connection: sqlite3.Connection) -> tuple[str, ...]:
+def parse_texts(column: str, connection: Tables) -> tuple[str, ...]:
     """Return the texts of a column that holds a JSON list; raise :class:`GalleryError` if it holds anything else."""
     if column == "[]":  # most of them
         return ()
@@ -153,16 +147,16 @@ def parse_texts(column: str, connection: sqlite3.Connection) -> tuple[str, ...]:
     except (TypeError, ValueError, RecursionError):
         texts = None
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise damage_error("a landmark's links or origins are not a list of texts", folder_of(connection))
+        raise damage_error("a landmark's links or origins are not a list of texts", connection.place)
     return tuple(texts)
 
 
-def all_landmark_names(connection: sqlite3.Connection) -> dict[int, str]:
+def all_landmark_names(connection: Tables) -> dict[int, str]:
     """Return id → name for every landmark, in the order of the ids."""
     return select_names(connection, "TRUE", ())
 
 
-def landmarks_with_name(connection: sqlite3.Connection, names: Iterable[str]) -> dict[int, str]:
+def landmarks_with_name(connection: Tables, names: Iterable[str]) -> dict[int, str]:
     """Return id → name for the landmarks that have one of the names, composed (NFC) or decomposed (NFD)."""
     found: dict[int, str] = {}
     for name in names:
@@ -171,12 +165,12 @@ def landmarks_with_name(connection: sqlite3.Connection, names: Iterable[str]) ->
     return found
 
 
-def landmarks_with_id(connection: sqlite3.Connection, landmark_id: int) -> dict[int, str]:
+def landmarks_with_id(connection: Tables, landmark_id: int) -> dict[int, str]:
     """Return {id: name} for the landmark with an id, or {} if there is none."""
     return select_names(connection, "id = ?", (landmark_id,))
 
 
-def select_names(connection: sqlite3.Connection, condition: str, values: Sequence[int | str]) -> dict[int, str]:
+def select_names(connection: Tables, condition: str, values: Sequence[int | str]) -> dict[int, str]:
     """Return id → name for the landmarks that meet an SQL condition, in the order of the ids."""
     found = dict(connection.execute(f"SELECT id, name FROM landmarks WHERE {condition} ORDER BY id", values).fetchall())
     refuse_other_types(connection, str, *found.values())

@@ -21,8 +21,8 @@ from obelisk.gallery.columns import (
     MAX_ID,
     TABLES,
     create_statements,
-    migration_statements,
 )
+from obelisk.gallery.truth import Tables
 
 DATABASE = "gallery.sqlite"
 STORED = np.dtype("<f2")  # embeddings on disk: float16, little-endian
@@ -68,9 +68,9 @@ class About:
     format: int = FORMAT
 
 
-def select_columns(connection: sqlite3.Connection, table: str) -> str:
+def select_columns(connection: Tables, table: str) -> str:
     """Return all columns of a table for a SELECT, with the ``missing`` values of those that an older format lacks."""
-    format_number = read_format(connection)
+    format_number = connection.format
     given = (
         name if column.since <= format_number else f"{column.missing} AS {name}"
         for name, column in TABLES[table].items()
@@ -78,14 +78,9 @@ def select_columns(connection: sqlite3.Connection, table: str) -> str:
     return ", ".join(given)
 
 
-def has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
+def has_column(connection: Tables, table: str, column: str) -> bool:
     """Return whether the format of a gallery has a column."""
-    return TABLES[table][column].since <= read_format(connection)
-
-
-def read_format(connection: sqlite3.Connection) -> int:
-    """Return the format number that the database states."""
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+    return TABLES[table][column].since <= connection.format
 
 
 def check_format(application_id: int, found: int, folder: Path) -> int:
@@ -109,16 +104,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-def migrate(connection: sqlite3.Connection, folder: Path) -> None:
-    """Bring a database of an older format up to the current one."""
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    for version in range(check_format(application_id, read_format(connection), folder), FORMAT):
-        for statement in migration_statements(version):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {version + 1}")
-
-
-def write_about(connection: sqlite3.Connection, about: About) -> None:
+def write_about(connection: Tables, about: About) -> None:
     """Fill the table ``about`` of a new database."""
     entries = {
         "model": about.model,
@@ -131,14 +117,14 @@ def write_about(connection: sqlite3.Connection, about: About) -> None:
     connection.executemany("INSERT INTO about VALUES (?, ?)", [(key, str(value)) for key, value in entries.items()])
 
 
-def about_of(connection: sqlite3.Connection, folder: Path) -> About:
+def about_of(connection: Tables) -> About:
     """Read the table ``about``; raise :class:`GalleryError` if the gallery cannot be used."""
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    found = check_format(application_id, read_format(connection), folder)
-    return parse_about(dict(connection.execute("SELECT key, value FROM about")), found, folder)
+    connection.refuse_foreign()
+    entries = dict(connection.execute("SELECT key, value FROM about").fetchall())
+    return parse_about(entries, connection.format, connection.place)
 
 
-def parse_about(entries: Mapping[str, object], format_number: int, folder: Path) -> About:
+def parse_about(entries: Mapping[str, object], format_number: int, place: Path | str) -> About:
     """Return what the entries of ``about`` say; raise :class:`GalleryError` if they say nothing usable."""
     try:
         texts = {key: value for key, value in entries.items() if isinstance(value, str)}
@@ -153,16 +139,16 @@ def parse_about(entries: Mapping[str, object], format_number: int, folder: Path)
             raise ValueError(f"{about.dimensions} dimensions")
     except (KeyError, ValueError) as error:
         what = f"the gallery is damaged: its table `about` has no usable entry: {error}"
-        raise GalleryError(what, where=folder / DATABASE, fix=rebuild_advice(folder)) from error
+        raise GalleryError(what, where=file_at(place), fix=rebuild_advice(place)) from error
     return about
 
 
-def read_revision(connection: sqlite3.Connection) -> int:
+def read_revision(connection: Tables) -> int:
     """Return the number of changes made to the gallery so far; what was derived at another number is stale."""
     return read_number(connection, "revision")
 
 
-def sign_change(connection: sqlite3.Connection) -> None:
+def sign_change(connection: Tables) -> None:
     """Count the current change, and give the state that it leads to a random name, beside that of the state before.
 
     By these names :mod:`obelisk.gallery.first_look` knows whether a log continues the database that it lies beside.
@@ -173,39 +159,40 @@ def sign_change(connection: sqlite3.Connection) -> None:
     connection.execute(SET_ENTRY, ("state", secrets.token_hex(16)))
 
 
-def read_edited(connection: sqlite3.Connection) -> int:
+def read_edited(connection: Tables) -> int:
     """Return the revision of the last change that did more than add new photos, or 0 if there was none."""
     return read_number(connection, "edited")
 
 
-def mark_edited(connection: sqlite3.Connection) -> None:
+def mark_edited(connection: Tables) -> None:
     """Note that the current change does more than add new photos."""
     connection.execute(SET_ENTRY, ("edited", str(read_revision(connection) + 1)))
 
 
-def read_number(connection: sqlite3.Connection, key: str) -> int:
+def read_number(connection: Tables, key: str) -> int:
     """Return a number of the table ``about``, or 0 if it has no such key, or no usable number there."""
-    row = connection.execute("SELECT CAST(value AS INTEGER) FROM about WHERE key = ?", (key,)).fetchone()
-    return int(row[0]) if row and 0 <= row[0] <= MAX_ID else 0
+    value = read_entry(connection, key)
+    usable = value.isascii() and value.isdigit() and len(value) <= len(str(MAX_ID)) and int(value) <= MAX_ID
+    return int(value) if usable else 0
 
 
-def read_identity(connection: sqlite3.Connection) -> str:
+def read_identity(connection: Tables) -> str:
     """Return the random identity of the gallery, which its copies share; "" if its format has none."""
     return read_entry(connection, "identity")
 
 
-def read_state_name(connection: sqlite3.Connection) -> str:
+def read_state_name(connection: Tables) -> str:
     """Return the random name that the last change gave to the gallery's state; "" if its format has none."""
     return read_entry(connection, "state")
 
 
-def read_entry(connection: sqlite3.Connection, key: str) -> str:
+def read_entry(connection: Tables, key: str) -> str:
     """Return a text of the table ``about``, or "" if it has no such key."""
     row = connection.execute("SELECT value FROM about WHERE key = ?", (key,)).fetchone()
     return str(row[0]) if row else ""
 
 
-def read_own_calibration(connection: sqlite3.Connection) -> tuple[str, int] | None:
+def read_own_calibration(connection: Tables) -> tuple[str, int] | None:
     """Return the gallery's own calibration as JSON, and the revision it was made at; None if there is none.
 
     It is up to date if :func:`read_revision` returns the same revision.
@@ -216,7 +203,7 @@ def read_own_calibration(connection: sqlite3.Connection) -> tuple[str, int] | No
     return (row[0], row[1]) if row else None
 
 
-def keep_own_calibration(connection: sqlite3.Connection, content: str) -> None:
+def keep_own_calibration(connection: Tables, content: str) -> None:
     """Keep a calibration as JSON, in place of the former one; its revision is that of the current change.
 
     Whoever measured it checks in the same transaction that the gallery's revision is still the one it was measured at.
@@ -225,15 +212,15 @@ def keep_own_calibration(connection: sqlite3.Connection, content: str) -> None:
     connection.execute("INSERT INTO calibration VALUES (?, ?)", (read_revision(connection) + 1, content))
 
 
-def mark_complete(connection: sqlite3.Connection) -> None:
+def mark_complete(connection: Tables) -> None:
     """Note that the first build of the gallery was finished."""
     connection.execute("UPDATE about SET value = '1' WHERE key = 'complete'")
 
 
-def damage_error(what: str, folder: Path) -> GalleryError:
+def damage_error(what: str, place: Path | str) -> GalleryError:
     """Return the error for a gallery whose tables hold what no sound gallery does."""
-    fix = f"see `obelisk gallery check {folder}`"
-    return GalleryError(f"the gallery is damaged: {what}", where=folder / DATABASE, fix=fix)
+    fix = f"see `obelisk gallery check {place}`"
+    return GalleryError(f"the gallery is damaged: {what}", where=file_at(place), fix=fix)
 
 
 def not_ours_error(folder: Path) -> GalleryError:
@@ -242,6 +229,13 @@ def not_ours_error(folder: Path) -> GalleryError:
     return GalleryError(what, where=folder / DATABASE, fix=rebuild_advice(folder))
 
 
-def rebuild_advice(folder: Path) -> str:
+def rebuild_advice(place: Path | str) -> str:
     """Say what to do about a gallery that cannot be repaired."""
-    return f"move the folder away and build a new one: `obelisk gallery build {folder} --data DIR`"
+    if isinstance(place, Path):
+        return f"move the folder away and build a new one: `obelisk gallery build {place} --data DIR`"
+    return f"put back a backup of the database, or build a gallery in another one; {place} stays as it is"
+
+
+def file_at(place: Path | str) -> Path | str:
+    """Return the file of a gallery's folder, or the address of its database."""
+    return place / DATABASE if isinstance(place, Path) else place

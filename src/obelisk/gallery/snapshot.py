@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
 from obelisk.arrays import Embeddings, Integers
-from obelisk.bundled import name_gallery
-from obelisk.gallery import database, schema
+from obelisk.gallery import schema
 from obelisk.gallery.ann import indexed
-from obelisk.gallery.ann.indexed import IndexedSearch, indices_of, load_index, open_index
-from obelisk.gallery.connections import allowing_length
+from obelisk.gallery.ann.indexed import IndexedSearch, load_index, open_index
 from obelisk.gallery.embeddings import normalize_stored, read_embeddings
 from obelisk.gallery.exact import ExactSearch, SearchEngine
 from obelisk.gallery.landmarks import Landmark
-from obelisk.gallery.lookup import all_landmarks, count_reference_photos, photos_by_row, select_landmarks
+from obelisk.gallery.lookup import all_landmarks, photos_by_row, select_landmarks
 from obelisk.gallery.schema import ReferencePhoto
+from obelisk.gallery.truth import Tables, Truth
 from obelisk.records import Progress
-
-LONGEST_NUMBER = 26  # characters of a number in SQL, and a comma
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +37,7 @@ class References:
     The records of the photos stay in the database until :meth:`photo` or :meth:`photos` asks for them.
     """
 
-    folder: Path
+    truth: Truth
     ids: Integers
     landmark_ids: Integers
     landmarks: dict[int, Landmark]
@@ -67,8 +62,8 @@ class References:
 
     @cached_property
     def name(self) -> str:
-        """How the gallery is called: ``bundled``, or its path."""
-        return name_gallery(self.folder)
+        """How the gallery is called."""
+        return self.truth.name
 
     def gallery_of(self, landmark_id: int) -> str:
         """Return how the gallery of a landmark is called."""
@@ -85,7 +80,7 @@ class References:
         """
         indices = np.asarray(indices, dtype=np.int64)
         rows = self.ids[indices].tolist()
-        with database.reading(self.folder) as connection:
+        with self.truth.reading() as connection:
             found = photos_by_row(connection, rows)
         landmark_ids = self.landmark_ids[indices].tolist()
         return [
@@ -104,7 +99,7 @@ class PhotoTable:
     revision: int
 
 
-def read_references(folder: Path, dimensions: int, before: References | None, progress: Progress) -> References:
+def read_references(truth: Truth, dimensions: int, before: References | None, progress: Progress) -> References:
     """Return what a gallery holds now; ``before`` is what it held when it was last read.
 
     A gallery of more than :data:`indexed.EXACT_UP_TO` photos gets a search index if it has none; ``progress`` reports
@@ -115,30 +110,30 @@ def read_references(folder: Path, dimensions: int, before: References | None, pr
     fresh = False
     with ThreadPoolExecutor(1) as beside:
         # The first time, another thread loads the index while this one reads the tables.
-        loading = None if before else beside.submit(load_index, folder, dimensions)
+        loading = None if before else beside.submit(load_index, truth, dimensions)
         while True:
-            with database.reading(folder) as connection:
+            with truth.reading() as connection:
                 revision = schema.read_revision(connection)
                 if before and revision and before.revision == revision:
                     return before
                 if now is None or not revision or now.revision != revision:
-                    now = read_photo_table(connection, folder, now or before)
+                    now = read_photo_table(connection, now or before)
                 if len(now.ids) <= indexed.EXACT_UP_TO:
-                    embeddings = update_embeddings(connection, folder, now.ids, dimensions, before)
-                    return assemble_references(folder, now, ExactSearch(embeddings))
+                    embeddings = update_embeddings(connection, now.ids, dimensions, before)
+                    return assemble_references(truth, now, ExactSearch(embeddings))
                 if index and (fresh or index.still_pays(now.ids)):
                     tail = now.ids[now.ids > index.last]
-                    embeddings = update_embeddings(connection, folder, tail, dimensions, before)
-                    return assemble_references(folder, now, IndexedSearch(folder, index, now.ids, embeddings))
+                    embeddings = update_embeddings(connection, tail, dimensions, before)
+                    return assemble_references(truth, now, IndexedSearch(truth, index, now.ids, embeddings))
             # Making an index may take minutes, so it happens outside of any transaction: then look again.
             loaded = loading.result() if loading else None
-            index, fresh = open_index(folder, now.ids, dimensions, progress, loaded), True
+            index, fresh = open_index(truth, now.ids, dimensions, progress, loaded), True
 
 
-def assemble_references(folder: Path, table: PhotoTable, engine: SearchEngine) -> References:
+def assemble_references(truth: Truth, table: PhotoTable, engine: SearchEngine) -> References:
     """Put the photos and the search over their embeddings together."""
     return References(
-        folder=folder,
+        truth=truth,
         ids=table.ids,
         landmark_ids=table.landmark_ids,
         landmarks=table.landmarks,
@@ -147,24 +142,22 @@ def assemble_references(folder: Path, table: PhotoTable, engine: SearchEngine) -
     )
 
 
-def read_photo_table(
-    connection: sqlite3.Connection, folder: Path, before: PhotoTable | References | None
-) -> PhotoTable:
+def read_photo_table(connection: Tables, before: PhotoTable | References | None) -> PhotoTable:
     """Read the landmarks and photos; if there were only additions since ``before``, read just those.
 
     Raises :class:`GalleryError` for a photo whose landmark the gallery does not have.
     """
     revision = schema.read_revision(connection)
     if before is None or not before.revision or schema.read_edited(connection) > before.revision:
-        ids, landmark_ids, shown = read_all_photo_rows(connection)
+        ids, landmark_ids = connection.read_photo_rows(after=None)
         landmarks = all_landmarks(connection)
-        refuse_orphans(shown, landmarks, folder)
+        refuse_orphans(landmark_ids, landmarks, connection)
         return PhotoTable(ids=ids, landmark_ids=landmark_ids, landmarks=landmarks, revision=revision)
-    ids, landmark_ids, shown = read_new_photo_rows(connection, after=int(before.ids[-1]) if len(before.ids) else 0)
+    ids, landmark_ids = connection.read_photo_rows(after=int(before.ids[-1]) if len(before.ids) else 0)
     landmarks = dict(before.landmarks)
-    for landmark_id in shown - landmarks.keys():
+    for landmark_id in set(landmark_ids.tolist()) - landmarks.keys():
         landmarks |= select_landmarks(connection, "id = ?", (landmark_id,))
-    refuse_orphans(shown, landmarks, folder)
+    refuse_orphans(landmark_ids, landmarks, connection)
     return PhotoTable(
         ids=np.concatenate([before.ids, ids]),
         landmark_ids=np.concatenate([before.landmark_ids, landmark_ids]),
@@ -173,60 +166,20 @@ def read_photo_table(
     )
 
 
-def refuse_orphans(shown: set[int], landmarks: dict[int, Landmark], folder: Path) -> None:
+def refuse_orphans(landmark_ids: Integers, landmarks: dict[int, Landmark], connection: Tables) -> None:
     """Raise :class:`GalleryError` for photos that show a landmark which the gallery does not have."""
-    if not shown <= landmarks.keys():
-        raise schema.damage_error("there are photos without a landmark", folder)
+    if not set(np.unique(landmark_ids).tolist()) <= landmarks.keys():
+        raise schema.damage_error("there are photos without a landmark", connection.place)
 
 
-def read_new_photo_rows(connection: sqlite3.Connection, *, after: int) -> tuple[Integers, Integers, set[int]]:
-    """Return rows (N,) above ``after``, ascending, their landmark ids (N,), and the set of these ids.
-
-    A landmark id that is not an integer becomes -1.
-    """
-    number = "iif(typeof(landmark_id) = 'integer', landmark_id, -1)"
-    found = connection.execute(f"SELECT row, {number} FROM photos WHERE row > ? ORDER BY row", (after,))
-    pairs = np.fromiter(found, dtype=np.dtype([("row", np.int64), ("landmark_id", np.int64)]))
-    return pairs["row"].copy(), pairs["landmark_id"].copy(), set(pairs["landmark_id"].tolist())
-
-
-def read_all_photo_rows(connection: sqlite3.Connection) -> tuple[Integers, Integers, set[int]]:
-    """Return all rows (N,), ascending, their landmark ids (N,), and the set of these ids.
-
-    If one landmark id is not an integer, all become -1.
-    """
-    # In SQLite's order texts and blobs are above all numbers: if the largest is an integer, the others are integers,
-    # NULL, or fractions, which show by their decimal point.
-    (kind,) = connection.execute("SELECT typeof(max(landmark_id)) FROM photos").fetchone()
-    number = "landmark_id" if kind == "integer" else "NULL"
-    # Two long texts are read in a third of the time of a million pairs, and other threads run meanwhile.
-    select = f"SELECT coalesce(group_concat(row), ''), coalesce(group_concat({number}), '') FROM photos"
-    with allowing_length(connection, LONGEST_NUMBER * count_reference_photos(connection)):
-        rows, shown = (parse_integers(text) for text in connection.execute(select).fetchone())
-    if len(shown) != len(rows):
-        shown = np.full(len(rows), -1)
-    ids, landmark_ids = np.sort(rows), np.empty_like(rows)
-    landmark_ids[indices_of(ids, rows)] = shown
-    return ids, landmark_ids, set(np.unique(shown).tolist())
-
-
-def parse_integers(text: str) -> Integers:
-    """Return the integers of a comma-separated text, or none of them if one is not an integer."""
-    if text.encode().translate(None, b"-,0123456789"):
-        return np.empty(0, dtype=np.int64)
-    return np.fromstring(text, dtype=np.int64, sep=",")
-
-
-def update_embeddings(
-    connection: sqlite3.Connection, folder: Path, ids: Integers, dimensions: int, before: References | None
-) -> Embeddings:
+def update_embeddings(connection: Tables, ids: Integers, dimensions: int, before: References | None) -> Embeddings:
     """Return the unit-norm embeddings (N, D) of the last N photos; those that are in memory are not read again."""
     known_ids, known = embeddings_in_memory(before) if before else (ids[:0], np.empty((0, dimensions), np.float32))
     if len(known_ids) and len(ids) and known_ids[0] > ids[0]:
         known_ids, known = known_ids[:0], known[:0]
     new = ids[np.searchsorted(ids, known_ids[-1], side="right") :] if len(known_ids) else ids
     kept = known[np.isin(known_ids, ids)]
-    read = normalize_stored(read_embeddings(connection, new, dimensions, folder), folder)
+    read = normalize_stored(read_embeddings(connection, new, dimensions), connection.place)
     return np.concatenate([kept, read]) if len(kept) else read
 
 

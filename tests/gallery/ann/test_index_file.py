@@ -12,7 +12,7 @@ import pytest
 
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError
-from obelisk.gallery import Gallery, database
+from obelisk.gallery import Gallery, check_index
 from obelisk.gallery.ann import indexed, ivfpq
 from obelisk.gallery.ann.index_file import CHECKSUM, INDEX, MAGIC, read_index
 
@@ -155,8 +155,7 @@ def test_a_file_that_is_cut_short_while_it_is_used_is_made_again(
 )
 def test_the_state_of_the_index_is_described(gallery: Gallery, change: Callable[[Path], object], text: str) -> None:
     def describe() -> str | None:
-        with database.reading(gallery.path) as connection:
-            return indexed.describe_index(gallery.path, connection)
+        return check_index(gallery.path)
 
     gallery.references()
     assert describe() is None

@@ -8,24 +8,22 @@ were added after the index was made are kept in memory and searched exactly.
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
-from obelisk.arrays import Embeddings, Integers
-from obelisk.embedding.user_cache import cache_folder
+from obelisk.arrays import Embeddings, Integers, indices_of
 from obelisk.errors import GalleryError
 from obelisk.files import exclusive_lock
-from obelisk.gallery import database, schema
+from obelisk.gallery import schema
 from obelisk.gallery.ann.build_index import add_rows, drop_other_rows, make_index
-from obelisk.gallery.ann.index_file import INDEX, read_index, write_index
+from obelisk.gallery.ann.index_file import read_index, write_index
 from obelisk.gallery.ann.ivfpq import FINGERPRINT_ROWS, NEAREST, CandidateSearch, IvfPqIndex, contains, covers
-from obelisk.gallery.embeddings import EmbeddingReader, pick_embeddings
+from obelisk.gallery.embeddings import pick_embeddings
 from obelisk.gallery.exact import check_fits, cosines, nearest_rows
+from obelisk.gallery.truth import Tables, Truth
 from obelisk.records import Progress
 
 EXACT_UP_TO = 200_000  # photos that are searched without an index: 400 MB of embeddings with 512 values
@@ -41,14 +39,15 @@ class IndexedSearch:
     which the index does not hold.
     """
 
-    def __init__(self, folder: Path, index: CandidateSearch, ids: Integers, tail: Embeddings) -> None:
+    def __init__(self, truth: Truth, index: CandidateSearch, ids: Integers, tail: Embeddings) -> None:
         self.index = index
         self.tail = tail
         self._ids, self._last = ids, int(ids[-1])
         # An index may hold rows that are not of this moment, removed or later ones: these do not count.
         self._indexed = len(ids) - len(tail)
         self._allowed = ids if len(index) != self._indexed else None
-        self._reader = EmbeddingReader(folder, tail.shape[1])
+        self._truth = truth
+        self._reader = truth.reader(tail.shape[1])
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -67,7 +66,7 @@ class IndexedSearch:
         found, embeddings = self._reader.read(np.unique(asked).tolist())
         if not contains(found, asked).all():
             what = "a reference photo was removed while it was used"
-            raise GalleryError(what, where=self._reader.folder, fix="try again")
+            raise GalleryError(what, where=self._truth.name, fix="try again")
         return embeddings[np.searchsorted(found, asked)]
 
     def nearest(self, queries: Embeddings, k: int) -> tuple[Integers, Embeddings]:
@@ -93,7 +92,7 @@ class IndexedSearch:
                 best = np.argsort(-exact, kind="stable")[:k]  # equal ones keep the order of their rows
                 if len(best) < k:
                     what = f"fewer than {k} reference photos are left of {len(self)}"
-                    raise GalleryError(what, where=self._reader.folder, fix="try again")
+                    raise GalleryError(what, where=self._truth.name, fix="try again")
                 indices[number] = indices_of(self._ids, rows[best])
                 similarities[number] = exact[best]
             pending, asked, widening = left, queries[left], 4 * widening
@@ -113,22 +112,11 @@ class IndexedSearch:
         return found, cosines(query, embeddings)
 
 
-def indices_of(ids: Integers, rows: Integers) -> Integers:
-    """Return the indices of rows among the ascending ``ids`` (N,), which must hold them all."""
-    if len(ids) and int(ids[-1]) - int(ids[0]) == len(ids) - 1:  # without gaps there is no need to search
-        return np.asarray(rows - ids[0])
-    return np.searchsorted(ids, rows)
-
-
-def load_index(folder: Path, dimensions: int) -> CandidateSearch | None:
+def load_index(truth: Truth, dimensions: int) -> CandidateSearch | None:
     """Load the gallery's index from the disk, however old it is; None if there is none."""
-    for path in index_paths(folder):
+    for path in truth.index_paths():
         if path.exists():
-            with database.reading(folder) as connection:
-                (last,) = connection.execute("SELECT max(row) FROM photos").fetchone()
-            # A photo takes more bytes than its embedding, and an index holds at most twice the photos.
-            most_rows = min(last or 0, 2 * database.stat_database(folder)[2] // (schema.STORED.itemsize * dimensions))
-            index = read_own_index(path, folder, dimensions, most_rows=most_rows)
+            index = read_own_index(path, truth, dimensions, most_rows=truth.count_rows_at_most(dimensions))
             if index:
                 with contextlib.suppress(GalleryError):  # the file was cut short meanwhile
                     return CandidateSearch(index)
@@ -136,7 +124,7 @@ def load_index(folder: Path, dimensions: int) -> CandidateSearch | None:
 
 
 def open_index(
-    folder: Path, ids: Integers, dimensions: int, progress: Progress, loaded: CandidateSearch | None = None
+    truth: Truth, ids: Integers, dimensions: int, progress: Progress, loaded: CandidateSearch | None = None
 ) -> CandidateSearch:
     """Return an index of a gallery's photos ``ids`` (N,): the one on the disk, updated if need be, or a new one.
 
@@ -145,32 +133,32 @@ def open_index(
     """
     if loaded and covers(loaded.rows, ids):
         return loaded
-    paths = index_paths(folder)
-    index = read_best_index(paths, folder, ids, dimensions)
+    paths = truth.index_paths()
+    index = read_best_index(paths, truth, ids, dimensions)
     if not (index and covers(np.sort(index.rows), ids)):
         # After the longest wait, continue anyway: two writers cost time, not correctness.
         with exclusive_lock(paths[-1].with_name(LOCK), wait=LONGEST_WAIT):
-            index = read_best_index(paths, folder, ids, dimensions)  # another process may have made it meanwhile
+            index = read_best_index(paths, truth, ids, dimensions)  # another process may have made it meanwhile
             if not (index and covers(np.sort(index.rows), ids)):
-                index = update_index(index, folder, ids, dimensions, progress)
+                index = update_index(index, truth, ids, dimensions, progress)
                 with contextlib.suppress(OSError):
                     write_index(paths[-1], index)
     return CandidateSearch(index)
 
 
-def describe_index(folder: Path, connection: sqlite3.Connection) -> str | None:
+def describe_index(truth: Truth, connection: Tables) -> str | None:
     """Describe in one sentence what is wrong with the search index of a gallery; None if it is sound, or not needed.
 
     The gallery itself is sound all the same: the next search repairs the index.
     """
-    ids = np.fromiter((row for (row,) in connection.execute("SELECT row FROM photos ORDER BY row")), dtype=np.int64)
+    ids, _ = connection.read_photo_rows(after=None)
     if len(ids) <= EXACT_UP_TO:
         return None
-    paths = index_paths(folder)
+    paths = truth.index_paths()
     path = next((path for path in paths if path.exists()), None)
     if path is None:
         return f"the search index is missing: the next search makes it · {paths[-1]}"
-    index = read_best_index(paths, folder, ids, schema.about_of(connection, folder).dimensions)
+    index = read_best_index(paths, truth, ids, schema.about_of(connection).dimensions)
     if index is None:
         return f"the search index is damaged, or of another gallery: the next search makes a new one · {path}"
     if not covers(np.sort(index.rows), ids):
@@ -178,40 +166,32 @@ def describe_index(folder: Path, connection: sqlite3.Connection) -> str | None:
     return None
 
 
-def index_paths(folder: Path) -> list[Path]:
-    """Return the paths where an index of a gallery may lie; a new one is written to the last."""
-    if database.may_write(folder):
-        return [folder / INDEX]
-    name = blake2b(str(folder.resolve()).encode(), digest_size=16).hexdigest()
-    return [folder / INDEX, cache_folder() / "galleries" / name / INDEX]
-
-
-def read_best_index(paths: Sequence[Path], folder: Path, ids: Integers, dimensions: int) -> IvfPqIndex | None:
+def read_best_index(paths: Sequence[Path], truth: Truth, ids: Integers, dimensions: int) -> IvfPqIndex | None:
     """Return the first index that covers the gallery's photos, else one that lacks some; None if there is none."""
     index = None
     for path in paths:
-        index = read_own_index(path, folder, dimensions, most_rows=2 * len(ids)) or index
+        index = read_own_index(path, truth, dimensions, most_rows=2 * len(ids)) or index
         if index and covers(np.sort(index.rows), ids):
             break
     return index
 
 
-def read_own_index(path: Path, folder: Path, dimensions: int, *, most_rows: int) -> IvfPqIndex | None:
+def read_own_index(path: Path, truth: Truth, dimensions: int, *, most_rows: int) -> IvfPqIndex | None:
     """Return the index in a file if it is sound and was made from this gallery, else None."""
     index = read_index(path, dimensions=dimensions, most_rows=most_rows)
     if index is None:
         return None
-    with database.reading(folder) as connection:
-        found, stored = pick_embeddings(connection, index.fingerprint_rows.tolist(), dimensions, folder)
+    with truth.reading() as connection:
+        found, stored = pick_embeddings(connection, index.fingerprint_rows.tolist(), dimensions)
     expected = index.fingerprint_vectors[np.searchsorted(index.fingerprint_rows, found)]
     return index if len(found) and np.array_equal(expected.view(np.uint16), stored.view(np.uint16)) else None
 
 
 def update_index(
-    index: IvfPqIndex | None, folder: Path, ids: Integers, dimensions: int, progress: Progress
+    index: IvfPqIndex | None, truth: Truth, ids: Integers, dimensions: int, progress: Progress
 ) -> IvfPqIndex:
     """Bring an index up to the photos ``ids`` (N,); train it again if there is none, or if N has grown too far."""
-    reader = EmbeddingReader(folder, dimensions)
+    reader = truth.reader(dimensions)
 
     def read(rows: Integers) -> tuple[Integers, Embeddings]:
         return reader.read(rows.tolist())
@@ -223,6 +203,6 @@ def update_index(
         index = add_rows(index, ids[~contains(np.sort(index.rows), ids)], read, progress)
     rows = np.sort(index.rows)
     spread = np.unique(np.linspace(0, len(rows) - 1, FINGERPRINT_ROWS).astype(np.int64))  # includes the last row
-    with database.reading(folder) as connection:
-        found, stored = pick_embeddings(connection, rows[spread].tolist(), dimensions, folder)
+    with truth.reading() as connection:
+        found, stored = pick_embeddings(connection, rows[spread].tolist(), dimensions)
     return replace(index, fingerprint_rows=found, fingerprint_vectors=stored)
