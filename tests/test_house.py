@@ -21,9 +21,19 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # What exists on one operating system only.
 UNPORTABLE = ("fcntl", "grp", "pwd", "resource", "termios", "msvcrt", "winreg")
 # What an installation without extras lacks.
-EXTRAS = ("torch", "torchvision", "timm", "pytorch_metric_learning", "safetensors", "onnx", "onnxscript", "matplotlib")
+EXTRAS = (
+    "torch",
+    "torchvision",
+    "timm",
+    "pytorch_metric_learning",
+    "safetensors",
+    "onnx",
+    "onnxscript",
+    "matplotlib",
+    "psycopg",
+)
 # Training is an extra, and so is what uses it.
-NOT_CORE = ("obelisk.training", "obelisk.experiments", "obelisk.bench.naive")
+NOT_CORE = ("obelisk.training", "obelisk.experiments", "obelisk.bench.naive", "obelisk.gallery.postgres")
 
 
 def named(path: Path) -> str:
@@ -109,7 +119,7 @@ LOOK_AT_PROCESS = """
 import importlib, json, os, signal, sys, threading, warnings
 os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"  # else pydantic reads the entry points of every installed package
 import faiss, numpy, onnxruntime, polars, pydantic, rich, typer
-import cv2, matplotlib, onnx, pytorch_metric_learning, safetensors, sklearn.neighbors, timm, torch
+import cv2, matplotlib, onnx, psycopg, pytorch_metric_learning, safetensors, sklearn.neighbors, timm, torch
 from PIL import Image, ImageFile
 
 def look():

@@ -271,7 +271,7 @@ def test_nothing_is_written_into_a_gallery_that_may_not_change(
 ) -> None:
     build()
     monkeypatch.setattr(database, "is_bundled", lambda folder: True)
-    monkeypatch.setattr(importlib.import_module("obelisk.gallery.build_gallery"), "exclusive_lock", None)
+    monkeypatch.setattr(importlib.import_module("obelisk.gallery.build_site"), "exclusive_lock", None)
     assert build().unchanged == 9
     (places / "Dome" / "0.png").write_bytes((places / "Gate" / "1.png").read_bytes() + b"changed")
     with pytest.raises(GalleryError, match="cannot be written to"):

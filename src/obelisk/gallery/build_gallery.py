@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from obelisk.bundled import is_bundled, locate_gallery
 from obelisk.embedding import Bundle, Embedder
-from obelisk.errors import GalleryError, GalleryLockedError, PhotoError, UsageError, quote
-from obelisk.files import exclusive_lock, move_folder, naming_full_disk
-from obelisk.gallery import database, schema
+from obelisk.errors import GalleryError, PhotoError, UsageError
+from obelisk.files import naming_full_disk
 from obelisk.gallery.build_plan import Plan, Planner, Task
+from obelisk.gallery.build_site import find_site, refusing_other_builds
 from obelisk.gallery.changes import is_folder_noted
 from obelisk.gallery.embeddings import normalize_stored, read_embeddings, refuse_damaged
 from obelisk.gallery.follow_plan import BuildReport, follow_plan
-from obelisk.gallery.gallery import Gallery, write_empty_gallery
+from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.landmarks import Landmark, match_landmarks
 from obelisk.gallery.locate import PhotoPositions, locate_landmarks
 from obelisk.gallery.lookup import all_landmarks, count_reference_photos, select_photos
 from obelisk.gallery.reference_files import printable
-from obelisk.gallery.schema import DATABASE, ReferencePhoto
-from obelisk.gallery.sqlite_truth import SqliteTruth
+from obelisk.gallery.schema import ReferencePhoto
 from obelisk.gallery.truth import Tables
 from obelisk.photos import hash_photo, map_in_order
 from obelisk.records import Progress, no_progress
 
 if TYPE_CHECKING:  # recognition imports this room too, and needs no tables
     from obelisk.data import Catalog
-
-LOCK = "build.lock"
 
 
 def build_gallery(
@@ -53,8 +46,8 @@ def build_gallery(
     """Build a gallery of all reference photos of a catalog, or update an existing one.
 
     A new gallery grows in ``path`` + ``.partial`` and is renamed when it is complete; an interrupted build continues
-    there. If ``path`` is a link, the gallery is built at its target. A new gallery that no photo could be added to
-    leaves nothing behind.
+    there. If ``path`` is a link, the gallery is built at its target; in a database it grows in its place. A new
+    gallery that no photo could be added to leaves nothing behind.
 
     An existing gallery follows the catalog (:mod:`obelisk.gallery.build_plan`). Photos that are new or changed are
     added, those that moved to another folder move to its landmark, and a landmark whose folder was renamed is renamed.
@@ -69,18 +62,14 @@ def build_gallery(
     :class:`ModelError` for a bundle with a damaged attachment.
     """
     bundle.verify_attachments()
-    path = resolve_place(locate_gallery(path))
-    if is_bundled(path):
-        raise database.refused_change(path)
-    growing = path.with_name(f"{path.name}.partial")
-    finished = is_occupied(path)
-    with naming_full_disk(path):
-        gallery = Gallery.open(path) if finished else resume_or_start(growing, bundle)
+    site = find_site(path)
+    with naming_full_disk(site.name):
+        gallery = site.open(bundle)
         gallery.check_model(bundle)
         gallery.truth.adopt_attachments(gallery.about, bundle)
         with gallery.truth.reading() as connection:
             refuse_damaged(connection, gallery.dimensions)
-        with refusing_other_builds(gallery, path):
+        with refusing_other_builds(site, gallery):
             try:
                 brought, positions = add_positions(gallery, landmarks_of(catalog), catalog)
                 plan = plan_catalog(gallery, catalog, brought, keep_paths=keep_paths)
@@ -91,64 +80,10 @@ def build_gallery(
                 report = replace(report, positions=positions)
                 refuse_empty(gallery, catalog)
             except UsageError:
-                if not finished and is_empty(gallery):
-                    shutil.rmtree(gallery.path)
+                if not site.finished and is_empty(gallery):
+                    site.discard(gallery)
                 raise
-            return report if finished else replace(report, gallery=finish(gallery, path))
-
-
-def resolve_place(path: Path) -> Path:
-    """Return where a gallery is or may be built, links followed; refuse a place that holds something else."""
-    place = Path(os.path.realpath(path)) if path.is_symlink() else path
-    if place.is_symlink():
-        raise GalleryError("the link leads back to itself", where=path, fix="delete it, or name another place")
-    if place.is_file():
-        inside = (place.parent / DATABASE).is_file()
-        fix = f"name its folder, {place.parent}" if inside else "name a new folder"
-        raise GalleryError("this is a file, not a gallery's folder", where=path, fix=fix)
-    if is_occupied(place) and not (place / DATABASE).is_file():
-        fix = f"name a new folder; if these are your photos: `obelisk gallery build NEW --data {quote(str(path))}`"
-        raise GalleryError("not a gallery, but a folder of other things", where=path, fix=fix)
-    return place
-
-
-def is_occupied(path: Path) -> bool:
-    """Return whether ``path`` holds anything other than an empty folder."""
-    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
-
-
-def resume_or_start(growing: Path, bundle: Bundle) -> Gallery:
-    """Open the gallery that an interrupted build with the same model left, or start a new one."""
-    if not is_occupied(growing):
-        return write_empty_gallery(growing, bundle, complete=False)
-    gallery = Gallery(SqliteTruth(growing), database.read_about(growing))
-    if gallery.fingerprint != bundle.fingerprint:
-        what = f"an unfinished build with model `{gallery.model}` (fingerprint {gallery.fingerprint}) is in the way"
-        fix = f"finish it with `--model {growing}`, or delete that folder"
-        raise GalleryError(what, where=growing, fix=fix)
-    return gallery
-
-
-@contextmanager
-def refusing_other_builds(gallery: Gallery, path: Path) -> Iterator[None]:
-    """Hold the build lock of a gallery; raise :class:`GalleryLockedError` if another build holds it.
-
-    A gallery that nothing may be written to has no lock.
-    """
-    if not gallery.truth.may_write():
-        yield
-        return
-    # The lock of a growing gallery lies beside it: a folder with an open file cannot be renamed on Windows.
-    lock = path / LOCK if gallery.path == path else path.with_name(f".{path.name}.{LOCK}")
-    with exclusive_lock(lock, wait=0) as acquired:
-        if not acquired:
-            fix = "wait until it is done, or stop it"
-            raise GalleryLockedError("another build is working on this gallery", where=path, fix=fix)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # Windows keeps a file that is open
-                lock.unlink(missing_ok=True)
+            return report if site.finished else replace(report, gallery=site.finish(gallery))
 
 
 def refuse_empty(gallery: Gallery, catalog: Catalog) -> None:
@@ -162,14 +97,6 @@ def is_empty(gallery: Gallery) -> bool:
     """Return whether a gallery has no photo."""
     with gallery.truth.reading() as connection:
         return count_reference_photos(connection) == 0
-
-
-def finish(gallery: Gallery, path: Path) -> Gallery:
-    """Mark a gallery as complete and rename it to ``path``."""
-    with gallery.truth.writing() as connection:
-        schema.mark_complete(connection)
-    move_folder(gallery.path, path)
-    return Gallery.open(path)
 
 
 def refuse_pruning_most(plan: Plan, catalog: Catalog) -> None:

@@ -28,7 +28,7 @@ def read_embeddings(connection: Tables, rows: Integers, dimensions: int) -> NDAr
         wanted = rows[start : start + ROWS_AT_ONCE].tolist()
         found = list(islice(cursor, len(wanted)))
         blobs = [blob for row, blob in found] if [row for row, _ in found] == wanted else []
-        embeddings[start : start + ROWS_AT_ONCE] = join_blobs(blobs, (len(wanted), dimensions), connection)
+        embeddings[start : start + ROWS_AT_ONCE] = join_blobs(blobs, (len(wanted), dimensions), connection.place)
     return embeddings
 
 
@@ -40,15 +40,15 @@ def pick_embeddings(connection: Tables, rows: Sequence[int], dimensions: int) ->
         select = f"SELECT row, vector FROM embeddings WHERE row IN ({', '.join('?' * len(part))}) ORDER BY row"
         found += connection.execute(select, part)
     numbers, blobs = zip(*found, strict=True) if found else ((), ())
-    return np.array(numbers, dtype=np.int64), join_blobs(blobs, (len(found), dimensions), connection)
+    return np.array(numbers, dtype=np.int64), join_blobs(blobs, (len(found), dimensions), connection.place)
 
 
-def join_blobs(blobs: Sequence[bytes], shape: tuple[int, ...], connection: Tables) -> NDArray[np.float16]:
+def join_blobs(blobs: Sequence[bytes], shape: tuple[int, ...], place: Path | str) -> NDArray[np.float16]:
     """Join the blobs of the database to an array (N, D); raise :class:`GalleryError` if they don't fit the shape."""
     count, dimensions = shape
     size = schema.STORED.itemsize * dimensions
     if len(blobs) != count or set(map(type, blobs)) - {bytes} or set(map(len, blobs)) - {size}:
-        raise schema.damage_error("embeddings are missing or of a wrong length", connection.place)
+        raise schema.damage_error("embeddings are missing or of a wrong length", place)
     return np.frombuffer(b"".join(blobs), dtype=schema.STORED).reshape(shape)
 
 

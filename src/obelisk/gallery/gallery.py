@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.arrays import Embeddings, Integers, l2_normalize
-from obelisk.bundled import locate_gallery
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, UsageError
-from obelisk.files import move_folder
-from obelisk.gallery import database, schema
+from obelisk.gallery import schema
 from obelisk.gallery.changes import insert_references, merge_landmarks, remove_references, rename_landmark
 from obelisk.gallery.embeddings import refuse_damaged
 from obelisk.gallery.landmarks import Landmark
@@ -25,7 +22,6 @@ from obelisk.gallery.lookup import count_landmarks, count_reference_photos, phot
 from obelisk.gallery.places import open_truth
 from obelisk.gallery.schema import About, ReferencePhoto
 from obelisk.gallery.snapshot import References, read_references
-from obelisk.gallery.sqlite_truth import MODEL, SqliteTruth
 from obelisk.gallery.truth import State, Tables, Truth
 from obelisk.records import Neighbor, Progress, no_progress
 
@@ -71,16 +67,20 @@ class Gallery:
     def create(cls, path: Path | str, bundle: Bundle) -> Gallery:
         """Create an empty gallery for the embeddings of a bundle, which is copied into it.
 
-        The folder appears complete or not at all. Raises :class:`GalleryError` if ``path`` exists.
+        ``path`` is a folder, or the address of a database. The gallery appears complete or not at all. Raises
+        :class:`GalleryError` if there is something already.
         """
-        path = locate_gallery(path)
-        if path.exists():
+        truth = open_truth(path)
+        if truth.folder is not None and truth.folder.exists():
             raise GalleryError("this path already exists", where=path, fix="choose a new folder")
-        return write_empty_gallery(path, bundle, complete=True)
+        truth.create(About.of(bundle, complete=True), bundle)
+        return cls(truth, truth.about())
 
     @classmethod
     def open(cls, path: Path | str, *, progress: Progress = no_progress) -> Gallery:
-        """Open a gallery, by its folder or the word ``bundled``; a read-only folder will do for reading and searching.
+        """Open a gallery, by its folder, the word ``bundled``, or the address of a database (``postgresql://…``).
+
+        A read-only folder or database will do for reading and searching.
 
         ``progress`` is called while a large gallery is indexed, which happens at its first search. Raises
         :class:`GalleryError` if there is no gallery, or a half-built, damaged or newer one.
@@ -306,15 +306,3 @@ class Gallery:
         if about.fingerprint != self.fingerprint:
             what = "the gallery was replaced by one of another model"
             raise GalleryError(what, where=self.name, fix="open it again")
-
-
-def write_empty_gallery(path: Path, bundle: Bundle, *, complete: bool) -> Gallery:
-    """Write an empty gallery; its folder appears complete or not at all."""
-    about = About(model=bundle.name, fingerprint=bundle.fingerprint, dimensions=bundle.dimensions, complete=complete)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as made:
-        folder = Path(made) / path.name
-        bundle.save_to(folder / MODEL)
-        database.create_database(folder, about)
-        move_folder(folder, path)
-    return Gallery(SqliteTruth(path), about)

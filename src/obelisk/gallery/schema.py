@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError
 from obelisk.gallery.columns import (
     APPLICATION_ID,
@@ -67,6 +68,11 @@ class About:
     complete: bool
     format: int = FORMAT
 
+    @classmethod
+    def of(cls, bundle: Bundle, *, complete: bool) -> About:
+        """Return what a new gallery for the embeddings of a bundle says."""
+        return cls(model=bundle.name, fingerprint=bundle.fingerprint, dimensions=bundle.dimensions, complete=complete)
+
 
 def select_columns(connection: Tables, table: str) -> str:
     """Return all columns of a table for a SELECT, with the ``missing`` values of those that an older format lacks."""
@@ -83,16 +89,16 @@ def has_column(connection: Tables, table: str, column: str) -> bool:
     return TABLES[table][column].since <= connection.format
 
 
-def check_format(application_id: int, found: int, folder: Path) -> int:
+def check_format(application_id: int, found: int, place: Path | str) -> int:
     """Return the format of a database; refuse another program's file, and a format newer than ours."""
     if application_id != APPLICATION_ID:
-        raise not_ours_error(folder)
+        raise not_ours_error(Path(place))
     if found > FORMAT:
         what = f"gallery format {found} is newer than {FORMAT}, the newest this version reads"
-        raise GalleryError(what, where=folder, fix="install a newer version of Obelisk")
+        raise GalleryError(what, where=place, fix="install a newer version of Obelisk")
     if found < 1:
         what = f"the gallery is damaged: it states format {found}"
-        raise GalleryError(what, where=folder / DATABASE, fix=rebuild_advice(folder))
+        raise GalleryError(what, where=file_at(place), fix=rebuild_advice(place))
     return found
 
 

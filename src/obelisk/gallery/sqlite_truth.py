@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from obelisk.bundled import name_gallery
 from obelisk.embedding import Bundle
 from obelisk.embedding.user_cache import cache_folder
 from obelisk.errors import ModelError
+from obelisk.files import move_folder
 from obelisk.gallery import database, schema
 from obelisk.gallery.ann.index_file import INDEX
 from obelisk.gallery.embeddings import normalize_stored, pick_embeddings
@@ -37,6 +39,15 @@ class SqliteTruth:
     def name(self) -> str:
         """How the gallery is called: ``bundled``, or its path."""
         return name_gallery(self.folder)
+
+    def create(self, about: About, bundle: Bundle) -> None:
+        """Write an empty gallery; its folder appears complete or not at all."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.folder.parent, prefix=f".{self.folder.name}.") as made:
+            folder = Path(made) / self.folder.name
+            bundle.save_to(folder / MODEL)
+            database.create_database(folder, about)
+            move_folder(folder, self.folder)
 
     def about(self) -> About:
         """Return what the gallery says about itself; raise :class:`GalleryError` if there is none."""

@@ -96,6 +96,9 @@ class Truth(Protocol):
     def folder(self) -> Path | None:
         """The gallery's folder; None if it is in a database."""
 
+    def create(self, about: About, bundle: Bundle) -> None:
+        """Make an empty gallery with a copy of its model, whole or not at all; raise GalleryError if there is one."""
+
     def about(self) -> About:
         """Return what the gallery says about itself; raise :class:`GalleryError` if there is none."""
 
