@@ -129,6 +129,24 @@ def test_distractors_follow_the_database_and_options_change_the_ranking(
         )
 
 
+def test_distractors_come_from_embedded_shards(
+    make_benchmark: MakeBenchmark, tiny_dataset: Path, tiny_run: Run, obelisk: Command, tmp_path: Path
+) -> None:
+    out = tmp_path / "embedded"
+    code, _, said = obelisk("embed", tiny_dataset, "--out", out, "--model", tiny_run.folder)
+    assert code == 0, said
+    command = ("evaluate", tiny_run.folder, "--data", make_benchmark(), "--protocol", "roxford5k", "--json")
+    _, plain, _ = obelisk(*command)
+    code, printed, said = obelisk(*command, "--distractors", out)
+    assert code == 0, said
+    assert json.loads(printed)["distractors"] == 60
+    assert json.loads(printed)["hard"]["map"] < json.loads(plain)["hard"]["map"]
+    next((out / "parts").glob("*.parquet")).unlink()
+    code, _, said = obelisk(*command, "--distractors", out)
+    assert code == 2
+    assert "incomplete" in said
+
+
 def set_box(box: object) -> Callable[[dict[str, Any]], object]:
     return lambda truth: truth["gnd"][3].update(bbx=box)
 
@@ -351,9 +369,10 @@ def test_recognition_measures_gap_of_what_recognize_answers(
 def test_options_of_other_protocols_are_refused(tiny_dataset: Path, tiny_run: Run, obelisk: Command) -> None:
     command = ("evaluate", tiny_run.folder, "--data", tiny_dataset)
     for words, said in (
-        (("--expand", "query"), "--expand is for benchmarks"),
+        (("--expand", "query"), "--expand and --distractors are for benchmarks"),
         (("--verify",), "--verify is for another protocol"),
         (("--protocol", "gldv2-retrieval", "--queries", tiny_dataset), "add --protocol halves"),
+        (("--protocol", "gldv2-retrieval", "--distractors", tiny_dataset), "use it with roxford5k or rparis6k"),
     ):
         code, _, error = obelisk(*command, *words)
         assert code == 2

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from obelisk.arrays import l2_normalize
 from obelisk.evaluation import part_search
-from obelisk.evaluation.part_search import PartedRows, find_nearest, find_ranks
+from obelisk.evaluation.part_search import PartedRows, find_nearest_rows, find_ranks
 
 
 @settings(max_examples=60, deadline=None)
@@ -28,7 +28,7 @@ def test_equals_a_stable_sort_of_all_similarities(seed: int, size: int, copies: 
         patch.setattr(part_search, "PAIRS_AT_ONCE", 3 * int(rng.integers(1, 40)))
         wanted = [rng.permutation(size)[: int(rng.integers(size + 1))] for _ in queries]
         ranks = find_ranks(queries, database, wanted)
-        nearest = find_nearest(queries, database, 7)
+        nearest = find_nearest_rows(queries, database, 7)
     for found, chosen, whole in zip(ranks, wanted, order, strict=True):
         np.testing.assert_array_equal(found, np.argsort(whole)[chosen])
     np.testing.assert_array_equal(nearest.indices, order[:, :7])

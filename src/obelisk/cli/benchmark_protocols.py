@@ -20,7 +20,7 @@ RETRIEVAL, RECOGNITION = "gldv2-retrieval", "gldv2-recognition"
 BENCHMARKS = (*REVISITED, RETRIEVAL, RECOGNITION)
 
 
-class BenchmarkResult(Protocol):
+class ProtocolResult(Protocol):
     """The result of a benchmark."""
 
     def to_json(self) -> str:
@@ -36,15 +36,18 @@ def run_benchmark(
     protocol: str,
     how: Retrieval,
     *,
+    distractors: Path | None,
     out: Path | None,
     as_json: bool,
 ) -> list[str]:
     """Run a benchmark, print its figures, write them to ``out``, and return what was left out."""
+    if distractors and protocol not in REVISITED:
+        raise UsageError(f"--distractors has no meaning for {protocol}", fix=f"use it with {' or '.join(REVISITED)}")
     found: Gldv2Result | RevisitedResult
     left_out: list[str] = []
     with Meter() as meter:
         if protocol in REVISITED:
-            found = run_revisited(target, data, protocol, how, meter)
+            found = run_revisited(target, data, protocol, how, distractors, meter)
         else:
             found = run_gldv2(target, data, protocol, how, meter)
             left_out = [*found.left_out]
@@ -53,19 +56,22 @@ def run_benchmark(
     if as_json:
         result(found.to_json())
     else:
-        show_benchmark(target.name, found)
+        show_protocol(target.name, found)
     return left_out
 
 
-def run_revisited(target: Target, data: Path, protocol: str, how: Retrieval, meter: Meter) -> RevisitedResult:
+def run_revisited(
+    target: Target, data: Path, protocol: str, how: Retrieval, distractors: Path | None, meter: Meter
+) -> RevisitedResult:
     """Run the protocol of Revisited Oxford or Paris."""
     from obelisk.data.formats.revisited import read_revisited
-    from obelisk.evaluation import evaluate_revisited
+    from obelisk.evaluation import evaluate_revisited, read_distractors
 
     dataset = read_revisited(data, protocol)
     for remark in dataset.notes:
         warn(remark)
-    return evaluate_revisited(target.bundle, dataset, how=how, progress=meter)
+    rows = read_distractors(distractors, target.bundle) if distractors else None
+    return evaluate_revisited(target.bundle, dataset, how=how, distractors=rows, progress=meter)
 
 
 def run_gldv2(target: Target, data: Path, protocol: str, how: Retrieval, meter: Meter) -> Gldv2Result:
@@ -99,7 +105,7 @@ def read_test_queries(data: Path) -> Catalog:
     return catalog
 
 
-def write_benchmark(out: Path, protocol: str, found: BenchmarkResult) -> None:
+def write_benchmark(out: Path, protocol: str, found: ProtocolResult) -> None:
     """Write the figures, and a row for each query, into a folder."""
     from obelisk.files import replace_file
 
@@ -108,7 +114,7 @@ def write_benchmark(out: Path, protocol: str, found: BenchmarkResult) -> None:
     replace_file(out / f"{protocol}.parquet", lambda partial: found.table().write_parquet(partial))
 
 
-def show_benchmark(name: str, found: Gldv2Result | RevisitedResult) -> None:
+def show_protocol(name: str, found: Gldv2Result | RevisitedResult) -> None:
     """Print the figures of a benchmark."""
     from obelisk.evaluation import RevisitedResult
 

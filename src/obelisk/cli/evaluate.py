@@ -87,6 +87,14 @@ def evaluate(
             "--expand does.",
         ),
     ] = "none",
+    distractors: Annotated[
+        Path | None,
+        typer.Option(
+            "--distractors",
+            metavar="DIR",
+            help="With roxford5k or rparis6k: photos to find them among, embedded by obelisk embed.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure how well `recognize` answers, and refuses the unknown.
@@ -97,11 +105,11 @@ def evaluate(
     """
     from obelisk.evaluation import Retrieval, evaluate_targets, open_target
 
-    refuse_idle_options(protocol, halves=queries or ordinary, verify=verify, benchmark=expand != "none")
+    refuse_idle_options(protocol, halves=queries or ordinary, verify=verify, benchmark=distractors or expand != "none")
     target = open_target(model, out)
     if protocol not in ("queries", "halves"):
         how = Retrieval(expand=expand, verify=verify)
-        warn_left_out(run_benchmark(target, data, protocol, how, out=out, as_json=as_json))
+        warn_left_out(run_benchmark(target, data, protocol, how, distractors=distractors, out=out, as_json=as_json))
         return
     catalog = read_dataset(data)
     if protocol == "halves":
@@ -135,7 +143,7 @@ def refuse_idle_options(protocol: str, *, halves: object, verify: bool, benchmar
         raise UsageError("--verify is for another protocol", fix="add --protocol halves, or name a benchmark")
     if protocol not in BENCHMARKS and benchmark:
         fix = f"add --protocol {' | '.join(BENCHMARKS)}"
-        raise UsageError("--expand is for benchmarks", fix=fix)
+        raise UsageError("--expand and --distractors are for benchmarks", fix=fix)
 
 
 def measure_refusals(

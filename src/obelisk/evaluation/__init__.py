@@ -23,7 +23,7 @@ from obelisk.evaluation.metrics import gap, retrieval_map
 from obelisk.evaluation.predictions import Predictions, collect_predictions, read_predictions, write_predictions
 from obelisk.evaluation.protocol import Metrics, measure, write_metrics
 from obelisk.evaluation.report import write_report
-from obelisk.evaluation.retrieval import Retrieval
+from obelisk.evaluation.retrieval import Retrieval, read_distractors
 from obelisk.evaluation.revisited_protocol import RevisitedResult, evaluate_revisited
 from obelisk.evaluation.run_reader import Run
 
@@ -53,6 +53,7 @@ __all__ = [
     "measure",
     "measure_gldv2_recognition",
     "open_target",
+    "read_distractors",
     "read_predictions",
     "remembered_data",
     "retrieval_map",

@@ -21,7 +21,7 @@ from obelisk.data.formats.gldv2_retrieval import USAGES, RetrievalDataset
 from obelisk.embedding import Bundle, CachedEmbedder
 from obelisk.evaluation.intervals import Interval, draw_resamples, percentile_interval
 from obelisk.evaluation.metrics import NO_LANDMARK, average_precision, find_hits, mean, ranked_precision
-from obelisk.evaluation.part_search import find_nearest
+from obelisk.evaluation.part_search import find_nearest_rows
 from obelisk.evaluation.predictions import Predictions
 from obelisk.evaluation.protocol import plain, plain_interval
 from obelisk.evaluation.retrieval import PLAIN, VERIFIED, Retrieval, embed_files, expand, reorder
@@ -94,7 +94,7 @@ def evaluate_gldv2_retrieval(
     expanded, database = expand(asked[answered], rows[usable], None, how, progress)
     for start in range(0, len(answered), QUERIES_AT_ONCE):
         part = slice(start, start + QUERIES_AT_ONCE)
-        nearest = find_nearest(expanded[part], database, max(DEPTH, VERIFIED), progress)
+        nearest = find_nearest_rows(expanded[part], database, max(DEPTH, VERIFIED), progress)
         order = nearest.indices
         if how.verify:
             order = reorder(nearest, [queries[row] for row in answered[part]], files, progress)

@@ -65,7 +65,9 @@ class NearestRows:
     rows: Embeddings
 
 
-def find_nearest(queries: Embeddings, database: PartedRows, k: int, progress: Progress = no_progress) -> NearestRows:
+def find_nearest_rows(
+    queries: Embeddings, database: PartedRows, k: int, progress: Progress = no_progress
+) -> NearestRows:
     """Find the k nearest rows, or all if there are fewer, of unit-norm queries (Q, D)."""
     Q, D = queries.shape
     best = NearestRows(

@@ -15,11 +15,14 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from obelisk.arrays import Embeddings, Integers, l2_normalize
-from obelisk.embedding import CachedEmbedder, Embedder
+from obelisk.embedding import Bundle, CachedEmbedder, Embedder
+from obelisk.embedding.shards import read_plan
+from obelisk.embedding.shards.part_file import find_parts, read_part
 from obelisk.errors import MissingExtraError, PhotoError, UsageError
-from obelisk.evaluation.part_search import NearestRows, PartedRows, find_nearest
+from obelisk.evaluation.part_search import NearestRows, PartedRows, find_nearest_rows
 from obelisk.gallery import as_stored, refuse_directionless
 from obelisk.photos import GivenPhoto, PhotoLike, map_in_order
 from obelisk.recognition.rerank import EXPANSIONS, augment_all, expand_queries
@@ -80,6 +83,25 @@ def embed_queries(embedder: Embedder, photos: Sequence[PhotoLike | GivenPhoto]) 
     return l2_normalize(np.stack(rows), dimensions=embedder.bundle.dimensions)
 
 
+def read_distractors(folder: Path, bundle: Bundle) -> PartedRows:
+    """Return what ``obelisk embed`` left in a folder, as rows that follow a database; they are read part by part.
+
+    Photos that could not be embedded are left out. Raises ModelError if the embeddings are of another model, DataError
+    if parts are missing or damaged.
+    """
+    plan = read_plan(folder)
+    plan.refuse_other_model(bundle)
+    parts = find_parts(plan.parts)
+    plan.refuse_missing(parts)
+
+    def read_rows(path: Path) -> Embeddings:
+        rows = read_part(path, bundle.dimensions)["embedding"].drop_nulls().to_numpy()
+        return as_stored(l2_normalize(rows.reshape(-1, bundle.dimensions)))
+
+    count = pl.scan_parquet([*parts.values()]).select(pl.col("error").is_null().sum()).collect().item()
+    return PartedRows(count=count, read=lambda: map(read_rows, parts.values()))
+
+
 def expand(
     queries: Embeddings, rows: Embeddings, others: PartedRows | None, how: Retrieval, progress: Progress = no_progress
 ) -> tuple[Embeddings, PartedRows]:
@@ -97,7 +119,7 @@ def expand(
     if others:
         database = database.followed_by(others)
     if how.expand == "query":
-        nearest = find_nearest(queries, database, QUERY_NEIGHBORS, progress)
+        nearest = find_nearest_rows(queries, database, QUERY_NEIGHBORS, progress)
         queries = expand_queries(queries, nearest.rows, nearest.similarities)
     return queries, database
 

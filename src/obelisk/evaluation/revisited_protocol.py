@@ -33,7 +33,7 @@ from obelisk.embedding import Bundle, CachedEmbedder
 from obelisk.errors import DataError
 from obelisk.evaluation.intervals import Interval, bootstrap, draw_resamples, percentile_interval
 from obelisk.evaluation.metrics import precision_at, trapezoid_precision
-from obelisk.evaluation.part_search import PartedRows, find_nearest, find_ranks
+from obelisk.evaluation.part_search import PartedRows, find_nearest_rows, find_ranks
 from obelisk.evaluation.protocol import plain, plain_interval
 from obelisk.evaluation.retrieval import PLAIN, VERIFIED, Retrieval, embed_files, embed_queries, expand, reorder
 from obelisk.photos import read_photo
@@ -123,7 +123,7 @@ def evaluate_revisited(
     queries, database = expand(queries, rows, distractors, how, progress)
     ranks = find_ranks(queries, database, wanted, progress)
     if how.verify:
-        nearest = find_nearest(queries, database, VERIFIED, progress)
+        nearest = find_nearest_rows(queries, database, VERIFIED, progress)
         order = reorder(nearest, crops, dataset.photos, progress)
         ranks = [move_ranks(*row) for row in zip(ranks, wanted, order, strict=True)]
     return measure_revisited(dataset, ranks, how, distractors.count if distractors else 0)

@@ -74,12 +74,12 @@ def read_revisited(directory: Path, name: str) -> RevisitedDataset:
     directory = Path(directory)
     path = find_ground_truth(directory, name)
     fields = read_pickle(path) if path.suffix == ".pkl" else read_matlab(path)
-    database, names = (read_names(fields, key, path) for key in ("imlist", "qimlist"))
+    database, names = (read_photo_names(fields, key, path) for key in ("imlist", "qimlist"))
     truth = fields.get("gnd")
     if not isinstance(truth, list | tuple) or len(truth) != len(names):
         found = len(truth) if isinstance(truth, list | tuple) else "no"
         raise unusable(path, f"{found} entries in `gnd` for {len(names)} queries")
-    photos = locate(directory, database, names)
+    photos = locate_benchmark_photos(directory, database, names)
     queries = [
         read_query_truth(entry, query, photos[query], len(database), path)
         for query, entry in zip(names, truth, strict=True)
@@ -147,7 +147,7 @@ def read_matlab(path: Path) -> Mapping[str, Any]:
         raise unusable(path, f"it can't be read: {error}") from error
 
 
-def read_names(fields: Mapping[str, Any], key: str, path: Path) -> list[str]:
+def read_photo_names(fields: Mapping[str, Any], key: str, path: Path) -> list[str]:
     """Return the names of photos, which have no suffix."""
     names = fields.get(key)
     if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
@@ -159,7 +159,7 @@ def read_names(fields: Mapping[str, Any], key: str, path: Path) -> list[str]:
     return list(names)
 
 
-def locate(directory: Path, database: Sequence[str], queries: Sequence[str]) -> dict[str, Path]:
+def locate_benchmark_photos(directory: Path, database: Sequence[str], queries: Sequence[str]) -> dict[str, Path]:
     """Return the files of all photos, by name."""
     wanted = [*database, *queries]
     for folder in FOLDERS:
