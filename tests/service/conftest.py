@@ -18,7 +18,7 @@ from obelisk.data import read_catalog
 from obelisk.embedding import Bundle
 from obelisk.gallery import build_gallery
 from obelisk.service import ServiceSettings, create_app
-from obelisk.service.connections import server_options
+from obelisk.service.connection_limits import server_options
 
 TOKEN = "a token for tests"
 Client = Callable[..., TestClient]

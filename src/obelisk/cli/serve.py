@@ -63,7 +63,7 @@ def serve(
     import uvicorn
 
     from obelisk.service import ServiceSettings, create_app
-    from obelisk.service.connections import server_options
+    from obelisk.service.connection_limits import server_options
     from obelisk.service.live_recognizer import LiveRecognizer
     from obelisk.service.monitoring import MULTIPROCESS
     from obelisk.service.settings import VARIABLE
