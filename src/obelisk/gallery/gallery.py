@@ -18,7 +18,7 @@ from obelisk.gallery import schema
 from obelisk.gallery.changes import insert_references, merge_landmarks, remove_references, rename_landmark
 from obelisk.gallery.embeddings import refuse_damaged
 from obelisk.gallery.landmarks import Landmark
-from obelisk.gallery.lookup import count_landmarks, count_reference_photos, photo_with_id
+from obelisk.gallery.lookup import count_landmarks, count_reference_photos, photo_with_id, photos_by_id
 from obelisk.gallery.places import open_truth
 from obelisk.gallery.schema import About, ReferencePhoto
 from obelisk.gallery.snapshot import References, read_references
@@ -195,7 +195,8 @@ class Gallery:
     def find_neighbors(self, neighbors: Sequence[Neighbor]) -> list[ReferencePhoto | None]:
         """Return what :meth:`find_neighbor` finds for each, all read at once."""
         with self.truth.reading() as connection:
-            return [photo_with_id(connection, neighbor.id) for neighbor in neighbors]
+            found = photos_by_id(connection, [neighbor.id for neighbor in neighbors])
+        return [found.get(neighbor.id) for neighbor in neighbors]
 
     def search(self, embeddings: NDArray[np.floating], k: int) -> tuple[Integers, Embeddings]:
         """Find the k most similar reference photos for each of Q embeddings.

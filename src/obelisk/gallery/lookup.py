@@ -82,6 +82,12 @@ def photos_by_row(connection: Tables, rows: Sequence[int]) -> dict[int, Referenc
     return found
 
 
+def photos_by_id(connection: Tables, ids: Sequence[str]) -> dict[str, ReferencePhoto]:
+    """Return id → photo for those of a few ids that the gallery has."""
+    condition = f"id IN ({', '.join('?' * len(ids))})" if ids else "FALSE"
+    return {photo.id: photo for _, photo in select_photos(connection, condition, ids)}
+
+
 def photo_with_id(connection: Tables, photo_id: str) -> ReferencePhoto | None:
     """Return the photo with an id, or None."""
     return next((photo for _, photo in select_photos(connection, "id = ?", [photo_id])), None)

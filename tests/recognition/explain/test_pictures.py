@@ -15,7 +15,7 @@ from PIL import Image
 from obelisk.errors import UsageError
 from obelisk.photos import OWN_PICTURE_SUFFIX, ModelInput, read_query
 from obelisk.recognition.explain import PictureFolder, draw_recognitions, draw_strip
-from obelisk.recognition.explain.explanation import describe_reference, draw_panels
+from obelisk.recognition.explain.explanation import add_panels, describe_reference
 from obelisk.recognition.explain.lettering import make_legible, text_width, wrap_text
 from obelisk.recognition.explain.overlay import REGION_COLORS, light_up, locate_in_photo, outline_regions
 from obelisk.recognition.explain.picture_folder import LONGEST, make_safe
@@ -155,7 +155,9 @@ def test_the_caption_of_the_best_reference_is_legible_to_the_end(photo: Path) ->
 
     def drawn(name: str, end: str, similarity: float) -> bytes:
         reference = Neighbor(id=f"{name}/{end}", landmark=name, landmark_id=1, similarity=similarity)
-        return draw_panels("Alike", [panel, panel], [["photo"], describe_reference(reference)]).tobytes()
+        picture = Image.new("RGB", (1200, 900))
+        add_panels(picture, 0, "Alike", [panel, panel], [["photo"], describe_reference(reference)])
+        return picture.tobytes()
 
     name = "The Old Capitol Theatre of Olympia, Washington, and the Square before it"
     assert len({drawn(name, "a.jpg", 0.5), drawn(name, "b.jpg", 0.5), drawn(name, "a.jpg", 0.6)}) == 3

@@ -19,11 +19,10 @@ from obelisk.recognition.explain.strip import (
     PANEL,
     WIDTH,
     StripCell,
+    add_cells,
     describe_neighbor,
-    draw_cells,
     name_answer,
     name_landmark,
-    stack_pictures,
     state_confidence,
 )
 from obelisk.records import Neighbor, Recognition
@@ -33,7 +32,7 @@ TITLE, HEADING = 28, 19  # pixels: heights of letters
 LEGEND = 130  # pixels: width of an entry
 LONE_PANEL = 440  # pixels: without a reference photo, the picture fits a screen
 MARGIN = 32
-CAPTION = 200  # pixels: room for a heading and the longest caption
+TALLEST = 1700  # pixels: of a picture whose names take all the lines that they may
 
 MATCHES = "The brighter an area, the more it adds to the similarity. Regions with the same number match; they add"
 NO_MATCH = "The brighter an area, the more it adds to the similarity. No region of one photo matches one of the other."
@@ -70,19 +69,22 @@ def explain_answer(
         )
         for neighbor, seen in zip(shown, references, strict=True)
     ]
-    parts = [draw_title(answer), draw_cells([asked, *known])]
+    picture = Image.new("RGB", (WIDTH + 2 * MARGIN, TALLEST), PAPER)
+    bottom = add_cells(picture, (MARGIN, add_title(picture, MARGIN, answer) + MARGIN), [asked, *known]) + MARGIN
     if query.features is None:
-        return stack_pictures(parts, margin=MARGIN)
+        return picture.crop((0, 0, picture.width, bottom))
     reference = None if best is None else references[best]
     if best is None or reference is None or reference.features is None:
         lit = light_up(scale_photo(query.pixels, LONE_PANEL), weigh_locations(query.features), rule)
-        parts += [draw_panels("Where the model looks", [lit], []), draw_words(ALONE)]
+        bottom = add_panels(picture, bottom, "Where the model looks", [lit], [])
+        bottom = add_words(picture, bottom + MARGIN, ALONE)
     else:
         alike = compare_maps(query.features, reference.features)
-        panels = draw_resemblance(scale_photo(query.pixels, PANEL), scale_photo(reference.pixels, PANEL), alike, rule)
+        panels = draw_resemblance(query.pixels, reference.pixels, alike, rule)
         captions = [[asked.name], describe_reference(shown[best])]
-        parts += [draw_panels("What makes them alike", panels, captions), draw_region_legend(alike.regions)]
-    return stack_pictures(parts, margin=MARGIN)
+        bottom = add_panels(picture, bottom, "What makes them alike", panels, captions)
+        bottom = add_region_legend(picture, bottom + MARGIN, alike.regions)
+    return picture.crop((0, 0, picture.width, bottom + MARGIN))
 
 
 def best_neighbor(answer: Recognition, shown: Sequence[Neighbor]) -> int | None:
@@ -92,45 +94,50 @@ def best_neighbor(answer: Recognition, shown: Sequence[Neighbor]) -> int | None:
     return indices[0] if indices else (0 if shown else None)
 
 
-def draw_title(answer: Recognition) -> Image.Image:
-    """Draw the answer in large letters and its confidence below; of a rejected photo, also the first candidate."""
-    picture = Image.new("RGB", (WIDTH, 90), PAPER)
+def add_title(picture: Image.Image, top: int, answer: Recognition) -> int:
+    """Draw the answer in large letters and its confidence below; of a rejected photo, also the first candidate.
+
+    Returns where it ends, as all functions do that add a part.
+    """
     canvas = ImageDraw.Draw(picture)
-    top = draw_lines(canvas, (0, 0), name_answer(answer), TITLE, WIDTH)
+    line = draw_lines(canvas, (MARGIN, top), name_answer(answer), TITLE, WIDTH)
     details = state_confidence(answer)
     if answer.verdict == "unknown" and answer.candidates:
         first = answer.candidates[0]
         details += f", too little for {name_landmark(first.landmark, first.landmark_id)}"
-    bottom = draw_lines(canvas, (0, top), details, HEADING, WIDTH, color=FAINT)
-    return picture.crop((0, 0, WIDTH, round(bottom)))
+    return round(draw_lines(canvas, (MARGIN, line), details, HEADING, WIDTH, color=FAINT))
 
 
 def draw_resemblance(
     photo: Image.Image, original: Image.Image, alike: Resemblance, rule: ModelInput
 ) -> list[Image.Image]:
     """Draw both photos, lit up by what each area adds, with the matched regions outlined and numbered."""
-    query, reference = light_up(photo, alike.query, rule), light_up(original, alike.reference, rule)
+    # Lit before they are enlarged: there is less to light.
+    query = scale_photo(light_up(photo, alike.query, rule), PANEL)
+    reference = scale_photo(light_up(original, alike.reference, rule), PANEL)
     outline_regions(query, [region.query for region in alike.regions], alike.query.shape, rule)
     outline_regions(reference, [region.reference for region in alike.regions], alike.reference.shape, rule)
     return [query, reference]
 
 
-def draw_panels(heading: str, panels: Sequence[Image.Image], captions: Sequence[Sequence[str]]) -> Image.Image:
+def add_panels(
+    picture: Image.Image, top: int, heading: str, panels: Sequence[Image.Image], captions: Sequence[Sequence[str]]
+) -> int:
     """Draw large photos side by side under a heading, each with the lines of its caption."""
     height = max(panel.height for panel in panels)
     width = PANEL if len(panels) > 1 else panels[0].width
-    picture = Image.new("RGB", (WIDTH, height + CAPTION), PAPER)
     canvas = ImageDraw.Draw(picture)
-    top = round(draw_lines(canvas, (0, 0), heading, HEADING, WIDTH)) + 8
-    for column, panel in enumerate(panels):
-        picture.paste(frame_photo(panel, (width, height)), (column * (PANEL + GUTTER), top))
+    top = round(draw_lines(canvas, (MARGIN, top), heading, HEADING, WIDTH)) + 8
+    lefts = [MARGIN + column * (PANEL + GUTTER) for column in range(len(panels))]
+    for left, panel in zip(lefts, panels, strict=True):
+        frame_photo(picture, (left, top), panel, (width, height))
     ends = [top + height]
-    for column, caption in enumerate(captions):
+    for left, caption in zip(lefts, captions, strict=False):
         line = top + height + 10.0
         for text in caption:
-            line = draw_lines(canvas, (column * (PANEL + GUTTER), line), text, WORDS, PANEL, lines=3)
+            line = draw_lines(canvas, (left, line), text, WORDS, PANEL, lines=3)
         ends.append(round(line))
-    return picture.crop((0, 0, WIDTH, max(ends)))
+    return max(ends)
 
 
 def describe_reference(neighbor: Neighbor) -> list[str]:
@@ -139,21 +146,17 @@ def describe_reference(neighbor: Neighbor) -> list[str]:
     return [name, f"similarity {format_decimal(neighbor.similarity)}", f"reference photo {neighbor.id}"]
 
 
-def draw_region_legend(regions: Sequence[Region]) -> Image.Image:
+def add_region_legend(picture: Image.Image, top: int, regions: Sequence[Region]) -> int:
     """Draw how to read the two panels, and the share of each region."""
-    words = draw_words(MATCHES if regions else NO_MATCH)
-    picture = Image.new("RGB", (WIDTH, words.height + (2 * BADGE + 8 if regions else 0)), PAPER)
-    picture.paste(words, (0, 0))
+    bottom = add_words(picture, top, MATCHES if regions else NO_MATCH)
     canvas = ImageDraw.Draw(picture)
     for number, region in enumerate(regions):
-        left, middle = number * LEGEND, words.height + 4 + BADGE
+        left, middle = MARGIN + number * LEGEND, bottom + 4 + BADGE
         draw_badge(canvas, (left + BADGE, middle), number)
         draw_lines(canvas, (left + 2 * BADGE + 6, middle - 11), f"{region.share:.0%} of it", WORDS, LEGEND)
-    return picture
+    return bottom + (2 * BADGE + 8 if regions else 0)
 
 
-def draw_words(text: str) -> Image.Image:
+def add_words(picture: Image.Image, top: int, text: str) -> int:
     """Draw a paragraph of small gray text."""
-    picture = Image.new("RGB", (WIDTH, 80), PAPER)
-    end = draw_lines(ImageDraw.Draw(picture), (0, 0), text, WORDS, WIDTH, color=FAINT, lines=3)
-    return picture.crop((0, 0, WIDTH, round(end)))
+    return round(draw_lines(ImageDraw.Draw(picture), (MARGIN, top), text, WORDS, WIDTH, color=FAINT, lines=3))

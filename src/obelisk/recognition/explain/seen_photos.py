@@ -14,9 +14,10 @@ from obelisk.gallery import ReferenceFiles, ReferencePhoto
 from obelisk.photos import GivenPhoto, is_full_size, read_query
 from obelisk.recognition.explain.regions import Features
 from obelisk.recognition.explain.shown_photos import read_if_possible, scale_photo
-from obelisk.recognition.explain.strip import PANEL
+from obelisk.recognition.explain.strip import PANEL, WIDEST_CELL
 
 SHARP = 320  # pixels of the shorter side that a photo is decoded to at least
+CELL = 204  # the same of a photo that is shown small only: of 4:3, that fills a cell
 KEPT = 32  # reference photos: neighbors of one photo are often those of the next
 
 
@@ -67,17 +68,19 @@ class SeenPhotos:
 
     def reference(self, photo: ReferencePhoto | None, *, compared: bool) -> SeenPhoto | None:
         """Return a reference photo, with its feature map if it is ``compared``; None if its file is not at hand."""
-        data = self._files.read(photo)
-        if photo is None or data is None:
+        if photo is None:
             return None
         with self._lock:
             seen = self._references.get(photo)
         if seen is None or (compared and seen.features is None):
-            image = read_if_possible(data, self._sharp)
+            data = self._files.read(photo)
+            image = read_if_possible(data, self._sharp if compared else CELL)
             if image is None:
                 return None
-            features = self._embedder.features(image) if compared else None
-            seen = SeenPhoto(pixels=fit_panel(image), features=features)
+            if compared:
+                seen = SeenPhoto(pixels=fit_panel(image), features=self._embedder.features(image))
+            else:
+                seen = SeenPhoto(pixels=scale_photo(image, WIDEST_CELL))
         with self._lock:
             self._references[photo] = seen
             self._references.move_to_end(photo)

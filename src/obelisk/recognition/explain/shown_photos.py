@@ -41,15 +41,27 @@ def read_if_possible(source: Path | bytes | GivenPhoto | None, min_side: int) ->
 
 
 def frame_photo(
-    photo: Image.Image | None, size: tuple[int, int], color: str = LINE, thickness: int = 2, link: str | None = None
-) -> Image.Image:
-    """Return a framed box of this size with the photo in its middle; without one, a note and the link to it."""
+    picture: Image.Image,
+    corner: tuple[int, int],
+    photo: Image.Image | None,
+    size: tuple[int, int],
+    color: str = LINE,
+    thickness: int = 2,
+    link: str | None = None,
+) -> None:
+    """Draw a framed box of this size with the photo in its middle; without one, a note and the link to it.
+
+    It is drawn in its place at once: copying large pictures from one canvas to the next costs as much as drawing them.
+    """
+    left, top = corner
     if photo is None:
-        return frame_link(size, color, thickness, link)
-    box = Image.new("RGB", size, SHADE)
-    box.paste(photo, ((size[0] - photo.width) // 2, (size[1] - photo.height) // 2))
-    ImageDraw.Draw(box).rectangle((0, 0, size[0] - 1, size[1] - 1), outline=color, width=thickness)
-    return box
+        picture.paste(frame_link(size, color, thickness, link), corner)
+        return
+    frame = (left, top, left + size[0] - 1, top + size[1] - 1)
+    canvas = ImageDraw.Draw(picture)
+    canvas.rectangle(frame, fill=SHADE)
+    picture.paste(photo, (left + (size[0] - photo.width) // 2, top + (size[1] - photo.height) // 2))
+    canvas.rectangle(frame, outline=color, width=thickness)
 
 
 @lru_cache(maxsize=64)

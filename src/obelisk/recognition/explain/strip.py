@@ -75,12 +75,19 @@ def draw_strip(answer: Recognition, truth: str | None, references: Sequence[Path
 
 def draw_cells(cells: Sequence[StripCell]) -> Image.Image:
     """Draw cells side by side; the first is the query."""
-    side = min(WIDEST_CELL, (WIDTH - GUTTER * (len(cells) - 1)) // len(cells))
     lines = max(len(cell.details) for cell in cells)
-    strip = Image.new("RGB", (WIDTH, side + 2 * 24 + (1 + lines) * 22), PAPER)
-    lefts = [column * (side + GUTTER) for column in range(len(cells))]
-    bottoms = [draw_cell(strip, left, cell, side, bold=not left) for left, cell in zip(lefts, cells, strict=True)]
-    return strip.crop((0, 0, WIDTH, max(bottoms)))
+    strip = Image.new("RGB", (WIDTH, WIDEST_CELL + 2 * 24 + (1 + lines) * 22), PAPER)
+    return strip.crop((0, 0, WIDTH, add_cells(strip, (0, 0), cells)))
+
+
+def add_cells(picture: Image.Image, corner: tuple[int, int], cells: Sequence[StripCell]) -> int:
+    """Draw cells side by side into a picture; return where they end."""
+    side = min(WIDEST_CELL, (WIDTH - GUTTER * (len(cells) - 1)) // len(cells))
+    left, top = corner
+    return max(
+        draw_cell(picture, (left + column * (side + GUTTER), top), cell, side, bold=not column)
+        for column, cell in enumerate(cells)
+    )
 
 
 def describe_neighbor(
@@ -114,19 +121,20 @@ def name_landmark(name: str | None, landmark_id: int | None) -> str:
     return f"landmark {landmark_id}" if 2 * written.count("?") >= len(written) else written
 
 
-def draw_cell(strip: Image.Image, left: int, cell: StripCell, side: int, *, bold: bool) -> int:
+def draw_cell(strip: Image.Image, corner: tuple[int, int], cell: StripCell, side: int, *, bold: bool) -> int:
     """Draw a framed photo with its text and return where it ends; a mark, not color alone, says whether it is right."""
     color = {None: INK, True: RIGHT, False: WRONG}[cell.right]
     edge = LINE if cell.right is None else color
     thickness = 4 if bold and cell.right is not None else 2
     photo = cell.photo if isinstance(cell.photo, Image.Image) else read_if_possible(cell.photo, side)
     fitted = None if photo is None else scale_photo(photo, side)
-    strip.paste(frame_photo(fitted, (side, side), edge, thickness, cell.link), (left, 0))
+    frame_photo(strip, corner, fitted, (side, side), edge, thickness, cell.link)
     canvas = ImageDraw.Draw(strip)
+    left, bottom = corner[0], corner[1] + side
     indent = 0 if cell.right is None else 24
     if cell.right is not None:
-        draw_mark(canvas, (left + 2, side + 12), cell.right, color)
-    top = draw_lines(canvas, (left + indent, side + 10), cell.name, NAME, side - indent, color=color, lines=2)
+        draw_mark(canvas, (left + 2, bottom + 12), cell.right, color)
+    top = draw_lines(canvas, (left + indent, bottom + 10), cell.name, NAME, side - indent, color=color, lines=2)
     for text in cell.details:
         top = draw_lines(canvas, (left, top), text, WORDS - 1, side, color=FAINT)
     return round(top)
