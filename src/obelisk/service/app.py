@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -35,6 +36,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
 
     Raises :class:`~obelisk.errors.ObeliskError` if the gallery can't be used.
     """
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it tells of every damaged form, which is answered
     settings = settings or ServiceSettings.from_environment(os.environ)
     state = ServiceState(settings)
 

@@ -38,7 +38,7 @@ class BoundedConnection(H11Protocol):
         super().connection_made(transport)
         self._set_deadline(HEADER_SECONDS)
         if len(self.connections) > MOST_CONNECTIONS:
-            waiting = [one for one in self.connections if isinstance(one, BoundedConnection) and not one._answers()]
+            waiting = [one for one in self.connections if isinstance(one, BoundedConnection) and one._waits()]
             min(waiting, key=lambda one: one._since).transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -88,6 +88,10 @@ class BoundedConnection(H11Protocol):
     def _answers(self) -> bool:
         """Return whether a request has arrived that is not answered yet."""
         return self.cycle is not None and not self.cycle.response_complete
+
+    def _waits(self) -> bool:
+        """Return whether nothing would be lost with the connection, save what its client has not sent yet."""
+        return not self._answers() and not self.transport.is_closing()
 
     def _set_deadline(self, seconds: float) -> None:
         self._clear_deadline()
