@@ -104,7 +104,7 @@ def export_one(run: Run, out: Path, precision: PrecisionName, data: Path | None,
     show_check(precision.value, exported.precision)
     show_check("computed in int8 where that is faster", exported.in_int8)
     if precision is PrecisionName.int8 and not exported.in_int8:
-        note("computed in int8, the embeddings would differ too much: it will be computed in float32 everywhere")
+        note("no layer can be computed in int8 without changing the embeddings too much: float32 is used everywhere")
     return len(exported.skipped)
 
 

@@ -90,6 +90,13 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def pooling_fits(self) -> Recipe:
+        """Refuse several stages for a pooling that reads the last one only."""
+        if self.backbone.pooling == "own" and self.backbone.stages > 1:
+            raise ValueError("backbone.pooling = 'own' pools the last stage only: set backbone.stages = 1")
+        return self
+
+    @model_validator(mode="after")
     def loss_keys_serve(self) -> Recipe:
         """Refuse keys that this kind of loss doesn't use."""
         loss = self.loss
@@ -140,7 +147,7 @@ class Recipe(Section):
                 f"finetuning.micro_batches = {parts} leaves loss.kind = {self.loss.kind!r} one landmark per "
                 f"micro-batch, so nothing to tell apart: set finetuning.batch_size to {2 * parts * each} or more"
             )
-        if section.learned_exponent and self.backbone.pooling != "gem":
+        if section.learned_exponent and "gem" not in self.backbone.pooling:
             raise ValueError("finetuning.learned_exponent = true learns p of GeM: set backbone.pooling = 'gem'")
         if section.start_size and not 32 <= section.start_size <= self.photos.size:
             raise ValueError(

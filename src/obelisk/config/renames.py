@@ -25,6 +25,7 @@ RENAMED_VALUES: Mapping[str, Mapping[str, str]] = {"backbone.pooling": {"gap": "
 """key → old value → new value"""
 
 ADDED: Mapping[str, Any] = {
+    "backbone.weights_key": "",
     "training.ema_decay": 0.0,
     "training.clip_grad_norm": 0.0,
     "finetuning.patience": 0,

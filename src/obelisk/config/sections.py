@@ -39,7 +39,8 @@ class PhotosSection(Section):
     """How a photo becomes the network's input."""
 
     size: int = Field(224, ge=32, le=1024)
-    """side of the square input, pixels; 224 is the size in the reference comparison"""
+    """side of the square input, pixels; 224 is the size in the reference comparison. A transformer takes multiples of
+    its patch (14 or 16); its position embeddings are resampled to the size"""
     resize: Literal["squash", "crop"] = "squash"
     """squash: scale both sides to `size`, which changes the aspect ratio but cuts nothing; crop: scale the shorter side
     to `size`, then crop the center"""
@@ -53,13 +54,17 @@ class BackboneSection(Section):
     weights: str = "auto"
     """where the pretrained weights come from. auto: a Python package that carries them, or else the Hugging Face hub;
     `package`, `hub`, `random`, or the path of a .safetensors or .pth file"""
-    pooling: Literal["avg", "gem"] = "avg"
-    """avg: global average pooling; gem: generalized mean (GeM) with `gem_exponent`"""
+    weights_key: str = ""
+    """which network of a weights file that holds several, such as `teacher` or `state_dict_ema`; empty: the only one"""
+    pooling: Literal["avg", "gem", "cls", "cls+gem", "own"] = "avg"
+    """avg: global average pooling; gem: generalized mean (GeM) with `gem_exponent`; cls: the class token of a
+    transformer; cls+gem: both, side by side; own: as the network itself pools, by its class token, its attention
+    pooling, its last convolution …"""
     gem_exponent: float = Field(3.0, ge=1.0, le=20.0)
     """p of GeM, (mean of xᵖ)^(1/p): 1 is the average, a large p approaches the maximum"""
     stages: int = Field(1, ge=1, le=4)
-    """number of stages that are pooled: 1 is the last feature map alone; each more adds the stage before, whose finer
-    patterns tell instances of one kind apart"""
+    """number of stages that are pooled: 1 is the last feature map alone; each more adds the stage before (in a
+    transformer, the block before), whose finer patterns tell instances of one kind apart"""
 
 
 class ViewsSection(Section):
@@ -189,7 +194,7 @@ class FinetuningSection(Section):
     """passes over the reference photos; 0 leaves the backbone frozen"""
     frozen_groups: int = Field(0, ge=0)
     """layer groups that stay frozen, counted from the stem: 0 trains the whole network. An EfficientNet has 8 groups
-    (stem, seven stages), a ResNet 5 (stem, four stages)"""
+    (stem, seven stages), a ResNet 5 (stem, four stages), a ViT one for its patches, one per block and one at the end"""
     batch_size: int = Field(64, ge=2)
     """photos per step"""
     start_size: int = Field(0, ge=0, le=1024)

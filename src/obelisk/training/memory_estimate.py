@@ -69,7 +69,7 @@ def measure_sizes(recipe: Recipe, catalog: Catalog, backbones: Sequence[FrozenBa
     if not recipe.finetuning.epochs:
         return counted
     module = backbones[0].module
-    free_layers(module.network, recipe.finetuning.frozen_groups)
+    free_layers(module, recipe.finetuning.frozen_groups)
     pixels = torch.zeros(1, 3, recipe.photos.size, recipe.photos.size)
     counted = replace(
         counted,

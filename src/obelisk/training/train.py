@@ -137,7 +137,16 @@ def prepare_training(recipe: Recipe, catalog: Catalog, dist: Distributed) -> Tra
     refuse_without_validation(catalog, recipe.finetuning)
     refuse_without_positives(catalog, recipe)
     backbones = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
+    refuse_growing(recipe, backbones)
     return TrainingSetup(catalog=catalog, backbones=backbones, sizes=measure_sizes(recipe, catalog, backbones))
+
+
+def refuse_growing(recipe: Recipe, backbones: Sequence[FrozenBackbone]) -> None:
+    """Raise RecipeError for photos that grow during fine-tuning, with a backbone that takes one size only."""
+    start = recipe.finetuning.start_size
+    if recipe.finetuning.epochs and start and backbones[0].module.takes_one_size:
+        what = f"finetuning.start_size = {start}, but `{backbones[0].bundle.name}` takes photos of one size"
+        raise RecipeError(what, fix="--set finetuning.start_size=0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -28,8 +29,8 @@ def to_onnx(module: nn.Module, example: Tensor, input_name: str, *output_names: 
     import onnx
 
     rows = torch.export.Dim("N", min=1)
-    # The exporter reports its progress by print, and warns of its own deprecations.
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    # The exporter reports its progress by print, and warns of its own deprecations and of what it leaves as it is.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), only_errors_of("onnxscript"):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module.eval(),
@@ -48,6 +49,18 @@ def to_onnx(module: nn.Module, example: Tensor, input_name: str, *output_names: 
     # Protobuf orders maps by hash unless told otherwise.
     serialized: bytes = graph.SerializeToString(deterministic=True)
     return serialized
+
+
+@contextlib.contextmanager
+def only_errors_of(package: str) -> Iterator[None]:
+    """Silence the warnings that a package logs."""
+    logger = logging.getLogger(package)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def forget_origin(graph: object) -> None:

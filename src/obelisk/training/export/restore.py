@@ -14,9 +14,10 @@ from obelisk.config import Recipe
 from obelisk.embedding import LayerLandmarks, read_layer
 from obelisk.errors import ModelError
 from obelisk.evaluation.run_reader import Run
-from obelisk.training.model.backbones import FrozenBackbone, PooledBackbone, freeze, load_backbones
+from obelisk.training.model.backbones import FrozenBackbone, freeze, load_backbones
 from obelisk.training.model.network import EmbeddingWithLogits, Necks, PhotoEmbedder, build_neck
-from obelisk.training.model.weights import read_safetensors
+from obelisk.training.model.pooled_backbone import PooledBackbone
+from obelisk.training.model.state_dict import read_safetensors
 
 LOSS, PROBE = "loss", "probe"  # where head.safetensors has a softmax layer: the loss's own, or one trained afterwards
 

@@ -2,7 +2,6 @@
 
 from obelisk.training.model.backbones import (
     FrozenBackbone,
-    PooledBackbone,
     create_network,
     export_backbone,
     load_backbone,
@@ -18,8 +17,9 @@ from obelisk.training.model.network import (
     count_trainable,
     dense_head,
 )
+from obelisk.training.model.pooled_backbone import PooledBackbone
 from obelisk.training.model.pooling import avg, gem, l2n
-from obelisk.training.model.weights import read_state
+from obelisk.training.model.state_dict import read_state
 from obelisk.training.model.whitening import pca_whitening
 
 __all__ = [

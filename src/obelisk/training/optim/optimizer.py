@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import nn
 
 from obelisk.config import FinetuningSection, TrainingSection
 from obelisk.training.model.network import PhotoEmbedder
-from obelisk.training.model.weights import TimmNetwork
+from obelisk.training.model.pooled_backbone import PooledBackbone, TimmNetwork
 
 LAYER, NECK, LANDMARKS = "backbone", "neck", "landmark weights"  # parts of the optimizer; layer groups are numbered
 
@@ -45,7 +45,7 @@ def build_finetuning_optimizer(
     frozen groups stop requiring gradients.
     """
     backbone = embedder.only_backbone
-    layers = free_layers(backbone.network, section.frozen_groups)
+    layers = free_layers(backbone, section.frozen_groups)
     groups: list[dict[str, Any]] = [
         {
             "part": f"{LAYER} {depth + 1}",
@@ -69,21 +69,37 @@ def build_finetuning_optimizer(
     return build_adamw(groups)
 
 
-def free_layers(network: TimmNetwork, frozen: int) -> list[list[nn.Parameter]]:
-    """Let the weights of a network move, except those of its first ``frozen`` layer groups; return all groups."""
-    layers = group_layers(network)
+def free_layers(backbone: PooledBackbone, frozen: int) -> list[list[nn.Parameter]]:
+    """Let the weights of a backbone move, except those of its first ``frozen`` layer groups; return all groups.
+
+    Weights that its descriptors do not depend on stay frozen, too: several processes would wait for their gradients.
+    """
+    layers = group_layers(backbone.network)
+    unused = {id(backbone.network.get_parameter(name)) for name in backbone.find_unused()}
     for depth, layer in enumerate(layers):
         for parameter in layer:
             # Backbones are loaded frozen.
-            parameter.requires_grad = depth >= frozen
-    return layers
+            parameter.requires_grad = depth >= frozen and id(parameter) not in unused
+    return [[parameter for parameter in layer if id(parameter) not in unused] for layer in layers]
 
 
 def group_layers(network: TimmNetwork) -> list[list[nn.Parameter]]:
-    """Return the parameters of a timm network by depth: the stem first, then each stage."""
-    groups = group_parameters(network, network.group_matcher(coarse=True))
+    """Return the parameters of a timm network by depth: the stem first, then each stage (or block)."""
     parameters = dict(network.named_parameters())
+    try:
+        groups = group_parameters(network, network.group_matcher(coarse=True))
+    except (AttributeError, AssertionError):  # a few networks do not say
+        groups = group_by_name(parameters)
     return [[parameters[name] for name in names] for _, names in sorted(groups.items())]
+
+
+def group_by_name(names: Iterable[str]) -> dict[int, list[str]]:
+    """Group the names of parameters by the module that they begin with, such as ``stem`` or ``stages.0``."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        first, second, *_ = [*name.split("."), ""]
+        groups.setdefault(f"{first}.{second}" if second.isdigit() else first, []).append(name)
+    return dict(enumerate(groups.values()))
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, warm_up: float, progress: float) -> None:
