@@ -1,19 +1,13 @@
 """Networks of many shapes as backbones: maps, maps with the channels last, tokens; their poolings, sizes and layers."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from obelisk.config import BackboneSection, Recipe
-from obelisk.data import read_catalog
-from obelisk.embedding import Embedder
-from obelisk.errors import ModelError, RecipeError
-from obelisk.training.export.export_run import export_run
+from obelisk.config import BackboneSection
+from obelisk.errors import ModelError
 from obelisk.training.model import PooledBackbone, avg, create_network, gem
 from obelisk.training.model.backbones import build_pooled, refuse_size
 from obelisk.training.optim.optimizer import free_layers, group_layers
-from obelisk.training.train import train_run
 
 VIT = "test_vit"  # patches of 16 pixels, six blocks, a class token
 
@@ -127,30 +121,3 @@ def test_weights_that_nothing_depends_on_stay_frozen() -> None:
     free_layers(module, 0)
     frozen = {name.split(".")[0] for name, weight in module.network.named_parameters() if not weight.requires_grad}
     assert frozen == {"attn_pool"}
-
-
-TRANSFORMER = {"names": [VIT], "weights": "random", "pooling": "cls+gem", "stages": 2}
-FINETUNING = {"epochs": 1, "batch_size": 16, "frozen_groups": 4, "learned_exponent": True, "ema_decay": 0.5}
-
-
-def test_a_transformer_trains_and_exports_like_any_network(
-    tiny_dataset: Path, tiny_recipe: Recipe, tmp_path: Path
-) -> None:
-    changes = {"backbone": TRANSFORMER, "finetuning": FINETUNING}
-    recipe = Recipe.model_validate(tiny_recipe.model_dump() | changes)
-    catalog = read_catalog(tiny_dataset)
-    run = train_run(recipe, catalog, tmp_path / "run")
-    photos = sorted((tiny_dataset / "train").rglob("*.jpg"))[:12]
-    for precision, least in (("fp16", 0.9999), ("int8", 0.99)):
-        exported = export_run(run, tmp_path / precision, photos=photos, precision=precision)  # type: ignore[arg-type]
-        assert exported.precision is not None
-        assert exported.precision.cosine > least
-        assert exported.in_int8 is None  # nothing in it is a convolution of features
-    maps = Embedder(run.bundle).features(photos[0])
-    assert maps is not None
-    assert maps.shape == (64, 4, 4)
-
-    growing = recipe.finetuning.model_copy(update={"epochs": 2, "start_size": 32})
-    with pytest.raises(RecipeError, match=r"start_size = 32, but `test_vit` takes photos of one size"):
-        train_run(recipe.model_copy(update={"finetuning": growing}), catalog, tmp_path / "growing")
-    assert not (tmp_path / "growing").exists()

@@ -194,7 +194,7 @@ class FinetuningSection(Section):
     """passes over the reference photos; 0 leaves the backbone frozen"""
     frozen_groups: int = Field(0, ge=0)
     """layer groups that stay frozen, counted from the stem: 0 trains the whole network. An EfficientNet has 8 groups
-    (stem, seven stages), a ResNet 5 (stem, four stages), a ViT one for its patches, one per block and one at the end"""
+    (stem, seven stages), a ResNet 5 (stem, four stages), a ViT one for its patches and one per block"""
     batch_size: int = Field(64, ge=2)
     """photos per step"""
     start_size: int = Field(0, ge=0, le=1024)

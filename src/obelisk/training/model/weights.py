@@ -60,7 +60,7 @@ def fetch_network(name: str, size: int | None = None) -> TimmNetwork:
     repository = config.hf_hub_id
     if repository:
         cached = any(isinstance(try_to_load_from_cache(repository, file), str) for file in HUB_FILES)
-        if not cached and (told := describe_terms(name, config.license)):
+        if not cached and (told := describe_terms(name, repository, config.license)):
             logger.warning("%s", told)
         try:
             # Without a name server, the hub's client would retry for most of a minute, with a warning each time.
@@ -76,11 +76,11 @@ def fetch_network(name: str, size: int | None = None) -> TimmNetwork:
     )
 
 
-def describe_terms(name: str, licence: str | None) -> str:
+def describe_terms(name: str, repository: str, licence: str | None) -> str:
     """Return what to say of a licence before weights are downloaded; "" for one that allows everything."""
     if (licence or "").lower() in FREE_LICENCES:
         return ""
-    page = f"https://huggingface.co/timm/{name}"
+    page = f"https://huggingface.co/{repository}"
     if not licence or licence == "unknown":
         return f"the licence of the weights of `{name}` is not stated · read {page} before you use them"
     limits = "they may not be used commercially" if "nc" in licence.lower().split("-") else "it sets conditions"
