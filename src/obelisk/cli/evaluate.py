@@ -206,8 +206,9 @@ def compare(
     """
     from obelisk.evaluation import compare_targets, open_target, remembered_data
     from obelisk.evaluation.report import write_report, write_report_figures
+    from obelisk.gallery import is_address
 
-    sources = dict.fromkeys(locate_gallery(model).resolve() for model in models)
+    sources = dict.fromkeys(model if is_address(model) else locate_gallery(model).resolve() for model in models)
     targets = [open_target(source) for source in sources]
     data = data or remembered_data([target.folder for target in targets])
     catalog = read_dataset(data)

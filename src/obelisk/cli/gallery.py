@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from obelisk.bundled import locate_gallery, name_gallery
+from obelisk.bundled import BUNDLED, locate_gallery
 from obelisk.cli.console import Meter, SkippedFolders, WholeHelp, count_of, note, result, table, warn
 from obelisk.cli.gallery_changes import (
     add_command,
@@ -22,8 +22,9 @@ from obelisk.cli.gallery_changes import (
     warn_of_twins,
 )
 from obelisk.cli.gallery_handover import export_command, import_command
+from obelisk.cli.gallery_push import pull_command, push_command
 from obelisk.cli.landmarks import landmark_fields
-from obelisk.cli.photo_arguments import Exclude, GalleryFolder
+from obelisk.cli.photo_arguments import Exclude, NamedGallery
 from obelisk.errors import UsageError
 from obelisk.wording import format_kilometers
 
@@ -47,7 +48,7 @@ gallery_app = typer.Typer(
 
 @gallery_app.command("build")
 def build_command(
-    path: GalleryFolder,
+    place: NamedGallery,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -99,11 +100,12 @@ def build_command(
     stopped. Exits 1 if some photos could not be used; the gallery then holds the others.
     """
     from obelisk.data import read_catalog
-    from obelisk.gallery import Gallery, build_gallery, gather_facts, load_model
+    from obelisk.gallery import Gallery, build_gallery, gather_facts, load_model, open_truth
     from obelisk.recognition import find_layer_remark
 
-    built = (path / "model").is_dir()
-    bundle = load_model(model or (path if built else embedded or locate_gallery(None)))
+    truth = open_truth(place)
+    built = truth.exists()
+    bundle = truth.load_bundle(truth.about()) if built and not model else load_model(model or embedded or BUNDLED)
     embedder, data = open_embedded(embedded, bundle, data)
     skipped = SkippedFolders(exclude)
     catalog = read_catalog(data, onerror=skipped, photo_filter=skipped.photo_filter)
@@ -114,7 +116,7 @@ def build_command(
         raise UsageError(what, where=data, fix="change their permissions, or leave --prune out")
     with Meter() as meter:
         report = build_gallery(
-            path,
+            place,
             catalog,
             bundle,
             embedder=embedder,
@@ -123,16 +125,16 @@ def build_command(
             prune=prune > 0,
             prune_most=prune > 1,
         )
-        Gallery.open(path, progress=meter).references()  # index a large gallery now rather than at the first search
+        Gallery.open(place, progress=meter).references()  # index a large gallery now rather than at the first search
     warn_of_twins(report.gallery, recalibrate(report.gallery))
     if remark := find_layer_remark(report.gallery, bundle):
         note(remark)
     if embedder:
         note(f"{embedder.taken} of {count_of(report.embedded, 'embedding')} taken from {embedded}")
     report_skipped(report)
-    report_changes(report, path, data)
+    report_changes(report, data)
     report_positions(report)
-    result(f"{path}: {count_contents(gather_facts(report.gallery))} ({count_kinds(report)})")
+    result(f"{report.gallery.name}: {count_contents(gather_facts(report.gallery))} ({count_kinds(report)})")
     skipped.report()
     if report.failed or skipped:
         raise typer.Exit(1)
@@ -162,29 +164,30 @@ def report_skipped(report: BuildReport) -> None:
         warn(f"nor of {len(report.without_photo) - NAMED_LANDMARKS} more landmarks")
 
 
-def report_changes(report: BuildReport, path: Path, data: Path) -> None:
+def report_changes(report: BuildReport, data: Path) -> None:
     """Name what was renamed, moved and removed, and what is gone."""
+    name = report.gallery.name
     for folder in report.renamed:
         where = f"(id {folder.landmark.id}, {count_of(folder.photos, 'photo')})"
         if folder.landmark.name == folder.after:
-            result(f"{path}: renamed landmark `{folder.before}` to `{folder.after}` {where}")
+            result(f"{name}: renamed landmark `{folder.before}` to `{folder.after}` {where}")
         else:
-            result(f"{path}: `{folder.landmark.name}` follows its folder `{folder.before}` to `{folder.after}` {where}")
+            result(f"{name}: `{folder.landmark.name}` follows its folder `{folder.before}` to `{folder.after}` {where}")
     for photo in report.moved:
         before, after = photo.landmarks
         place = f" to `{photo.after.id}`" if photo.after.id != photo.before.id else ""
         shows = f" from landmark `{before}` to `{after}`" if after != before else ""
-        result(f"{path}: moved photo `{photo.before.id}`{place}{shows}")
+        result(f"{name}: moved photo `{photo.before.id}`{place}{shows}")
     for gone in report.gone if report.pruned else ():
-        result(f"{path}: removed photo `{gone.id}`")
+        result(f"{name}: removed photo `{gone.id}`")
     for landmark in report.emptied:
-        result(f"{path}: removed landmark `{landmark.name}` (id {landmark.id}), which had no photo left")
+        result(f"{name}: removed landmark `{landmark.name}` (id {landmark.id}), which had no photo left")
     if report.gone and not report.pruned:
         named = ", ".join(f"`{gone.id}`" for gone in report.gone[:NAMED_PHOTOS])
         more = f" and {len(report.gone) - NAMED_PHOTOS} more" if len(report.gone) > NAMED_PHOTOS else ""
         are = "is" if len(report.gone) == 1 else "are"
         note(
-            f"{count_of(len(report.gone), 'photo')} of {path} {are} gone from {data}: {named}{more} · "
+            f"{count_of(len(report.gone), 'photo')} of {name} {are} gone from {data}: {named}{more} · "
             "`gallery build --prune` removes what is gone"
         )
 
@@ -222,11 +225,13 @@ gallery_app.command("merge")(merge_command)
 gallery_app.command("calibrate")(calibrate_command)
 gallery_app.command("export")(export_command)
 gallery_app.command("import")(import_command)
+gallery_app.command("push")(push_command)
+gallery_app.command("pull")(pull_command)
 
 
 @gallery_app.command("info")
 def info_command(
-    path: GalleryFolder,
+    place: NamedGallery,
     landmarks: Annotated[
         bool, typer.Option("--landmarks", help="List the landmarks by id; `obelisk landmarks` lists them by name.")
     ] = False,
@@ -239,7 +244,7 @@ def info_command(
 
     if landmarks and photos:
         raise UsageError("`info` prints one list", fix="give either --landmarks or --photos")
-    gallery = Gallery.open(path)
+    gallery = Gallery.open(place)
     if photos:
         print_rows(list_photos(gallery), ("id", "landmark", "landmark_id", "file"), as_json=as_json)
         return
@@ -271,31 +276,41 @@ def print_rows(rows: Iterable[Mapping[str, object]], columns: Sequence[str], *, 
 
 
 @gallery_app.command("check")
-def check_gallery_command(path: GalleryFolder) -> None:
+def check_gallery_command(place: NamedGallery) -> None:
     """Check all that recognition reads; exit 1 if there is a problem.
 
     These are the tables, the embeddings, the model with its calibration, and the search index. Landmarks that look like
     one place, and the same photo under two landmarks, are named; that is no problem of the gallery.
     """
-    from obelisk.gallery import Gallery, check_gallery, check_index, check_labels, gather_facts, rebuild_advice
+    from obelisk.gallery import (
+        Gallery,
+        check_gallery,
+        check_index,
+        check_labels,
+        gather_facts,
+        open_truth,
+        rebuild_advice,
+    )
     from obelisk.recognition import check_recognition
     from obelisk.recognition.self_calibration import find_twin_landmarks
 
-    problems = check_gallery(path) or check_recognition(path)
+    truth = open_truth(place)
+    name = truth.name
+    problems = check_gallery(place) or check_recognition(place)
     for problem in problems:
-        result(f"{name_gallery(path)}: {problem}")
+        result(f"{name}: {problem}")
     if problems:
-        note(f"if nothing else helps, {rebuild_advice(path)}")
+        note(f"if nothing else helps, {rebuild_advice(truth.folder or name)}")
         raise typer.Exit(1)
-    if remark := check_index(path):
+    if remark := check_index(place):
         note(remark)
-    if remark := check_labels(path):
+    if remark := check_labels(place):
         warn(remark)
-    gallery = Gallery.open(path)
+    gallery = Gallery.open(place)
     references = gallery.references()
     warn_of_twins(gallery, find_twin_landmarks(gallery.load_bundle(), references, references.landmark_ids))
     facts = gather_facts(gallery)
-    result(f"{name_gallery(path)}: sound, {count_contents(facts)}")
+    result(f"{name}: sound, {count_contents(facts)}")
 
 
 def count_contents(facts: GalleryFacts) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from obelisk.cli.console import SkippedFolders, count_of, note, result, warn
-from obelisk.cli.photo_arguments import Exclude, GalleryFolder, NullSeparated, Photos, expand_arguments
+from obelisk.cli.photo_arguments import Exclude, NamedGallery, NullSeparated, Photos, expand_arguments
 from obelisk.errors import ObeliskError, UsageError, near_names
 from obelisk.positions import parse_position
 
@@ -25,7 +25,7 @@ LandmarkNames = Annotated[
 
 
 def add_command(
-    path: GalleryFolder,
+    place: NamedGallery,
     photos: Photos,
     landmark: Annotated[
         str,
@@ -63,7 +63,7 @@ def add_command(
     position = parse_position(at, option="--at") if at is not None else None
     skipped = SkippedFolders(exclude)
     paths = expand_arguments(photos, skipped, null=null)
-    gallery = Gallery.open(path)
+    gallery = Gallery.open(place)
     chosen = target_landmark(gallery, landmark, landmark_id)
     remark = remark_new_name(gallery, landmark)
     total = failed = 0
@@ -91,7 +91,7 @@ def add_command(
 
 
 def calibrate_command(
-    path: GalleryFolder,
+    place: NamedGallery,
     strangers: Annotated[
         Path | None,
         typer.Option(
@@ -107,19 +107,19 @@ def calibrate_command(
     from obelisk.recognition import Recognizer, calibrate_gallery
     from obelisk.recognition.self_calibration import find_mutual
 
-    gallery = Gallery.open(path)
+    gallery = Gallery.open(place)
     rows, photos = embed_strangers(gallery, strangers) if strangers else (None, [])
     refined = calibrate_gallery(gallery, rows, again=True)
     if refined is None:
         calibrated = Recognizer.open(gallery).calibration is not None
         why = "it has a calibration.json of its own" if calibrated else "its model is not calibrated"
-        raise UsageError(f"the gallery can't be calibrated: {why}", where=path)
+        raise UsageError(f"the gallery can't be calibrated: {why}", where=gallery.name)
     if refined.copies:
         warn(f"left out: {refined.copies} of {strangers}, copies of reference photos")
     for row in refined.named:
         warn(f"{photos[row]}: named with confidence all the same; does it show a landmark of the gallery?")
     warn_of_twins(gallery, find_mutual(refined.twins))
-    result(f"{path}: landmarks are named from a confidence of {refined.calibration.threshold():.4f} on")
+    result(f"{gallery.name}: landmarks are named from a confidence of {refined.calibration.threshold():.4f} on")
 
 
 def warn_of_twins(gallery: Gallery, twins: Sequence[tuple[int, int]]) -> None:
@@ -194,7 +194,7 @@ def addition_to_json(addition: Addition, landmark: str) -> str:
 
 
 def remove_command(
-    path: GalleryFolder,
+    place: NamedGallery,
     landmarks: Annotated[
         list[str] | None,
         typer.Option(
@@ -222,22 +222,22 @@ def remove_command(
 
     if not landmarks and not photos:
         raise UsageError("nothing to remove was named", fix="give --landmark NAME or --photo ID")
-    gallery = Gallery.open(path)
+    gallery = Gallery.open(place)
     before = landmark_counts(gallery)
     names = {landmark.id: landmark.name for landmark in before}
-    chosen = [find_landmark(name, names, path) for name in landmarks or ()]
+    chosen = [find_landmark(name, names, gallery.name) for name in landmarks or ()]
     gallery.remove(photos=photos or (), landmarks=chosen)
     for photo_id in photos or ():
-        result(f"{path}: removed photo `{photo_id}`")
+        result(f"{gallery.name}: removed photo `{photo_id}`")
     left = landmark_names(gallery)
     for landmark, count in before.items():
         if landmark.id not in left:
-            result(f"{path}: removed landmark `{landmark.name}` (id {landmark.id}, {count_of(count, 'photo')})")
+            result(f"{gallery.name}: removed landmark `{landmark.name}` (id {landmark.id}, {count_of(count, 'photo')})")
     recalibrate(gallery)
 
 
 def rename_command(
-    path: GalleryFolder,
+    place: NamedGallery,
     name: Annotated[
         str,
         typer.Argument(metavar="NAME", help="The landmark: its name, or its id if several have the name."),
@@ -247,15 +247,15 @@ def rename_command(
     """Rename a landmark."""
     from obelisk.gallery import Gallery, find_landmark, landmark_names
 
-    gallery = Gallery.open(path)
+    gallery = Gallery.open(place)
     names = landmark_names(gallery)
-    landmark_id = find_landmark(name, names, path)
+    landmark_id = find_landmark(name, names, gallery.name)
     gallery.rename(landmark_id, into)
-    result(f"{path}: `{names[landmark_id]}` (id {landmark_id}) is called `{into}`")
+    result(f"{gallery.name}: `{names[landmark_id]}` (id {landmark_id}) is called `{into}`")
 
 
 def merge_command(
-    path: GalleryFolder,
+    place: NamedGallery,
     landmarks: LandmarkNames,
     into: Annotated[
         str,
@@ -269,13 +269,13 @@ def merge_command(
     """Merge several landmarks into one."""
     from obelisk.gallery import Gallery, find_landmark, landmark_names
 
-    gallery = Gallery.open(path)
+    gallery = Gallery.open(place)
     names = landmark_names(gallery)
-    merged = [find_landmark(name, names, path) for name in landmarks]
+    merged = [find_landmark(name, names, gallery.name) for name in landmarks]
     known = into in names.values() or (into.isdigit() and int(into) in names)
-    target = find_landmark(into, names, path) if known else min(merged)
+    target = find_landmark(into, names, gallery.name) if known else min(merged)
     gallery.merge(merged, target, name=None if known else into)
     called = names[target] if known else into
     listed = ", ".join(f"`{names[landmark_id]}` (id {landmark_id})" for landmark_id in merged)
-    result(f"{path}: {listed} merged into `{called}` (id {target})")
+    result(f"{gallery.name}: {listed} merged into `{called}` (id {target})")
     recalibrate(gallery)

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from obelisk.bundled import locate_gallery
 from obelisk.cli.console import Meter, count_of, note, result, warn
-from obelisk.cli.photo_arguments import GalleryFolder
+from obelisk.cli.photo_arguments import NamedGallery
 
 if TYPE_CHECKING:
     from obelisk.gallery import Handover
 
 
 def export_command(
-    path: GalleryFolder,
+    place: NamedGallery,
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="The file to write, such as mycity.tar.", readable=False)
     ],
@@ -42,7 +41,7 @@ def export_command(
     from obelisk.gallery import Gallery, export_gallery
 
     with Meter() as meter:
-        done = export_gallery(Gallery.open(path), file, photos=photos, note=remark, progress=meter)
+        done = export_gallery(Gallery.open(place), file, photos=photos, note=remark, progress=meter)
     if done.missing:
         warn(f"{done.missing} of {count_of(done.manifest.photos, 'photo')} are not at hand, and do not come along")
     result(f"{file}: {describe_handover(done)}")
@@ -50,9 +49,11 @@ def export_command(
 
 def import_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `gallery export` wrote.", readable=False)],
-    path: Annotated[
-        Path,
-        typer.Argument(metavar="GALLERY", help="The gallery's folder, which must not exist.", parser=locate_gallery),
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="GALLERY", help="The gallery's folder, which must not exist, or postgresql://HOST/DATABASE."
+        ),
     ],
 ) -> None:
     """Make a gallery from a file that `gallery export` wrote.
@@ -62,10 +63,10 @@ def import_command(
     from obelisk.gallery import import_gallery
 
     with Meter() as meter:
-        done = import_gallery(file, path, progress=meter)
+        done = import_gallery(file, place, progress=meter)
     if done.manifest.note:
         note(f"note: {done.manifest.note}")
-    result(f"{path}: {describe_handover(done)}")
+    result(f"{done.gallery.name}: {describe_handover(done)}")
 
 
 def describe_handover(done: Handover) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from obelisk.bundled import locate_gallery
+from obelisk.bundled import BUNDLED
 from obelisk.cli.console import count_of, note, result, table
 from obelisk.errors import near_names
 from obelisk.wording import format_position
@@ -29,13 +28,12 @@ def landmarks_command(
         ),
     ] = "",
     galleries: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             "--gallery",
             metavar="G",
             help="Gallery to list; may be repeated.",
             show_default="the bundled one",
-            parser=locate_gallery,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per landmark.")] = False,
@@ -46,7 +44,7 @@ def landmarks_command(
     """
     from obelisk.gallery import Gallery, landmark_counts, matches_name
 
-    opened = [Gallery.open(path) for path in galleries or [locate_gallery(None)]]
+    opened = [Gallery.open(path) for path in galleries or [BUNDLED]]
     known = [(gallery, *counted) for gallery in opened for counted in landmark_counts(gallery).items()]
     known.sort(key=lambda row: (row[1].name.casefold(), row[1].id))
     found = [row for row in known if matches_name(search, row[1].name)]

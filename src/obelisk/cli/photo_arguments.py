@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from obelisk.bundled import locate_gallery
 from obelisk.cli.console import SkippedFolders
 from obelisk.errors import UsageError
 from obelisk.positions import Position, parse_position
@@ -25,22 +24,21 @@ Photos = Annotated[
     ),
 ]
 
-# Parsed by hand: as Paths, `bundled` and `./bundled` would be one.
-GalleryFolder = Annotated[
-    Path,
+# As given: as Paths, `bundled` and `./bundled` would be one, and the address of a database none.
+NamedGallery = Annotated[
+    str,
     typer.Argument(
-        metavar="GALLERY", help="The gallery's folder, or `bundled`.", show_default=False, parser=locate_gallery
+        metavar="GALLERY", help="The gallery's folder, `bundled`, or postgresql://HOST/DATABASE.", show_default=False
     ),
 ]
 
 Galleries = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option(
         "--gallery",
         metavar="G",
         help="Gallery to recognize from; may be repeated, to ask several of one model at once.",
         show_default="the bundled one",
-        parser=locate_gallery,
     ),
 ]
 

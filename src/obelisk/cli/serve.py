@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from obelisk.bundled import is_bundled, locate_gallery
+from obelisk.bundled import BUNDLED
 from obelisk.cli.console import note, note_remark
 from obelisk.defaults import PRECISION
 from obelisk.errors import MissingExtraError, UsageError
@@ -101,7 +101,9 @@ def serve(
 def refuse_unchangeable(galleries: list[str]) -> None:
     """Raise UsageError unless there is one gallery, and it may be changed."""
     fix = "name one of your own: obelisk serve --gallery G --allow-changes"
+    from obelisk.gallery import open_truth
+
     if len(galleries) > 1:
         raise UsageError("changes need one gallery", fix=fix)
-    if not galleries or is_bundled(locate_gallery(galleries[0])):
+    if not galleries or open_truth(galleries[0]).name == BUNDLED:
         raise UsageError("the bundled gallery can't be changed", fix=fix)

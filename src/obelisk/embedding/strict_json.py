@@ -23,12 +23,12 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def parse_json(content: bytes, adapter: TypeAdapter[Parsed], *, where: Path, what: str, fix: str) -> Parsed:
+def parse_json(content: bytes, adapter: TypeAdapter[Parsed], *, where: Path | str, what: str, fix: str) -> Parsed:
     """Return a JSON text as what ``adapter`` describes; raises ModelError, calling it ``what``, if it doesn't fit."""
     return validate_json(load_json(content, where=where, what=what, fix=fix), adapter, where=where, what=what, fix=fix)
 
 
-def load_json(content: bytes, *, where: Path, what: str, fix: str) -> object:
+def load_json(content: bytes, *, where: Path | str, what: str, fix: str) -> object:
     """Return the value of a JSON text; raises ModelError if it is none, or if it has too many parts."""
     reason = f"it has more than {MOST_ITEMS:,} items"
     if content.count(b",") <= MOST_ITEMS:
@@ -43,7 +43,7 @@ def load_json(content: bytes, *, where: Path, what: str, fix: str) -> object:
     raise ModelError(f"unreadable {what}: {reason}", where=where, fix=fix)
 
 
-def validate_json(value: object, adapter: TypeAdapter[Parsed], *, where: Path, what: str, fix: str) -> Parsed:
+def validate_json(value: object, adapter: TypeAdapter[Parsed], *, where: Path | str, what: str, fix: str) -> Parsed:
     """Return a JSON value as what ``adapter`` describes; raises ModelError with the first problem if it doesn't fit."""
     try:
         return adapter.validate_python(value)

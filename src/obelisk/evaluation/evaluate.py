@@ -39,7 +39,7 @@ from obelisk.evaluation.protocol import Metrics, measure, write_metrics
 from obelisk.evaluation.retrieval import PLAIN, Retrieval
 from obelisk.evaluation.run_reader import Run, fingerprint_of_data, read_log
 from obelisk.files import read_limited, replace_file
-from obelisk.gallery import DATABASE, Gallery
+from obelisk.gallery import DATABASE, Gallery, is_address
 from obelisk.recognition import CALIBRATION, find_classifier
 from obelisk.records import Progress, no_progress
 
@@ -99,9 +99,9 @@ class Target:
             "classifier": self.classifier.model_dump(),
         }
         if matched:
-            own = matched.gallery.path / CALIBRATION
+            own = matched.gallery.truth.read_file(CALIBRATION, LARGEST_JSON)
             said["own calibration"] = matched.gallery.own_calibration()
-            said["calibration"] = read_limited(own, LARGEST_JSON).decode(errors="replace") if own.is_file() else None
+            said["calibration"] = None if own is None else own.decode(errors="replace")
             said["photos"] = [(photo.id, photo.landmark_id, photo.content_hash) for photo in matched.gallery.photos]
             said["landmarks"] = sorted(matched.landmark_ids.items()), sorted(matched.merged.items())
         return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).hexdigest()
@@ -139,11 +139,11 @@ def open_target(source: Path | str, out: Path | None = None) -> Target:
     Predictions are kept in ``out``; without it, a run's are kept in its folder, unless that is read-only; others are
     not kept. Raises ModelError for a folder that is none of these, and whatever opening one of these raises.
     """
-    folder = locate_gallery(source)
-    if (folder / DATABASE).is_file():
-        gallery = Gallery.open(folder)
+    folder = Path() if is_address(source) else locate_gallery(source)
+    if is_address(source) or (folder / DATABASE).is_file():
+        gallery = Gallery.open(source)
         bundle = gallery.load_bundle()
-        name = Path(name_gallery(folder.resolve())).name
+        name = Path(name_gallery(folder.resolve()) if gallery.folder else gallery.name).name
         return Target(name=name, bundle=bundle, classifier=find_classifier(bundle), gallery=gallery, folder=out)
     if (folder / MANIFEST_FILE).is_file():
         bundle = Bundle.load(folder)
@@ -310,8 +310,8 @@ def describe_targets(evaluated: Sequence[Evaluated]) -> list[RunResult]:
     results: dict[str, RunResult] = {}
     for one in evaluated:
         target = one.target
-        folder = target.gallery.path if target.gallery else target.folder or target.bundle.folder
-        name = next(name for name in (target.name, folder.name, str(folder)) if name not in results)
+        place = target.gallery.name if target.gallery else str(target.folder or target.bundle.folder)
+        name = next(name for name in (target.name, Path(place).name, place) if name not in results)
         results[name] = RunResult(
             name=name,
             title=target.title,

@@ -7,6 +7,7 @@ described in docs/gallery-format.md.
 from __future__ import annotations
 
 from obelisk.gallery.add import Addition, add_photos, add_uploaded, target_landmark
+from obelisk.gallery.address import is_address
 from obelisk.gallery.build_gallery import build_gallery
 from obelisk.gallery.exact import ExactSearch, SearchEngine, as_stored, nearest_rows
 from obelisk.gallery.follow_plan import BuildReport
@@ -18,6 +19,7 @@ from obelisk.gallery.joined import JoinedGallery, open_galleries
 from obelisk.gallery.landmarks import Landmark, find_landmark, matches_name
 from obelisk.gallery.models import load_model, refuse_directionless
 from obelisk.gallery.places import open_truth
+from obelisk.gallery.push import PushReport, push_gallery
 from obelisk.gallery.reference_files import ReferenceFiles
 from obelisk.gallery.schema import DATABASE, ReferencePhoto, rebuild_advice
 from obelisk.gallery.snapshot import References
@@ -33,6 +35,7 @@ __all__ = [
     "Handover",
     "JoinedGallery",
     "Landmark",
+    "PushReport",
     "ReferenceFiles",
     "ReferencePhoto",
     "References",
@@ -49,6 +52,7 @@ __all__ = [
     "find_landmark",
     "gather_facts",
     "import_gallery",
+    "is_address",
     "landmark_counts",
     "landmark_names",
     "list_photos",
@@ -57,6 +61,7 @@ __all__ = [
     "nearest_rows",
     "open_galleries",
     "open_truth",
+    "push_gallery",
     "rebuild_advice",
     "refuse_directionless",
     "target_landmark",

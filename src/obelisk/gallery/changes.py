@@ -12,7 +12,9 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from obelisk.arrays import Embeddings
+import numpy as np
+from numpy.typing import NDArray
+
 from obelisk.errors import GalleryError
 from obelisk.gallery.landmarks import Landmark, check_name, compared, merge_facts, resolve_landmarks
 from obelisk.gallery.lookup import (
@@ -31,7 +33,7 @@ ABOUT_FILE = "source, path, folder_id, author, licence"
 
 def insert_references(
     connection: Tables,
-    embeddings: Embeddings,
+    embeddings: NDArray[np.floating],
     landmarks: Sequence[Landmark | int | str],
     photos: Sequence[ReferencePhoto],
     *,
@@ -51,8 +53,8 @@ def insert_references(
     if taken:
         mark_edited(connection)
     inserted = [
-        (photo.id, landmark_id, photo.content_hash, *file_columns(connection, photo))
-        for photo, landmark_id in zip(photos, landmark_ids, strict=True)
+        (photo.id, landmark_id, photo.content_hash, *columns)
+        for photo, landmark_id, columns in zip(photos, landmark_ids, file_columns(connection, photos), strict=True)
     ]
     rows = connection.insert_references(inserted, embeddings.astype(STORED))
     delete_if_empty(connection, emptied)
@@ -62,7 +64,9 @@ def insert_references(
 def update_photo_files(connection: Tables, photos: Iterable[ReferencePhoto]) -> None:
     """Set source, file and credit of photos that the gallery has, by their ids; nothing else of them changes."""
     update = f"UPDATE photos SET ({ABOUT_FILE}) = (?, ?, ?, ?, ?) WHERE id = ?"
-    connection.executemany(update, [(*file_columns(connection, photo), photo.id) for photo in photos])
+    photos = list(photos)
+    columns = file_columns(connection, photos)
+    connection.executemany(update, [(*given, photo.id) for given, photo in zip(columns, photos, strict=True)])
     unused = "SELECT 1 FROM photos WHERE folder_id = folders.id"
     connection.execute(f"DELETE FROM folders WHERE NOT EXISTS ({unused})")
 
@@ -81,18 +85,23 @@ def move_photos(connection: Tables, moves: Sequence[tuple[int, ReferencePhoto]],
     connection.executemany("UPDATE photos SET id = ? WHERE row = ?", aside)
     left |= delete_photos(connection, [record.id for _, record in moves])
     update = f"UPDATE photos SET (id, landmark_id, {ABOUT_FILE}) = (?, ?, ?, ?, ?, ?, ?) WHERE row = ?"
-    for (row, record), landmark_id in zip(moves, landmark_ids, strict=True):
-        connection.execute(update, (record.id, landmark_id, *file_columns(connection, record), row))
+    columns = file_columns(connection, [record for _, record in moves])
+    for (row, record), landmark_id, given in zip(moves, landmark_ids, columns, strict=True):
+        connection.execute(update, (record.id, landmark_id, *given, row))
     delete_if_empty(connection, left | set(landmark_ids))
     mark_edited(connection)
 
 
-def file_columns(connection: Tables, photo: ReferencePhoto) -> tuple[str, str, int | None, str, str]:
-    """Return what :data:`ABOUT_FILE` names of a photo; a source that its folder and path tell is not kept twice."""
-    if not (photo.folder and photo.path):
-        return photo.source, photo.path, None, photo.author, photo.licence
-    source = "" if photo.source == str(photo.file) else photo.source
-    return source, photo.path, keep_folder(connection, photo.folder), photo.author, photo.licence
+def file_columns(connection: Tables, photos: Sequence[ReferencePhoto]) -> list[tuple[str, str, int | None, str, str]]:
+    """Return what :data:`ABOUT_FILE` names of photos; a source that its folder and path tell is not kept twice."""
+    folders = sorted({photo.folder for photo in photos if photo.folder and photo.path})
+    numbers = {folder: keep_folder(connection, folder) for folder in folders}
+    columns = []
+    for photo in photos:
+        number = numbers.get(photo.folder) if photo.path else None
+        source = "" if number is not None and photo.source == str(photo.file) else photo.source
+        columns.append((source, photo.path, number, photo.author, photo.licence))
+    return columns
 
 
 def keep_folder(connection: Tables, path: str) -> int:
@@ -129,9 +138,7 @@ def upsert_landmarks(connection: Tables, landmarks: Sequence[Landmark | int | st
     for name in names:
         check_name(name)
     known = landmarks_with_name(connection, names)
-    for landmark in landmarks:
-        if not isinstance(landmark, str | Landmark):
-            known |= landmarks_with_id(connection, int(landmark))
+    known |= landmarks_with_id(connection, *{int(one) for one in landmarks if not isinstance(one, str | Landmark)})
     last = connection.execute("SELECT coalesce(max(id), 0) FROM landmarks").fetchone()[0]
     ids, written = resolve_landmarks(landmarks, known, last)
     for landmark in written:

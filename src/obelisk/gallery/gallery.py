@@ -88,7 +88,7 @@ class Gallery:
         truth = open_truth(path)
         about = truth.about()
         if not about.complete:
-            what, fix = "the gallery is only half-built", "run the same `gallery build` again"
+            what, fix = "the gallery is only half-built", "run the same `gallery build`, `push` or `pull` again"
             raise GalleryError(what, where=truth.name, fix=fix)
         return cls(truth, about, progress)
 

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from obelisk.bundled import locate_gallery
-from obelisk.embedding import Bundle
+from obelisk.embedding import LARGEST_JSON, Bundle
 from obelisk.errors import GalleryError, UsageError
 from obelisk.files import move_folder, naming_full_disk
 from obelisk.gallery import database, schema
+from obelisk.gallery.address import is_address
 from obelisk.gallery.archive import (
     ArchiveManifest,
     Source,
@@ -34,14 +35,15 @@ from obelisk.gallery.changes import write_landmark
 from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.gallery_check import check_gallery
 from obelisk.gallery.lookup import all_landmarks, select_photos
+from obelisk.gallery.places import open_truth
+from obelisk.gallery.push import CALIBRATION_FILE, push_gallery
 from obelisk.gallery.reference_files import read_same_photo
 from obelisk.gallery.schema import DATABASE, ReferencePhoto
 from obelisk.gallery.sqlite_truth import MODEL
-from obelisk.gallery.truth import Tables
+from obelisk.gallery.truth import Tables, Truth
 from obelisk.photos import read_bytes
 from obelisk.records import Progress, no_progress
 
-CALIBRATION_FILE = "calibration.json"
 PHOTOS = "photos"
 # What a gallery that names files of the machine it is read on would have, but no exported one has.
 FOREIGN_PATHS = (
@@ -80,8 +82,9 @@ def export_gallery(
             files = copy_database(connection, folder, with_files=photos)
         names = [DATABASE, *sorted(f"{MODEL}/{file.name}" for file in (folder / MODEL).iterdir())]
         sources = [Source(name=name, open=partial(open_bytes, folder / name)) for name in names]
-        if (own := gallery.path / CALIBRATION_FILE).is_file():
-            sources.append(Source(name=CALIBRATION_FILE, open=partial(open_bytes, own)))
+        if (own := gallery.truth.read_file(CALIBRATION_FILE, LARGEST_JSON)) is not None:
+            (folder / CALIBRATION_FILE).write_bytes(own)
+            sources.append(Source(name=CALIBRATION_FILE, open=partial(open_bytes, folder / CALIBRATION_FILE)))
         sources += [Source(name=f"{PHOTOS}/{name}", open=partial(open_photo, file)) for name, file in files.items()]
         manifest = describe_gallery(folder, bundle, note, sources)
         write_archive(path, manifest, sources, progress)
@@ -174,6 +177,8 @@ def import_gallery(path: Path, place: Path | str, *, progress: Progress = no_pro
     Raises :class:`GalleryError` if ``place`` exists, and for a file that is damaged, or holds what no exported gallery
     does.
     """
+    if is_address(place):
+        return import_to_database(path, open_truth(place), progress)
     place = locate_gallery(place)
     if place.exists():
         raise GalleryError("this path already exists", where=place, fix="choose a new folder")
@@ -189,6 +194,17 @@ def import_gallery(path: Path, place: Path | str, *, progress: Progress = no_pro
                     connection.execute("UPDATE folders SET path = ?", (str(place.absolute() / PHOTOS),))
             move_folder(folder, place)
     return Handover(gallery=Gallery.open(place), manifest=manifest)
+
+
+def import_to_database(path: Path, target: Truth, progress: Progress) -> Handover:
+    """Make a gallery in a database of such a file; the photos whose files are in it come without them."""
+    if target.exists():
+        what, fix = "there is a gallery already", "name another schema: ?schema=NAME"
+        raise GalleryError(what, where=target.name, fix=fix)
+    with tempfile.TemporaryDirectory(prefix="obelisk.") as made:
+        imported = import_gallery(path, Path(made) / "gallery", progress=progress)
+        done = push_gallery(imported.gallery, target, recall=False, progress=progress)
+    return Handover(gallery=done.gallery, manifest=imported.manifest)
 
 
 def refuse_unsound(folder: Path, path: Path) -> None:

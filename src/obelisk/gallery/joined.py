@@ -188,9 +188,9 @@ def open_galleries(
 
     One that is named twice counts once. Raises what :meth:`Gallery.open` and :class:`JoinedGallery` raise.
     """
-    opened: dict[Path, Gallery] = {}
+    opened: dict[Path | str, Gallery] = {}
     for one in named or [locate_gallery(None)]:
         gallery = one if isinstance(one, Gallery) else Gallery.open(one, progress=progress)
-        opened.setdefault(gallery.path.resolve(), gallery)
+        opened.setdefault(gallery.folder.resolve() if gallery.folder else gallery.name, gallery)
     galleries = list(opened.values())
     return galleries[0] if len(galleries) == 1 else JoinedGallery(galleries)

@@ -93,11 +93,11 @@ def check_name(name: str) -> None:
         raise GalleryError(what, fix="give one with letters, and without line breaks or control characters")
 
 
-def find_landmark(given: str, known: Mapping[int, str], gallery: Path) -> int:
+def find_landmark(given: str, known: Mapping[int, str], gallery: Path | str) -> int:
     """Return the id of the landmark that a user means: ``given`` is its name or, if no landmark has it, its id.
 
-    ``known`` maps id → name; ``gallery`` is the folder that errors tell how to list. Raises :class:`GalleryError` for a
-    name that several landmarks have, and for an unknown name, with the nearest known one.
+    ``known`` maps id → name; ``gallery`` is how errors call the gallery. Raises :class:`GalleryError` for a name that
+    several landmarks have, and for an unknown name, with the nearest known one.
     """
     ids = [landmark_id for landmark_id, name in known.items() if compared(name) == compared(given)]
     if not ids and given.isascii() and given.isdigit() and int(given) in known:

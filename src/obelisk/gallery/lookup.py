@@ -26,9 +26,8 @@ def select_photos(
     """Yield the photos that meet an SQL condition, each with its row."""
     folders = data_folders(connection)
     statement = f"SELECT {select_columns(connection, 'photos')} FROM photos WHERE {condition}"
-    for row, photo_id, landmark_id, content_hash, source, path, folder_id, *credit in connection.execute(
-        statement, values
-    ):
+    rows = connection.execute(statement, values) if values else connection.stream(statement)
+    for row, photo_id, landmark_id, content_hash, source, path, folder_id, *credit in rows:
         refuse_other_types(connection, str, photo_id, content_hash, source, path, *credit)
         refuse_other_types(connection, int, landmark_id)
         folder = folders.get(folder_id, "")
@@ -78,14 +77,28 @@ def photos_by_row(connection: Tables, rows: Sequence[int]) -> dict[int, Referenc
     found: dict[int, ReferencePhoto] = {}
     for start in range(0, len(rows), VALUES_AT_ONCE):
         part = rows[start : start + VALUES_AT_ONCE]
-        found.update(select_photos(connection, f"row IN ({', '.join('?' * len(part))})", part))
+        found.update(select_photos(connection, f"row IN ({marks(part)})", part))
+    return found
+
+
+def photos_with_ids(connection: Tables, ids: Sequence[str]) -> dict[str, tuple[int, ReferencePhoto]]:
+    """Return id → row and photo for those of the photo ids that the gallery has."""
+    found: dict[str, tuple[int, ReferencePhoto]] = {}
+    for start in range(0, len(ids), VALUES_AT_ONCE):
+        part = ids[start : start + VALUES_AT_ONCE]
+        chosen = select_photos(connection, f"id IN ({marks(part)})", part)
+        found |= {photo.id: (row, photo) for row, photo in chosen}
     return found
 
 
 def photos_by_id(connection: Tables, ids: Sequence[str]) -> dict[str, ReferencePhoto]:
-    """Return id → photo for those of a few ids that the gallery has."""
-    condition = f"id IN ({', '.join('?' * len(ids))})" if ids else "FALSE"
-    return {photo.id: photo for _, photo in select_photos(connection, condition, ids)}
+    """Return id → photo for those of the photo ids that the gallery has."""
+    return {photo_id: photo for photo_id, (_, photo) in photos_with_ids(connection, ids).items()}
+
+
+def marks(values: Sequence[object]) -> str:
+    """Return a mark for each of some values of a statement."""
+    return ", ".join("?" * len(values))
 
 
 def photo_with_id(connection: Tables, photo_id: str) -> ReferencePhoto | None:
@@ -102,8 +115,12 @@ def photo_with_content(connection: Tables, content_hash: str) -> ReferencePhoto 
 
 def known_photo_ids(connection: Tables, ids: Iterable[str]) -> list[str]:
     """Return those of the photo ids that the gallery has."""
-    find = "SELECT EXISTS (SELECT 1 FROM photos WHERE id = ?)"
-    return [photo_id for photo_id in ids if connection.execute(find, (photo_id,)).fetchone()[0]]
+    asked = list(ids)
+    known: set[str] = set()
+    for start in range(0, len(asked), VALUES_AT_ONCE):
+        part = asked[start : start + VALUES_AT_ONCE]
+        known |= {found for (found,) in connection.execute(f"SELECT id FROM photos WHERE id IN ({marks(part)})", part)}
+    return [photo_id for photo_id in asked if photo_id in known]
 
 
 def count_landmarks(connection: Tables) -> int:
@@ -171,9 +188,13 @@ def landmarks_with_name(connection: Tables, names: Iterable[str]) -> dict[int, s
     return found
 
 
-def landmarks_with_id(connection: Tables, landmark_id: int) -> dict[int, str]:
-    """Return {id: name} for the landmark with an id, or {} if there is none."""
-    return select_names(connection, "id = ?", (landmark_id,))
+def landmarks_with_id(connection: Tables, *landmark_ids: int) -> dict[int, str]:
+    """Return id → name for those of the landmark ids that the gallery has."""
+    found: dict[int, str] = {}
+    for start in range(0, len(landmark_ids), VALUES_AT_ONCE):
+        part = landmark_ids[start : start + VALUES_AT_ONCE]
+        found |= select_names(connection, f"id IN ({marks(part)})", part)
+    return found
 
 
 def select_names(connection: Tables, condition: str, values: Sequence[int | str]) -> dict[int, str]:

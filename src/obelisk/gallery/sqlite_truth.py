@@ -16,7 +16,7 @@ from obelisk.bundled import name_gallery
 from obelisk.embedding import Bundle
 from obelisk.embedding.user_cache import cache_folder
 from obelisk.errors import ModelError
-from obelisk.files import move_folder
+from obelisk.files import move_folder, read_limited, replace_file
 from obelisk.gallery import database, schema
 from obelisk.gallery.ann.index_file import INDEX
 from obelisk.gallery.embeddings import normalize_stored, pick_embeddings
@@ -48,6 +48,10 @@ class SqliteTruth:
             bundle.save_to(folder / MODEL)
             database.create_database(folder, about)
             move_folder(folder, self.folder)
+
+    def exists(self) -> bool:
+        """Return whether the folder looks like a gallery's."""
+        return (self.folder / MODEL).is_dir()
 
     def about(self) -> About:
         """Return what the gallery says about itself; raise :class:`GalleryError` if there is none."""
@@ -88,6 +92,15 @@ class SqliteTruth:
     def adopt_attachments(self, about: About, bundle: Bundle) -> None:
         """Bring the gallery's copy of its model up to date."""
         adopt_attachments(self.load_bundle(about), bundle)
+
+    def read_file(self, name: str, largest: int) -> bytes | None:
+        """Return a file of the folder, or None; raise OSError if it can't be read, or is larger."""
+        path = self.folder / name
+        return read_limited(path, largest) if path.is_file() else None
+
+    def write_file(self, name: str, content: bytes) -> None:
+        """Write a file of the folder."""
+        replace_file(self.folder / name, lambda partial: partial.write_bytes(content))
 
     def index_paths(self) -> list[Path]:
         """Return the paths where a search index may lie; the last is in the cache if the gallery is read-only."""

@@ -99,6 +99,9 @@ class Truth(Protocol):
     def create(self, about: About, bundle: Bundle) -> None:
         """Make an empty gallery with a copy of its model, whole or not at all; raise GalleryError if there is one."""
 
+    def exists(self) -> bool:
+        """Return whether there is a gallery, finished or not, as far as a look without opening it tells."""
+
     def about(self) -> About:
         """Return what the gallery says about itself; raise :class:`GalleryError` if there is none."""
 
@@ -129,6 +132,12 @@ class Truth(Protocol):
 
     def adopt_attachments(self, about: About, bundle: Bundle) -> None:
         """Bring the gallery's copy of its model up to date: calibration and background may have come later."""
+
+    def read_file(self, name: str, largest: int) -> bytes | None:
+        """Return a file that somebody put beside the tables, such as a calibration; None if there is none."""
+
+    def write_file(self, name: str, content: bytes) -> None:
+        """Put a file beside the tables, in place of one that is there."""
 
     def index_paths(self) -> list[Path]:
         """Return the paths where a search index may lie; a new one is written to the last."""

@@ -35,7 +35,6 @@ from obelisk.arrays import Booleans, Floats
 from obelisk.defaults import PRECISION, VOTE, K
 from obelisk.embedding import LARGEST_JSON, Bundle, parse_json
 from obelisk.errors import ModelError, UsageError
-from obelisk.files import read_limited
 from obelisk.gallery import Gallery
 
 CALIBRATION = "calibration.json"
@@ -357,17 +356,16 @@ def find_calibration(gallery: Gallery, bundle: Bundle) -> Calibration | None:
     if (own := read_own_file(gallery)) is not None and fits_model(own, gallery):
         return own
     if (kept := gallery.own_calibration()) is not None:
-        return read_calibration(kept.encode(), gallery.path)
+        return read_calibration(kept.encode(), gallery.name)
     return find_model_calibration(bundle)
 
 
 def read_own_file(gallery: Gallery) -> Calibration | None:
     """Read the file ``calibration.json`` of a gallery; None if it has none; raises ModelError if it can't be read."""
-    path = gallery.path / CALIBRATION
-    if not path.is_file():
-        return None
+    path = gallery.folder / CALIBRATION if gallery.folder else gallery.name
     try:
-        return read_calibration(read_limited(path, LARGEST_JSON), path)
+        found = gallery.truth.read_file(CALIBRATION, LARGEST_JSON)
+        return None if found is None else read_calibration(found, path)
     except OSError as error:
         what, fix = f"unreadable calibration: {error.strerror}", "copy it again, or make it readable for you"
         raise ModelError(what, where=path, fix=fix) from error
@@ -384,7 +382,7 @@ def find_foreign_calibration(gallery: Gallery) -> str | None:
     if own is None or fits_model(own, gallery):
         return None
     return (
-        f"{gallery.path / CALIBRATION} was made for another model (fingerprint {own.model}), so the model's own "
+        f"{gallery.name}/{CALIBRATION} was made for another model (fingerprint {own.model}), so the model's own "
         "calibration counts · delete the file, or copy that of this gallery's model"
     )
 
@@ -395,7 +393,7 @@ def find_model_calibration(bundle: Bundle) -> Calibration | None:
     return None if found is None else read_calibration(found, bundle.folder / CALIBRATION)
 
 
-def read_calibration(text: bytes, where: Path) -> Calibration:
+def read_calibration(text: bytes, where: Path | str) -> Calibration:
     """Parse ``calibration.json``; raise ModelError if it is damaged or of a newer format."""
     fix = "copy it again, or upgrade obelisk"
     return parse_json(text, TypeAdapter(Calibration), where=where, what="calibration", fix=fix)

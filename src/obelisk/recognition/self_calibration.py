@@ -107,7 +107,7 @@ def calibrate_gallery(gallery: Gallery, strangers: Embeddings | None = None, *, 
         return None
     references = gallery.references()
     if not again and (kept := gallery.own_calibration()) is not None:
-        former = read_calibration(kept.encode(), gallery.path)
+        former = read_calibration(kept.encode(), gallery.name)
         grown = abs(former.references - len(references))
         if comes_from(former, general) and grown < STILL_GOOD * former.references:
             return None

@@ -41,6 +41,7 @@ STATE = (
 MAY_WRITE = "SELECT NOT pg_is_in_recovery() AND has_table_privilege('photos', 'INSERT')"
 MODEL_FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,93}")
 MANIFEST = "bundle.json"
+BESIDE = "gallery/"  # begins the names of files that are the gallery's, not its model's
 PUT_FILE = "INSERT INTO model_files VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET content = excluded.content"
 MOST_HALFVEC = 16_000  # dimensions, pgvector's limit
 
@@ -177,6 +178,17 @@ class PostgresTruth:
             with self.writing() as tables:
                 put_model(tables, Bundle.load(copy.folder))
 
+    def read_file(self, name: str, largest: int) -> bytes | None:
+        """Return a file that was kept beside the tables, or None."""
+        select = "SELECT content FROM model_files WHERE name = %s AND length(content) <= %s"
+        found = self._pool.fetch(select, (BESIDE + name, largest))
+        return found[0][0] if found else None
+
+    def write_file(self, name: str, content: bytes) -> None:
+        """Keep a file beside the tables."""
+        with self.writing() as tables:
+            tables.execute(PUT_FILE, (BESIDE + name, content))
+
     def index_paths(self) -> list[Path]:
         """Return where this machine keeps the search index: in the user's cache."""
         with self.reading() as tables:
@@ -232,6 +244,8 @@ def get_model(tables: PostgresTables, folder: Path) -> None:
     """Write the files of the gallery's model to a new folder."""
     folder.mkdir()
     for name, content in tables.stream("SELECT name, content FROM model_files ORDER BY name"):
+        if name.startswith(BESIDE):
+            continue
         if not MODEL_FILE.fullmatch(name):
             raise ModelError(f"a file of the gallery's model is called {name[:100]!r}", where=tables.place)
         (folder / name).write_bytes(content)
