@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL.Image import Image
 
-from obelisk.arrays import Embeddings, l2_normalize
-from obelisk.defaults import PRECISION, TOP, VOTE, K
+from obelisk.arrays import l2_normalize
+from obelisk.defaults import PRECISION, TOP
 from obelisk.embedding import (
     Bundle,
     BundleClassifier,
@@ -34,33 +34,22 @@ from obelisk.recognition.calibration import (
     check_threshold,
     find_calibration,
     find_foreign_calibration,
-    find_margins,
 )
-from obelisk.recognition.classifier import KNNClassifier
+from obelisk.recognition.decider import Decider, Rank
 from obelisk.recognition.joined_calibration import calibrate_joined
-from obelisk.recognition.nearness import (
-    NEARBY,
-    CameraPositions,
-    LandmarkPositions,
-    Near,
-    Nearness,
-    choose_weight,
-)
-from obelisk.recognition.ranking import Ranking, keep_top
+from obelisk.recognition.nearness import CameraPositions, Near
 from obelisk.recognition.rerank.background import Background, read_background
-from obelisk.recognition.rerank.geometry import COMPARED, GeometricVerifier, KeypointCache
-from obelisk.recognition.softmax_classifier import SoftmaxClassifier, describe_layer, find_unknown
+from obelisk.recognition.rerank.geometry import KeypointCache
+from obelisk.recognition.softmax_classifier import describe_layer
 from obelisk.recognition.tta import embed_augmented
 from obelisk.recognition.votes import find_vote
-from obelisk.records import Recognition
+from obelisk.records import Neighbor, Recognition
 
 if TYPE_CHECKING:
     from obelisk.recognition.explain import SeenPhotos
+    from obelisk.recognition.explain.regions import Resemblance
 
 PHOTOS_AT_ONCE = 16  # searched together: a large gallery is then read from memory once for all of them
-
-Rank = Callable[[Embeddings, Sequence[Embedded], Sequence[GivenPhoto], Nearness | None], Ranking]
-"""Ranks the landmarks of unit-norm query embeddings (Q, D), given their photos, and where these were taken."""
 
 
 class Recognizer:
@@ -108,10 +97,7 @@ class Recognizer:
         self.files = ReferenceFiles()
         self.keypoints: KeypointCache | None = None
         self.camera: CameraPositions | None = None
-        self._prepared: tuple[References, tuple[object, ...], KNNClassifier] | None = None
-        self._prepared_layer: tuple[References, SoftmaxClassifier | None] | None = None
-        self._prepared_verifier: tuple[References, GeometricVerifier] | None = None
-        self._prepared_positions: tuple[References, LandmarkPositions] | None = None
+        self._decider = Decider(background, calibration, self.classifier, layer, self.files)
 
     def __repr__(self) -> str:
         return f"Recognizer({self.gallery!r})"
@@ -213,9 +199,11 @@ class Recognizer:
         if threshold is None:
             thresholds = [self.threshold(precision, vote=vote, verified=verified) for verified in (False, True)]
         references = self.gallery.references()
-        calibrated = self._find_calibration(references, vote) is not None
+        calibrated = self._decider.find_calibration(references, vote) is not None
         self.camera = CameraPositions.read(("exif" if calibrated else "none") if near is None else near)
-        rank = self._make_rank(references, top=top, k=k, vote=vote, exponent=exponent, expand=expand, verify=verify)
+        rank = self._decider.make_rank(
+            references, top=top, k=k, vote=vote, exponent=exponent, expand=expand, verify=verify
+        )
         rules = AnswerRules(
             model=name_model(self.gallery.model, self.gallery.fingerprint),
             threshold=thresholds[0],
@@ -227,7 +215,7 @@ class Recognizer:
 
     def is_calibrated(self, *, vote: str | None = None) -> bool:
         """Return whether confidences are probabilities: if the gallery or its model is calibrated for this vote."""
-        return self._find_calibration(self.gallery.references(), vote) is not None
+        return self._decider.find_calibration(self.gallery.references(), vote) is not None
 
     def threshold(
         self, precision: float = PRECISION, *, vote: str | None = None, verified: bool = False
@@ -238,7 +226,7 @@ class Recognizer:
         if neither the gallery nor its model is calibrated, or if anything but the default vote decides. Raises
         :class:`~obelisk.errors.UsageError` for a precision outside (0, 1).
         """
-        calibration = self._find_calibration(self.gallery.references(), vote)
+        calibration = self._decider.find_calibration(self.gallery.references(), vote)
         return calibration.threshold(precision, verified=verified) if calibration else None
 
     def find_remark(self) -> str | None:
@@ -276,6 +264,18 @@ class Recognizer:
             fix = error.fix or ("" if photo is not None else "give the photo again: `explain(answer, photo)`")
             raise PhotoMissingError(error.what, where=error.where, fix=fix) from error
 
+    def find_resemblance(
+        self, answer: Recognition, photo: PhotoLike | GivenPhoto
+    ) -> tuple[Neighbor, Resemblance] | None:
+        """Find the regions that :meth:`explain` outlines: in a photo, and in its best reference photo.
+
+        None if the file of that reference is not at hand, or if the model gives no feature maps. Raises
+        :class:`~obelisk.errors.PhotoError` if the photo can't be read.
+        """
+        from obelisk.recognition.explain import find_resemblance
+
+        return find_resemblance(answer, take_photo(photo, answer.photo), self.gallery, self._seen_photos)
+
     def prepare_explanations(self) -> None:
         """Keep what is known of each photo from now on until :meth:`explain` asks for it, which then takes less time.
 
@@ -288,100 +288,6 @@ class Recognizer:
         from obelisk.recognition.explain import SeenPhotos
 
         return SeenPhotos(self.embedder, self.files)
-
-    def _make_rank(
-        self,
-        references: References,
-        *,
-        top: int,
-        k: int | None,
-        vote: str | None,
-        exponent: float | None,
-        expand: str,
-        verify: bool = False,
-    ) -> Rank:
-        """Check the options and return the function that ranks by them."""
-        layer = self._find_layer(references) if vote is None else None
-        calibration = self._find_calibration(references, vote)
-        vote = vote or self._vote
-        k = min(self._k, len(references)) if k is None else k
-        classifier = self._prepare_classifier(references, vote=vote, exponent=exponent, expand=expand)
-        classifier.check(k=k, top=top)
-        verifier = self._prepare_verifier(references) if verify else None
-
-        def rank(
-            queries: Embeddings, photos: Sequence[Embedded], given: Sequence[GivenPhoto], nearness: Nearness | None
-        ) -> Ranking:
-            listed = max(top, len(COMPARED) if verifier else 2)  # the margin needs the second candidate, too
-            listed = max(listed, NEARBY) if nearness else listed
-            if layer:
-                ranking = layer.classify(queries, gather_logits(photos), k=k, top=listed)
-            else:
-                ranking = classifier.classify(queries, k=k, top=listed)
-            if nearness:
-                ranking = nearness.rank(ranking, choose_weight(calibration, probabilities=layer is not None))
-            scores, margins, inliers = ranking.scores[:, 0], find_margins(ranking.scores), None
-            if verifier:
-                verified = verifier.verify(ranking, queries, given)
-                ranking, scores = verified.ranking, verified.scores
-                margins, inliers = verified.margins, verified.inliers
-            if calibration:
-                confidence = calibration.confidence(scores, margins, len(references), inliers=inliers)
-                verified_rows = None if inliers is None else ~np.isnan(inliers)
-                ranking = replace(ranking, confidence=confidence, verified=verified_rows)
-            return keep_top(ranking, top)
-
-        return rank
-
-    def _prepare_classifier(
-        self, references: References, *, vote: str, exponent: float | None, expand: str
-    ) -> KNNClassifier:
-        """Return a classifier of these references; the previous one, with its cache, if nothing has changed."""
-        options = (vote, exponent, expand)
-        if self._prepared and self._prepared[0] is references and self._prepared[1] == options:
-            return self._prepared[2]
-        classifier = KNNClassifier(
-            references,
-            references.landmark_ids,
-            vote=vote,
-            exponent=exponent,
-            background=self.background,
-            expand=expand,
-        )
-        self._prepared = references, options, classifier
-        return classifier
-
-    def _prepare_verifier(self, references: References) -> GeometricVerifier:
-        """Return a verifier of these references; the previous one, with its keypoints, if nothing has changed."""
-        if self._prepared_verifier is None or self._prepared_verifier[0] is not references:
-            keypoints = self.keypoints or KeypointCache(self.files)
-            self._prepared_verifier = references, GeometricVerifier(references, keypoints)
-        return self._prepared_verifier[1]
-
-    @property
-    def _vote(self) -> str:
-        """The vote if a call names none; the default one replaces a softmax layer that can't answer."""
-        return self.classifier.vote if self.classifier.kind == "knn" else VOTE
-
-    @property
-    def _k(self) -> int:
-        return self.classifier.k if self.classifier.kind == "knn" else K
-
-    def _find_layer(self, references: References) -> SoftmaxClassifier | None:
-        """Return the classifier of the model's softmax layer; None if neighbors decide."""
-        if self.layer is None:
-            return None
-        if self._prepared_layer is None or self._prepared_layer[0] is not references:
-            unknown = find_unknown(references, self.layer)
-            found = None if unknown else SoftmaxClassifier(references, references.landmark_ids, self.layer.ids)
-            self._prepared_layer = references, found
-        return self._prepared_layer[1]
-
-    def _find_calibration(self, references: References, vote: str | None) -> Calibration | None:
-        """Return the calibration if it holds for what decides: for neighbors that vote as when it was made."""
-        if self.calibration is None or (vote is None and self._find_layer(references)):
-            return None
-        return self.calibration if (vote or self._vote) == self.calibration.vote else None
 
     def _answer(
         self,
@@ -407,7 +313,7 @@ class Recognizer:
         embedded = refuse_directionless(self._embed(remember(), augment=augment, located=located))
         pairs = ((ahead.popleft(), found) for found in embedded)
         while batch := list(islice(pairs, PHOTOS_AT_ONCE)):
-            nearness = self._locate(batch, camera, references) if camera else None
+            nearness = self._decider.locate(batch, camera, references) if camera else None
             usable = [(photo, found) for photo, found in batch if found.embedding is not None]
             rows = np.array([found.embedding for _, found in usable], dtype=np.float32)
             dimensions = self.gallery.dimensions
@@ -422,18 +328,6 @@ class Recognizer:
                     yield replace(next(answers), warning=found.warning)
         if stream.error:
             raise stream.error
-
-    def _locate(
-        self, batch: Sequence[tuple[GivenPhoto, Embedded]], camera: CameraPositions, references: References
-    ) -> Nearness | None:
-        """Return where the usable photos of a batch were taken; None if no position is known."""
-        taken = [(camera.take(found, photo.name), found) for photo, found in batch]
-        positions = [position for position, found in taken if found.embedding is not None]
-        if all(position is None for position in positions):
-            return None
-        if self._prepared_positions is None or self._prepared_positions[0] is not references:
-            self._prepared_positions = references, LandmarkPositions(references.landmarks)
-        return Nearness(landmarks=self._prepared_positions[1], positions=positions)
 
     def _embed(self, photos: Iterator[GivenPhoto], *, augment: bool, located: bool) -> Iterator[Embedded]:
         if augment:
@@ -451,14 +345,6 @@ def find_classifier(bundle: Bundle) -> BundleClassifier:
     except UsageError as error:
         raise ModelError(error.what, where=bundle.folder, fix="upgrade obelisk, or export the bundle again") from None
     return found
-
-
-def gather_logits(photos: Sequence[Embedded]) -> Embeddings:
-    """Return the logits (Q, C) of embedded photos; raise ModelError if an embedder gave none."""
-    rows = [photo.logits for photo in photos if photo.logits is not None]
-    if len(rows) < len(photos):
-        raise ModelError("photos were embedded without logits", fix="give Embedder(bundle, logits=True)")
-    return np.stack(rows) if rows else np.empty((0, 0), dtype=np.float32)
 
 
 def check_recognition(path: Path | str) -> list[str]:

@@ -6,11 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from obelisk.embedding import Embedder
 from obelisk.errors import PhotoError
-from obelisk.gallery import Gallery, JoinedGallery, ReferenceFiles
-from obelisk.recognition.explain.explanation import best_neighbor
-from obelisk.recognition.explain.regions import Box, compare_maps
+from obelisk.recognition import Recognizer
+from obelisk.recognition.explain.regions import Box
 from obelisk.records import Recognition
 
 RelativeBox = Annotated[list[float], Field(min_length=4, max_length=4)]
@@ -37,28 +35,19 @@ class PhotoRegions(BaseModel):
 NOTHING = PhotoRegions(reference_id=None, regions=[])
 
 
-def find_regions(
-    data: bytes, answer: Recognition, gallery: Gallery | JoinedGallery, embedder: Embedder, files: ReferenceFiles
-) -> PhotoRegions:
+def find_regions(recognizer: Recognizer, answer: Recognition, data: bytes) -> PhotoRegions:
     """Compare a photo with the nearest reference photo of its first candidate."""
-    best = best_neighbor(answer, answer.neighbours)
-    if answer.error or best is None:
-        return NOTHING
-    neighbor = answer.neighbours[best]
-    original = files.read(gallery.find_neighbor(neighbor))
-    if original is None:
-        return NOTHING
     try:
-        query, reference = embedder.features(data), embedder.features(original)
+        found = recognizer.find_resemblance(answer, data)
     except PhotoError:
         return NOTHING
-    if query is None or reference is None:
+    if found is None:
         return NOTHING
-    alike = compare_maps(query, reference)
+    neighbor, alike = found
     regions = [
         MatchedRegion(
-            photo=relative_box(region.query, query.shape[1:]),
-            reference=relative_box(region.reference, reference.shape[1:]),
+            photo=relative_box(region.query, alike.query.shape),
+            reference=relative_box(region.reference, alike.reference.shape),
             share=region.share,
         )
         for region in alike.regions

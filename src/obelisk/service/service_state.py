@@ -68,7 +68,7 @@ class ServiceState:
         for photo, answer in zip(photos, answers, strict=True):
             regions = None
             if options.explain:
-                regions = find_regions(photo.data, answer, recognizer.gallery, recognizer.embedder, recognizer.files)
+                regions = find_regions(recognizer, answer, photo.data)
             self.metrics.answers.labels("error" if answer.error else answer.verdict).inc()
             named.append(ServiceAnswer(recognition=publish(answer), regions=regions))
         return named

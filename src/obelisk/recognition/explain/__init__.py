@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from obelisk.recognition.explain.explanation import explain_answer
+from obelisk.recognition.explain.explanation import explain_answer, find_resemblance
 from obelisk.recognition.explain.picture_folder import PictureFolder
 from obelisk.recognition.explain.seen_photos import SeenPhotos
 from obelisk.recognition.explain.strip import (
@@ -22,6 +22,7 @@ __all__ = [
     "draw_recognitions",
     "draw_strip",
     "explain_answer",
+    "find_resemblance",
     "name_landmark",
     "stack_pictures",
 ]

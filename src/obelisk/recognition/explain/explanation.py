@@ -87,6 +87,24 @@ def explain_answer(
     return picture.crop((0, 0, picture.width, bottom + MARGIN))
 
 
+def find_resemblance(
+    answer: Recognition, photo: GivenPhoto, gallery: Gallery | JoinedGallery, photos: SeenPhotos
+) -> tuple[Neighbor, Resemblance] | None:
+    """Compare a photo with the nearest reference photo of its first candidate; None if there is nothing to compare.
+
+    Raises :class:`~obelisk.errors.PhotoError` if the photo can't be read any more.
+    """
+    best = best_neighbor(answer, answer.neighbours)
+    if answer.error or best is None:
+        return None
+    neighbor = answer.neighbours[best]
+    reference = photos.reference(gallery.find_neighbor(neighbor), compared=True)
+    if reference is None or reference.features is None:
+        return None
+    query = photos.query(photo)
+    return None if query.features is None else (neighbor, compare_maps(query.features, reference.features))
+
+
 def best_neighbor(answer: Recognition, shown: Sequence[Neighbor]) -> int | None:
     """Return the index of the nearest neighbor that shows the first candidate, else 0; None without neighbors."""
     first = {(one.landmark_id, one.gallery) for one in answer.candidates[:1]}
