@@ -149,6 +149,26 @@ TRIPLET_PARTS = [
             id="sampling a dense layer",
         ),
         pytest.param(
+            ["loss.kind=softmax", "loss.instance=1"],
+            "loss.instance goes beside margin softmax and pair losses, but loss.kind = 'softmax'",
+            id="instances beside a dense layer",
+        ),
+        pytest.param(
+            ["loss.instance=1", "views.count=0"],
+            "loss.instance compares two views of each photo: set views.count to 1 or more",
+            id="instances without views",
+        ),
+        pytest.param(
+            ["loss.instance_entropy=30"],
+            "loss.instance_entropy is a part of loss.instance: set that to 1, or this to 0",
+            id="entropy without instances",
+        ),
+        pytest.param(
+            ["loss.instance=1", "views.count=1", "finetuning.epochs=1", "finetuning.mixup=0.2"],
+            "finetuning.mixup and finetuning.cutmix join photos that loss.instance must tell apart",
+            id="mixed instances",
+        ),
+        pytest.param(
             [*TRIPLET_PARTS, "finetuning.micro_batches=4"],
             "finetuning.micro_batches = 4 leaves loss.kind = 'triplet' one landmark per micro-batch, "
             "so nothing to tell apart: set finetuning.batch_size to 32 or more",

@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import math
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ from obelisk.training.loading.batch import micro_batch_rows
 from obelisk.training.loading.loader import LabeledPhotos
 from obelisk.training.loading.photo_batches import photo_side
 from obelisk.training.loading.samplers import epoch_batches, epoch_seed
-from obelisk.training.losses import ArcFace, CurricularFace, MarginSoftmax
+from obelisk.training.losses import ArcFace, CurricularFace, InstanceDiscrimination, Loss
 from obelisk.training.model import (
     Necks,
     PhotoEmbedder,
@@ -61,7 +62,7 @@ def photos(tiny_dataset: Path, tmp_path: Path) -> LabeledPhotos:
     return LabeledPhotos(paths=paths, landmarks=torch.from_numpy(labels), rule=rule)
 
 
-def build(recipe: Recipe, landmarks: int) -> tuple[PhotoEmbedder, tuple[int, ...], MarginSoftmax]:
+def build(recipe: Recipe, landmarks: int) -> tuple[PhotoEmbedder, tuple[int, ...], Loss]:
     """Build a small network, the same each time."""
     network, _ = create_network(TINY, "random", 0)
     backbone = PooledBackbone(network, avg, 2).eval()
@@ -69,7 +70,9 @@ def build(recipe: Recipe, landmarks: int) -> tuple[PhotoEmbedder, tuple[int, ...
     torch.manual_seed(0)
     neck = build_neck(recipe.neck, parts)
     kind = CurricularFace if recipe.loss.kind == "curricularface" else ArcFace
-    loss = kind(neck.dimensions, torch.full((landmarks,), 0.2), scale=16.0)
+    loss: Loss = kind(neck.dimensions, torch.full((landmarks,), 0.2), scale=16.0)
+    if weight := recipe.loss.instance:
+        loss = InstanceDiscrimination(loss, weight=weight, temperature=0.05, entropy=0.0)
     return PhotoEmbedder([backbone], Necks([neck], [sum(parts)])).eval(), parts, loss
 
 
@@ -384,6 +387,23 @@ def test_parts_of_a_batch_hold_whole_groups_of_a_landmark() -> None:
     assert micro_batch_rows(landmarks, 2, 3) == [slice(0, 5), slice(5, 8)]
     assert micro_batch_rows(landmarks, 8, 3) == [slice(0, 3), slice(3, 5), slice(5, 8)]
     assert micro_batch_rows(landmarks, 3, 0) == [slice(0, 3), slice(3, 6), slice(6, 8)]
+
+
+def test_both_views_of_a_photo_are_in_one_part_of_a_batch(
+    tune: Callable[..., tuple], photos: LabeledPhotos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, forward = list[torch.Tensor](), InstanceDiscrimination.forward
+
+    def note(loss: InstanceDiscrimination, features: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
+        if loss.training:
+            seen.append(landmarks)
+        return forward(loss, features, landmarks)
+
+    monkeypatch.setattr(InstanceDiscrimination, "forward", note)
+    *_, log = tune("state.safetensors", "loss.instance=1.0", epochs=1, micro_batches=3, batch_size=15)
+    assert math.isfinite(log[0].train_loss)
+    assert sum(map(len, seen)) == 2 * len(photos)
+    assert all(torch.equal(landmarks[::2], landmarks[1::2]) for landmarks in seen)
 
 
 def test_averaged_weights_lag_behind(tune: Callable[..., tuple]) -> None:

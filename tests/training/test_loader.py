@@ -17,9 +17,11 @@ import pytest
 import torch
 from PIL import Image
 
+from obelisk.config import ViewsSection
 from obelisk.errors import ObeliskError
-from obelisk.photos import ModelInput, prepare, read_photo
+from obelisk.photos import ModelInput, content_hash, prepare, read_photo
 from obelisk.training.loading import loader
+from obelisk.training.loading.augmentation import fresh_views
 from obelisk.training.loading.batch import Batch
 from obelisk.training.loading.loader import (
     BatchReader,
@@ -50,6 +52,18 @@ def test_pixels_are_those_of_every_other_reader(photos: LabeledPhotos) -> None:
     assert np.array_equal(first.inputs.numpy(), expected)
     assert first.inputs.is_contiguous(memory_format=torch.channels_last)
     assert len(second.inputs) == 2
+
+
+def test_views_of_a_photo_follow_each_other(photos: LabeledPhotos) -> None:
+    views = fresh_views(ViewsSection(), 0, 3, 2)
+    both, alone = load_batches([photos.request(torch.tensor([3, 1]), *views), photos.request(torch.tensor([3, 1]))])
+    assert both.indices == [3, 3, 1, 1] == both.landmarks.tolist()
+    augmented = [
+        views[row % 2](read_photo(photos.paths[index]), content_hash(photos.paths[index].read_bytes()))
+        for row, index in enumerate(both.indices)
+    ]
+    assert np.array_equal(both.inputs.numpy(), np.stack([prepare(view, photos.rule) for view in augmented]))
+    assert len(alone.inputs) == 2
 
 
 def test_opencv_has_one_thread_beside_the_network_and_its_own_number_afterwards(photos: LabeledPhotos) -> None:

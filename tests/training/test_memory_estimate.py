@@ -50,6 +50,8 @@ def test_averaged_and_best_weights_are_counted() -> None:
     assert plain["photos of a step"] == 64 * MIB
     parted = estimate_memory(load_recipe("arcface", [*keys, "finetuning.micro_batches=10"]), sizes)["fine-tuning"]
     assert parted["photos of a step"] == 7 * MIB
+    paired = estimate_memory(load_recipe("arcface", [*keys, "loss.instance=1"]), sizes)["fine-tuning"]
+    assert paired["photos of a step"] == 2 * plain["photos of a step"]
 
 
 def test_what_autograd_keeps_is_counted_to_the_byte() -> None:

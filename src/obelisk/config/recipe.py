@@ -104,6 +104,12 @@ class Recipe(Section):
             raise ValueError(f"loss.sampled_share is for margin softmax losses, but loss.kind = {loss.kind!r}")
         if loss.memory and loss.kind not in PAIR_LOSSES:
             raise ValueError(f"loss.memory is for pair losses, but loss.kind = {loss.kind!r}")
+        if loss.instance and loss.kind not in (*MARGIN_SOFTMAX, *PAIR_LOSSES):
+            raise ValueError(f"loss.instance goes beside margin softmax and pair losses, but loss.kind = {loss.kind!r}")
+        if loss.instance and not self.views.count:
+            raise ValueError("loss.instance compares two views of each photo: set views.count to 1 or more")
+        if loss.instance_entropy and not loss.instance:
+            raise ValueError("loss.instance_entropy is a part of loss.instance: set that to 1, or this to 0")
         if loss.kind == "multi_similarity" and loss.mining not in ("all", "multi_similarity"):
             raise ValueError(
                 f"loss.kind = 'multi_similarity' takes pairs, not {loss.mining} triplets: "
@@ -140,6 +146,11 @@ class Recipe(Section):
             raise ValueError(
                 "finetuning.mixup and finetuning.cutmix give a photo two landmarks, which "
                 f"loss.kind = {self.loss.kind!r} cannot take: set both to 0, or loss.kind = 'arcface'"
+            )
+        if (section.mixup or section.cutmix) and self.loss.instance:
+            raise ValueError(
+                "finetuning.mixup and finetuning.cutmix join photos that loss.instance must tell apart: "
+                "set both to 0, or loss.instance = 0"
             )
         each, parts = self.training.photos_per_landmark, section.micro_batches
         if self.compares_within_batch and parts > 1 and section.batch_size < 2 * parts * each:
@@ -179,6 +190,11 @@ class Recipe(Section):
     def compares_within_batch(self) -> bool:
         """Whether the loss compares photos of one batch only."""
         return self.loss.kind in PAIR_LOSSES and not self.loss.memory
+
+    @property
+    def views_at_once(self) -> int:
+        """How many views of a photo a training step sees."""
+        return 2 if self.loss.instance else 1
 
     def batch_sizes(self) -> dict[str, int]:
         """Return the batch size of each training stage, keyed by recipe key."""

@@ -29,6 +29,9 @@ ADDED: Mapping[str, Any] = {
     "training.ema_decay": 0.0,
     "training.clip_grad_norm": 0.0,
     "finetuning.patience": 0,
+    "loss.instance": 0.0,
+    "loss.instance_temperature": 0.05,
+    "loss.instance_entropy": 0.0,
 }
 """key added after version 0.1.0 → the value with which it changes nothing"""
 

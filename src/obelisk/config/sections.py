@@ -155,6 +155,14 @@ class LossSection(Section):
     (cross-batch memory, XBM); 0 compares within the batch only"""
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     """softmax: ε, the probability mass spread over the other landmarks"""
+    instance: float = Field(0.0, ge=0.0, le=100.0)
+    """weight of instance discrimination beside the loss: each photo comes in two views, which must find each other
+    among photos of other landmarks (SSCD). It doubles the time of a step; 0 is off, 1 is common"""
+    instance_temperature: float = Field(0.05, gt=0.0, le=1.0)
+    """instance: τ of InfoNCE, by which cosines are divided"""
+    instance_entropy: float = Field(0.0, ge=0.0, le=100.0)
+    """instance: λ, weight of the entropy term, which pushes each photo away from the nearest one of another landmark;
+    0 is off, SSCD takes 30"""
 
 
 class TrainingSection(Section):

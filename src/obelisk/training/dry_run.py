@@ -36,7 +36,7 @@ from obelisk.training.distributed import Distributed, join_processes
 from obelisk.training.export.restore import members_of
 from obelisk.training.finetune import build_finetuning_trainer
 from obelisk.training.head import TrainingPhotos, build_head_trainer
-from obelisk.training.loading.augmentation import augmented_views, fresh_view
+from obelisk.training.loading.augmentation import augmented_views, fresh_views
 from obelisk.training.loading.loader import LabeledPhotos, count_loaders, load_batches
 from obelisk.training.loading.samplers import count_batches
 from obelisk.training.losses import build_loss
@@ -250,15 +250,15 @@ def measure_loading(recipe: Recipe, photos: LabeledPhotos, dist: Distributed) ->
 
     They start while they load their first batches, so one batch of each is not counted.
     """
-    view = fresh_view(recipe.views, recipe.seed, 0)
+    views = fresh_views(recipe.views, recipe.seed, 0, recipe.views_at_once)
     starting = count_loaders()
     rows = torch.arange(8 * starting * (1 + LOADED_BATCHES)) % len(photos)
-    requests = (photos.request(part, view) for part in torch.split(rows, 8))
+    requests = (photos.request(part, *views) for part in torch.split(rows, 8))
     batches = load_batches(requests, aside=dist.shares_cores)
     for _ in range(starting):
         next(batches)
     start = time.perf_counter()
-    loaded = sum(len(batch) for batch in batches)
+    loaded = sum(len(batch) for batch in batches) / len(views)
     return loaded / (time.perf_counter() - start)
 
 
@@ -272,7 +272,8 @@ def measure_finetuning(
     embedder = PhotoEmbedder([backbone.module], Necks([neck], [sum(backbone.parts)]))
     trainer = build_finetuning_trainer(recipe, embedder, backbone.parts, loss, photos, folder=folder, dist=dist)
     rows = torch.arange(section.batch_size) % len(photos)
-    (batch,) = load_batches([photos.request(rows, fresh_view(recipe.views, recipe.seed, 0))])
+    views = fresh_views(recipe.views, recipe.seed, 0, recipe.views_at_once)
+    (batch,) = load_batches([photos.request(rows, *views)])
     trainer.schedule(0)
     trainer.model.train()
     step = time_least(lambda: trainer.step(batch))

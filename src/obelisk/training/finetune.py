@@ -166,7 +166,7 @@ def build_finetuning_trainer(
             ema_decay=section.ema_decay,
             clip_grad_norm=section.clip_grad_norm,
             micro_batches=section.micro_batches,
-            group=training.photos_per_landmark,
+            group=max(training.photos_per_landmark, recipe.views_at_once - 1),
             precision=section.precision,
             advice="lower finetuning.learning_rate",
         ),

@@ -77,11 +77,12 @@ class Head(EmbedderWithLoss[nn.Module]):
 
 @dataclass(frozen=True, kw_only=True)
 class DescriptorBatches:
-    """The batches of ``epochs`` epochs: photos as the recipe samples them, each in a random view."""
+    """The batches of ``epochs`` epochs: photos as the recipe samples them, each in a random view, or in two."""
 
     photos: TrainingPhotos
     section: TrainingSection
     seed: int
+    views_at_once: int = 1
 
     @cached_property
     def steps(self) -> int:
@@ -95,6 +96,10 @@ class DescriptorBatches:
             batches = list(draw_batches(self.section, photos.landmarks, self.section.batch_size, rng))
             for number, indices in enumerate(batches):
                 views = torch.randint(len(photos.views), (len(indices),), generator=rng)
+                if self.views_at_once == 2:
+                    steps = torch.randint(1, len(photos.views), (len(indices),), generator=rng)
+                    views = torch.stack([views, (views + steps) % len(photos.views)], dim=1).flatten()
+                    indices = indices.repeat_interleave(2)
                 if (each, number) >= (epoch, step):
                     rows = photos.views[views, indices].float()
                     yield Batch(inputs=rows, landmarks=photos.landmarks[indices], indices=indices.tolist())
@@ -158,7 +163,7 @@ def build_head_trainer(
         weights=head,
         optimizer=build_head_optimizer(section, neck, loss),
         clipped=list(neck.parameters()),
-        batches=DescriptorBatches(photos=photos, section=section, seed=recipe.seed),
+        batches=DescriptorBatches(photos=photos, section=section, seed=recipe.seed, views_at_once=recipe.views_at_once),
         settings=TrainerSettings(
             epochs=section.epochs,
             warm_up=section.warm_up,

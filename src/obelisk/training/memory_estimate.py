@@ -124,7 +124,7 @@ def head_memory(recipe: Recipe, sizes: TrainingSizes) -> dict[str, int]:
         "averaged weights, best epoch, and finished heads": FLOAT
         * both
         * (bool(recipe.training.ema_decay) + bool(sizes.validation) + others),
-        "batch by landmarks": batch_memory(recipe, sizes, recipe.training.batch_size),
+        "batch by landmarks": batch_memory(recipe, sizes, recipe.views_at_once * recipe.training.batch_size),
         "naming validation photos": FLOAT * named,
         "descriptors": descriptors,
     }
@@ -136,7 +136,7 @@ def finetuning_memory(recipe: Recipe, sizes: TrainingSizes) -> dict[str, int]:
     neck, classes = count_neck(recipe, sizes), count_landmark_weights(recipe, sizes)
     whole, trained = sizes.network + neck + classes, sizes.trained + neck + classes
     copies = bool(section.ema_decay) + (section.keep == "best")
-    at_once = -(-section.batch_size // min(section.micro_batches, section.batch_size))
+    at_once = recipe.views_at_once * -(-section.batch_size // min(section.micro_batches, section.batch_size))
     before = sizes.network + neck
     return {
         "landmark weights": FLOAT * classes,

@@ -142,9 +142,10 @@ def augmented_views(ranges: ViewsSection, seed: int) -> list[AugmentedView]:
     return [AugmentedView(number=number, seed=seed, ranges=ranges) for number in range(1, ranges.count + 1)]
 
 
-def fresh_view(ranges: ViewsSection, seed: int, epoch: int) -> AugmentedView:
-    """Return the view of an epoch of fine-tuning, counted from 0: never one that the head was trained on."""
-    return AugmentedView(number=ranges.count + epoch + 1, seed=seed, ranges=ranges)
+def fresh_views(ranges: ViewsSection, seed: int, epoch: int, count: int = 1) -> list[AugmentedView]:
+    """Return the views of an epoch of fine-tuning, counted from 0: never one that the head was trained on."""
+    first = ranges.count + count * epoch + 1
+    return [AugmentedView(number=number, seed=seed, ranges=ranges) for number in range(first, first + count)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,31 +67,34 @@ class LabeledPhotos:
         """Return the photos at some rows; landmarks keep their numbers."""
         return replace(self, paths=[self.paths[row] for row in rows], landmarks=self.landmarks[torch.from_numpy(rows)])
 
-    def request(self, indices: Tensor, view: AugmentedView | None = None) -> BatchRequest:
-        """Return what loading needs to know of the photos in some indices (n,), augmented by a view or as they are."""
+    def request(self, indices: Tensor, *views: AugmentedView) -> BatchRequest:
+        """Return what loading needs to know of the photos in some indices (n,), in each of the views or as they are."""
         return BatchRequest(
             indices=(chosen := indices.tolist()),
             paths=[self.paths[index] for index in chosen],
             landmarks=self.landmarks[indices].tolist(),
             rule=self.rule,
-            view=view,
+            views=views or (None,),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRequest:
-    """What a worker needs to load a batch: photos by index and path, their preprocessing, and the augmented view."""
+    """What a worker needs to load a batch: photos by index and path, their preprocessing, and their views.
+
+    The views of a photo follow each other in the batch; None is the photo as it is.
+    """
 
     indices: list[int]
     paths: list[Path]
     landmarks: list[int]
     rule: ModelInput
-    view: AugmentedView | None
+    views: Sequence[AugmentedView | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedBatch:
-    """What a worker returns: the n readable photos of a batch as bytes (n, H, W, 3), and the errors of the others.
+    """What a worker returns: the n views of the readable photos as bytes (n, H, W, 3), and the errors of the others.
 
     Bytes are a quarter of the size that the network takes.
     """
@@ -116,10 +119,10 @@ class BatchReader(Dataset[LoadedBatch]):
             except PhotoError as error:
                 unreadable[index] = str(error)
                 continue
-            if wanted.view:
-                image = wanted.view(image, content_hash(data))
-            squares.append(np.array(resize_photo(image, rule)))
-            sound.append(row)
+            for view in wanted.views:
+                seen = view(image, content_hash(data)) if view else image
+                squares.append(np.array(resize_photo(seen, rule)))
+                sound.append(row)
         return LoadedBatch(
             squares=torch.from_numpy(np.stack(squares)) if squares else torch.empty(0, rule.size, rule.size, 3).byte(),
             indices=[wanted.indices[row] for row in sound],

@@ -13,7 +13,7 @@ import torch
 
 from obelisk.config import FinetuningSection, Recipe
 from obelisk.training.distributed import Distributed
-from obelisk.training.loading.augmentation import fresh_view, mix_photos
+from obelisk.training.loading.augmentation import fresh_views, mix_photos
 from obelisk.training.loading.batch import Batch
 from obelisk.training.loading.loader import BatchRequest, LabeledPhotos, load_batches
 from obelisk.training.loading.quarantine import Quarantine
@@ -68,7 +68,7 @@ class PhotoBatches:
         recipe, section = self.recipe, self.recipe.finetuning
         for each in range(epoch, self.epochs):
             photos = self.photos.at(photo_side(section, self.photos.rule.size, each))
-            view = fresh_view(recipe.views, recipe.seed, each)
+            views = fresh_views(recipe.views, recipe.seed, each, recipe.views_at_once)
             batches = epoch_batches(
                 recipe.training,
                 photos.landmarks,
@@ -78,7 +78,7 @@ class PhotoBatches:
                 processes=self.dist.size,
             )
             for indices in batches[step if each == epoch else 0 :]:
-                yield photos.request(indices, view)
+                yield photos.request(indices, *views)
             if self.validation:
                 for indices in torch.split(torch.arange(len(self.validation)), VALIDATION_BATCH):
                     yield self.validation.request(indices)

@@ -15,9 +15,12 @@ logit smaller, so that training must overcome it::
 
 Pair losses compare the embeddings of a batch with each other, or with those of the batches before; they come from
 pytorch-metric-learning.
+
+Instance discrimination goes beside any of them, and compares two views of each photo.
 """
 
 from obelisk.training.losses.build import build_loss
+from obelisk.training.losses.instance import InstanceDiscrimination
 from obelisk.training.losses.loss import Loss
 from obelisk.training.losses.margin_softmax import (
     ArcFace,
@@ -39,6 +42,7 @@ __all__ = [
     "CosFace",
     "CrossBatch",
     "CurricularFace",
+    "InstanceDiscrimination",
     "Loss",
     "MarginSoftmax",
     "MultiSimilarity",

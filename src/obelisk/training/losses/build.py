@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from obelisk.config import PAIR_LOSSES, LossSection
+from obelisk.training.losses.instance import InstanceDiscrimination
 from obelisk.training.losses.loss import Loss
 from obelisk.training.losses.margin_softmax import (
     ArcFace,
@@ -28,6 +29,19 @@ MARGIN_CLASSES: dict[str, type[MarginSoftmax]] = {
 
 def build_loss(section: LossSection, dimensions: int, photo_counts: Tensor, *, dropout: float = 0.0) -> Loss:
     """Build the loss of a recipe for features of length D and C landmarks with ``photo_counts`` (C,) references."""
+    loss = build_landmark_loss(section, dimensions, photo_counts, dropout)
+    if not section.instance:
+        return loss
+    return InstanceDiscrimination(
+        loss,
+        weight=section.instance,
+        temperature=section.instance_temperature,
+        entropy=section.instance_entropy,
+    )
+
+
+def build_landmark_loss(section: LossSection, dimensions: int, photo_counts: Tensor, dropout: float) -> Loss:
+    """Build the loss that a recipe's ``loss.kind`` names."""
     if section.kind == "softmax":
         return Softmax(dimensions, len(photo_counts), label_smoothing=section.label_smoothing, dropout=dropout)
     if section.kind in PAIR_LOSSES:
