@@ -53,6 +53,7 @@ MISTAKES = {
     "nothing to check with": (["R"], "none of the runs has been evaluated · name the dataset with --data DIR"),
     "an unknown precision": (["R", "--precision", "fp8"], "fp8"),
     "photos for several": (["R", "R", "--photos", "D"], "is for a single run"),
+    "a size for several": (["R", "R", "--size", "64"], "--size is for a single run"),
     "weights that are words": (["R", "R", "--weights", "most", "--data", "D"], "--weights 'most'"),
     "too few weights": (["R", "R", "--weights", "1", "--data", "D"], "give a positive number for each run"),
     "a refitted run": (["R", "R", "--data", "D"], "was refitted on its validation photos"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from obelisk.config import Recipe
@@ -14,10 +15,12 @@ from obelisk.embedding import Bundle, Embedder, OnnxModel, write_bundle
 from obelisk.embedding.activation_ranges import RANGES
 from obelisk.errors import DataError, ModelError
 from obelisk.evaluation.run_reader import Run
+from obelisk.photos import prepare, read_photo
 from obelisk.training.export import export_run as exporting
 from obelisk.training.export.export_run import export_run
 from obelisk.training.export.onnx import drop_logits
 from obelisk.training.export.precision import PrecisionCheck, convert_precision, leave_one_out
+from obelisk.training.export.restore import load_module
 from obelisk.training.train import train_run
 
 
@@ -43,6 +46,21 @@ def test_an_export_embeds_as_the_run_does(
         assert row is not None
         assert other is not None
         assert float(row @ other) >= cosine
+
+
+def test_an_export_takes_photos_of_another_size(tiny_run: Run, photos: list[Path], tmp_path: Path) -> None:
+    size = 2 * tiny_run.recipe.photos.size
+    exported = export_run(tiny_run, tmp_path / "bundle", photos=photos[:8], size=size)
+    bundle = Bundle.load(tmp_path / "bundle")
+    assert exported.cosine >= 0.9999
+    assert bundle.members[0].size == size
+    assert bundle.members[0].dimensions == tiny_run.bundle.members[0].dimensions
+    pixels = prepare(read_photo(photos[0], min_side=size), bundle.members[0].input)
+    with torch.inference_mode():
+        expected = load_module(tiny_run)(torch.from_numpy(pixels)[None])[0].numpy()
+    row = Embedder(bundle).embed_one(photos[0]).embedding
+    assert row is not None
+    assert float(row @ expected) >= 0.9999 * np.linalg.norm(row)
 
 
 def test_a_run_whose_network_was_exchanged_is_refused(tiny_run: Run, photos: list[Path], tmp_path: Path) -> None:

@@ -35,6 +35,17 @@ def export(
         PrecisionName,
         typer.Option("--precision", help="How to store the weights: fp16 halves the size, int8 quarters it."),
     ] = PrecisionName.fp32,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            "--size",
+            min=32,
+            max=1024,
+            metavar="PIXELS",
+            help="Side of the photos; default: that of training.",
+            show_default=False,
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -73,9 +84,11 @@ def export(
     opened = [Run.open(folder) for folder in runs]
     left_out = 0
     if len(opened) == 1:
-        left_out = export_one(opened[0], out, precision, data, photos)
+        left_out = export_one(opened[0], out, precision, size, data, photos)
     elif photos is not None:
         raise UsageError("--photos is for a single run", fix="give --data, or name one run")
+    elif size is not None:
+        raise UsageError("--size is for a single run", fix="export each run by itself, or leave --size out")
     else:
         export_ensemble(opened, out, data, read_weights(weights), whiten, precision)
     result(str(out))
@@ -83,7 +96,9 @@ def export(
         raise typer.Exit(1)
 
 
-def export_one(run: Run, out: Path, precision: PrecisionName, data: Path | None, folder: Path | None) -> int:
+def export_one(
+    run: Run, out: Path, precision: PrecisionName, size: int | None, data: Path | None, folder: Path | None
+) -> int:
     """Export a run, and say what the checks found; return how many photos they left out."""
     from obelisk.photos import find_photos
     from obelisk.training.export.export_run import export_run
@@ -97,7 +112,7 @@ def export_one(run: Run, out: Path, precision: PrecisionName, data: Path | None,
         catalog = read_dataset(data or remembered_data([run.folder]))
         paths = catalog.locate_photos(catalog.references)
         landmarks = catalog.references["landmark_id"].to_list()
-    exported = export_run(run, out, photos=paths, landmarks=landmarks, precision=precision.value)
+    exported = export_run(run, out, photos=paths, landmarks=landmarks, precision=precision.value, size=size)
     for error in exported.skipped:
         warn(f"left out: {error}")
     note(f"smallest cosine to torch over {exported.photos} photos: {exported.cosine:.6f}")

@@ -49,8 +49,13 @@ def export_run(
     photos: Sequence[Path],
     landmarks: Sequence[int] | None = None,
     precision: Precision = "fp32",
+    size: int | None = None,
 ) -> Exported:
     """Write a run's bundle to ``out``, unless it differs from what was trained.
+
+    With ``size``, it takes photos of that side in pixels instead of those that the run was trained on: networks often
+    recognize more in photos somewhat larger than their training photos (Touvron, Vedaldi, Douze, Jégou, *Fixing the
+    train-test resolution discrepancy*, NeurIPS 2019).
 
     The network is compared with torch on 200 of the photos (all, where they are fewer), in batches of 1, 2 and 5. A
     smaller ``precision`` is compared with the original on 2,000; where ``landmarks`` are given, one per photo, also by
@@ -63,7 +68,10 @@ def export_run(
     module, layer, bundle = load_module(run), load_layer(run), run.bundle
     (member,) = bundle.members
     original = bundle.read_network(member)
-    if layer and read_layer(bundle) is None:  # as runs of earlier versions were exported
+    if size not in (None, member.size):
+        member = member.model_copy(update={"size": size})
+        original = join_network(load_tuned(run, size), module.necks, layer)
+    elif layer and read_layer(bundle) is None:  # as runs of earlier versions were exported
         original = join_network(load_tuned(run), module.necks, layer)
     chosen = spread_evenly(np.arange(len(photos)), CHECKED_PHOTOS if precision == "fp32" else COMPARED_PHOTOS)
     readable, skipped = find_readable(photos, chosen, member.size)
@@ -82,7 +90,7 @@ def export_run(
     if in_int8:
         attachments[RANGES] = pack_ranges({member.file: in_int8.ranges})
     return Exported(
-        bundle=copy_bundle(bundle, out, network, precision, attachments),
+        bundle=copy_bundle(bundle, out, network, precision, member.size, attachments),
         photos=len(few),
         cosine=cosine,
         precision=check,
@@ -157,10 +165,10 @@ def spread_evenly(indices: NDArray[np.int64], most: int) -> NDArray[np.int64]:
 
 
 def copy_bundle(
-    bundle: Bundle, out: Path, network: bytes, precision: Precision, attachments: Mapping[str, bytes]
+    bundle: Bundle, out: Path, network: bytes, precision: Precision, size: int, attachments: Mapping[str, bytes]
 ) -> Bundle:
-    """Rewrite a bundle with another form of its network, and more attachments: same manifest and card."""
-    manifest = bundle.manifest.model_dump(exclude={"format", "files", "fingerprint", "precision", "members"})
+    """Rewrite a bundle with another form of its network, and more attachments: the rest of manifest and card stays."""
+    manifest = bundle.manifest.model_dump(exclude={"format", "files", "fingerprint", "precision", "size", "members"})
     attached = {name: bundle.read_attachment(name) for name in bundle.manifest.files}
     return write_bundle(
         out,
@@ -168,5 +176,6 @@ def copy_bundle(
         card=bundle.read_card(),
         attachments={**{name: content for name, content in attached.items() if content is not None}, **attachments},
         precision=precision,
+        size=size,
         **manifest,
     )

@@ -90,19 +90,23 @@ def load_trained(run: Run) -> Sequence[FrozenBackbone]:
     return backbones
 
 
-def load_tuned(run: Run) -> Sequence[FrozenBackbone]:
-    """Load the backbones that a run ended with: where it fine-tuned, an export of the new weights is in the cache."""
+def load_tuned(run: Run, size: int | None = None) -> Sequence[FrozenBackbone]:
+    """Load the backbones that a run ended with, and export them to the cache if they have changed since they started.
+
+    With ``size`` they take photos of that side instead of the recipe's.
+    """
     backbones = load_trained(run)
-    if not run.recipe.finetuning.epochs:
+    if size is None and not run.recipe.finetuning.epochs:
         return backbones
-    (backbone,) = backbones
-    return [freeze_tuned(run.recipe, backbone, backbone.module)]
+    photos = run.recipe.photos.model_copy(update={} if size is None else {"size": size})
+    recipe = run.recipe.model_copy(update={"photos": photos})
+    return [freeze_tuned(recipe, backbone, backbone.module) for backbone in backbones]
 
 
 def freeze_tuned(recipe: Recipe, before: FrozenBackbone, module: PooledBackbone) -> FrozenBackbone:
-    """Freeze a fine-tuned backbone, of which ``before`` is what training started from."""
+    """Freeze a backbone as training left it; ``before`` is what it started from."""
     bundle = before.bundle
-    origin = f"{bundle.manifest.data}, fine-tuned"
+    origin = f"{bundle.manifest.data}, fine-tuned" if recipe.finetuning.epochs else bundle.manifest.data
     return freeze(bundle.name, module, recipe.backbone, recipe.photos, licence=bundle.manifest.licence, origin=origin)
 
 
