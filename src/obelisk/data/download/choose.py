@@ -44,6 +44,6 @@ def limit_photos(photos: pl.DataFrame, tables: Gldv2Tables, most: int | None) ->
     """Keep at most so many photos (image_id, landmark_id) of each landmark, those of train_clean.csv first."""
     if most is None:
         return photos
-    clean = read_train_clean(tables.train_clean).sound["image_id"].to_list() if tables.train_clean else []
-    ranked = photos.sort(~pl.col("image_id").is_in(clean), "image_id")
+    clean = read_train_clean(tables.train_clean).distinct["image_id"] if tables.train_clean else pl.Series([""])
+    ranked = photos.sort(~pl.col("image_id").is_in(clean.implode()), "image_id")
     return ranked.group_by("landmark_id", maintain_order=True).head(most).select(photos.columns).sort("image_id")

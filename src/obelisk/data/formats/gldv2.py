@@ -205,7 +205,7 @@ def note_faults(rows: PhotoRows, what: str) -> tuple[str, ...]:
             f"{rows.faulty.height:,} {what} rows without a usable id or landmark left out; "
             f"the first is row {first[0]}: {first[1]}"
         )
-    if repeated := rows.sound.height - rows.distinct.height:
+    if repeated := rows.repeated.height:
         notes.append(f"{repeated:,} {what} rows that repeat the id of an earlier row left out")
     return tuple(notes)
 

@@ -20,7 +20,7 @@ from obelisk.data.formats.gldv2 import (
 )
 from obelisk.data.formats.gldv2_rows import PhotoRows, explain_faulty, read_train_clean
 from obelisk.data.formats.labels import explain_details, find_faulty_details, read_names
-from obelisk.data.issues import Issue, IssueRows, make_issue
+from obelisk.data.issues import AT_ONCE, Issue, IssueRows, make_issue
 from obelisk.photos import PhotoFilter
 
 
@@ -62,24 +62,25 @@ def at_row(table: Path, row: str = "row") -> pl.Expr:
 
 def find_repeated_rows(listed: ListedPhotos) -> Iterator[IssueRows]:
     """Yield the rows that repeat a photo, with the same landmark or another one."""
-    sound, repeated = listed.rows.sound, listed.rows.repeated
-    truth = "landmark_ids" if "landmark_ids" in sound.columns else "landmark_id"
+    distinct, repeated = listed.rows.distinct, listed.rows.repeated
+    truth = "landmark_ids" if "landmark_ids" in distinct.columns else "landmark_id"
 
     def look_up(rows: pl.DataFrame) -> pl.DataFrame:
-        here, there = (sound[rows[name]] for name in ("index", "first"))
+        here = repeated[rows["index"]]
+        there = distinct[here["first"]]
         return here.select("row", "image_id", show_landmarks(here[truth]).alias("here")).with_columns(
             there["row"].alias("first"), show_landmarks(there[truth]).alias("there")
         )
 
     if repeated.is_empty():
         return
-    landmarks = sound[truth].rechunk()
-    same = landmarks[repeated["index"]] == landmarks[repeated["first"]]
+    same = pl.concat(part[truth] == distinct[truth][part["first"]] for part in repeated.iter_slices(AT_ONCE))
+    alike, different = (pl.DataFrame({"index": found.arg_true()}) for found in (same, ~same))
     photo, where = shorten_cells(pl.col("image_id")), at_row(listed.table)
     what = pl.format("photo {} is listed in row {} already", photo, "first")
-    yield IssueRows(kind="duplicate", rows=repeated.filter(same), look_up=look_up, where=where, what=what)
+    yield IssueRows(kind="duplicate", rows=alike, look_up=look_up, where=where, what=what)
     what = pl.format("photo {} shows landmark {} here, {} in row {}", photo, "here", "there", "first")
-    yield IssueRows(kind="mislabelled", rows=repeated.filter(~same), look_up=look_up, where=where, what=what)
+    yield IssueRows(kind="mislabelled", rows=different, look_up=look_up, where=where, what=what)
 
 
 def show_landmarks(landmarks: pl.Series) -> pl.Series:
@@ -115,9 +116,12 @@ def compare_clean(labels: PhotoRows, train_clean: Path) -> Iterator[IssueRows]:
     told = pl.format("landmark {} has no photos", shorten_cells(pl.col("landmark")))
     what = pl.coalesce(pl.when(photoless).then(told), explain_faulty())
     yield IssueRows(kind="malformed", rows=clean.faulty, where=where, what=what)
-    both = clean.sound.join(
-        labels.distinct.select("image_id", train="landmark_id"), on="image_id", how="left", maintain_order="left"
-    ).filter(pl.col("landmark_id").ne_missing(pl.col("train")))
+    listed = pl.concat([clean.distinct, clean.repeated.drop("first")])
+    both = (
+        listed.join(labels.distinct.select("image_id", train="landmark_id"), on="image_id", how="left")
+        .filter(pl.col("landmark_id").ne_missing(pl.col("train")))
+        .sort("row", maintain_order=True)
+    )
     unlisted = pl.col("train").is_null()
     what = pl.format("photo {} is not listed in train.csv", photo)
     yield IssueRows(kind="malformed", rows=both.filter(unlisted), where=where, what=what)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from obelisk.arrays import Booleans
 from obelisk.data.formats.csv import (
     MAX_LISTED,
     describe_run_together,
@@ -22,51 +20,23 @@ from obelisk.data.formats.csv import (
     to_id,
 )
 
-AT_ONCE = 500_000
+AT_ONCE = 100_000
 HEX_ID = "^[0-9a-f]{16}$"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PhotoRows:
-    """The rows of a table: the sound ones, whose photo ids may repeat, and the faulty ones, which can't be used.
+    """The rows of a table: the sound ones, apart from those that repeat a photo, and the faulty ones, which can't be used.
 
-    ``sound`` is a frame (row, image_id, landmark_id), or (row, image_id, landmark_ids, usage) of the solution.
+    ``distinct`` is a frame (row, image_id, landmark_id), or (row, image_id, landmark_ids, usage) of the solution.
+    ``repeated`` has these columns, too, and ``first``: where in ``distinct`` the photo is.
     ``faulty`` is a frame (row, image_id, landmark, lines); ``landmark`` is the cell, or the first wrong word in it.
     A faulty row lacks a photo id, has a landmark id that isn't one, or is several that a stray quote runs together.
     """
 
-    sound: pl.DataFrame
+    distinct: pl.DataFrame
+    repeated: pl.DataFrame
     faulty: pl.DataFrame
-
-    @cached_property
-    def repeated(self) -> pl.DataFrame:
-        """The sound rows whose photo an earlier row has, as a frame (index, first): where both are in ``sound``."""
-        ids = self.sound["image_id"]
-        keys = ids.hash().rechunk()
-        ordered = keys.sort().to_numpy()
-        twice = ordered[1:][ordered[1:] == ordered[:-1]]
-        twice = twice[begin_runs(twice)]
-        del ordered  # tables may have millions of rows
-        # No row is left of most tables.
-        chosen = keys.is_in(pl.Series(twice).implode()).arg_true()
-        if chosen.is_empty():
-            return pl.DataFrame(schema={"index": pl.UInt32, "first": pl.UInt32})
-        keys = keys[chosen]
-        found, ids = find_earlier(chosen, keys), ids.rechunk()
-        alike = pl.concat(ids[part["index"]] == ids[part["first"]] for part in found.iter_slices(AT_ONCE))
-        if not alike.all():  # two ids have one hash
-            rest = found.filter(~alike)["index"]
-            found = pl.concat([found.filter(alike), find_earlier(rest, ids[rest])])
-        return found.sort("index")
-
-    @cached_property
-    def distinct(self) -> pl.DataFrame:
-        """The sound rows without those that repeat a photo."""
-        if self.repeated.is_empty():
-            return self.sound
-        kept = np.ones(self.sound.height, dtype=bool)
-        kept[self.repeated["index"].to_numpy()] = False
-        return self.sound.filter(pl.Series(kept))
 
     @property
     def usable(self) -> pl.DataFrame:
@@ -137,31 +107,58 @@ def collect_rows(parts: Iterable[pl.DataFrame], wrong: pl.Expr, *truth: str) -> 
     Columns whose chunks differ would be copied whenever some of them are selected.
     """
     faulty = pl.col("image_id").is_null() | pl.col("lines").is_not_null() | wrong
-    sorted_out = [
-        (
-            part.filter(~faulty).select("row", "image_id", *truth).rechunk(),
-            part.filter(faulty).select("row", "image_id", "landmark", "lines").rechunk(),
-        )
-        for part in parts
-    ]
-    sound, unusable = zip(*sorted_out, strict=True)
-    return PhotoRows(sound=pl.concat(sound), faulty=pl.concat(unusable))
+    sound, unusable = [], []
+    for part in parts:
+        sound.append(part.filter(~faulty).select("row", "image_id", *truth).rechunk())
+        unusable.append(part.filter(faulty).select("row", "image_id", "landmark", "lines").rechunk())
+    distinct, repeated = part_repeated(sound)
+    return PhotoRows(distinct=distinct, repeated=repeated, faulty=pl.concat(unusable))
 
 
-def find_earlier(index: pl.Series, keys: pl.Series) -> pl.DataFrame:
-    """Return the rows whose key an earlier row has, a frame (index, first); ``index`` ascends."""
-    order = stable_order(keys)
-    begins = begin_runs(keys[order].to_numpy())
-    index = index[order]
-    first = index.filter(pl.Series(begins))[np.cumsum(begins, dtype=np.uint32)[~begins] - 1]
-    return pl.DataFrame({"index": index.filter(pl.Series(~begins)), "first": first})
+def part_repeated(parts: list[pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Part rows from those that repeat a photo of an earlier one, which get a column ``first``.
+
+    Tables may have millions of rows, so each part is let go when it is copied, and the list is empty in the end.
+    """
+    first = find_first(pl.concat(part["image_id"] for part in parts))
+    new = first == np.arange(len(first), dtype=np.uint32)
+    number = np.cumsum(new, dtype=np.uint32) - 1
+    distinct, repeated = [], []
+    begin = 0
+    while parts:
+        part = parts.pop(0)
+        mask, earlier = (array[begin : begin + part.height] for array in (new, first))
+        begin += part.height
+        distinct.append(part if mask.all() else part.filter(mask).rechunk())
+        repeated.append(part.filter(~mask).with_columns(first=pl.Series(number[earlier[~mask]])).rechunk())
+    return pl.concat(distinct), pl.concat(repeated)
 
 
-def begin_runs(values: NDArray[Any]) -> Booleans:
-    """Return which values differ from the one before."""
-    begins = np.ones(len(values), dtype=bool)
-    begins[1:] = values[1:] != values[:-1]
-    return begins
+def find_first(ids: pl.Series) -> NDArray[np.uint32]:
+    """Return for each row the first one that has its id."""
+    count, bits = len(ids), len(ids).bit_length()
+    # Hash and row share 64 bits, so that sorting them in place keeps equal hashes in the order of their rows. A random
+    # seed keeps a table from being made of ids whose hashes are equal.
+    seed, mask = secrets.randbits(64), np.uint64((1 << bits) - 1)
+    packed = np.arange(count, dtype=np.uint64)
+    for start in range(0, count, AT_ONCE):
+        packed[start : start + AT_ONCE] |= ids[start : start + AT_ONCE].hash(seed=seed).to_numpy() << bits
+    packed.sort()
+    rows = np.empty(count, dtype=np.uint32)
+    np.bitwise_and(packed, mask, out=rows, casting="unsafe")
+    packed >>= bits
+    begins = np.ones(count, dtype=bool)
+    np.not_equal(packed[1:], packed[:-1], out=begins[1:])
+    del packed
+    first = np.empty(count, dtype=np.uint32)
+    first[rows] = rows[begins][np.cumsum(begins, dtype=np.uint32) - 1]
+    del rows
+    again = np.flatnonzero(first != np.arange(count, dtype=np.uint32)).astype(np.uint32)
+    parts = np.split(again, range(AT_ONCE, len(again), AT_ONCE))
+    rest = np.concatenate([part[(ids[part] != ids[first[part]]).to_numpy()] for part in parts])
+    if len(rest):  # two ids have one hash
+        first[rest] = rest[find_first(ids[rest])]
+    return first
 
 
 def sort_by_id(rows: pl.DataFrame) -> pl.DataFrame:
