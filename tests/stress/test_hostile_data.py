@@ -78,12 +78,44 @@ HEADER = b"id,landmark_id\n"
 SOUND = b"id,url,landmark_id\n0000000000000000,u,1\n"
 
 
-def numbered(root: Path, line: str) -> None:
-    """Write as many rows as a table may have, each with its number in it."""
+def many(root: Path, line: Callable[[int], str], *, photo: bool = False) -> None:
+    """Write as many rows as a table may have, and the first photo if it is to be on the disk."""
     with (root / "train.csv").open("w") as file:
         file.write("id,landmark_id\n")
         for begin in range(0, 4_790_000, 10_000):
-            file.write("".join(line.format(number) for number in range(begin, begin + 10_000)))
+            file.write("".join(map(line, range(begin, begin + 10_000))))
+    if photo:
+        (root / "train" / PHOTO).parent.mkdir(parents=True)
+        (root / "train" / PHOTO).write_bytes(b"no photo")
+
+
+WRONG = ("{0:016x},{1}", "{0:016x},x{1}", "{0:016x},", "{0:016X}.jpg,7.0", ",{1}", "{0:016x},{1}")
+
+
+def mixed(number: int) -> str:
+    return WRONG[number % len(WRONG)].format(number // 2, number) + "\n"
+
+
+def at_random(number: int) -> str:
+    return f"{number * 0x9E3779B97F4A7C15 % 2**64 % 4_790_000:016x},{number % 200_000}\n"
+
+
+def clean_beside(root: Path, photos: int) -> None:
+    """Write a full train.csv in which every id stands twice, and a train_clean.csv that disagrees with it."""
+    many(root, lambda number: f"{number // 2:016x},{number}\n")
+    with (root / "train_clean.csv").open("w") as file:
+        file.write("landmark_id,images\n")
+        for begin in range(0, photos, 100):
+            listed = " ".join(f"{number:016x}" for number in range(begin, begin + 100))
+            file.write(f"{begin},{listed}\n")
+
+
+def cells_of_words(root: Path, name: str, header: bytes, rows: int, words: int) -> None:
+    table(root, SOUND)
+    with (root / name).open("wb") as file:
+        file.write(header)
+        for row in range(rows):
+            file.write(b"%d,%s,\n" % (row, b"1 " * words))
 
 
 def infinite(root: Path) -> None:
@@ -127,11 +159,22 @@ TABLES: dict[str, Callable[[Path], object]] = {
     "40 MB of blanks": lambda root: table(root, HEADER + b" \n" * 20_000_000),
     "lines of one comma up to the limit": lambda root: repeated(root, b",\n", 4_700_000),
     "a million rows of one id": lambda root: repeated(root, b"a,1\n", 1_000_000),
-    "clean rows up to the limit": lambda root: numbered(root, "{0:016x},{0}\n"),
-    "rows without a landmark up to the limit": lambda root: numbered(root, "{0:016x},\n"),
-    "wrong landmarks up to the limit": lambda root: numbered(root, "{0:016x},x{0}\n"),
-    "rows of one id and many landmarks up to the limit": lambda root: numbered(root, "a,{0}\n"),
+    "clean rows up to the limit": lambda root: many(root, "{0:016x},{0}\n".format),
+    "rows without a landmark up to the limit": lambda root: many(root, "{0:016x},\n".format),
+    "wrong landmarks up to the limit": lambda root: many(root, "{0:016x},x{0}\n".format),
+    "rows of one id and many landmarks up to the limit": lambda root: many(root, "a,{0}\n".format),
     "rows of one id up to the limit": lambda root: repeated(root, b"a,1\n", 4_790_000),
+    "every id twice up to the limit": lambda root: many(root, lambda n: f"{n // 2:016x},{n}\n"),
+    "every id twice, far apart": lambda root: many(root, lambda n: f"{n % 2_395_000:016x},{n}\n"),
+    "every id three times": lambda root: many(root, lambda n: f"{n % 1_596_667:016x},{n}\n"),
+    "ids at random": lambda root: many(root, at_random),
+    "wrong cells of every kind among repeated ids": lambda root: many(root, mixed),
+    "every id twice, one photo on the disk": lambda root: many(root, lambda n: f"{n // 2:016x},{n}\n", photo=True),
+    "ids at random, one photo on the disk": lambda root: many(root, at_random, photo=True),
+    "wrong cells among repeated ids, one photo on the disk": lambda root: many(root, mixed, photo=True),
+    "ids in capitals, one photo on the disk": lambda root: many(root, lambda n: f"{n // 2:016X},{n}\n", photo=True),
+    "a clean table beside a full one": lambda root: clean_beside(root, 1_200_000),
+    "a clean table too large to stand beside a full one": lambda root: clean_beside(root, 4_790_000),
     "rows beyond the limit": lambda root: repeated(root, b"a,1\n", 7_000_000),
     "one line": lambda root: table(root, b"a" * 100_000_000),
     "one long cell": lambda root: table(root, HEADER + b"a" * 10_000_000 + b",1\n"),
@@ -167,6 +210,16 @@ TABLES: dict[str, Callable[[Path], object]] = {
     "a solution of many ids": lambda root: beside(
         root, "recognition_solution_v2.1.csv", SOLUTION + b"a," + b"1 " * 5_000_000
     ),
+    "a solution of as many ids as it may have": lambda root: cells_of_words(
+        root, "recognition_solution_v2.1.csv", SOLUTION, 47, 100_000
+    ),
+    "a solution of 40 million ids": lambda root: cells_of_words(
+        root, "recognition_solution_v2.1.csv", SOLUTION, 40, 1_000_000
+    ),
+    "a clean table of as many ids as it may have": lambda root: cells_of_words(
+        root, "train_clean.csv", CLEAN, 1, 4_790_000
+    ),
+    "a clean table of 40 million ids": lambda root: cells_of_words(root, "train_clean.csv", CLEAN, 40, 1_000_000),
     "a solution in gzip": lambda root: beside(
         root, "recognition_solution_v2.1.csv", gzip.compress(b"\n" * 100_000_000, 1)
     ),

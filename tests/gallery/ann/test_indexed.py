@@ -279,6 +279,28 @@ def test_copies_that_went_different_ways_do_not_take_each_others_index(gallery: 
     assert watch.steps
 
 
+@pytest.mark.parametrize("laid", ["older", "newer", "cut"])
+def test_with_an_index_of_another_time_the_answers_are_those_of_the_database(gallery: Gallery, laid: str) -> None:
+    gallery.references()
+    database, index = gallery.path / "gallery.sqlite", gallery.path / INDEX
+    backup, older = database.read_bytes(), index.read_bytes()
+    gallery.remove(photos=[f"photo {number}" for number in range(40)])
+    late, other = scatter(8, each=1), scatter(9, each=1)
+    fill(gallery, late, "late")
+    gallery.references()
+    if laid == "newer":  # a backup of the database alone was put back, and went another way
+        database.write_bytes(backup)
+        fill(gallery, other, "other")
+        kept, rows = range(1, N + LANDMARKS + 1), np.vstack([ROWS, other])
+    else:
+        index.write_bytes(older if laid == "older" else index.read_bytes()[:-1000])
+        kept, rows = range(41, N + LANDMARKS + 1), np.vstack([ROWS[40:], late])
+    ids, similarities = Gallery.open(gallery.path).search(QUERIES, 10)
+    assert recall(ids - kept[0] + 1, rows, 10) >= 0.98
+    truth = as_stored(rows)[ids - kept[0]]
+    np.testing.assert_allclose(similarities, np.einsum("qd,qkd->qk", QUERIES, truth), atol=1e-4)
+
+
 @pytest.mark.parametrize("obstacle", ["a file named index", "a folder named search.index", "a lock that is no lock"])
 def test_what_lies_in_the_way_is_worked_around(gallery: Gallery, obstacle: str) -> None:
     if obstacle == "a file named index":

@@ -11,10 +11,11 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from obelisk.arrays import Booleans, Integers
 from obelisk.errors import DataError, near_names, quote
@@ -290,6 +291,13 @@ def describe_run_together(lines: pl.Expr) -> pl.Expr:
     """Return what is wrong with rows that a stray quote made of several lines."""
     what = "the lines {} are read as one row, because of a quote that opens in the first and closes in the last"
     return pl.format(what, lines)
+
+
+def begin_runs(values: NDArray[Any]) -> Booleans:
+    """Return which of the values, which are sorted, differ from the one before."""
+    begins = np.ones(len(values), dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=begins[1:])
+    return begins
 
 
 def shorten(cell: str) -> str:

@@ -15,7 +15,15 @@ import polars as pl
 
 from obelisk.data.catalog import QUERIES, REFERENCES, Catalog
 from obelisk.data.formats.csv import read_table, shorten_cells, to_id
-from obelisk.data.formats.gldv2_rows import PhotoRows, read_solution, read_train, read_train_clean, sort_by_id
+from obelisk.data.formats.gldv2_rows import (
+    AT_ONCE,
+    PhotoRows,
+    join_in_parts,
+    read_solution,
+    read_train,
+    read_train_clean,
+    sort_by_id,
+)
 from obelisk.data.formats.labels import build_landmark_table, explain_details, find_faulty_details, link_category
 from obelisk.data.formats.scan import scan_photos
 from obelisk.errors import DataError, quote
@@ -247,8 +255,7 @@ def place_photos(
 ) -> PlacedPhotos:
     """Find the photos of a table, a frame (row, image_id, …), on disk; they come sorted by id."""
     present = list_by_id(directory, folder, photo_filter)
-    # Polars would put all rows into a table of hashes, even for none.
-    photos = (rows.clear() if present.is_empty() else rows).join(present, on="image_id", how="inner")
+    photos = join_in_parts(rows, present, "inner")
     misnamed = find_misnamed(rows, present)
     return PlacedPhotos(
         photos=sort_by_id(photos), absent=rows.height - photos.height - misnamed.height, misnamed=misnamed
@@ -266,14 +273,19 @@ def find_misnamed(rows: pl.DataFrame, present: pl.DataFrame) -> pl.DataFrame:
     if present.is_empty():
         return rows.clear().select("row", "image_id", path=pl.lit("", dtype=pl.String))
     lower = present.select("path", name=pl.col("image_id").str.to_lowercase())
-    if (lower["name"] == present["image_id"]).all():
-        plain = ~pl.col("image_id").str.contains_any(["/", "\\", "."])
-        rows = rows.filter(~(plain & (pl.col("image_id").str.to_lowercase() == pl.col("image_id"))))
-    absent = rows.join(present, on="image_id", how="anti", maintain_order="left").select("row", "image_id")
+    usual = (lower["name"] == present["image_id"]).all()
+    lower = lower.unique("name", keep="first")
+    plain = ~pl.col("image_id").str.contains_any(["/", "\\", "."])
     name = pl.col("image_id").str.extract(r"([^/\\]*)$").str.to_lowercase()
-    absent = absent.with_columns(name.str.replace(PHOTO_SUFFIX, "").alias("name"))
-    found = absent.join(lower.unique("name", keep="first"), on="name", how="inner", maintain_order="left")
-    return found.select("row", "image_id", "path")
+
+    def find(part: pl.DataFrame) -> pl.DataFrame:
+        if usual:
+            part = part.filter(~(plain & (pl.col("image_id").str.to_lowercase() == pl.col("image_id"))))
+        absent = part.join(present, on="image_id", how="anti", maintain_order="left").select("row", "image_id")
+        absent = absent.with_columns(name.str.replace(PHOTO_SUFFIX, "").alias("name"))
+        return absent.join(lower, on="name", how="inner", maintain_order="left").select("row", "image_id", "path")
+
+    return pl.concat(find(part) for part in (rows.clear(), *rows.iter_slices(max(AT_ONCE, present.height))))
 
 
 def describe_misnamed() -> pl.Expr:

@@ -18,9 +18,17 @@ from obelisk.data.formats.gldv2 import (
     list_by_id,
     standard_path,
 )
-from obelisk.data.formats.gldv2_rows import PhotoRows, explain_faulty, read_train_clean
-from obelisk.data.formats.labels import explain_details, find_faulty_details, read_names
-from obelisk.data.issues import AT_ONCE, Issue, IssueRows, make_issue
+from obelisk.data.formats.gldv2_rows import (
+    AT_ONCE,
+    MAX_TOGETHER,
+    PhotoRows,
+    explain_faulty,
+    join_in_parts,
+    read_train_clean,
+    share_out,
+)
+from obelisk.data.formats.labels import explain_details, find_faulty_details, read_names, sort_distinct
+from obelisk.data.issues import Issue, IssueRows, make_issue
 from obelisk.photos import PhotoFilter
 
 
@@ -49,7 +57,7 @@ def check_gldv2(directory: Path, rows: Gldv2Rows, photo_filter: PhotoFilter) -> 
         faults = find_faulty_details(tables.details)
         fix = "correct the cell, or leave it empty"
         yield IssueRows(kind="malformed", rows=faults, where=at_row(tables.details), what=explain_details(), fix=fix)
-    known = rows.labels.distinct["landmark_id"].unique().sort()
+    known = sort_distinct(rows.labels.distinct["landmark_id"])
     yield from find_unnamed(known, tables, directory)
     if tables.solution is not None and rows.solution is not None:
         yield find_unknown_landmarks(rows.solution.usable, known, tables.solution)
@@ -96,12 +104,13 @@ def find_missing_and_orphans(directory: Path, listed: ListedPhotos, photo_filter
     present = list_by_id(directory, listed.folder, photo_filter)
     if not present.is_empty():
         faulty = listed.rows.faulty.filter(pl.col("image_id").is_not_null() & pl.col("lines").is_null())
-        rows = pl.concat([missing, faulty.select("row", "image_id").unique("image_id", keep="first")])
-        misnamed = find_misnamed(rows, present).sort("row")
+        faulty = faulty.select("row", "image_id")
+        again = find_misnamed(faulty, present).unique("image_id", keep="first", maintain_order=True)
+        misnamed = pl.concat([find_misnamed(missing, present), again]).sort("row")
         yield IssueRows(kind="malformed", rows=misnamed, where=at_row(listed.table), what=describe_misnamed())
-        missing = missing.join(present, on="image_id", how="anti", maintain_order="left")
-        missing = missing.join(misnamed, on="image_id", how="anti", maintain_order="left")
-        orphans = present.join(rows, on="image_id", how="anti").join(misnamed, on="path", how="anti").sort("path")
+        found = pl.concat(join_in_parts(rows.select("image_id"), present, "semi") for rows in (missing, faulty))
+        orphans = present.join(found, on="image_id", how="anti").join(misnamed, on="path", how="anti").sort("path")
+        missing = join_in_parts(missing, pl.concat([found, misnamed.select("image_id")]), "anti")
         what = pl.lit(f"not listed in {listed.table.name}")
         yield IssueRows(kind="orphan", rows=orphans, where=pl.col("path"), what=what)
     what = pl.format("no such file, listed in {}", at_row(listed.table))
@@ -110,23 +119,26 @@ def find_missing_and_orphans(directory: Path, listed: ListedPhotos, photo_filter
 
 def compare_clean(labels: PhotoRows, train_clean: Path) -> Iterator[IssueRows]:
     """Yield the disagreements of train_clean.csv with train.csv: another landmark, or an unlisted photo."""
-    clean = read_train_clean(train_clean)
+    known = labels.distinct.select("image_id", train="landmark_id")
+    count = labels.distinct.height + labels.repeated.height + labels.faulty.height
+    clean = read_train_clean(train_clean, max_photos=MAX_TOGETHER - count)
     where, photo = at_row(train_clean), shorten_cells(pl.col("image_id"))
     photoless = pl.col("image_id").is_null() & pl.col("lines").is_null() & pl.col("landmark").is_not_null()
     told = pl.format("landmark {} has no photos", shorten_cells(pl.col("landmark")))
     what = pl.coalesce(pl.when(photoless).then(told), explain_faulty())
     yield IssueRows(kind="malformed", rows=clean.faulty, where=where, what=what)
-    listed = pl.concat([clean.distinct, clean.repeated.drop("first")])
-    both = (
-        listed.join(labels.distinct.select("image_id", train="landmark_id"), on="image_id", how="left")
-        .filter(pl.col("landmark_id").ne_missing(pl.col("train")))
-        .sort("row", maintain_order=True)
-    )
-    unlisted = pl.col("train").is_null()
+    unlisted, mislabelled = [], []
+    for part in (clean.distinct, clean.repeated.drop("first")):
+        for rows, train in zip(share_out(part), share_out(known), strict=True):
+            both = rows.join(train, on="image_id", how="left")
+            unlisted.append(both.filter(pl.col("train").is_null()).drop("train", "landmark_id"))
+            mislabelled.append(both.filter(pl.col("landmark_id") != pl.col("train")))
     what = pl.format("photo {} is not listed in train.csv", photo)
-    yield IssueRows(kind="malformed", rows=both.filter(unlisted), where=where, what=what)
+    found = pl.concat(unlisted).sort("row", maintain_order=True)
+    yield IssueRows(kind="malformed", rows=found, where=where, what=what)
     what = pl.format("photo {} shows landmark {} here, {} in train.csv", photo, "landmark_id", "train")
-    yield IssueRows(kind="mislabelled", rows=both.filter(~unlisted), where=where, what=what)
+    found = pl.concat(mislabelled).sort("row", maintain_order=True)
+    yield IssueRows(kind="mislabelled", rows=found, where=where, what=what)
 
 
 def find_unnamed(known: pl.Series, tables: Gldv2Tables, directory: Path) -> Iterator[Sequence[Issue]]:

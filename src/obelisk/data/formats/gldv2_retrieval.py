@@ -12,9 +12,9 @@ from typing import Final
 
 import polars as pl
 
-from obelisk.data.formats.csv import MAX_LISTED, scan_table
+from obelisk.data.formats.csv import MAX_LINES, MAX_LISTED, scan_table
 from obelisk.data.formats.gldv2 import IGNORED, METADATA_FOLDERS, list_by_id, place_photos
-from obelisk.data.formats.gldv2_rows import collect_rows
+from obelisk.data.formats.gldv2_rows import collect_rows, limit_words
 from obelisk.errors import DataError
 
 SOLUTION_FILE: Final = "retrieval_solution_v2.1.csv"
@@ -78,6 +78,7 @@ def find_solution(directory: Path) -> Path:
 
 def read_retrieval_solution(path: Path) -> pl.DataFrame:
     """Read the solution: a frame (row, image_id, images, usage), without ignored queries."""
+    table = scan_table(path, required=("id", "images", "Usage"), max_lines=MAX_LISTED)
     parts = (
         part.select(
             "row",
@@ -90,7 +91,7 @@ def read_retrieval_solution(path: Path) -> pl.DataFrame:
             landmark=pl.col("Usage"),
             usage=pl.col("Usage").fill_null(""),
         )
-        for part in scan_table(path, required=("id", "images", "Usage"), max_lines=MAX_LISTED)
+        for part in limit_words(table, "images", MAX_LINES, path)
     )
     known = pl.col("usage").is_in([*USAGES, IGNORED])
     empty = (pl.col("usage") != IGNORED) & (pl.col("images").list.len() == 0)
@@ -102,7 +103,7 @@ def read_retrieval_solution(path: Path) -> pl.DataFrame:
         raise DataError(what, where=path, fix=fix)
     if not rows.repeated.is_empty():
         raise DataError(f"{rows.repeated.height:,} queries stand twice", where=path, fix="keep one row for each query")
-    asked = rows.sound.filter(pl.col("usage") != IGNORED)
+    asked = rows.distinct.filter(pl.col("usage") != IGNORED)
     if asked.is_empty():
         raise DataError("no query that is not ignored", where=path, fix="use the published file")
     return asked

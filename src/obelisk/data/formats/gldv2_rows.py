@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from obelisk.data.formats.csv import (
+    MAX_LINES,
     MAX_LISTED,
+    begin_runs,
     describe_run_together,
     describe_wrong_id,
     scan_table,
     shorten_cells,
     to_id,
 )
+from obelisk.errors import DataError
 
 AT_ONCE = 100_000
+SHARES = 16
+MAX_TOGETHER = 6_000_000  # rows of train.csv and photos of train_clean.csv; GLDv2 has 4,132,914 and 1,580,470
 HEX_ID = "^[0-9a-f]{16}$"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PhotoRows:
-    """The rows of a table: the sound ones, apart from those that repeat a photo, and the faulty ones, which can't be used.
+    """The rows of a table: the sound ones, those that repeat a photo, and the faulty ones, which can't be used.
 
     ``distinct`` is a frame (row, image_id, landmark_id), or (row, image_id, landmark_ids, usage) of the solution.
     ``repeated`` has these columns, too, and ``first``: where in ``distinct`` the photo is.
@@ -71,20 +77,21 @@ def read_train(path: Path) -> PhotoRows:
     return collect_rows(parts, landmark.is_null(), "landmark_id")
 
 
-def read_train_clean(path: Path) -> PhotoRows:
+def read_train_clean(path: Path, *, max_photos: int = MAX_LINES) -> PhotoRows:
     """Read train_clean.csv, which has a row per landmark, into a row per photo."""
     landmark = pl.col("landmark_id")
     parts = (
         part.select(
             "row", to_id(landmark), "lines", image_id=pl.col("images").str.extract_all(r"\S+"), landmark="landmark_id"
         ).explode("image_id")
-        for part in scan_table(path, required=("landmark_id", "images"))
+        for part in limit_words(scan_table(path, required=("landmark_id", "images")), "images", max_photos, path)
     )
     return collect_rows(parts, landmark.is_null(), "landmark_id")
 
 
 def read_solution(path: Path) -> PhotoRows:
     """Read recognition_solution_v2.1.csv; a query without landmarks has an empty list."""
+    table = scan_table(path, required=("id", "landmarks", "Usage"), max_lines=MAX_LISTED)
     word = pl.element()
     listed = pl.col("landmark_ids")
     parts = (
@@ -96,9 +103,19 @@ def read_solution(path: Path) -> PhotoRows:
             landmark=pl.col("landmarks").list.eval(word.filter(to_id(word).is_null())).list.first(),
             usage=pl.col("Usage").fill_null(""),
         )
-        for part in scan_table(path, required=("id", "landmarks", "Usage"), max_lines=MAX_LISTED)
+        for part in limit_words(table, "landmarks", MAX_LINES, path)
     )
     return collect_rows(parts, listed.list.eval(pl.element().is_null()).list.any(), "landmark_ids", "usage")
+
+
+def limit_words(parts: Iterable[pl.DataFrame], column: str, most: int, path: Path) -> Iterator[pl.DataFrame]:
+    """Yield the parts of a table; raise DataError once the cells of a column have more words than that in all."""
+    words = 0
+    for part in parts:
+        words += int(part[column].str.count_matches(r"\S+").sum())
+        if words > most:
+            raise DataError(f"the column `{column}` has more than {most:,} ids", where=path, fix="leave rows out")
+        yield part
 
 
 def collect_rows(parts: Iterable[pl.DataFrame], wrong: pl.Expr, *truth: str) -> PhotoRows:
@@ -147,8 +164,7 @@ def find_first(ids: pl.Series) -> NDArray[np.uint32]:
     rows = np.empty(count, dtype=np.uint32)
     np.bitwise_and(packed, mask, out=rows, casting="unsafe")
     packed >>= bits
-    begins = np.ones(count, dtype=bool)
-    np.not_equal(packed[1:], packed[:-1], out=begins[1:])
+    begins = begin_runs(packed)
     del packed
     first = np.empty(count, dtype=np.uint32)
     first[rows] = rows[begins][np.cumsum(begins, dtype=np.uint32) - 1]
@@ -177,3 +193,18 @@ def stable_order(keys: pl.Series) -> pl.Series:
     if keys.dtype.is_integer():  # on one thread, and with less memory than Polars takes
         return pl.Series(np.argsort(keys.to_numpy(), kind="stable").astype(np.uint32))
     return keys.to_frame("key").with_row_index("index").sort("key", maintain_order=True)["index"]
+
+
+def join_in_parts(rows: pl.DataFrame, others: pl.DataFrame, how: Literal["inner", "semi", "anti"]) -> pl.DataFrame:
+    """Join rows with others by image id, in the order of the rows; millions of rows take less memory in parts."""
+    step = max(AT_ONCE, others.height)  # each part hashes all the others
+    joined = (part.join(others, on="image_id", how=how, maintain_order="left") for part in rows.iter_slices(step))
+    return pl.concat([rows.clear().join(others.clear(), on="image_id", how=how), *joined])
+
+
+def share_out(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Yield rows in SHARES frames, those of one image id together: joined one by one they take less memory."""
+    shares = rows["image_id"].hash().to_numpy() % SHARES
+    shares = shares.astype(np.uint8)
+    for share in range(SHARES):
+        yield rows.filter(shares == share)
