@@ -102,6 +102,10 @@ class Recipe(Section):
         loss = self.loss
         if loss.sampled_share < 1.0 and loss.kind not in MARGIN_SOFTMAX:
             raise ValueError(f"loss.sampled_share is for margin softmax losses, but loss.kind = {loss.kind!r}")
+        if loss.sharded and loss.kind not in MARGIN_SOFTMAX:
+            raise ValueError(f"loss.sharded is for margin softmax losses, but loss.kind = {loss.kind!r}")
+        if loss.sharded and loss.sampled_share < 1.0:
+            raise ValueError("loss.sharded = true compares with all landmarks: set loss.sampled_share = 1.0")
         if loss.memory and loss.kind not in PAIR_LOSSES:
             raise ValueError(f"loss.memory is for pair losses, but loss.kind = {loss.kind!r}")
         if loss.instance and loss.kind not in (*MARGIN_SOFTMAX, *PAIR_LOSSES):
@@ -171,6 +175,20 @@ class Recipe(Section):
                 "finetuning.compile = true would compile again for each photo size on the way up from "
                 "finetuning.start_size: set only one of them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def sharding_fits(self) -> Recipe:
+        """Refuse fine-tuning in which the processes would not meet at each batch, or one would validate alone."""
+        section = self.finetuning
+        if not (self.loss.sharded and section.epochs):
+            return self
+        if section.micro_batches > 1:
+            raise ValueError("loss.sharded = true compares whole batches: set finetuning.micro_batches = 1")
+        if section.precision == "float16":
+            raise ValueError("loss.sharded = true can't scale gradients: set finetuning.precision = 'bfloat16'")
+        if not self.data.refit and self.data.validation_share:
+            raise ValueError("loss.sharded = true can't validate while it fine-tunes: set data.refit = true")
         return self
 
     @model_validator(mode="after")

@@ -32,6 +32,7 @@ ADDED: Mapping[str, Any] = {
     "loss.instance": 0.0,
     "loss.instance_temperature": 0.05,
     "loss.instance_entropy": 0.0,
+    "loss.sharded": False,
 }
 """key added after version 0.1.0 → the value with which it changes nothing"""
 

@@ -142,6 +142,9 @@ class LossSection(Section):
     sampled_share: float = Field(1.0, gt=0.0, le=1.0)
     """margin softmax: share of the landmarks that a step compares with, those of its batch and random others (Partial
     FC r); 1 is all. It pays off from hundreds of thousands of landmarks on"""
+    sharded: bool = False
+    """margin softmax: each process of a distributed run keeps the weights of its share of the landmarks, with their
+    gradients and moments, and the processes exchange embeddings instead of gradients (class-parallel Partial FC)"""
     mining: Literal["all", "semihard", "batch_hard", "multi_similarity"] = "batch_hard"
     """triplet: which triplets of a batch count; multi_similarity: which pairs count, `multi_similarity` or `all`"""
     positive_scale: float = Field(2.0, gt=0.0, le=200.0)

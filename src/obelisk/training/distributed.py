@@ -7,9 +7,9 @@ Each computes its share of every batch; gradients are averaged over all of them 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -56,6 +56,54 @@ class Distributed:
         distributed.all_gather(rows, row.to(self.device))
         return torch.stack(rows).cpu()
 
+    def share(self, count: int) -> range:
+        """Return this process's share of ``count`` things, as even as it can be."""
+        return range(self.rank * count // self.size, (self.rank + 1) * count // self.size)
+
+    def share_sizes(self, count: int) -> list[int]:
+        """Return how many of ``count`` things each process has."""
+        return [len(replace(self, rank=rank).share(count)) for rank in range(self.size)]
+
+    def reduce(self, values: Tensor, *, largest: bool = False) -> Tensor:
+        """Sum values over all processes in place, or take the ``largest``, and return them."""
+        if self.size > 1:
+            distributed.all_reduce(values, distributed.ReduceOp.MAX if largest else distributed.ReduceOp.SUM)
+        return values
+
+    def count_rows(self, rows: Tensor) -> list[int]:
+        """Return how many rows each process has."""
+        counts = self.gather(torch.tensor([len(rows)], device=self.device)).flatten()
+        return [int(count) for count in counts]
+
+    def gather_rows(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        """Join the rows (n, …) of all processes to (N, …), of which each has as many as ``counts`` says."""
+        if self.size == 1:
+            return rows
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        found = [torch.empty_like(padded) for _ in counts]
+        distributed.all_gather(found, padded)
+        return torch.cat([part[:count] for part, count in zip(found, counts, strict=True)])
+
+    def scatter_sum(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        """Sum rows (N, …) over all processes, and return this process's (n, …): the reverse of :meth:`gather_rows`."""
+        if self.size == 1:
+            return rows
+        padded = rows.new_zeros(self.size, max(counts), *rows.shape[1:])
+        for part, own in zip(padded, torch.split(rows, list(counts)), strict=True):
+            part[: len(own)] = own
+        found = torch.empty_like(padded[0])
+        distributed.reduce_scatter(found, list(padded))
+        return found[: counts[self.rank]]
+
+    def join_shares(self, rows: Tensor, counts: Sequence[int]) -> Tensor | None:
+        """Join the rows of all processes, as many of each as ``counts`` says, in the main one; None in the others."""
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        found = [torch.empty_like(padded) for _ in counts] if self.is_main else None
+        distributed.gather(padded, found)
+        return torch.cat([part[:count].cpu() for part, count in zip(found, counts, strict=True)]) if found else None
+
     def barrier(self) -> None:
         """Wait until all processes are here."""
         if self.size > 1:
@@ -67,7 +115,25 @@ class Distributed:
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """Make a module average its gradients over all processes; it starts from the main process's weights."""
-        return DistributedDataParallel(module, broadcast_buffers=False) if self.size > 1 else module
+        if self.size == 1:
+            return module
+        shared = find_sharded(module)
+        own = [name for name, weight in module.named_parameters() if id(weight) in shared]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, own)  # type: ignore[no-untyped-call]
+        return DistributedDataParallel(module, broadcast_buffers=False)
+
+
+class ShardedWeight(nn.Module):
+    """A module of which each process may keep a share of the ``weight``: so many rows in each, or all if None."""
+
+    weight: nn.Parameter
+    row_counts: Sequence[int] | None = None
+
+
+def find_sharded(module: nn.Module) -> dict[int, Sequence[int]]:
+    """Map the id of each weight in a module that is one process's share to the rows that each process has."""
+    parts = (part for part in module.modules() if isinstance(part, ShardedWeight))
+    return {id(part.weight): part.row_counts for part in parts if part.row_counts is not None}
 
 
 def skip_averaging(module: nn.Module, *, skip: bool) -> AbstractContextManager[None]:
@@ -84,7 +150,7 @@ def join_processes() -> Iterator[Distributed]:
     if size == 1:
         yield Distributed(device=device)
         return
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield Distributed(rank=distributed.get_rank(), size=size, device=device)
     finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from obelisk.config import Recipe, TrainingSection
+from obelisk.training.distributed import Distributed
 from obelisk.training.loading.batch import Batch
 from obelisk.training.loading.samplers import count_batches, draw_batches
 from obelisk.training.losses import Loss, Softmax, build_loss
@@ -83,17 +84,21 @@ class DescriptorBatches:
     section: TrainingSection
     seed: int
     views_at_once: int = 1
+    dist: Distributed = field(default_factory=Distributed)
 
     @cached_property
     def steps(self) -> int:
         """Batches in an epoch."""
-        return count_batches(self.section, self.photos.landmarks, self.section.batch_size)
+        return count_batches(
+            self.section, self.photos.landmarks, self.section.batch_size, smallest=max(2, self.dist.size)
+        )
 
     def stream(self, epoch: int, step: int) -> Generator[Batch]:
         """Yield the batches from a step on; what the steps before it drew is drawn again, and dropped."""
-        photos, rng = self.photos, torch.Generator().manual_seed(self.seed)
+        photos, dist, rng = self.photos, self.dist, torch.Generator().manual_seed(self.seed)
+        size, group = self.section.batch_size, max(1, self.section.photos_per_landmark) * self.views_at_once
         for each in range(self.section.epochs):
-            batches = list(draw_batches(self.section, photos.landmarks, self.section.batch_size, rng))
+            batches = list(draw_batches(self.section, photos.landmarks, size, rng, smallest=max(2, dist.size)))
             for number, indices in enumerate(batches):
                 views = torch.randint(len(photos.views), (len(indices),), generator=rng)
                 if self.views_at_once == 2:
@@ -101,8 +106,10 @@ class DescriptorBatches:
                     views = torch.stack([views, (views + steps) % len(photos.views)], dim=1).flatten()
                     indices = indices.repeat_interleave(2)
                 if (each, number) >= (epoch, step):
-                    rows = photos.views[views, indices].float()
-                    yield Batch(inputs=rows, landmarks=photos.landmarks[indices], indices=indices.tolist())
+                    own, view = (part.view(-1, group).tensor_split(dist.size)[dist.rank] for part in (indices, views))
+                    own, view = own.flatten(), view.flatten()
+                    rows = photos.views[view, own].float()
+                    yield Batch(inputs=rows, landmarks=photos.landmarks[own], indices=own.tolist())
 
     def name_photos(self, indices: Sequence[int]) -> list[str]:
         """Return the paths of photos, or their indices if the paths are not known."""
@@ -121,19 +128,20 @@ def train_head(
     checkpoint: CheckpointFile | None = None,
     member: int = 1,
     log: Callable[[Epoch], None] = lambda epoch: None,
+    dist: Distributed | None = None,
 ) -> TrainedHead:
     """Train the neck and the loss of a recipe; with ``validation``, keep the best epoch, else the last one.
 
     ``parts`` are the lengths of the descriptor's parts, ``counts`` (C,) the reference photos of each landmark.
-    ``stop_after`` ends at that epoch of the same schedule, for a refit on more photos. Raises ObeliskError when the
-    loss diverges.
+    ``stop_after`` ends at that epoch of the same schedule, for a refit on more photos. The processes of ``dist``, which
+    all call this, share batches and landmarks. Raises ObeliskError when the loss diverges.
     """
     be_deterministic()
     torch.manual_seed(recipe.seed)
     neck = build_neck(recipe.neck, parts, photos.plain())
     if recipe.loss.kind == "none":
         return TrainedHead(neck=neck.eval(), loss=None, best_epoch=0)
-    trainer = build_head_trainer(recipe, neck, photos, counts, validation)
+    trainer = build_head_trainer(recipe, neck, photos, counts, validation, dist=dist)
     trainer.settings = replace(trainer.settings, stop_after=stop_after)
     trainer.checkpoint, trainer.member, trainer.log = checkpoint, member, log
     kept = trainer.fit().eval()
@@ -143,11 +151,17 @@ def train_head(
 
 
 def build_head_trainer(
-    recipe: Recipe, neck: Neck, photos: TrainingPhotos, counts: Tensor, validation: TrainingPhotos | None = None
+    recipe: Recipe,
+    neck: Neck,
+    photos: TrainingPhotos,
+    counts: Tensor,
+    validation: TrainingPhotos | None = None,
+    *,
+    dist: Distributed | None = None,
 ) -> Trainer[nn.Module]:
     """Set up the training of a neck with the recipe's loss, which starts at the landmarks' mean embeddings."""
-    section = recipe.training
-    loss = build_loss(recipe.loss, neck.dimensions, counts, dropout=classifier_dropout(recipe))
+    section, dist = recipe.training, dist or Distributed()
+    loss = build_loss(recipe.loss, neck.dimensions, counts, dropout=classifier_dropout(recipe), dist=dist)
     loss.start_at_means(lambda: mean_embeddings(neck, photos, len(counts)))
     head = Head(neck, loss)
     by_softmax = recipe.classifier.kind == recipe.loss.kind == "softmax"
@@ -163,7 +177,10 @@ def build_head_trainer(
         weights=head,
         optimizer=build_head_optimizer(section, neck, loss),
         clipped=list(neck.parameters()),
-        batches=DescriptorBatches(photos=photos, section=section, seed=recipe.seed, views_at_once=recipe.views_at_once),
+        batches=DescriptorBatches(
+            photos=photos, section=section, seed=recipe.seed, views_at_once=recipe.views_at_once, dist=dist
+        ),
+        dist=dist,
         settings=TrainerSettings(
             epochs=section.epochs,
             warm_up=section.warm_up,

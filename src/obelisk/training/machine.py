@@ -96,6 +96,11 @@ def processes_here() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
+def processes_in_all() -> int:
+    """Return how many processes of this training run torchrun has started on all machines."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def format_bytes(size: float) -> str:
     """Format a number of bytes for people: ``476 MiB``, ``2.3 GiB``."""
     mib = size / 2**20

@@ -27,7 +27,7 @@ from obelisk.config import MARGIN_SOFTMAX, Recipe
 from obelisk.data import Catalog
 from obelisk.errors import RecipeError
 from obelisk.training.head import NAMED_AT_ONCE
-from obelisk.training.machine import format_bytes, processes_here
+from obelisk.training.machine import format_bytes, processes_here, processes_in_all
 from obelisk.training.model.backbones import FrozenBackbone
 from obelisk.training.model.network import build_neck, count_trainable
 from obelisk.training.optim.optimizer import free_layers
@@ -167,14 +167,15 @@ def neck_parts(recipe: Recipe, sizes: TrainingSizes) -> Sequence[tuple[int, ...]
 
 
 def count_landmark_weights(recipe: Recipe, sizes: TrainingSizes) -> int:
-    """Count the weights of the landmarks, C · K · D, or those of a softmax layer; a pair loss has none to train."""
+    """Count the weights of the landmarks that a process keeps, C · K · D, or those of a softmax layer; else 0."""
     kind = recipe.loss.kind
     with torch.device("meta"):
         dimensions = max(build_neck(recipe.neck, parts).dimensions for parts in neck_parts(recipe, sizes))
     if kind == "softmax":
         return sizes.landmarks * (dimensions + 1)
     if kind in MARGIN_SOFTMAX:
-        return sizes.landmarks * dimensions * (recipe.loss.subcenters if kind == "subcenter_arcface" else 1)
+        landmarks = -(-sizes.landmarks // processes_in_all()) if recipe.loss.sharded else sizes.landmarks
+        return landmarks * dimensions * (recipe.loss.subcenters if kind == "subcenter_arcface" else 1)
     return 0
 
 

@@ -235,6 +235,8 @@ def train_heads(job: TrainingJob, features: ReferenceFeatures) -> tuple[list[Tra
             member=member,
             checkpoints=(choosing, refitting),
             logs=(log, refit_log),
+            # Heads are trained on processors, by each process for itself unless they share the landmarks.
+            dist=replace(job.dist, device=torch.device("cpu")) if job.recipe.loss.sharded else None,
         )
         heads.append(head)
     return heads, log.epochs
@@ -255,6 +257,7 @@ def fit_head(
     member: int = 1,
     checkpoints: tuple[CheckpointFile | None, CheckpointFile | None] = (None, None),
     logs: tuple[Callable[[Epoch], None], Callable[[Epoch], None]] = (lambda epoch: None, lambda epoch: None),
+    dist: Distributed | None = None,
 ) -> TrainedHead:
     """Find the best epoch on the validation photos, where ``is_val`` (N,) is true, then refit on all photos.
 
@@ -263,7 +266,7 @@ def fit_head(
     (choosing, refitting), (log, refit_log) = checkpoints, logs
     counts = torch.bincount(photos.landmarks)
     if recipe.loss.kind == "none" or not is_val.any():
-        return train_head(recipe, photos, parts, counts, checkpoint=choosing, member=member, log=log)
+        return train_head(recipe, photos, parts, counts, checkpoint=choosing, member=member, log=log, dist=dist)
     plain = replace(photos, views=photos.views[:1])
     chosen = train_head(
         recipe,
@@ -274,12 +277,13 @@ def fit_head(
         checkpoint=choosing,
         member=member,
         log=log,
+        dist=dist,
     )
     if not recipe.data.refit:
         return chosen
     epochs = chosen.best_epoch
     return train_head(
-        recipe, photos, parts, counts, stop_after=epochs, checkpoint=refitting, member=member, log=refit_log
+        recipe, photos, parts, counts, stop_after=epochs, checkpoint=refitting, member=member, log=refit_log, dist=dist
     )
 
 

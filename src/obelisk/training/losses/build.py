@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from obelisk.config import PAIR_LOSSES, LossSection
+from obelisk.errors import RecipeError
+from obelisk.training.distributed import Distributed
 from obelisk.training.losses.instance import InstanceDiscrimination
 from obelisk.training.losses.loss import Loss
 from obelisk.training.losses.margin_softmax import (
@@ -27,9 +29,22 @@ MARGIN_CLASSES: dict[str, type[MarginSoftmax]] = {
 }
 
 
-def build_loss(section: LossSection, dimensions: int, photo_counts: Tensor, *, dropout: float = 0.0) -> Loss:
-    """Build the loss of a recipe for features of length D and C landmarks with ``photo_counts`` (C,) references."""
-    loss = build_landmark_loss(section, dimensions, photo_counts, dropout)
+def build_loss(
+    section: LossSection,
+    dimensions: int,
+    photo_counts: Tensor,
+    *,
+    dropout: float = 0.0,
+    dist: Distributed | None = None,
+) -> Loss:
+    """Build the loss of a recipe for features of length D and C landmarks with ``photo_counts`` (C,) references.
+
+    If the recipe shards it, the processes of ``dist`` share the landmarks. Raises RecipeError if they are too few.
+    """
+    if section.sharded and dist and len(photo_counts) < dist.size:
+        what = f"loss.sharded = true shares {len(photo_counts)} landmarks among {dist.size} processes"
+        raise RecipeError(what, fix="start fewer processes")
+    loss = build_landmark_loss(section, dimensions, photo_counts, dropout, dist if section.sharded else None)
     if not section.instance:
         return loss
     return InstanceDiscrimination(
@@ -40,7 +55,9 @@ def build_loss(section: LossSection, dimensions: int, photo_counts: Tensor, *, d
     )
 
 
-def build_landmark_loss(section: LossSection, dimensions: int, photo_counts: Tensor, dropout: float) -> Loss:
+def build_landmark_loss(
+    section: LossSection, dimensions: int, photo_counts: Tensor, dropout: float, dist: Distributed | None
+) -> Loss:
     """Build the loss that a recipe's ``loss.kind`` names."""
     if section.kind == "softmax":
         return Softmax(dimensions, len(photo_counts), label_smoothing=section.label_smoothing, dropout=dropout)
@@ -58,6 +75,7 @@ def build_landmark_loss(section: LossSection, dimensions: int, photo_counts: Ten
         scale=section.scale,
         subcenters=section.subcenters if many else 1,
         sampled_share=section.sampled_share,
+        dist=dist,
     )
 
 

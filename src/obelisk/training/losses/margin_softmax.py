@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from obelisk.training.distributed import Distributed, ShardedWeight
+from obelisk.training.losses.class_parallel import GatherRows, ShardedCrossEntropy
 from obelisk.training.losses.loss import Loss
 from obelisk.training.losses.subcenters import nearest_cosines
 
+DRAWN_AT_ONCE = 4096  # rows of random numbers; a multiple of the 16 numbers that torch draws at a time
 EDGE = 1e-6  # keeps acos away from ±1, where its gradient is infinite
 
 
-class MarginSoftmax(Loss):
+class MarginSoftmax(Loss, ShardedWeight):
     """Cross entropy over ``s · cos θ_j`` with a margin on the true landmark: the base of the family.
 
     ``margins`` (C,) is one margin per landmark. ``weight`` (C · K, D) holds the K sub-centers of each landmark one
@@ -22,16 +26,35 @@ class MarginSoftmax(Loss):
     With ``sampled_share`` r below 1, a training step compares with the landmarks of its batch and with random others,
     r · C together, and only their centers get a gradient: Partial FC. An et al., *Killing Two Birds with One Stone:
     Efficient and Robust Training of Face Recognition CNNs by Partial FC*, CVPR 2022.
+
+    With ``dist``, each of its processes keeps the weights of its own share of the landmarks
+    (:mod:`obelisk.training.losses.class_parallel`); all must call the loss together.
     """
 
     margins: Tensor
 
     def __init__(
-        self, dimensions: int, margins: Tensor, *, scale: float, subcenters: int = 1, sampled_share: float = 1.0
+        self,
+        dimensions: int,
+        margins: Tensor,
+        *,
+        scale: float,
+        subcenters: int = 1,
+        sampled_share: float = 1.0,
+        dist: Distributed | None = None,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(len(margins) * subcenters, dimensions))
-        nn.init.xavier_normal_(self.weight)
+        self.dist = dist or Distributed()
+        self.own = self.dist.share(len(margins))
+        if self.dist.size > 1:
+            self.row_counts = [subcenters * count for count in self.dist.share_sizes(len(margins))]
+        self.weight = nn.Parameter(torch.empty(len(self.own) * subcenters, dimensions))
+        if self.dist.size == 1:
+            nn.init.xavier_normal_(self.weight)
+        else:
+            spread = (2.0 / (len(margins) * subcenters + dimensions)) ** 0.5
+            drawn = draw_rows(len(margins), subcenters * dimensions, self.own).view_as(self.weight)
+            self.weight.data.copy_(drawn).mul_(spread)
         self.register_buffer("margins", margins)
         self.scale = scale
         self.subcenters = subcenters
@@ -51,6 +74,8 @@ class MarginSoftmax(Loss):
 
     def forward(self, features: Tensor, landmarks: Tensor) -> Tensor:
         """Return the mean loss of features (N, D) with true landmarks (N,)."""
+        if self.dist.size > 1:
+            return self.join_processes(features, landmarks)
         if self.training and self.sampled_share < 1.0:
             sampled = sample_landmarks(landmarks, len(self.margins), self.sampled_share)
             rows = sampled[:, None] * self.subcenters + torch.arange(self.subcenters, device=sampled.device)
@@ -58,8 +83,38 @@ class MarginSoftmax(Loss):
             columns = torch.searchsorted(sampled, landmarks)
         else:
             cosines, columns = self.cosines(features), landmarks
-        logits = self.scale * self.add_margin(cosines, columns, self.margins[landmarks])
+        modified = self.add_margin(cosines, columns, self.margins[landmarks])
+        self.note_cosines(cosines.detach().gather(1, columns[:, None]))
+        logits = self.scale * self.weigh_negatives(modified, modified.gather(1, columns[:, None]))
         return nn.functional.cross_entropy(logits, columns)
+
+    def join_processes(self, features: Tensor, landmarks: Tensor) -> Tensor:
+        """Return the mean loss of this process's features, compared with the landmarks of all processes."""
+        dist, counts = self.dist, self.dist.count_rows(features)
+        wide = features if features.dtype == torch.float64 else features.float()
+        every, truths = GatherRows.apply(wide, dist, counts), dist.gather_rows(landmarks, counts)
+        cosines = self.cosines(every)
+        mine = (truths >= self.own.start) & (truths < self.own.stop)
+        columns = (truths - self.own.start).clamp(0, len(self.own) - 1)
+        place = columns[:, None]
+        self.note_cosines(cosines.detach().gather(1, place)[mine])
+
+        # The margin is for the true cosine alone, which one process has.
+        modified = self.add_margin(cosines, columns, self.margins[truths])
+        modified = modified.scatter(1, place, torch.where(mine[:, None], modified, cosines).gather(1, place))
+        true = dist.reduce(torch.where(mine[:, None], modified.detach().gather(1, place), 0.0))
+        logits = self.scale * self.weigh_negatives(modified, true)
+
+        losses: Tensor = ShardedCrossEntropy.apply(logits, columns, mine, dist)
+        first = sum(counts[: dist.rank])
+        return losses[first : first + len(features)].mean()
+
+    def weigh_negatives(self, modified: Tensor, true: Tensor) -> Tensor:
+        """Weight the cosines (N, C) with a margin by how they compare with the true ones, ``true`` (N, 1)."""
+        return modified
+
+    def note_cosines(self, true: Tensor) -> None:
+        """Look at true cosines (n, 1) without a margin."""
 
     @torch.no_grad()
     def start_at_means(self, find_means: Callable[[], Tensor]) -> None:
@@ -68,10 +123,12 @@ class MarginSoftmax(Loss):
         From random centers the neck would first learn to turn towards them, and forget what its whitening knew.
         """
         means = find_means()
-        noise = torch.randn(len(means), self.subcenters, means.shape[1]) * (0.5 / means.shape[1] ** 0.5)
+        width = means.shape[1]
+        noise = draw_rows(len(means), self.subcenters * width, self.own).view(-1, self.subcenters, width)
+        noise *= 0.5 / width**0.5
         # One sub-center sits on the mean; further ones lie around it, so that they can specialize.
         noise[:, 0] *= 0.01
-        self.weight.copy_((means[:, None] + noise).flatten(0, 1))
+        self.weight.copy_((means[self.own.start : self.own.stop, None] + noise).flatten(0, 1))
 
 
 class ArcFace(MarginSoftmax):
@@ -92,10 +149,8 @@ class SubCenterArcFace(ArcFace):
     Deng, Guo, Liu, Gong, Zafeiriou, *Sub-center ArcFace*, ECCV 2020, equation 4.
     """
 
-    def __init__(
-        self, dimensions: int, margins: Tensor, *, scale: float, subcenters: int = 3, sampled_share: float = 1.0
-    ) -> None:
-        super().__init__(dimensions, margins, scale=scale, subcenters=subcenters, sampled_share=sampled_share)
+    def __init__(self, dimensions: int, margins: Tensor, *, scale: float, subcenters: int = 3, **shared: Any) -> None:
+        super().__init__(dimensions, margins, scale=scale, subcenters=subcenters, **shared)
 
 
 class CosFace(MarginSoftmax):
@@ -116,20 +171,20 @@ class CurricularFace(ArcFace):
 
     t: Tensor
 
-    def __init__(
-        self, dimensions: int, margins: Tensor, *, scale: float, subcenters: int = 1, sampled_share: float = 1.0
-    ) -> None:
-        super().__init__(dimensions, margins, scale=scale, subcenters=subcenters, sampled_share=sampled_share)
+    def __init__(self, dimensions: int, margins: Tensor, *, scale: float, **shared: Any) -> None:
+        super().__init__(dimensions, margins, scale=scale, **shared)
         self.register_buffer("t", torch.zeros(()))
         self.seen = (0.0, 0)  # sum and number of the true cosines of the current step
 
-    def add_margin(self, cosines: Tensor, columns: Tensor, margins: Tensor) -> Tensor:
-        """Replace the true cosines by cos(θ + m) and weight hard negatives by t; while training, add up r."""
+    def note_cosines(self, true: Tensor) -> None:
+        """While training, add up r."""
         if self.training:
             total, count = self.seen
-            true = cosines.detach().gather(1, columns[:, None])
             self.seen = (total + true.sum(dtype=torch.float64).item(), count + len(true))
-        return modulate_hard_negatives(super().add_margin(cosines, columns, margins), columns, self.t)
+
+    def weigh_negatives(self, modified: Tensor, true: Tensor) -> Tensor:
+        """Weight hard negatives by t."""
+        return modulate_hard_negatives(modified, true, self.t)
 
     def after_step(self, all_reduce: Callable[..., Sequence[float]] = lambda *values: values) -> None:
         """Move t by the photos of the step, on all processes."""
@@ -161,13 +216,12 @@ def add_cosine_margin(cosines: Tensor, landmarks: Tensor, margins: Tensor) -> Te
     return cosines.scatter_add(1, landmarks[:, None], -margins[:, None])
 
 
-def modulate_hard_negatives(modified: Tensor, landmarks: Tensor, t: Tensor) -> Tensor:
-    """Replace cos θ_j by cos θ_j · (t + cos θ_j) if it exceeds the true landmark's modified cosine.
+def modulate_hard_negatives(modified: Tensor, true: Tensor, t: Tensor) -> Tensor:
+    """Replace cos θ_j by cos θ_j · (t + cos θ_j) if it exceeds the true landmark's modified cosine, ``true`` (N, 1).
 
     ``t`` () is near 0 early in training, which plays hard negatives down, and grows towards 1, which plays them up.
     Huang, Wang, Tai, Liu, Shen, Li, Li, Huang, *CurricularFace*, CVPR 2020, equation 6.
     """
-    true = modified.gather(1, landmarks[:, None])
     return torch.where(modified > true, modified * (t + modified), modified)
 
 
@@ -183,6 +237,17 @@ def dynamic_margins(photo_counts: Tensor, smallest: float, extra: float) -> Tens
     if span == 0:
         return torch.full_like(rarity, smallest)
     return smallest + extra * (rarity - rarity.min()) / span
+
+
+def draw_rows(count: int, width: int, own: range) -> Tensor:
+    """Draw those rows of a normal matrix (count, width) that are ``own``: the same ones as if all were kept."""
+    if len(own) == count:
+        return torch.randn(count, width)
+    kept = []
+    for start in range(0, count, DRAWN_AT_ONCE):
+        rows = torch.randn(min(DRAWN_AT_ONCE, count - start), width)
+        kept.append(rows[max(0, own.start - start) : max(0, own.stop - start)])
+    return torch.cat(kept)
 
 
 def sample_landmarks(landmarks: Tensor, count: int, share: float) -> Tensor:

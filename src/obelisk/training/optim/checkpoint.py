@@ -11,7 +11,7 @@ import dataclasses
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from obelisk.errors import ModelError
 from obelisk.files import replace_file
-from obelisk.training.distributed import Distributed
+from obelisk.training.distributed import Distributed, find_sharded
 
 TRAIN_AGAIN = "delete it to train this part of the run again"
 STATE, OWNER, RANDOM, SCALER, CHECKSUM = "state", "owner", "random", "scaler", "checksum"
@@ -118,17 +118,20 @@ def save_checkpoint(
     from safetensors.torch import save_file
 
     dist = dist or Distributed()
-    tensors = {RANDOM: dist.gather(get_random_state(dist.device))}
-    if not (dist.is_main and file.writes):
-        return
+    tensors: dict[str, Any] = {RANDOM: dist.gather(get_random_state(dist.device))}
     for key, module in modules.items():
         tensors |= {f"{key}.{name}": tensor for name, tensor in module.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in slots.items()}
+    # Of landmark weights that the processes share, the file holds all: any number of processes can resume from it.
+    for name, counts in list_sharded(modules, optimizer, tensors).items():
+        tensors[name] = dist.join_shares(tensors[name], counts)
+    if not (dist.is_main and file.writes):
+        return
     metadata = {STATE: json.dumps(dataclasses.asdict(state)), OWNER: file.owner}
     if scaler and scaler.is_enabled():
         metadata[SCALER] = json.dumps(scaler.state_dict())
-    whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items() if tensor is not None}
     metadata[CHECKSUM] = checksum(metadata, whole)
     # Straight to the file: as bytes first, it would be in memory twice more.
     replace_file(file.path, lambda partial: save_file(whole, partial, metadata=metadata))
@@ -148,19 +151,25 @@ def load_checkpoint(
     """
     from safetensors import SafetensorError, safe_open
 
-    if not file.path.is_file():
-        return TrainState()
     dist = dist or Distributed()
+    if not file.path.is_file():
+        refuse_other_checkpoints(file, dist, TrainState(), "")
+        return TrainState()
     try:
         with safe_open(file.path, framework="pt") as opened:
             metadata = opened.metadata() or {}
             if file.replaceable and metadata.get(OWNER) != file.owner:
+                refuse_other_checkpoints(file, dist, TrainState(), "")
                 return TrainState()
             refuse_other_owner(file, metadata)
             state = TrainState(**NUMBERS.validate_json(metadata[STATE]))
             tensors: dict[str, Tensor] = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        if metadata.pop(CHECKSUM) != checksum(metadata, tensors):
+        found = metadata.pop(CHECKSUM)
+        if found != checksum(metadata, tensors):
             raise ValueError("its bytes are not those that were written")
+        refuse_other_checkpoints(file, dist, state, found)
+        for name, counts in list_sharded(modules, optimizer, tensors).items():
+            tensors[name] = torch.split(tensors[name], list(counts))[dist.rank].clone()
         for key, module in modules.items():
             module.load_state_dict(select(tensors, key))
         weights = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -176,6 +185,45 @@ def load_checkpoint(
     except (SafetensorError, RuntimeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise ModelError(f"not a checkpoint of this run: {error}", where=file.path, fix=TRAIN_AGAIN) from error
     return state
+
+
+def refuse_other_checkpoints(file: CheckpointFile, dist: Distributed, state: TrainState, digest: str) -> None:
+    """Raise ModelError unless all processes have the same checkpoint, or all have none."""
+    own = torch.tensor([state.epoch, state.step, int(digest or "0", 16), zlib.crc32(file.owner.encode())])
+    found = dist.gather(own).cpu()
+    if (found == found[0]).all():
+        return
+    other = int((found != found[0]).any(dim=1).nonzero()[0])
+    if (found[0, :3] == found[other, :3]).all():
+        what, fix = f"process {other} trains on other photos than process 0", "give all machines the same --data"
+    else:
+        places = [
+            f"process {rank} is at epoch {epoch + 1}, step {step}" if digest else f"process {rank} has none"
+            for rank, (epoch, step, digest, _) in ((rank, found[rank].tolist()) for rank in (0, other))
+        ]
+        what = f"the processes do not see the same checkpoint: {', '.join(places)}"
+        fix = "put --out on a file system that all machines share"
+    raise ModelError(what, where=file.path, fix=fix)
+
+
+def list_sharded(
+    modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+) -> dict[str, Sequence[int]]:
+    """Map the names of those tensors of which each process has some rows to how many each has.
+
+    These are landmark weights and their moments, under the names that a checkpoint gives them.
+    """
+    found: dict[str, Sequence[int]] = {}
+    for key, module in modules.items():
+        shared = find_sharded(module)
+        found |= {f"{key}.{name}": shared[id(w)] for name, w in module.named_parameters() if id(w) in shared}
+    shared = {id_: counts for module in modules.values() for id_, counts in find_sharded(module).items()}
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for index, weight in enumerate(weights):
+        if counts := shared.get(id(weight)):
+            moments = [name for name in tensors if name.startswith(f"optimizer.{index}.") and tensors[name].ndim]
+            found |= dict.fromkeys(moments, counts)
+    return found
 
 
 def refuse_other_owner(file: CheckpointFile, metadata: Mapping[str, str]) -> None:
