@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from obelisk.bundled import locate_gallery
-from obelisk.cli.console import Meter, count_of, note, result, warn
-from obelisk.errors import quote
+from obelisk.cli.console import Meter, count_of, note, require_extra, result, warn
+from obelisk.errors import UsageError, quote
 
 if TYPE_CHECKING:
     from obelisk.embedding.shards import ShardPlan, ShardReport
@@ -37,6 +37,10 @@ def embed_command(
         str | None,
         typer.Option("--shard", metavar="I/N", help="Embed the I-th of N shards.", show_default="all of DATA"),
     ] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option("--engine", help="`local`: this process; `ray`: all cores of a Ray cluster (RAY_ADDRESS)."),
+    ] = "local",
     model: Annotated[
         Path | None,
         typer.Option(
@@ -58,16 +62,20 @@ def embed_command(
     again. Exits 1 if some photos could not be used; DIR names them.
     """
     from obelisk.embedding import Embedder
-    from obelisk.embedding.shards import WHOLE, embed_shard, open_plan, parse_shard
+    from obelisk.embedding.shards import WHOLE, embed_on_ray, embed_shard, open_plan, parse_shard
     from obelisk.gallery import load_model
 
     chosen = WHOLE if shard is None else parse_shard(shard)
+    if engine == "ray":
+        require_extra("ray", module="ray", needed_for="--engine ray")
+        if shard is not None:
+            raise UsageError("Ray shares the work out itself", where=f"--shard {shard}", fix="leave --shard out")
     bundle = load_model(model or (out if (out / "model").is_dir() else locate_gallery(None)))
     embedder = Embedder(bundle)
     stored: Literal["float16"] | None = "float16" if float16 else None
     plan = open_plan(out, data, bundle, runtime=embedder.computes_with, stored=stored)
     with Meter() as meter:
-        report = embed_shard(plan, embedder, chosen, meter)
+        report = embed_on_ray(plan, data, meter) if engine == "ray" else embed_shard(plan, embedder, chosen, meter)
     report_embedded(plan, report, "" if shard is None else f" of shard {chosen}")
 
 
