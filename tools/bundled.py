@@ -59,15 +59,18 @@ def build_bundled(data: Path, out: Path) -> Path:
     model = train_model(catalog, out, held_out=False)
     held_out_model = train_model(known, out, held_out=True)
     photos, queries = embed_held_out(held_out_model, catalog, known)
-    attachments = {
-        BACKGROUND: pack_background(embed_background(Embedder(model), choose_background(catalog))),
-        CALIBRATION: calibrate_new_landmarks(photos, queries, sharpness=SHARPNESS).to_json().encode(),
-    }
+    new, trained = (
+        calibration.model_copy(update={"model": model.fingerprint}).to_json()
+        for calibration in (
+            calibrate_new_landmarks(photos, queries, sharpness=SHARPNESS),
+            calibrate_trained_landmarks(photos, sharpness=SHARPNESS),
+        )
+    )
+    background = embed_background(Embedder(model), choose_background(catalog))
+    attachments = {BACKGROUND: pack_background(background), CALIBRATION: new.encode()}
     attach(model, attachments, card=CARD.read_text())
     gallery = build_gallery(out / "gallery", catalog, Bundle.load(model.folder), keep_paths=False).gallery
-    trained = calibrate_trained_landmarks(photos, sharpness=SHARPNESS)
-    text = trained.model_copy(update={"model": model.fingerprint}).to_json()
-    replace_file(gallery.path / CALIBRATION, lambda partial: partial.write_text(text))
+    replace_file(gallery.path / CALIBRATION, lambda partial: partial.write_text(trained))
     complete_landmarks(gallery)
     pack(gallery.path / "gallery.sqlite")
     return gallery.path

@@ -27,7 +27,6 @@ UNKNOWN_SHARE = 0.4  # of the queries, whose landmark the gallery does not have:
 ORDINARY_SHARE = 0.5  # of the unknown ones, which show no landmark at all
 GALLERY_SIZES = (5, 8, 12, 16, 24)  # landmarks in each gallery of new landmarks
 DRAWS = 12  # galleries of each size
-VERIFIED_DRAWS = 4  # of these, whose answers are verified
 OWN_SHARES = (0.25, 0.5, 1.0)  # of the training landmarks, in each gallery of these
 LOOK_ALIKES = 1 / 3  # of the landmarks outside a gallery: the nearest ones play strangers
 FEWEST_STRANGERS = 4
@@ -90,14 +89,13 @@ def calibrate_new_landmarks(
     evidence = []
     centers = compute_prototypes(photos.embeddings, photos.landmarks)
     for size in (size for size in GALLERY_SIZES if size < len(unseen)):
-        for draw in range(DRAWS):
+        for _ in range(DRAWS):
             chosen = rng.choice(unseen, size, replace=False)
             inside = np.isin(photos.landmarks, chosen)
             strangers = find_look_alikes(*centers, chosen, np.setdiff1d(unseen, chosen))
             others = np.flatnonzero(np.isin(photos.landmarks, strangers) & queries)
             others = rng.choice(others, min(len(others), MOST_UNKNOWN), replace=False)
-            verify = draw < VERIFIED_DRAWS
-            evidence.append(ask_gallery(photos, inside & ~queries, inside & queries, others, vote, verify=verify))
+            evidence.append(ask_gallery(photos, inside & ~queries, inside & queries, others, vote, verify=True))
     fitted = fit_calibration(join_columns(evidence), margin_ratio=MARGIN_RATIO, sharpness=sharpness)
     return fitted.model_copy(update={"vote": vote.vote, "k": vote.k})
 

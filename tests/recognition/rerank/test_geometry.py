@@ -24,13 +24,13 @@ from obelisk.recognition.rerank.geometry import (
     ENOUGH,
     FEW,
     MOST_KEYPOINTS,
-    NO_KEYPOINTS,
     RATIO,
     GeometricVerifier,
     KeypointCache,
     Keypoints,
     count_inliers,
     find_keypoints,
+    make_inlier_counter,
     match_descriptors,
     most_inliers,
     raise_scores,
@@ -164,23 +164,30 @@ def test_evidence_raises_scores_within_their_range(scores: np.ndarray, inliers: 
 
 
 def test_the_best_photo_of_a_landmark_is_its_evidence() -> None:
-    keypoints = [find_keypoints(encode(paint(seed))) for seed in range(3)]
-    wall = keypoints[0]
-    assert most_inliers(wall, [keypoints[1], None, wall]) == ENOUGH
-    assert FEW <= most_inliers(wall, keypoints[1:]) < 12
-    assert most_inliers(wall, [NO_KEYPOINTS]) == FEW
-    assert np.isnan(most_inliers(wall, [None, None])), "no file, no evidence"
-    assert np.isnan(most_inliers(wall, []))
+    assert most_inliers([6, np.nan, 9]) == 9
+    assert most_inliers([0, 1]) == FEW
+    assert most_inliers([6, 300]) == ENOUGH
+    assert np.isnan(most_inliers([np.nan, np.nan])), "no file, no evidence"
+    assert np.isnan(most_inliers([]))
 
 
 def test_nothing_is_compared_once_there_is_enough() -> None:
-    wall = find_keypoints(encode(paint(1)))
-
-    def read() -> Iterator[Keypoints]:
-        yield wall
+    def count() -> Iterator[float]:
+        yield ENOUGH
         raise AssertionError("a photo too many")
 
-    assert most_inliers(wall, read()) == ENOUGH
+    assert most_inliers(count()) == ENOUGH
+
+
+def test_a_calibration_takes_the_photos_whose_inliers_tell_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = paint(1).transform((300, 300), Image.Transform.QUAD, QUADS["from below"], Image.Resampling.BICUBIC)
+    files = [encode(paint(1)), encode(view, "JPEG"), encode(paint(2)), encode(Image.new("RGB", (200, 200), "white"))]
+    monkeypatch.setattr("obelisk.recognition.rerank.geometry.TELLING", len(find_keypoints(files[0]).positions))
+    count = make_inlier_counter(files)
+    assert count is not None
+    assert count(0, np.array([2, 1])) == ENOUGH
+    assert count(0, np.array([3])) == FEW
+    assert np.isnan(count(3, np.array([0]))), "a photo without keypoints has no inliers with the right landmark, either"
 
 
 def ranking_of(candidates: list[int], scores: list[float]) -> Ranking:

@@ -45,6 +45,8 @@ FEWEST_MATCHES = 5
 ITERATIONS = 2000  # of MAGSAC, at most
 BY_ACCIDENT, WEIGHT = 7, 0.9  # of the first equation above
 FEW, ENOUGH = 5, 20  # inliers: fewer than FEW say no less; ENOUGH prove a landmark, and no further photo is compared
+TELLING = 450  # keypoints; photos with fewer are no evidence to fit a calibration to
+CACHED_PAIRS = 2**16  # whose inliers a counter keeps
 CACHED = 512  # photos whose keypoints are kept, at most 140 KiB each
 
 
@@ -139,7 +141,8 @@ class GeometricVerifier:
         query = self._keypoints.find_of_query(photo)
         counts: list[float] = []
         for references in candidates:
-            counts.append(most_inliers(query, map(self._keypoints.find_of_reference, references)))
+            found = map(self._keypoints.find_of_reference, references)
+            counts.append(most_inliers(math.nan if one is None else count_inliers(query, one) for one in found))
             if counts[-1] == ENOUGH:
                 break
         return counts
@@ -148,14 +151,23 @@ class GeometricVerifier:
 def make_inlier_counter(files: Sequence[PhotoLike]) -> Callable[[int, Integers], float] | None:
     """Return what counts the inliers of a photo with those of a candidate, nearest first; None without OpenCV.
 
-    It takes indices of ``files`` and counts as a :class:`GeometricVerifier` does: evidence for a calibration.
+    It takes indices of ``files`` and counts as a :class:`GeometricVerifier` does: evidence for a calibration. A photo
+    of fewer than :data:`TELLING` keypoints is none, which NaN says: there, right candidates often have no more inliers
+    than wrong ones, so that the lack of them would seem to mean little on any photo. It keeps what it has counted, as
+    galleries that are drawn at random ask for the same pairs.
     """
     if not has_opencv():
         return None
     keypoints_of = lru_cache(maxsize=4 * CACHED)(lambda index: find_keypoints(files[index]))
 
+    @lru_cache(maxsize=CACHED_PAIRS)
+    def count_pair(query: int, reference: int) -> int:
+        return count_inliers(keypoints_of(query), keypoints_of(reference))
+
     def count(query: int, nearest: Integers) -> float:
-        return most_inliers(keypoints_of(query), map(keypoints_of, nearest[: COMPARED[0]].tolist()))
+        if len(keypoints_of(query).positions) < TELLING:
+            return math.nan
+        return most_inliers(count_pair(query, reference) for reference in nearest[: COMPARED[0]].tolist())
 
     return count
 
@@ -165,13 +177,11 @@ def has_opencv() -> bool:
     return importlib.util.find_spec("cv2") is not None
 
 
-def most_inliers(query: Keypoints, references: Iterable[Keypoints | None]) -> float:
-    """Return the most inliers of a query with any of the references, from FEW to ENOUGH; NaN if all are None."""
+def most_inliers(counts: Iterable[float]) -> float:
+    """Return the most inliers of a query with any reference, from FEW to ENOUGH; NaN if all are, having no file."""
     most = math.nan
-    for reference in references:
-        if reference is None:
-            continue
-        most = np.fmax(most, np.clip(count_inliers(query, reference), FEW, ENOUGH))
+    for inliers in counts:
+        most = np.fmax(most, np.clip(inliers, FEW, ENOUGH))
         if most == ENOUGH:
             break
     return float(most)
