@@ -24,6 +24,7 @@ from obelisk.recognition.rerank.geometry import (
     ENOUGH,
     FEW,
     MOST_KEYPOINTS,
+    NO_KEYPOINTS,
     RATIO,
     GeometricVerifier,
     KeypointCache,
@@ -164,19 +165,23 @@ def test_evidence_raises_scores_within_their_range(scores: np.ndarray, inliers: 
 
 
 def test_the_best_photo_of_a_landmark_is_its_evidence() -> None:
-    assert most_inliers([6, np.nan, 9]) == 9
-    assert most_inliers([0, 1]) == FEW
-    assert most_inliers([6, 300]) == ENOUGH
-    assert np.isnan(most_inliers([np.nan, np.nan])), "no file, no evidence"
-    assert np.isnan(most_inliers([]))
+    keypoints = [find_keypoints(encode(paint(seed))) for seed in range(3)]
+    wall = keypoints[0]
+    assert most_inliers(wall, [keypoints[1], None, wall]) == ENOUGH
+    assert FEW <= most_inliers(wall, keypoints[1:]) < 12
+    assert most_inliers(wall, [NO_KEYPOINTS]) == FEW
+    assert np.isnan(most_inliers(wall, [None, None])), "no file, no evidence"
+    assert np.isnan(most_inliers(wall, []))
 
 
 def test_nothing_is_compared_once_there_is_enough() -> None:
-    def count() -> Iterator[float]:
-        yield ENOUGH
+    wall = find_keypoints(encode(paint(1)))
+
+    def read() -> Iterator[Keypoints]:
+        yield wall
         raise AssertionError("a photo too many")
 
-    assert most_inliers(count()) == ENOUGH
+    assert most_inliers(wall, read()) == ENOUGH
 
 
 def test_a_calibration_takes_the_photos_whose_inliers_tell_something(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,8 +141,7 @@ class GeometricVerifier:
         query = self._keypoints.find_of_query(photo)
         counts: list[float] = []
         for references in candidates:
-            found = map(self._keypoints.find_of_reference, references)
-            counts.append(most_inliers(math.nan if one is None else count_inliers(query, one) for one in found))
+            counts.append(most_inliers(query, map(self._keypoints.find_of_reference, references)))
             if counts[-1] == ENOUGH:
                 break
         return counts
@@ -167,7 +166,7 @@ def make_inlier_counter(files: Sequence[PhotoLike]) -> Callable[[int, Integers],
     def count(query: int, nearest: Integers) -> float:
         if len(keypoints_of(query).positions) < TELLING:
             return math.nan
-        return most_inliers(count_pair(query, reference) for reference in nearest[: COMPARED[0]].tolist())
+        return most_counted(count_pair(query, reference) for reference in nearest[: COMPARED[0]].tolist())
 
     return count
 
@@ -177,8 +176,13 @@ def has_opencv() -> bool:
     return importlib.util.find_spec("cv2") is not None
 
 
-def most_inliers(counts: Iterable[float]) -> float:
-    """Return the most inliers of a query with any reference, from FEW to ENOUGH; NaN if all are, having no file."""
+def most_inliers(query: Keypoints, references: Iterable[Keypoints | None]) -> float:
+    """Return the most inliers of a query with any of the references, from FEW to ENOUGH; NaN if all are None."""
+    return most_counted(math.nan if one is None else count_inliers(query, one) for one in references)
+
+
+def most_counted(counts: Iterable[float]) -> float:
+    """Return the largest of counted inliers, from FEW to ENOUGH, or NaN if all are; stop where there are ENOUGH."""
     most = math.nan
     for inliers in counts:
         most = np.fmax(most, np.clip(inliers, FEW, ENOUGH))
