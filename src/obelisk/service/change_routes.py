@@ -23,10 +23,9 @@ from obelisk.positions import Position
 from obelisk.recognition import calibrate_gallery
 from obelisk.service.landmark_routes import (
     ServedLandmark,
-    count_served_photos,
     find_gallery,
     find_served_landmark,
-    serve_landmark,
+    serve_landmarks,
 )
 from obelisk.service.problems import ProblemError, parse_document, refuse_value, responses
 from obelisk.service.schemas import describe_document, describe_form
@@ -294,7 +293,7 @@ def show_changed(state: ServiceState, landmark_id: int) -> ServedLandmark:
     """Return a landmark as it is after a change."""
     name, gallery = find_gallery(state, None)
     references = gallery.references()
-    return serve_landmark(find_served_landmark(references, landmark_id), name, count_served_photos(references))
+    return serve_landmarks([find_served_landmark(references, landmark_id)], name, references)[0]
 
 
 def changed_gallery(state: ServiceState) -> tuple[Gallery, References]:

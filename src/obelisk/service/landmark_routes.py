@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated
 
@@ -57,6 +58,7 @@ class ServedLandmark(BaseModel):
     latitude: float | None = Field(examples=[47.6204])
     longitude: float | None = Field(examples=[-122.3491])
     links: list[str] = Field(examples=[["https://commons.wikimedia.org/wiki/Category:Space_Needle"]])
+    cover: str | None = Field(description="id of one of its reference photos", examples=["752c45c4ae2d2a98"])
 
 
 class LandmarkPage(BaseModel):
@@ -127,9 +129,13 @@ def list_landmarks(state: State, query: Annotated[PageQuery, Query()]) -> Landma
     ]
     found.sort(key=lambda one: (one[0], one[1], one[2].id))
     shown = found[query.offset : query.offset + query.limit]
-    counts = {name: count_served_photos(gallery.references()) for name, gallery in state.recognizer.galleries().items()}
-    served = [serve_landmark(landmark, name, counts[name]) for _, name, landmark in shown]
-    return LandmarkPage(total=len(found), landmarks=served)
+    opened = {name: gallery.references() for name, gallery in state.recognizer.galleries().items()}
+    served = {
+        (name, one.id): one
+        for name, references in opened.items()
+        for one in serve_landmarks([landmark for _, owner, landmark in shown if owner == name], name, references)
+    }
+    return LandmarkPage(total=len(found), landmarks=[served[name, landmark.id] for _, name, landmark in shown])
 
 
 @router.get(
@@ -144,7 +150,7 @@ def show_landmark(state: State, landmark_id: int, gallery: GalleryName = None) -
     landmark = find_served_landmark(references, landmark_id)
     rows = np.flatnonzero(references.landmark_ids == landmark_id)[:MOST_PHOTOS_SHOWN]
     photos = [ServedPhoto(id=photo.id, link=published_source(photo.source)) for photo in references.photos(rows)]
-    served = serve_landmark(landmark, name, count_served_photos(references))
+    (served,) = serve_landmarks([landmark], name, references)
     return LandmarkWithPhotos(**served.model_dump(), reference_photos=photos)
 
 
@@ -193,20 +199,23 @@ def find_served_landmark(references: References, landmark_id: int) -> Landmark:
     return landmark
 
 
-def serve_landmark(landmark: Landmark, gallery: str, counts: dict[int, int]) -> ServedLandmark:
-    """Return a landmark as it is served."""
-    return ServedLandmark(
-        id=landmark.id,
-        gallery=gallery,
-        name=landmark.name,
-        photos=counts.get(landmark.id, 0),
-        latitude=landmark.latitude,
-        longitude=landmark.longitude,
-        links=list(landmark.links),
-    )
-
-
-def count_served_photos(references: References) -> dict[int, int]:
-    """Return landmark id → number of reference photos."""
-    ids, counts = np.unique(references.landmark_ids, return_counts=True)
-    return dict(zip(ids.tolist(), counts.tolist(), strict=True))
+def serve_landmarks(landmarks: Sequence[Landmark], gallery: str, references: References) -> list[ServedLandmark]:
+    """Return landmarks of one gallery as they are served."""
+    ids, firsts, counts = np.unique(references.landmark_ids, return_index=True, return_counts=True)
+    places = {landmark_id: place for place, landmark_id in enumerate(ids.tolist())}
+    with_photos = [landmark.id for landmark in landmarks if landmark.id in places]
+    rows = firsts[[places[landmark_id] for landmark_id in with_photos]]
+    covers = {wanted: photo.id for wanted, photo in zip(with_photos, references.photos(rows), strict=True)}
+    return [
+        ServedLandmark(
+            id=landmark.id,
+            gallery=gallery,
+            name=landmark.name,
+            photos=int(counts[places[landmark.id]]) if landmark.id in places else 0,
+            latitude=landmark.latitude,
+            longitude=landmark.longitude,
+            links=list(landmark.links),
+            cover=covers.get(landmark.id),
+        )
+        for landmark in landmarks
+    ]

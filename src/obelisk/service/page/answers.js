@@ -38,10 +38,10 @@ function neighborList(answer) {
   return items.length ? element("ul", { className: "neighbors", "aria-label": "Nearest reference photos" }, ...items) : null;
 }
 
-function drawRegions(picture, regions) {
+function drawRegions(picture, regions, side) {
   picture.querySelectorAll(".region").forEach((old) => old.remove());
   regions.forEach((region, index) => {
-    const [left, top, right, bottom] = region.photo;
+    const [left, top, right, bottom] = region[side];
     const box = element("div", { className: "region", role: "img", "aria-label": `Region ${index + 1}: ${percent(region.share)} of the similarity` },
       element("span", {}, `${index + 1}`));
     Object.assign(box.style, { left: `${left * 100}%`, top: `${top * 100}%`, width: `${(right - left) * 100}%`, height: `${(bottom - top) * 100}%` });
@@ -49,16 +49,27 @@ function drawRegions(picture, regions) {
   });
 }
 
-function whyButton(photo, picture, words) {
+function drawReference(pictures, answer, { reference_id, regions }) {
+  const neighbor = answer.neighbours.find((one) => one.id === reference_id);
+  if (!neighbor || !regions.length) return;
+  const picture = element("div", { className: "picture" }, referencePicture(neighbor.id, neighbor.gallery, neighbor.source, `Reference photo of ${neighbor.landmark}`));
+  drawRegions(picture, regions, "reference");
+  pictures.append(element("figure", {}, picture, element("figcaption", {}, `Reference photo of ${neighbor.landmark}`)));
+}
+
+function whyButton(card, answer, words) {
   const button = element("button", { type: "button", className: "quiet" }, "Show why");
   button.addEventListener("click", async () => {
     button.disabled = true;
+    words.textContent = "Looking …";
     try {
-      const { regions } = await recognize(photo, { explain: true });
-      drawRegions(picture, regions.regions);
+      const { regions } = await recognize(card.photo, { explain: true }, (seconds) => { words.textContent = busy(seconds); });
+      drawRegions(card.picture, regions.regions, "photo");
+      drawReference(card.pictures, answer, regions);
       words.textContent = regions.regions.length
-        ? regions.regions.map((region, index) => `Region ${index + 1} makes ${percent(region.share)} of the similarity.`).join(" ")
+        ? `These regions look alike. ${regions.regions.map((region, index) => `Region ${index + 1} makes ${percent(region.share)} of the similarity.`).join(" ")}`
         : regions.reference_id ? "No region of the photo matches one of the nearest reference photo." : "The nearest reference photo is not at hand, so its regions can't be compared.";
+      button.remove();
     } catch (error) {
       words.textContent = error.message;
       button.disabled = false;
@@ -67,6 +78,8 @@ function whyButton(photo, picture, words) {
   return button;
 }
 
+export const busy = (seconds) => `The server is busy; trying again in ${seconds} s …`;
+
 export class AnswerCard {
   constructor(photo) {
     this.photo = photo;
@@ -74,9 +87,10 @@ export class AnswerCard {
     const shown = element("img", { src: this.address, alt: `Your photo ${photo.name || ""}` });
     shown.addEventListener("error", () => shown.replaceWith(element("span", { className: "no-picture" }, "This browser can't show the photo")));
     this.picture = element("div", { className: "picture" }, shown);
+    this.pictures = element("div", { className: "pictures" }, this.picture);
     this.verdict = element("p", { className: "verdict" }, "Waiting …");
     this.details = element("div");
-    this.item = element("li", { className: "answer" }, this.picture,
+    this.item = element("li", { className: "answer" }, this.pictures,
       element("div", {}, this.verdict, element("p", { className: "name" }, photo.name || "photo"), this.details));
   }
 
@@ -84,13 +98,14 @@ export class AnswerCard {
     this.verdict.textContent = words;
   }
 
-  fail(message) {
+  fail(words, message) {
     this.verdict.className = "verdict error";
-    this.say(message);
+    this.say(words);
+    this.details.replaceChildren(element("p", {}, message));
   }
 
   show(answer) {
-    if (answer.error) return this.fail(answer.error);
+    if (answer.error) return this.fail("This photo can't be read", answer.error);
     this.verdict.className = `verdict ${answer.verdict}`;
     this.say(describe(answer));
     const words = element("p", { className: "faint", "aria-live": "polite" });
@@ -100,7 +115,7 @@ export class AnswerCard {
     this.details.append(...[
       answer.warning ? element("p", { className: "problem" }, answer.warning) : null,
       place || links.length ? element("p", {}, place, ...links) : null,
-      candidateTable(answer), neighborList(answer), whyButton(this.photo, this.picture, words), words,
+      candidateTable(answer), neighborList(answer), whyButton(this, answer, words), words,
     ].filter(Boolean));
   }
 }

@@ -1,6 +1,6 @@
 // The page: photos come in by drop, paste, choice or camera, and are answered one after another.
 
-import { AnswerCard, describe } from "./answers.js";
+import { AnswerCard, busy, describe } from "./answers.js";
 import { recognize } from "./api.js";
 import { byId, count } from "./elements.js";
 import { openGallery, showGalleryLine } from "./gallery_view.js";
@@ -36,12 +36,12 @@ async function work() {
     let words;
     try {
       const near = byId("use-position").checked;
-      const answer = await recognize(card.photo, { near }, (seconds) => card.say(`The server is busy; trying again in ${seconds} s …`));
+      const answer = await recognize(card.photo, { near }, (seconds) => card.say(busy(seconds)));
       card.show(answer);
       words = `${card.photo.name || "Photo"}: ${describe(answer)}`;
       await showPlace(answer).catch(() => {});
     } catch (error) {
-      card.fail(error.message);
+      card.fail("This photo was not answered", error.message);
       words = `${card.photo.name || "Photo"}: ${error.message}`;
     }
     done++;

@@ -45,7 +45,7 @@ async function list(words, offset = 0) {
     if (!offset) byId("landmarks").replaceChildren();
     shown = offset + page.landmarks.length;
     byId("landmarks").append(...page.landmarks.map(landmarkButton));
-    byId("found").textContent = words ? `${count(page.total, "landmark")} found.` : "";
+    byId("found").textContent = words ? `${count(page.total, "landmark")} found.` : page.total ? "" : "The gallery is empty.";
     byId("more").hidden = shown >= page.total;
   } catch (error) {
     byId("found").textContent = error.message;
@@ -53,7 +53,8 @@ async function list(words, offset = 0) {
 }
 
 function landmarkButton(landmark) {
-  const button = element("button", { type: "button" }, landmark.name, element("span", {}, [count(landmark.photos, "photo"), facts.galleries.length > 1 ? landmark.gallery : ""].filter(Boolean).join(" · ")));
+  const cover = landmark.cover === null ? null : referencePicture(landmark.cover, landmark.gallery, null, "");
+  const button = element("button", { type: "button" }, cover, element("b", {}, landmark.name), element("span", {}, [count(landmark.photos, "photo"), facts.galleries.length > 1 ? landmark.gallery : ""].filter(Boolean).join(" · ")));
   button.addEventListener("click", () => openLandmark(landmark));
   return element("li", {}, button);
 }
@@ -98,7 +99,7 @@ const textField = (name, words, value = "") => element("label", { className: "fi
 const photosField = () => element("label", { className: "field" }, "Photos", element("input", { type: "file", name: "photos", accept: "image/*", multiple: true, required: true }));
 
 function landmarkField(except) {
-  const select = element("select", { name: "into", required: true });
+  const select = element("select", { name: "into", required: true }, element("option", { value: "" }, "Choose one …"));
   call("v1/landmarks?limit=1000").then((page) => select.append(...page.landmarks.filter((one) => one.id !== except).map((one) => element("option", { value: one.id }, one.name))));
   return element("label", { className: "field" }, "Landmark that takes its photos", select);
 }

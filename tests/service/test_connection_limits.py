@@ -15,9 +15,9 @@ Connect = Callable[[], socket.socket]
 
 @pytest.fixture
 def address(run_server: Callable[..., str], built_gallery: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr("obelisk.service.connections.HEADER_SECONDS", 0.3)
-    monkeypatch.setattr("obelisk.service.connections.TAKING_SECONDS", 0.3)
-    monkeypatch.setattr("obelisk.service.connections.MOST_CONNECTIONS", 5)
+    monkeypatch.setattr("obelisk.service.connection_limits.HEADER_SECONDS", 0.3)
+    monkeypatch.setattr("obelisk.service.connection_limits.TAKING_SECONDS", 0.3)
+    monkeypatch.setattr("obelisk.service.connection_limits.MOST_CONNECTIONS", 5)
     return run_server(built_gallery)
 
 
@@ -51,7 +51,7 @@ def test_the_next_request_of_a_connection_is_waited_for_no_longer(connect: Conne
 
 
 def test_too_many_connections_lose_the_oldest(connect: Connect, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("obelisk.service.connections.HEADER_SECONDS", 60)
+    monkeypatch.setattr("obelisk.service.connection_limits.HEADER_SECONDS", 60)
     clients = [connect() for _ in range(12)]
     assert httpx.get(f"{address}/healthz", timeout=60).status_code == 200
     for client in clients[:8]:
