@@ -238,7 +238,7 @@ def draw_references(landmark: AlbumLandmark) -> Markup:
     for (photo, source, credit), _ in landmark.references.most_common(REFERENCES):
         name = name_reference(photo, source)
         linked = element("a", name, href=source) if source and is_web_address(source) else name
-        entries.append(element("li", linked, *([element("small", isolate(credit))] if credit else [])))
+        entries.append(element("li", linked, *([text(" · "), element("small", isolate(credit))] if credit else [])))
     title = "Reference photos"
     return element("details", element("summary", text(title)), element("ul", *entries))
 
