@@ -123,7 +123,7 @@ def test_info_lists_landmarks_for_people(city: Path) -> None:
     assert lines[0].split() == ["id", "name", "latitude", "longitude", "photos"]
     assert [line.split()[0] for line in lines[1:]] == ["1", "2", "3"]
     facts = json.loads(gallery("info", "city", "--json").stdout)
-    assert (facts["format"], facts["landmarks"], facts["places"], facts["photos"]) == (3, 3, 0, 9)
+    assert (facts["format"], facts["landmarks"], facts["places"], facts["photos"]) == (4, 3, 0, 9)
 
 
 def test_build_reports_where_the_gallery_differs(city: Path, places: Path) -> None:

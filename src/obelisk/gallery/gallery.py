@@ -300,7 +300,7 @@ class Gallery:
             try:
                 yield connection
             except GalleryError as error:
-                raise GalleryError(error.what, where=error.where or self.path, fix=error.fix) from error
+                raise GalleryError(error.what, where=error.where or self.name, fix=error.fix) from error
 
     def _refuse_another(self, about: About) -> None:
         """Raise :class:`GalleryError` for a gallery of another model."""

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.arrays import Integers
-from obelisk.errors import GalleryError
 from obelisk.gallery.address import DatabaseAddress
 from obelisk.gallery.columns import APPLICATION_ID, FORMAT, PHOTO_COLUMNS, create_statements, migration_statements
 from obelisk.gallery.postgres.pool import Connection
@@ -108,7 +107,7 @@ class PostgresTables:
         with self.connection.cursor() as cursor:
             with cursor.copy(f"COPY photos ({columns}) FROM STDIN") as copy:
                 for row, values in zip(rows, photos, strict=True):
-                    copy.write_row((row, *map(refuse_nul, values)))
+                    copy.write_row((row, *values))
             with cursor.copy("COPY embeddings (row, vector) FROM STDIN (FORMAT binary)") as copy:
                 copy.write(encode_embeddings(np.array(rows), vectors))
         return rows
@@ -121,13 +120,6 @@ class PostgresTables:
             data = b"".join(copy)
         pairs = np.frombuffer(data[len(HEADER) : -len(END)], dtype=PAIR)
         return pairs["row"].astype(np.int64), pairs["landmark_id"].astype(np.int64)
-
-
-def refuse_nul(value: object) -> object:
-    """Return a value of a column; raise :class:`GalleryError` for a text that PostgreSQL does not take."""
-    if isinstance(value, str) and "\0" in value:
-        raise GalleryError(f"a text of a photo has a NUL character: {value[:60]!r}", fix="give another")
-    return value
 
 
 def encode_embeddings(rows: Integers, vectors: NDArray[np.float16]) -> bytes:

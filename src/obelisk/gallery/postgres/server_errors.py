@@ -14,6 +14,8 @@ from obelisk.gallery.address import DatabaseAddress
 
 MISSING = (errors.UndefinedTable, errors.InvalidSchemaName, errors.InvalidCatalogName)
 REFUSED_LOGIN = re.compile(r"password authentication failed|no password supplied|authentication|role .* does not exist")
+LOST = (errors.AdminShutdown, errors.CrashShutdown, errors.DatabaseDropped, errors.IdleInTransactionSessionTimeout)
+NEVER_CONNECTED = re.compile(r"connection failed|resolve|connection timeout|invalid")
 STARTING = re.compile(r"starting up|shutting down|in recovery mode|not yet accepting", re.IGNORECASE)
 PGPASS = "put the password into ~/.pgpass (host:port:database:user:password, mode 600), or name a service file"
 
@@ -46,12 +48,12 @@ def translate(error: psycopg.Error, address: DatabaseAddress) -> GalleryError:
     if isinstance(error, (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)):
         what = "other processes kept the gallery locked for too long"
         return GalleryLockedError(what, where=where, fix="try again when they are done")
-    if isinstance(error, errors.InsufficientResources):  # its disk is full, or its memory, or it has no connection left
+    if (error.sqlstate or "").startswith("53"):  # its disk is full, or its memory, or it has no connection left
         return machine_error(f"the database server has run out of room: {tail_of(said)}", where, "see to it; try again")
     if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
-        if STARTING.search(said):
+        if STARTING.search(said) or isinstance(error, errors.CannotConnectNow):
             return machine_error("the database server is starting or stopping", where, "try again in a moment")
-        if error.sqlstate is None and "connection failed" not in said and "resolve" not in said:
+        if isinstance(error, LOST) or (error.sqlstate is None and not NEVER_CONNECTED.search(said)):
             fix = "what was acknowledged is kept; give the same command again"
             return machine_error("the connection to the database was lost", where, fix)
         return machine_error(f"the database can't be reached: {tail_of(said)}", where, "check that it runs; try again")
