@@ -21,6 +21,7 @@ import obelisk
 from obelisk.cli.ablate import ablate
 from obelisk.cli.album import album
 from obelisk.cli.bench import bench
+from obelisk.cli.bundle import bundle_app
 from obelisk.cli.calibrate import calibrate
 from obelisk.cli.console import WholeHelp, errors
 from obelisk.cli.data import data_app
@@ -69,6 +70,7 @@ COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
     "compare": compare,
     "ablate": ablate,
     "export": export,
+    "bundle": bundle_app,
     "bench": bench,
     "demo": demo,
 }
