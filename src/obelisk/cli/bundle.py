@@ -47,14 +47,12 @@ class LayoutName(StrEnum):
 
 
 @bundle_app.command("import")
-def import_command(
+def import_network_command(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An embedding network.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", metavar="BUNDLE", help="Folder of the bundle; it will be created.")],
     licence: Annotated[
         str,
-        typer.Option(
-            "--licence", metavar="NAME", help="Licence of the weights, as their source states it."
-        ),
+        typer.Option("--licence", metavar="NAME", help="Licence of the weights, as their source states it."),
     ] = "",
     output: Annotated[
         str | None, typer.Option("--output", metavar="NAME", help="The output to take, where there are several.")

@@ -24,7 +24,8 @@ SMALLEST_COSINE = 0.9999
 def to_onnx(module: nn.Module, example: Tensor, input_name: str, *output_names: str) -> bytes:
     """Serialize a module of one input as an ONNX graph whose first axis is free; equal weights give equal bytes.
 
-    ``example`` has two rows, so that the exporter does not take the number of rows for a constant.
+    ``example`` has two rows, so that the exporter does not take the number of rows for a constant. Raises ModelError
+    for a network that torch cannot export.
     """
     import onnx
 
@@ -32,15 +33,21 @@ def to_onnx(module: nn.Module, example: Tensor, input_name: str, *output_names: 
     # The exporter reports its progress by print, and warns of its own deprecations and of what it leaves as it is.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), only_errors_of("onnxscript"):
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module.eval(),
-            (example,),
-            dynamo=True,
-            dynamic_shapes=({0: rows},),
-            input_names=[input_name],
-            output_names=list(output_names),
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                module.eval(),
+                (example,),
+                dynamo=True,
+                dynamic_shapes=({0: rows},),
+                input_names=[input_name],
+                output_names=list(output_names),
+                verbose=False,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            # Its message is advice to the exporter's developers; the cause says what went wrong.
+            cause = (str(error.__cause__ or error).splitlines() or ["unknown reason"])[0]
+            fix = "choose another backbone, or another version of torch"
+            raise ModelError(f"torch cannot export the network to ONNX: {cause}", fix=fix) from error
     if program is None:
         raise ModelError("torch exported no ONNX program", fix="check the installed onnx and onnxscript")
     graph = program.model_proto
