@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,9 +194,26 @@ def freeze(
 def export_backbone(module: PooledBackbone, size: int) -> bytes:
     """Serialize a backbone as an ONNX graph: ``photos`` → ``embedding`` (its descriptors) and ``features``."""
     photos = torch.zeros(2, 3, size, size)
-    if not module.has_maps:
-        return to_onnx(module, photos, "photos", "embedding")
-    return to_onnx(WithFeatures(module), photos, "photos", "embedding", FEATURES)
+    with plain_attention(module):
+        if not module.has_maps:
+            return to_onnx(module, photos, "photos", "embedding")
+        return to_onnx(WithFeatures(module), photos, "photos", "embedding", FEATURES)
+
+
+@contextmanager
+def plain_attention(module: nn.Module) -> Iterator[None]:
+    """Let transformers write their attention out, as products and a softmax: the exporter knows these in any shape.
+
+    Runtimes compute both equally fast.
+    """
+    fused = [each for each in module.modules() if getattr(each, "fused_attn", False)]
+    for each in fused:
+        each.fused_attn = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for each in fused:
+            each.fused_attn = True  # type: ignore[assignment]
 
 
 class GeMPool(nn.Module):
