@@ -23,7 +23,7 @@ from torch import nn
 
 from obelisk.config import Recipe
 from obelisk.errors import ModelError
-from obelisk.training.distributed import Distributed, join_processes
+from obelisk.training.distributed import Distributed, join_processes, refuse_unshared_folder
 from obelisk.training.head import TrainingPhotos, train_head
 from obelisk.training.losses import ArcFace, CosFace, CurricularFace, SubCenterArcFace, dynamic_margins
 from obelisk.training.optim.checkpoint import CheckpointFile
@@ -117,6 +117,10 @@ with join_processes() as dist:
     except ModelError as error:
         found["refused"] = str(error)
     said = dist.sum("refused" in found)
+    try:
+        refuse_unshared_folder(dist, folder / ("both.py" if dist.is_main else "nowhere"), patience=1)
+    except ModelError as error:
+        found["unshared"] = str(error)
     if dist.is_main:
         print(json.dumps({**found, "refusals": said[0]}))
 """
@@ -156,6 +160,7 @@ def test_processes_that_see_other_checkpoints_are_refused(both: dict[str, Any]) 
         in (both["refused"])
     )
     assert both["refusals"] == 2
+    assert "some of the 2 processes do not see what the run has written" in both["unshared"]
 
 
 @pytest.mark.parametrize(

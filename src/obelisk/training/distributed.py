@@ -7,6 +7,7 @@ Each computes its share of every batch; gradients are averaged over all of them 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from obelisk.errors import ModelError
 
 
 def is_main_process() -> bool:
@@ -134,6 +137,19 @@ def find_sharded(module: nn.Module) -> dict[int, Sequence[int]]:
     """Map the id of each weight in a module that is one process's share to the rows that each process has."""
     parts = (part for part in module.modules() if isinstance(part, ShardedWeight))
     return {id(part.weight): part.row_counts for part in parts if part.row_counts is not None}
+
+
+def refuse_unshared_folder(dist: Distributed, file: Path, *, patience: int = 60) -> None:
+    """Raise ModelError unless all processes see a file of the run, or none does.
+
+    File systems on a network may show a new file late; ``patience`` is in seconds.
+    """
+    while 0 < dist.sum(file.is_file())[0] < dist.size:
+        if not patience:
+            what = f"some of the {dist.size} processes do not see what the run has written"
+            raise ModelError(what, where=file, fix="put --out on a file system that all machines share")
+        time.sleep(1.0)
+        patience -= 1
 
 
 def skip_averaging(module: nn.Module, *, skip: bool) -> AbstractContextManager[None]:

@@ -23,7 +23,7 @@ from obelisk.data import Catalog
 from obelisk.errors import RecipeError, UsageError
 from obelisk.evaluation.run_reader import Run, fingerprint_of_data
 from obelisk.records import Progress, no_progress
-from obelisk.training.distributed import Distributed, join_processes
+from obelisk.training.distributed import Distributed, join_processes, refuse_unshared_folder
 from obelisk.training.export.ensembles import join_runs
 from obelisk.training.export.restore import members_of
 from obelisk.training.export.write_bundle import write_head, write_model
@@ -74,6 +74,7 @@ def train_run(
     """
     with join_processes() as dist:
         data = fingerprint_of_data(catalog)
+        refuse_unshared_folder(dist, out / "run.json")
         if finished := find_finished(recipe, data, out, resume=resume):
             return finished
         if recipe.ensemble.runs:
@@ -187,6 +188,8 @@ def run_stages(job: TrainingJob) -> None:
     If there are several processes, each trains the same heads, on features that the main process has cached; only the
     main process exports.
     """
+    refuse_unshared_folder(job.dist, job.out / "recipe.toml")
+
     # Extract features
     if not job.dist.is_main:
         job.dist.barrier()

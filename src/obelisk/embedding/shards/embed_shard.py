@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -51,7 +52,9 @@ def embed_shard(
         embedded = 0
         for embedded in embed_parts(plan, missing, embedder):
             progress(STAGE, embedded, total)
-        return report_shard(plan, keys, embedded)
+        with contextlib.suppress(OSError):  # Windows keeps a file that is open
+            lock.unlink(missing_ok=True)
+    return report_shard(plan, keys, embedded)
 
 
 def embed_parts(plan: ShardPlan, keys: Sequence[PartKey], embedder: Embedder) -> Iterator[int]:
@@ -96,11 +99,10 @@ def is_bare(folder: Path) -> bool:
 def report_shard(plan: ShardPlan, keys: Iterable[PartKey], embedded: int) -> ShardReport:
     """Report on finished parts, of which this process embedded so many photos."""
     found = find_parts(plan.parts)
-    frames = [read_part(found[key], plan.fields.dimensions).select("path", "error") for key in keys]
-    failed = tuple(
-        (plan.root / path, error)
-        for frame in frames
-        for path, error in frame.filter(pl.col("error").is_not_null()).iter_rows()
-    )
-    photos = sum(frame.height for frame in frames)
-    return ShardReport(photos=photos, embedded=embedded, failed=failed, missing=plan.list_missing(found))
+    photos, failed = 0, []
+    for key in keys:
+        frame = read_part(found[key], plan.fields.dimensions)
+        photos += frame.height
+        unusable = frame.filter(pl.col("error").is_not_null()).select("path", "error")
+        failed += [(plan.root / path, error) for path, error in unusable.iter_rows()]
+    return ShardReport(photos=photos, embedded=embedded, failed=tuple(failed), missing=plan.list_missing(found))

@@ -64,9 +64,9 @@ class MarginSoftmax(Loss, ShardedWeight):
         """Return cos θ, (N, C), of each feature row with the nearest center of each landmark."""
         return nearest_cosines(features, self.weight, self.subcenters)
 
-    def score_landmarks(self, features: Tensor) -> Tensor:
-        """Return the cosines (N, C), without margins."""
-        return self.cosines(features)
+    def score_landmarks(self, features: Tensor) -> Tensor | None:
+        """Return the cosines (N, C), without margins; None where this process has only a share of the landmarks."""
+        return None if self.dist.size > 1 else self.cosines(features)
 
     def add_margin(self, cosines: Tensor, columns: Tensor, margins: Tensor) -> Tensor:
         """Apply ``margins`` (N,) to the true cosines, at ``columns`` (N,), of cosines (N, C)."""
@@ -97,12 +97,14 @@ class MarginSoftmax(Loss, ShardedWeight):
         mine = (truths >= self.own.start) & (truths < self.own.stop)
         columns = (truths - self.own.start).clamp(0, len(self.own) - 1)
         place = columns[:, None]
-        self.note_cosines(cosines.detach().gather(1, place)[mine])
+        plain = cosines.gather(1, place)
+        self.note_cosines(plain.detach()[mine])
 
         # The margin is for the true cosine alone, which one process has.
         modified = self.add_margin(cosines, columns, self.margins[truths])
-        modified = modified.scatter(1, place, torch.where(mine[:, None], modified, cosines).gather(1, place))
-        true = dist.reduce(torch.where(mine[:, None], modified.detach().gather(1, place), 0.0))
+        true = torch.where(mine[:, None], modified.gather(1, place), plain)
+        modified = modified.scatter(1, place, true)
+        true = dist.reduce(torch.where(mine[:, None], true.detach(), 0.0))
         logits = self.scale * self.weigh_negatives(modified, true)
 
         losses: Tensor = ShardedCrossEntropy.apply(logits, columns, mine, dist)
