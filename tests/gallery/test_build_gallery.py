@@ -20,7 +20,7 @@ from obelisk.data import read_catalog
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, GalleryLockedError
 from obelisk.gallery import BuildReport, Gallery, Landmark, add_photos, build_gallery, check_gallery, database
-from obelisk.gallery.changes import write_landmark
+from obelisk.gallery.changes import write_landmarks
 from obelisk.gallery.landmarks import match_landmarks
 
 
@@ -91,7 +91,7 @@ def test_a_dataset_gives_landmarks_positions_and_links_that_the_gallery_lacks(
 
     with gallery.changing() as connection:  # as if these were given by hand, and lost
         for landmark in (replace(dome, latitude=1.0, longitude=2.0), replace(gate, links=())):
-            write_landmark(connection, landmark)
+            write_landmarks(connection, landmark)
     write_gldv2(places, data, {"Dome": (48.5, 2.25), "Tower": (-10.0, 20.0)})
     report = build(data=data)
     assert (report.unchanged, report.embedded) == (9, 0)

@@ -154,20 +154,25 @@ def upsert_landmark(connection: Tables, landmark: Landmark) -> None:
             landmark = replace(landmark, name=known.name)
         landmark = merge_facts(landmark, known)
     if landmark != known:
-        write_landmark(connection, landmark)
+        write_landmarks(connection, landmark)
     if known and landmark != known:
         mark_edited(connection)
 
 
-def write_landmark(connection: Tables, landmark: Landmark) -> None:
-    """Write all columns of a landmark, whether it is new or not."""
-    lists = [json.dumps(texts, ensure_ascii=False) for texts in (landmark.links, landmark.origins)]
-    connection.execute(
+def write_landmarks(connection: Tables, *landmarks: Landmark) -> None:
+    """Write all columns of landmarks, whether they are new or not."""
+    connection.executemany(
         "INSERT INTO landmarks VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET name = excluded.name,"
         " latitude = excluded.latitude, longitude = excluded.longitude, links = excluded.links,"
         " origins = excluded.origins",
-        (landmark.id, landmark.name, landmark.latitude, landmark.longitude, *lists),
+        [landmark_columns(landmark) for landmark in landmarks],
     )
+
+
+def landmark_columns(landmark: Landmark) -> tuple[object, ...]:
+    """Return the columns of a landmark."""
+    lists = [json.dumps(texts, ensure_ascii=False) for texts in (landmark.links, landmark.origins)]
+    return landmark.id, landmark.name, landmark.latitude, landmark.longitude, *lists
 
 
 def remove_references(connection: Tables, photos: Sequence[str], landmarks: Sequence[int]) -> None:
@@ -198,7 +203,7 @@ def rename_landmark(connection: Tables, landmark_id: int, name: str) -> None:
         fix = "merge the two, or choose another name"
         raise GalleryError(f"the landmark with the id {others[0]} is called `{name}` already", fix=fix)
     origins = landmark.data_names
-    write_landmark(connection, replace(landmark, name=name, origins=() if origins == (name,) else origins))
+    write_landmarks(connection, replace(landmark, name=name, origins=() if origins == (name,) else origins))
     mark_edited(connection)
 
 
@@ -211,7 +216,7 @@ def merge_landmarks(connection: Tables, landmark_ids: Iterable[int], into: int) 
     landmarks = [require_landmark(connection, landmark_id) for landmark_id in (into, *merged)]
     if merged:
         origins = tuple(name for landmark in landmarks for name in landmark.data_names)
-        write_landmark(connection, replace(landmarks[0], origins=origins))
+        write_landmarks(connection, replace(landmarks[0], origins=origins))
     connection.executemany("UPDATE photos SET landmark_id = ? WHERE landmark_id = ?", [(into, one) for one in merged])
     delete_if_empty(connection, merged)
     mark_edited(connection)

@@ -22,7 +22,7 @@ from obelisk.gallery.changes import (
     remove_references,
     update_photo_files,
     upsert_landmarks,
-    write_landmark,
+    write_landmarks,
 )
 from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.landmarks import Landmark, match_landmarks, merge_facts
@@ -158,7 +158,7 @@ def move_in_gallery(plan: Plan, gallery: Gallery, matching: Matching) -> None:
         return
     with gallery.changing() as connection:
         for folder in plan.renamed:
-            write_landmark(connection, folder.landmark)
+            write_landmarks(connection, folder.landmark)
         matching.forget()
         kept = matching.look_up(connection)
         landmark_ids = upsert_landmarks(connection, [kept[moved.landmark_id] for moved in plan.moved])

@@ -31,7 +31,7 @@ from obelisk.gallery.archive import (
     open_archive,
     write_archive,
 )
-from obelisk.gallery.changes import write_landmark
+from obelisk.gallery.changes import write_landmarks
 from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.gallery_check import check_gallery
 from obelisk.gallery.lookup import all_landmarks, select_photos
@@ -127,8 +127,7 @@ def copy_database(origin: Tables, folder: Path, *, with_files: bool) -> dict[str
         copy.execute("PRAGMA journal_mode = WAL")
         copy.execute("BEGIN")
         schema.create_tables(copy)
-        for landmark in all_landmarks(origin).values():
-            write_landmark(copy, landmark)
+        write_landmarks(copy, *all_landmarks(origin).values())
         copy.executemany("INSERT INTO photos VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", list_rows(origin, files, with_files))
         if files:
             copy.execute("INSERT INTO folders VALUES (1, ?, ?)", (PHOTOS, PHOTOS))

@@ -17,7 +17,7 @@ from obelisk.arrays import Embeddings, Integers
 from obelisk.embedding import LARGEST_JSON
 from obelisk.errors import GalleryError
 from obelisk.gallery import schema
-from obelisk.gallery.changes import insert_references, move_photos, write_landmark
+from obelisk.gallery.changes import insert_references, move_photos, write_landmarks
 from obelisk.gallery.embeddings import join_blobs, normalize_stored, pick_embeddings, read_embeddings
 from obelisk.gallery.exact import nearest_rows
 from obelisk.gallery.follow_plan import batches
@@ -139,8 +139,7 @@ def put_landmarks(target: Truth, landmarks: dict[int, Landmark]) -> None:
     missing = [landmark for number, landmark in landmarks.items() if known.get(number) != landmark]
     for batch in batches(missing, BATCH):
         with target.writing() as tables:
-            for landmark in batch:
-                write_landmark(tables, landmark)
+            write_landmarks(tables, *batch)
             schema.mark_edited(tables)
 
 

@@ -19,6 +19,7 @@ from obelisk.gallery.schema import check_format
 from obelisk.gallery.truth import FoundRows
 
 ROWS_AT_ONCE = 4096  # of a cursor
+LIST = re.compile(r"IN \(\?(, \?)*\)")  # is planned anew for each length; an array is not
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 END = b"\xff\xff"
 TYPES = {
@@ -49,9 +50,12 @@ def creating_statements(dimensions: int) -> list[str]:
 
 
 @lru_cache(maxsize=256)
-def with_markers(statement: str) -> str:
-    """Return a statement with psycopg's marks for values."""
-    return statement.replace("?", "%s")
+def with_markers(statement: str) -> tuple[str, bool]:
+    """Return a statement with psycopg's marks for values, and whether it takes all of them as one list."""
+    listed = LIST.search(statement)
+    if listed and listed[0].count("?") == statement.count("?"):
+        return LIST.sub("= ANY(%s)", statement), True
+    return statement.replace("?", "%s"), False
 
 
 class PostgresTables:
@@ -84,12 +88,13 @@ class PostgresTables:
 
     def execute(self, statement: str, values: Sequence[Any] = (), /) -> FoundRows:
         """Execute a statement."""
-        return self.connection.execute(with_markers(statement), values or None, binary=True)
+        marked, is_list = with_markers(statement)
+        return self.connection.execute(marked, [list(values)] if is_list else values or None, binary=True)
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]], /) -> None:
         """Execute a statement for each of the rows of values."""
         with self.connection.cursor() as cursor:
-            cursor.executemany(with_markers(statement), rows)
+            cursor.executemany(with_markers(statement)[0], rows)
 
     def stream(self, statement: str) -> Iterator[Any]:
         """Yield the rows that a statement finds, some thousand of them in memory."""

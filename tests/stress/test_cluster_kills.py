@@ -1,0 +1,147 @@
+"""Kills of the database server, of writers and of pushes lose nothing that was acknowledged."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.cluster.conftest import DIMENSIONS, Server, bundle, server, url
+
+from obelisk.embedding import Bundle
+from obelisk.errors import GalleryError
+from obelisk.gallery import Gallery, check_gallery, open_truth, push_gallery
+
+pytestmark = pytest.mark.stress
+
+__all__ = ["bundle", "server", "url"]  # fixtures
+
+KILLS = int(os.environ.get("OBELISK_KILLS", "200"))
+WRITERS = 4
+# Adds one photo after the other and prints each once it is acknowledged; what fails is tried again.
+WRITER = f"""
+import sys, time
+import numpy as np
+from obelisk.errors import GalleryError
+from obelisk.gallery import Gallery
+url, name = sys.argv[1:]
+rng = np.random.default_rng(hash(name) % 2**32)
+number = 0
+while True:
+    row = rng.normal(size=(1, {DIMENSIONS}))
+    while True:
+        try:
+            gallery = Gallery.open(url) if number == 0 else gallery
+            gallery.add(row, ["L" + name], [f"{{name}}.{{number}}"], replace=True)
+            break
+        except GalleryError as error:
+            assert error.exit_code == 1, error
+            time.sleep(0.05)
+    print(f"{{name}}.{{number}}", flush=True)
+    number += 1
+"""
+
+
+def start_writer(url: str, name: str, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as out:
+        return subprocess.Popen([sys.executable, "-c", WRITER, url, name], stdout=out)
+
+
+def kill_a_backend(server: Server) -> None:
+    """Kill the process that serves a client: PostgreSQL then ends all others at once, and recovers from its log."""
+    with contextlib.suppress(Exception):
+        found = server.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'obelisk' LIMIT 1")
+        for (pid,) in found:
+            os.kill(int(str(pid)), signal.SIGKILL)
+
+
+@pytest.fixture
+def writers(url: str, bundle: Bundle, tmp_path: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    Gallery.create(url, bundle)
+    running = {f"w{n}": start_writer(url, f"w{n}", tmp_path / "acknowledged") for n in range(WRITERS)}
+    yield running
+    for writer in running.values():
+        writer.kill()
+        writer.wait(timeout=60)
+
+
+def until_done(act: Callable[[], object], seconds: float = 60) -> object:
+    """Try again while the server recovers."""
+    started = time.monotonic()
+    while True:
+        try:
+            return act()
+        except GalleryError as error:
+            if error.exit_code != 1 or time.monotonic() - started > seconds:
+                raise
+            time.sleep(0.1)
+
+
+def test_no_acknowledged_photo_is_lost(
+    server: Server, url: str, writers: dict[str, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    rng = random.Random(0)
+    reader = Gallery.open(url)
+    for kill in range(KILLS):
+        time.sleep(rng.uniform(0.1, 0.6))
+        if kill % 2:
+            kill_a_backend(server)
+        else:
+            name = rng.choice(sorted(writers))
+            writers[name].kill()
+            writers[name].wait(timeout=60)
+            new = f"w{kill + WRITERS}"
+            del writers[name]
+            writers[new] = start_writer(url, new, tmp_path / "acknowledged")
+        if kill % 10 == 9:
+            until_done(reader.references)
+    for writer in writers.values():
+        writer.kill()
+        writer.wait(timeout=60)
+    acknowledged = (tmp_path / "acknowledged").read_text().split()
+    photos = {photo.id for photo in until_done(lambda: Gallery.open(url).photos)}  # type: ignore[attr-defined]
+    print(f"{KILLS} kills, {len(acknowledged)} acknowledged, {len(set(acknowledged) - photos)} lost")
+    assert len(acknowledged) > KILLS
+    assert set(acknowledged) <= photos
+    assert check_gallery(url) == []
+
+
+PUSH = """
+import sys
+from obelisk.gallery import Gallery, open_truth, push_gallery
+push_gallery(Gallery.open(sys.argv[1]), open_truth(sys.argv[2]), recall=False)
+"""
+ROWS = int(os.environ.get("OBELISK_PUSHED_ROWS", "100000"))
+
+
+def test_a_push_killed_ten_times_ends_with_the_same_content(
+    url: str, tmp_path: Path, write_any_bundle: Callable[..., Bundle]
+) -> None:
+    wide = write_any_bundle(tmp_path / "wide", dimensions=512)
+    gallery = Gallery.create(tmp_path / "city", wide)
+    rng = np.random.default_rng(0)
+    for start in range(0, ROWS, 20_000):
+        count = min(20_000, ROWS - start)
+        names = [f"L{(start + n) // 20}" for n in range(count)]
+        gallery.add(rng.normal(size=(count, 512)), names, [f"p{start + n}" for n in range(count)])
+    finished = 0
+    for kill in range(10):
+        pushing = subprocess.Popen([sys.executable, "-c", PUSH, str(gallery.path), url])
+        try:
+            finished += pushing.wait(timeout=3 + 2 * kill) == 0
+        except subprocess.TimeoutExpired:
+            pushing.kill()
+            pushing.wait(timeout=60)
+    started = time.perf_counter()
+    done = push_gallery(gallery, open_truth(url), recall=ROWS <= 200_000)
+    print(f"{done.new} new, {done.unchanged} there, {finished} finished; {time.perf_counter() - started:.1f} s")
+    assert done.same
+    assert (done.photos, done.more) == (ROWS, 0)
