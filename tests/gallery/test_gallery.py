@@ -347,3 +347,15 @@ def test_another_model_is_refused_with_the_way_out(gallery: Gallery, make_bundle
 def test_the_example_runs() -> None:
     results = doctest.testmod(sys.modules["obelisk.gallery.gallery"])
     assert (results.failed, results.attempted > 0) == (0, True)
+
+
+def test_a_list_of_rows_that_is_too_long_for_a_text_is_read_in_parts(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery.add(np.eye(D)[:5], ["A", "B", "A", "C", "B"], [f"more {n}" for n in range(5)])
+    gallery.remove(photos=["more 1"])
+    whole = Gallery.open(gallery.path).references()
+    monkeypatch.setattr("obelisk.gallery.sqlite_tables.ROWS_OF_A_TEXT", 2)
+    parts = Gallery.open(gallery.path).references()
+    assert parts.ids.tolist() == whole.ids.tolist()
+    assert parts.landmark_ids.tolist() == whole.landmark_ids.tolist()

@@ -17,6 +17,7 @@ from obelisk.gallery.connections import allowing_length, primary_code
 from obelisk.gallery.schema import check_format
 
 LAST_ROW = 2**63 - 1  # SQLite's largest
+ROWS_OF_A_TEXT = 1 << 22  # SQLite takes no text above a billion bytes
 LONGEST_NUMBER = 26  # characters of a number in SQL, and a comma
 
 
@@ -98,16 +99,32 @@ def read_all_photo_rows(connection: sqlite3.Connection) -> tuple[Integers, Integ
     # NULL, or fractions, which show by their decimal point.
     (kind,) = connection.execute("SELECT typeof(max(landmark_id)) FROM photos").fetchone()
     number = "landmark_id" if kind == "integer" else "NULL"
-    # Two long texts are read in a third of the time of a million pairs, and other threads run meanwhile.
-    select = f"SELECT coalesce(group_concat(row), ''), coalesce(group_concat({number}), '') FROM photos"
     (count,) = connection.execute("SELECT count(*) FROM photos").fetchone()
-    with allowing_length(connection, LONGEST_NUMBER * count):
-        rows, shown = (parse_integers(text) for text in connection.execute(select).fetchone())
+    if count <= ROWS_OF_A_TEXT:
+        rows, shown = read_pair(connection, number, "photos", count)
+    else:  # a text has an end, and so have the rows in one
+        rows, shown = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        while len(rows) < count:
+            after = int(rows[-1]) if len(rows) else -LAST_ROW
+            part = f"(SELECT row, landmark_id FROM photos WHERE row > {after} ORDER BY row LIMIT {ROWS_OF_A_TEXT})"
+            more = read_pair(connection, number, part, ROWS_OF_A_TEXT)
+            rows, shown = np.concatenate([rows, more[0]]), np.concatenate([shown, more[1]])
     if len(shown) != len(rows):
         shown = np.full(len(rows), -1)
     ids, landmark_ids = np.sort(rows), np.empty_like(rows)
     landmark_ids[indices_of(ids, rows)] = shown
     return ids, landmark_ids
+
+
+def read_pair(connection: sqlite3.Connection, number: str, table: str, count: int) -> tuple[Integers, Integers]:
+    """Return the rows of a table, and what an expression gives for them; nothing of it that is not an integer.
+
+    Two long texts are read in a third of the time of a million pairs, and other threads run meanwhile.
+    """
+    select = f"SELECT coalesce(group_concat(row), ''), coalesce(group_concat({number}), '') FROM {table}"
+    with allowing_length(connection, LONGEST_NUMBER * count):
+        rows, shown = (parse_integers(text) for text in connection.execute(select).fetchone())
+    return rows, shown
 
 
 def parse_integers(text: str) -> Integers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import weakref
@@ -124,6 +125,9 @@ def connect_to_server(address: DatabaseAddress) -> Connection:
     """Connect to the database of a gallery."""
     given = psycopg.conninfo.conninfo_to_dict(address.url)
     options = {"connect_timeout": CONNECT_SECONDS, "application_name": "obelisk"} | given
+    logger = logging.getLogger("psycopg")
+    if not logger.handlers:  # else a lost connection is told on stderr, beside the error that says so
+        logger.addHandler(logging.NullHandler())
     connection = psycopg.connect(**options, autocommit=True)  # type: ignore[arg-type]
     try:
         prepare_connection(connection, address.schema)
