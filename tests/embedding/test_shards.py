@@ -258,7 +258,7 @@ def garble_plan(out: Path) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], type[ObeliskError], str]] = {
-    "a part is missing": (drop_part, DataError, "1 parts are missing, the first is photos-000000-of-000006"),
+    "a part is missing": (drop_part, DataError, "the part photos-000000-of-000006 is missing$|missing · "),
     "a part is cut off": (cut_part, DataError, "the part cannot be read"),
     "a part has other bytes": (swap_bytes, DataError, "the part is damaged"),
     "a part is of another model": (lambda out: rewrite_part(out, model=pl.lit("f" * 32)), ModelError, "another model"),
@@ -295,6 +295,8 @@ def test_a_plan_is_of_one_model_one_runtime_and_one_dataset(
     with pytest.raises(DataError, match="something other than embeddings"):
         open_plan(folders, folders, bundle, runtime=runtime)
     moved = folders.rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"not where they were · .* · name their folder: --data DIR"):
+        read_plan(out)
     assert open_plan(out, moved, bundle, runtime=runtime).root == moved
 
 

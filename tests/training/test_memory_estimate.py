@@ -34,6 +34,15 @@ def test_landmark_weights_take_what_the_architecture_says() -> None:
     assert estimate["batch by landmarks"] == 7 * 4 * subcenter().training.batch_size * 81_313
 
 
+def test_processes_that_share_the_landmarks_have_a_part_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    whole, shared = (estimate_memory(subcenter(*more), GLDV2)["neck"] for more in ([], ["loss.sharded=true"]))
+    for name in ("landmark weights", "batch by landmarks"):
+        assert shared[name] == pytest.approx(whole[name] / 8, rel=1e-3)
+    with pytest.raises(RecipeError, match=r"lower training\.batch_size, loss\.sharded, loss\.sampled_share"):
+        refuse_out_of_memory(subcenter(), GLDV2, lambda: GIB)
+
+
 def test_averaged_and_best_weights_are_counted() -> None:
     sizes = TrainingSizes(
         landmarks=1000, photos=5000, validation=500, parts=((64,),), network=10**6, trained=10**5, photo=MIB

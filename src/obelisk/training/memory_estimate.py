@@ -174,9 +174,17 @@ def count_landmark_weights(recipe: Recipe, sizes: TrainingSizes) -> int:
     if kind == "softmax":
         return sizes.landmarks * (dimensions + 1)
     if kind in MARGIN_SOFTMAX:
-        landmarks = -(-sizes.landmarks // processes_in_all()) if recipe.loss.sharded else sizes.landmarks
-        return landmarks * dimensions * (recipe.loss.subcenters if kind == "subcenter_arcface" else 1)
+        return (
+            count_own_landmarks(recipe, sizes)
+            * dimensions
+            * (recipe.loss.subcenters if kind == "subcenter_arcface" else 1)
+        )
     return 0
+
+
+def count_own_landmarks(recipe: Recipe, sizes: TrainingSizes) -> int:
+    """Count the landmarks whose weights one process keeps."""
+    return -(-sizes.landmarks // processes_in_all()) if recipe.loss.sharded else sizes.landmarks
 
 
 def batch_memory(recipe: Recipe, sizes: TrainingSizes, photos: int) -> int:
@@ -185,7 +193,7 @@ def batch_memory(recipe: Recipe, sizes: TrainingSizes, photos: int) -> int:
         return 0
     share = recipe.loss.sampled_share
     sampled = 2 * round(share * count_landmark_weights(recipe, sizes)) if share < 1.0 else 0
-    return FLOAT * (MATRICES * photos * round(share * sizes.landmarks) + sampled)
+    return FLOAT * (MATRICES * photos * round(share * count_own_landmarks(recipe, sizes)) + sampled)
 
 
 def refuse_out_of_memory(
@@ -218,7 +226,8 @@ def list_memory_keys(recipe: Recipe, stage: str) -> list[str]:
     keys = {
         "training.batch_size": not finetuning,
         "finetuning.batch_size (or raise finetuning.micro_batches)": finetuning,
-        "loss.sampled_share": margin,
+        "loss.sharded": margin and not recipe.loss.sharded and processes_in_all() > 1,
+        "loss.sampled_share": margin and not recipe.loss.sharded,
         "views.count": recipe.views.count > 0,
         "loss.subcenters": recipe.loss.kind == "subcenter_arcface" and recipe.loss.subcenters > 1,
         "neck.dimensions": recipe.neck.kind in ("linear", "whitening"),

@@ -137,7 +137,8 @@ class ShardPlan:
     def refuse_missing(self, found: Collection[PartKey]) -> None:
         """Raise DataError unless all parts are among those found."""
         if missing := self.list_missing(found):
-            what = f"the embeddings are incomplete: {len(missing)} parts are missing, the first is {missing[0]}"
+            more = f", and so are {len(missing) - 1} more" if len(missing) > 1 else ""
+            what = f"the embeddings are incomplete: the part {missing[0]} is missing{more}"
             fix = f"finish them: `obelisk embed {quote(self.fields.data)} --out {quote(str(self.folder))}`"
             raise DataError(what, where=self.folder, fix=fix)
 
@@ -222,7 +223,10 @@ def read_plan(folder: Path, data: Path | None = None) -> ShardPlan:
     except OSError as error:
         raise DataError(f"the plan cannot be read: {error.strerror}", where=path, fix=fix) from error
     fields = parse_json(content, TypeAdapter(PlanFields), where=path, what="plan of embeddings", fix=fix)
-    data = Path(fields.data) if data is None else data
+    if data is None:
+        data = Path(fields.data)
+        if not data.is_dir():
+            raise DataError("the photos are not where they were", where=data, fix="name their folder: --data DIR")
     check_directory(data)
     first = find_first_photo(folder, fields)
     root = locate_root(data, first)
