@@ -224,5 +224,5 @@ def test_a_lack_of_memory_in_sqlite_has_words(gallery: Gallery, monkeypatch: pyt
 
     monkeypatch.setattr(database, "connect", refuse)
     with pytest.raises(GalleryError, match="more memory than there is") as caught:
-        Gallery.open(gallery.path)
+        Gallery.open(gallery.path).references()
     assert caught.value.exit_code == 1

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from obelisk.embedding import Bundle
-from obelisk.errors import GalleryError
+from obelisk.errors import GalleryError, ObeliskError
 from obelisk.gallery import Gallery, check_gallery, database, first_look, open_truth
 from obelisk.gallery.columns import FORMAT
 from obelisk.gallery.pages import parse_file_header, read_rows
@@ -362,6 +362,45 @@ def test_a_refused_log_changes_nothing(
         with pytest.raises(GalleryError, match=text):
             use()
         assert contents(folder) == before
+
+
+def without_a_model(folder: Path) -> None:
+    shutil.rmtree(folder / "model")
+
+
+def with_a_damaged_model(folder: Path) -> None:
+    (folder / "model" / "model.onnx").write_bytes(b"?")
+
+
+def without_a_database(folder: Path) -> None:
+    (folder / "gallery.sqlite").unlink()
+
+
+def of_text(folder: Path) -> None:
+    (folder / "gallery.sqlite").write_bytes(b"dear diary\n" * 1000)
+
+
+@pytest.mark.parametrize(
+    "spoil", [without_a_model, with_a_damaged_model, without_a_database, of_text], ids=lambda spoil: spoil.__name__
+)
+def test_a_refused_gallery_keeps_its_log(
+    killed: Killed, lay: Callable[[dict[str, bytes]], Path], spoil: Callable[[Path], None]
+) -> None:
+    folder = lay(own_log(killed)[0])
+    spoil(folder)
+    before = contents(folder)
+    with pytest.raises(ObeliskError):
+        Gallery.open(folder).load_bundle()
+    assert contents(folder) == before
+
+
+def test_a_half_built_gallery_is_refused_with_its_log(killed: Killed, lay: Callable[..., Path]) -> None:
+    killed.other.execute("UPDATE about SET value = '0' WHERE key = 'complete'")
+    folder = lay(killed.files())
+    before = contents(folder)
+    with pytest.raises(GalleryError, match="only half-built"):
+        Gallery.open(folder)
+    assert contents(folder) == before
 
 
 def test_the_advice_about_a_strange_log_works(killed: Killed, bundle: Bundle, lay: Callable[..., Path]) -> None:

@@ -7,11 +7,13 @@ import os
 import shutil
 import sqlite3
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from obelisk.arrays import l2_normalize
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, ModelError, UsageError
 from obelisk.gallery import Gallery, Landmark, ReferencePhoto, as_stored, check_gallery, database
+from obelisk.gallery.snapshot import References, read_references
 
 D = 24
 
@@ -161,6 +164,36 @@ def test_many_threads_add_and_search_at_once(gallery: Gallery) -> None:
     assert check_gallery(gallery.path) == []
 
 
+def test_a_change_that_comes_while_the_gallery_is_read_is_seen_afterwards(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it leaves the files' times and sizes as they were, and reading took long."""
+    state, now = (*gallery.truth.state()[:1], time.time_ns(), 0, 0, 0), time.time_ns()
+    monkeypatch.setattr(gallery.truth, "state", lambda: state)
+
+    def read_slowly(*arguments: Any) -> References:
+        found = read_references(*arguments)
+        monkeypatch.undo()
+        Gallery.open(gallery.path).add(rows(1, seed=9), ["Gate"], ["d"])
+        monkeypatch.setattr(gallery.truth, "state", lambda: state)
+        monkeypatch.setattr(time, "time_ns", lambda: now + 10**9)
+        return found
+
+    monkeypatch.setattr("obelisk.gallery.gallery.read_references", read_slowly)
+    assert len(gallery) == 3
+    assert len(gallery) == 4
+
+
+def test_a_change_shows_in_the_files_when_it_can_be_read(gallery: Gallery) -> None:
+    """SQLite writes to its log before anybody sees the change."""
+    path = gallery.path / "gallery.sqlite"
+    with closing(sqlite3.connect(path)) as reader:
+        reader.execute("SELECT * FROM about").fetchall()  # so that the log is not folded in
+        os.utime(path, (1, 1))
+        gallery.add(rows(1, seed=9), ["Gate"], ["d"])
+        assert path.stat().st_mtime > 1
+
+
 def test_a_folder_that_is_taken_is_left_alone(gallery: Gallery, bundle: Bundle) -> None:
     with pytest.raises(GalleryError, match="this path already exists"):
         Gallery.create(gallery.path, bundle)
@@ -227,7 +260,7 @@ def test_a_gallery_that_nobody_may_read_is_reported(gallery: Gallery, monkeypatc
     monkeypatch.setattr(database, "connect", refuse)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(GalleryError, match=r"no permission to read .*gallery\.sqlite · .*`chmod u\+r`"):
-        Gallery.open(gallery.path)
+        Gallery.open(gallery.path).references()
 
 
 @pytest.mark.parametrize(("vector", "text"), [("x'0000'", "of a wrong length"), ("zeroblob(48)", "zero or not finite")])

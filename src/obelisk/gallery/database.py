@@ -14,7 +14,7 @@ import shlex
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from obelisk.bundled import is_bundled
@@ -22,6 +22,7 @@ from obelisk.errors import GalleryError, GalleryLockedError
 from obelisk.gallery import schema
 from obelisk.gallery.connections import open_hardened, primary_code, raising_interruptions
 from obelisk.gallery.first_look import database_files, refuse_strange_files
+from obelisk.gallery.open_files import count_connection
 from obelisk.gallery.schema import DATABASE, About, rebuild_advice
 from obelisk.gallery.sqlite_tables import SqliteTables
 
@@ -42,9 +43,17 @@ def create_database(folder: Path, about: About) -> None:
 
 
 def read_about(folder: Path) -> About:
-    """Return what a gallery says about itself; raise :class:`GalleryError` if there is none, or one we can't read."""
+    """Return what a gallery says about itself; raise :class:`GalleryError` if there is none, or one we can't read.
+
+    It is read without SQLite where that is possible, so that a log is still there if the gallery is refused for what
+    it says, or for its model.
+    """
     if not (folder / DATABASE).is_file():
         raise missing_error(folder)
+    with translating_errors(folder):
+        about = refuse_strange_files(folder)
+    if about is not None:
+        return about
     with reading(folder) as connection:
         return schema.about_of(connection)
 
@@ -100,6 +109,17 @@ def writing(folder: Path) -> Iterator[SqliteTables]:
         yield connection
         schema.sign_change(connection)
         connection.execute("COMMIT")
+        touch_database(folder)
+
+
+def touch_database(folder: Path) -> None:
+    """Make a change show in :func:`stat_database` once it can be read.
+
+    SQLite writes a change to the log, waits for the disk, and only then lets others see it: whoever looked meanwhile
+    has the later state of the files, and read the gallery of before.
+    """
+    with suppress(OSError):  # the change was made
+        os.utime(folder / DATABASE)
 
 
 @functools.lru_cache(maxsize=64)
@@ -171,6 +191,7 @@ def connect(folder: Path, mode: str) -> SqliteTables:
     """Open the database in an SQLite URI mode."""
     connection = open_hardened(folder / DATABASE, mode, SqliteTables)
     connection.place = folder
+    count_connection(connection, folder / DATABASE)
     return connection
 
 

@@ -26,8 +26,17 @@ from typing import BinaryIO
 from obelisk.errors import GalleryError
 from obelisk.gallery.columns import WITHOUT_ROWID, describe_foreign_schema
 from obelisk.gallery.connections import open_hardened
+from obelisk.gallery.open_files import open_beside_sqlite, open_to_read
 from obelisk.gallery.pages import HEADER_SIZE, FileHeader, ReadPage, Value, parse_file_header, read_rows
-from obelisk.gallery.schema import DATABASE, check_format, damage_error, not_ours_error, parse_about, rebuild_advice
+from obelisk.gallery.schema import (
+    DATABASE,
+    About,
+    check_format,
+    damage_error,
+    not_ours_error,
+    parse_about,
+    rebuild_advice,
+)
 from obelisk.gallery.write_ahead_log import Commit, read_commits
 
 SETTLED = 0.1  # s that nothing changes before a gallery is refused: others may be writing to it
@@ -40,8 +49,11 @@ Entries = Mapping[str, str]
 """The table ``about``: key → value."""
 
 
-def refuse_strange_files(folder: Path) -> None:
-    """Raise :class:`GalleryError` unless the files in the folder are a gallery's database, and its own log if any."""
+def refuse_strange_files(folder: Path) -> About | None:
+    """Raise :class:`GalleryError` unless the files in the folder are a gallery's database, and its own log if any.
+
+    Returns what the gallery says about itself, None if only SQLite can read it.
+    """
     started = unchanged_since = time.monotonic()
     before = file_states(folder)
     while True:
@@ -78,11 +90,11 @@ def database_files(folder: Path) -> tuple[Path, Path, Path]:
     return path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-journal")
 
 
-def look_at_files(folder: Path) -> None:
+def look_at_files(folder: Path) -> About | None:
     """Raise :class:`GalleryError` for anything in the files, as they are now, that no gallery has."""
     path, log_path, journal = database_files(folder)
     with ExitStack() as opened:
-        database = opened.enter_context(open_to_read(path))
+        database = opened.enter_context(open_beside_sqlite(path))
         try:
             header = parse_file_header(database.read(HEADER_SIZE))
         except ValueError:
@@ -99,20 +111,12 @@ def look_at_files(folder: Path) -> None:
         if belongs is False:
             raise log_error("the log beside the database is of another database, or of another state of it", log_path)
         try:
-            pages.refuse_strange_content()
+            about = pages.read_sound_about()
         except ValueError as error:
             raise damage_error(str(error), folder) from error
-        if belongs is None and not fits_in_a_copy(folder, pages.about_of_file()):
+        if belongs is None and not fits_in_a_copy(database, log_path, pages.about_of_file()):
             raise log_error("the log beside the database is of another database, or damaged", log_path)
-
-
-def open_to_read(path: Path) -> BinaryIO:
-    """Open one of the files; raise :class:`GalleryError` if the user may not read it."""
-    try:
-        return path.open("rb")
-    except PermissionError as error:
-        what, fix = "no permission to read the gallery", "as its owner, run `chmod u+r` on the file"
-        raise GalleryError(what, where=path, fix=fix) from error
+    return about
 
 
 def holds_bytes(path: Path) -> bool:
@@ -180,10 +184,11 @@ class Pages:
             return 0
         return next((row[3] for row in rows if row[1] == WITHOUT_ROWID and isinstance(row[3], int)), 0)
 
-    def refuse_strange_content(self) -> None:
-        """Raise :class:`GalleryError` for pages that are missing, a schema that is not ours, and an unusable ``about``.
+    def read_sound_about(self) -> About | None:
+        """Return what ``about`` says, None if it has grown beyond a page.
 
-        Raises ValueError if they cannot be read.
+        Raises :class:`GalleryError` for pages that are missing, a schema that is not ours, and an unusable ``about``,
+        and ValueError if they cannot be read.
         """
         header = parse_file_header(self.read(1)[:HEADER_SIZE])
         if header is None:
@@ -197,8 +202,7 @@ class Pages:
             raise GalleryError(what, where=self.folder / DATABASE, fix="use a gallery that you trust")
         root = next(row[3] for row in rows if row[1] == WITHOUT_ROWID)
         entries = read_entries(self.read, root)
-        if entries:  # else it has grown beyond a page, and SQLite will read it
-            parse_about(entries, found, self.folder)
+        return parse_about(entries, found, self.folder) if entries else None
 
     def _refuse_truncated(self, header: FileHeader) -> None:
         """Raise :class:`GalleryError` if a page is neither in the file nor in the log: SQLite would read zeros."""
@@ -249,17 +253,18 @@ def number_in(entries: Entries, key: str) -> int:
     return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else 0
 
 
-def fits_in_a_copy(folder: Path, found: Entries) -> bool:
+def fits_in_a_copy(database: BinaryIO, log: Path, found: Entries) -> bool:
     """Return whether a copy of the database and its log is a sound gallery, and no older than the database alone.
 
     That is the test of a log that another program wrote, or a version of Obelisk that did not name states.
     """
-    path, log, _ = database_files(folder)
     if log.stat().st_size > LARGEST_TRIAL:
         return False
     with tempfile.TemporaryDirectory(prefix="obelisk.") as scratch:
         copy = Path(scratch, DATABASE)
-        shutil.copyfile(path, copy)
+        database.seek(0)
+        with copy.open("wb") as file:
+            shutil.copyfileobj(database, file)
         shutil.copyfile(log, copy.with_name(f"{DATABASE}-wal"))
         try:
             with closing(open_hardened(copy, "mode=rw", sqlite3.Connection)) as connection:

@@ -153,12 +153,13 @@ class Gallery:
         with self._lock:
             state = self.truth.state()
             if self._references is None or state != self._state:
+                lasting = self.truth.shows_later_changes(state)  # asked now: a change may come while we read
                 if self._state and state[0] != self._state[0]:
                     self._references = None
                     self._refuse_another(self.truth.about())
                 self._references = read_references(self.truth, self.dimensions, self._references, self._progress)
                 # A state that may hide the next change is not remembered: the next call looks again.
-                self._state = state if self.truth.shows_later_changes(state) else (*state[:1], 0)
+                self._state = state if lasting else (*state[:1], 0)
             return self._references
 
     def __len__(self) -> int:
