@@ -101,3 +101,12 @@ def test_heads_see_each_photo_in_two_different_views() -> None:
         assert (view[::2] != view[1::2]).all()
         assert photo.int().tolist() == list(batch.indices)
         assert torch.equal(batch.landmarks, photos.landmarks[photo.long()])
+
+
+def test_the_only_view_of_a_photo_comes_twice() -> None:
+    photos = TrainingPhotos(views=torch.arange(5.0)[None, :, None], landmarks=torch.arange(5) % 2)
+    (batch,) = DescriptorBatches(
+        photos=photos, section=TrainingSection(epochs=1, batch_size=8), seed=0, views_at_once=2
+    ).stream(0, 0)
+    assert torch.equal(batch.inputs[::2], batch.inputs[1::2])
+    assert len(batch) == 10

@@ -102,8 +102,9 @@ class DescriptorBatches:
             for number, indices in enumerate(batches):
                 views = torch.randint(len(photos.views), (len(indices),), generator=rng)
                 if self.views_at_once == 2:
-                    steps = torch.randint(1, len(photos.views), (len(indices),), generator=rng)
-                    views = torch.stack([views, (views + steps) % len(photos.views)], dim=1).flatten()
+                    # Another view, or the same where there is only one: a dry run measures with the plain view alone.
+                    apart = torch.randint(1, max(2, len(photos.views)), (len(indices),), generator=rng)
+                    views = torch.stack([views, (views + apart) % len(photos.views)], dim=1).flatten()
                     indices = indices.repeat_interleave(2)
                 if (each, number) >= (epoch, step):
                     own, view = (part.view(-1, group).tensor_split(dist.size)[dist.rank] for part in (indices, views))
