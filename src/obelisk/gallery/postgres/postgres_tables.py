@@ -98,9 +98,12 @@ class PostgresTables:
 
     def stream(self, statement: str) -> Iterator[Any]:
         """Yield the rows that a statement finds, some thousand of them in memory."""
-        with self.connection.cursor(f"stream_{next(self._numbers)}") as cursor:
-            cursor.itersize = ROWS_AT_ONCE
-            yield from cursor.execute(statement, binary=True)
+        name = f"stream_{next(self._numbers)}"  # it ends with the transaction, also if nobody reads it to its end
+        self.connection.execute(f"DECLARE {name} NO SCROLL CURSOR FOR {statement}", prepare=False)
+        while rows := self.connection.execute(
+            f"FETCH {ROWS_AT_ONCE} FROM {name}", binary=True, prepare=False
+        ).fetchall():
+            yield from rows
 
     def insert_references(self, photos: Sequence[Sequence[object]], vectors: NDArray[np.float16]) -> list[int]:
         """Insert photos, given by the columns after ``row``, and their embeddings (N, D); return their rows."""
