@@ -44,6 +44,13 @@ def test_a_gallery_of_embedded_photos_is_that_of_the_photos(
     assert code == 2
     assert "the embeddings are of model `colors`" in err
     assert not Path("strange").exists()
+    places.rename("elsewhere")
+    code, _, err = obelisk("gallery", "build", "built", "--embedded", "e")
+    assert code == 2
+    assert "the photos are not where they were" in err
+    assert "name their folder: --data DIR" in err
+    code, out, _ = obelisk("gallery", "build", "built", "--embedded", "e", "--data", "elsewhere")
+    assert out == "built: 9 photos of 3 landmarks (9 unchanged, 1 unusable)\n"
 
 
 def test_what_cannot_be_embedded_is_told(obelisk: Any, places: Path, run_folder: Path) -> None:

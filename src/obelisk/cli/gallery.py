@@ -25,7 +25,7 @@ from obelisk.cli.gallery_handover import export_command, import_command
 from obelisk.cli.gallery_push import pull_command, push_command
 from obelisk.cli.landmarks import landmark_fields
 from obelisk.cli.photo_arguments import Exclude, NamedGallery
-from obelisk.errors import UsageError
+from obelisk.errors import DataError, UsageError
 from obelisk.wording import format_kilometers
 
 if TYPE_CHECKING:
@@ -149,7 +149,9 @@ def open_embedded(folder: Path | None, bundle: Bundle, data: Path | None) -> tup
     from obelisk.embedding.shards import EmbeddedPhotos, read_plan
 
     plan = read_plan(folder, data)
-    return EmbeddedPhotos(plan, bundle), data or Path(plan.fields.data)
+    if data is None and not plan.root.is_dir():
+        raise DataError("the photos are not where they were", where=plan.root, fix="name their folder: --data DIR")
+    return EmbeddedPhotos(plan, bundle), data or plan.root
 
 
 def report_skipped(report: BuildReport) -> None:

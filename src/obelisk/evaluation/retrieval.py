@@ -95,7 +95,7 @@ def read_distractors(folder: Path, bundle: Bundle) -> PartedRows:
     plan.refuse_missing(parts)
 
     def read_rows(path: Path) -> Embeddings:
-        rows = read_part(path, bundle.dimensions)["embedding"].drop_nulls().to_numpy()
+        rows = read_part(path, bundle.dimensions, bundle.fingerprint)["embedding"].drop_nulls().to_numpy()
         return as_stored(l2_normalize(rows.reshape(-1, bundle.dimensions)))
 
     count = pl.scan_parquet([*parts.values()]).select(pl.col("error").is_null().sum()).collect().item()

@@ -101,7 +101,7 @@ def report_shard(plan: ShardPlan, keys: Iterable[PartKey], embedded: int) -> Sha
     found = find_parts(plan.parts)
     photos, failed = 0, []
     for key in keys:
-        frame = read_part(found[key], plan.fields.dimensions)
+        frame = read_part(found[key], plan.fields.dimensions, plan.fields.fingerprint)
         photos += frame.height
         unusable = frame.filter(pl.col("error").is_not_null()).select("path", "error")
         failed += [(plan.root / path, error) for path, error in unusable.iter_rows()]

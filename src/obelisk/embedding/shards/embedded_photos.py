@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from obelisk.embedding.bundle import Bundle
 from obelisk.embedding.runtime import Embedded, Embedder
-from obelisk.embedding.shards.part_file import AGAIN, PART_PHOTOS, find_parts, read_part
+from obelisk.embedding.shards.part_file import AGAIN, PART_PHOTOS, find_parts, read_part, refuse_other_part
 from obelisk.embedding.shards.shard_plan import ShardPlan
-from obelisk.errors import DataError, ModelError, PhotoError
+from obelisk.errors import DataError, PhotoError
 from obelisk.photos import GivenPhoto, PhotosLike, hash_photo, map_in_order, take_photos
 
 PARTS_AT_ONCE = 32  # in memory; a gallery is built in the order of the parts
@@ -36,7 +36,9 @@ class EmbeddedPhotos(Embedder):
         super().__init__(bundle)
         self.taken = 0
         self._paths = list(parts.values())
-        self._read = lru_cache(maxsize=PARTS_AT_ONCE)(partial(read_part, dimensions=bundle.dimensions))
+        self._read = lru_cache(maxsize=PARTS_AT_ONCE)(
+            partial(read_part, dimensions=bundle.dimensions, model=bundle.fingerprint)
+        )
         hashes = list(map_in_order(partial(read_hashes, fingerprint=bundle.fingerprint), self._paths))
         joined = np.concatenate([np.empty(0, HASH), *hashes])
         part = np.repeat(np.arange(len(hashes)), [len(rows) for rows in hashes])
@@ -78,7 +80,5 @@ def read_hashes(path: Path, fingerprint: str) -> NDArray[np.bytes_]:
         found: NDArray[np.bytes_] = hashes.to_series().to_numpy().astype(HASH)
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         raise DataError(f"the part cannot be read: {error}".partition("\n")[0], where=path, fix=AGAIN) from error
-    if others := set(frame["model"].unique()) - {fingerprint}:
-        what = f"a part of another model (fingerprint {others.pop()})"
-        raise ModelError(what, where=path, fix="move it out of this folder, and run `obelisk embed` once more")
+    refuse_other_part(frame, fingerprint, path)
     return found

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from obelisk.arrays import l2_normalize
 from obelisk.embedding.runtime import Embedded
-from obelisk.errors import DataError
+from obelisk.errors import DataError, ModelError
 from obelisk.files import PARTIAL, read_limited, replace_file
 from obelisk.markup import escape_surrogates
 from obelisk.photos import content_hash
@@ -96,8 +96,11 @@ def embedding_column(rows: Sequence[NDArray[np.float32] | None], dimensions: int
     return masked.to_series().cast(pl.Array(pl.Float16 if stored == "float16" else pl.Float32, dimensions))
 
 
-def read_part(path: Path, dimensions: int) -> pl.DataFrame:
-    """Read a part, its embeddings as float32 or float16; raises DataError for one that is damaged, or no part."""
+def read_part(path: Path, dimensions: int, model: str) -> pl.DataFrame:
+    """Read a part, its embeddings as float32 or float16.
+
+    Raises DataError for one that is damaged, or no part, and ModelError for one of another model.
+    """
     try:
         data = read_limited(path, LARGEST_PART)
         if not path.stem.endswith(content_hash(data)):
@@ -111,4 +114,12 @@ def read_part(path: Path, dimensions: int) -> pl.DataFrame:
     rows = [pl.Array(kind, dimensions) for kind in (pl.Float32, pl.Float16)]
     if types != {pl.String()} or row not in rows or frame.height > PART_PHOTOS:
         raise DataError("the file is no part of these embeddings", where=path, fix=AGAIN)
+    refuse_other_part(frame, model, path)
     return frame
+
+
+def refuse_other_part(frame: pl.DataFrame, model: str, path: Path) -> None:
+    """Raise ModelError unless all rows of a part are of one model."""
+    if others := set(frame["model"].unique()) - {model}:
+        what = f"a part of another model (fingerprint {others.pop()})"
+        raise ModelError(what, where=path, fix="move it out of this folder, and run `obelisk embed` once more")

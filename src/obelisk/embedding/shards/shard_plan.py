@@ -210,7 +210,7 @@ def write_plan(folder: Path, data: Path, bundle: Bundle, runtime: str, stored: S
 
 
 def read_plan(folder: Path, data: Path | None = None) -> ShardPlan:
-    """Read the plan in a folder; ``data`` is where the photos are now, if not where they were.
+    """Read the plan in a folder; ``data`` is where the photos are now, for whoever needs them.
 
     Raises DataError if the folder has no plan, or if the photos aren't those of the plan.
     """
@@ -224,9 +224,7 @@ def read_plan(folder: Path, data: Path | None = None) -> ShardPlan:
         raise DataError(f"the plan cannot be read: {error.strerror}", where=path, fix=fix) from error
     fields = parse_json(content, TypeAdapter(PlanFields), where=path, what="plan of embeddings", fix=fix)
     if data is None:
-        data = Path(fields.data)
-        if not data.is_dir():
-            raise DataError("the photos are not where they were", where=data, fix="name their folder: --data DIR")
+        return ShardPlan(folder=folder, root=Path(fields.data), fields=fields)
     check_directory(data)
     first = find_first_photo(folder, fields)
     root = locate_root(data, first)
