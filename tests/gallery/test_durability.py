@@ -99,20 +99,35 @@ def run(change: Callable[[Gallery], object], gallery: Gallery) -> OSError | None
     return None
 
 
-def test_no_room_for_a_lock_file_still_lets_one_read(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("code", "kind", "text"),
+    [
+        (sqlite3.SQLITE_IOERR_SHMSIZE, OSError, "No space left"),
+        (
+            sqlite3.SQLITE_IOERR_LOCK,
+            GalleryError,
+            "has no locks.*if it is a network share, keep the",
+        ),
+        (sqlite3.SQLITE_IOERR_SHMMAP, GalleryError, "has no locks"),
+    ],
+    ids=["no room for the lock file", "no locks", "no shared memory"],
+)
+def test_what_prevents_a_change_still_lets_one_read(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[Exception], text: str
+) -> None:
     connect = database.connect
 
-    def connect_to_full_disk(folder: Path, mode: str) -> sqlite3.Connection:
+    def connect_on_such_a_disk(folder: Path, mode: str) -> sqlite3.Connection:
         if mode == "mode=rw":
             error = sqlite3.OperationalError("disk I/O error")
-            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+            error.sqlite_errorcode = code
             raise error
         return connect(folder, mode)
 
-    monkeypatch.setattr(database, "connect", connect_to_full_disk)
+    monkeypatch.setattr(database, "connect", connect_on_such_a_disk)
     again = Gallery.open(gallery.path)
     assert again.search(rows(1), 1)[0].shape == (1, 1)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(kind, match=text):
         again.remove(photos=["photo 0"])
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from obelisk.errors import PhotoMissingError, PhotoTooLargeError
-from obelisk.photos import content_hash, read_bytes
+from obelisk.photos import content_hash, photo_exists, read_bytes
 
 
 def folder(path: Path) -> None:
@@ -84,3 +84,11 @@ def test_a_file_that_no_photo_needs_is_not_read(tmp_path: Path) -> None:
 def test_content_hash_is_the_same_everywhere() -> None:
     assert content_hash(b"obelisk") == "512f122aa5118ad63ad9be1876dca455"
     assert content_hash(b"obelisk") != content_hash(b"Obelisk")
+
+
+def test_a_photo_that_we_may_not_look_at_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", forbid)
+    assert photo_exists(Path("locked/photo.jpg"))

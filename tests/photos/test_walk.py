@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from obelisk.errors import UsageError
-from obelisk.photos import PhotoFilter, find_photos
+from obelisk.photos import PhotoFilter, advise_unlistable, find_photos
 
 
 def test_find_photos_is_recursive_sorted_and_skips_what_is_hidden(tmp_path: Path) -> None:
@@ -50,6 +50,21 @@ def test_find_photos_reports_a_folder_that_may_not_be_searched(tmp_path: Path, m
     assert [error.filename for error in reported] == [str(tmp_path / "locked")]
     with pytest.raises(UsageError, match="cannot be searched: Permission denied"):
         find_photos(tmp_path)
+
+
+@pytest.mark.skipif(os.mkdir not in os.supports_dir_fd, reason="no such deep folders")
+def test_a_folder_deeper_than_paths_may_be_long_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(18):
+        os.mkdir("deep" * 60, dir_fd=folder)
+        below = os.open("deep" * 60, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    os.close(folder)
+    reported: list[OSError] = []
+    assert find_photos(tmp_path, reported.append) == [tmp_path / "a.jpg"]
+    assert [advise_unlistable(error) for error in reported] == ["move it up: its path is too long"]
 
 
 def test_find_photos_of_a_missing_folder_is_the_users_mistake(tmp_path: Path) -> None:

@@ -153,8 +153,11 @@ class SkippedFolders:
 
     def __call__(self, error: OSError) -> None:
         """Name a folder that the system doesn't let us list."""
+        from obelisk.photos import advise_unlistable
+
         self.locked += 1
-        warn(f"the folder cannot be searched: {error.strerror} · {error.filename} · change its permissions")
+        fix = advise_unlistable(error)
+        warn(f"the folder cannot be searched: {error.strerror} · {error.filename}" + (f" · {fix}" if fix else ""))
 
     def note_empty(self, folder: str) -> None:
         """Name a folder without a photo."""

@@ -19,7 +19,15 @@ from obelisk.data.formats.scan import PhotoScan, scan_photos
 from obelisk.data.formats.subset_manifest import is_subset
 from obelisk.data.issues import Issue, IssueKind, make_issue
 from obelisk.errors import PhotoError, PhotoMissingError, PhotoTooLargeError
-from obelisk.photos import PhotoFilter, content_hash, map_in_order, photo_exists, read_bytes, read_photo
+from obelisk.photos import (
+    PhotoFilter,
+    advise_unlistable,
+    content_hash,
+    map_in_order,
+    photo_exists,
+    read_bytes,
+    read_photo,
+)
 from obelisk.records import Progress, no_progress
 
 # Truncated and damaged photos fail at any size, and the smallest decodes fastest.
@@ -102,7 +110,7 @@ def check_folders(directory: Path, scan: PhotoScan, unlistable: Sequence[OSError
     locked = [Path(error.filename).relative_to(directory) for error in unlistable]
     for path, error in zip(locked, unlistable, strict=True):
         what = f"the folder cannot be listed: {error.strerror}"
-        yield make_issue("unreadable", where=path.as_posix(), what=what, fix="change its permissions")
+        yield make_issue("unreadable", where=path.as_posix(), what=what, fix=advise_unlistable(error))
     for name in list_empty_folders(directory, scan):
         if not any(Path(name) in (path, *path.parents) for path in locked):
             yield make_issue("empty", where=name, what="the folder holds no photo")

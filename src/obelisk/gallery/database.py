@@ -29,6 +29,14 @@ from obelisk.gallery.sqlite_tables import SqliteTables
 BUSY_SECONDS = 60.0  # how long one process waits for the others
 TIME_STEP = 50_000_000  # ns; the resolution of file times, with a reserve
 IMMUTABLE = "mode=ro&immutable=1"
+ELSEWHERE = "keep the gallery on a local disk, or `obelisk gallery push` it to a database server"
+NO_LOCKS = (  # what a file system says that has none, or no memory that processes share
+    sqlite3.SQLITE_IOERR_LOCK,
+    sqlite3.SQLITE_IOERR_RDLOCK,
+    sqlite3.SQLITE_IOERR_CHECKRESERVEDLOCK,
+    sqlite3.SQLITE_IOERR_SHMLOCK,
+    sqlite3.SQLITE_IOERR_SHMMAP,
+)
 LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)  # by other processes
 
 
@@ -132,13 +140,13 @@ def admit(folder: Path, state: tuple[int, ...]) -> None:
 
 
 def open_snapshot(folder: Path) -> tuple[SqliteTables, str]:
-    """Begin a read transaction in the first mode for which the disk has room; return the connection and the mode."""
+    """Begin a read transaction in the first mode that the disk has room and locks for; return it with the mode."""
     *better, last = reading_modes(folder)
     for mode in better:
         try:
             return begin_snapshot(admitted(folder, mode)), mode
         except sqlite3.DatabaseError as error:
-            if not (is_disk_full(error) or lacks_inodes(error, folder)):
+            if not (is_disk_full(error) or lacks_inodes(error, folder) or lacks_locks(error)):
                 raise
     return begin_snapshot(admitted(folder, last)), last
 
@@ -172,8 +180,8 @@ def reading_modes(folder: Path) -> list[str]:
     """List the SQLite URI modes in which the database may be read, best first.
 
     A reader needs a lock file and an index of the log beside the database. If they cannot be made, because the folder
-    is read-only or the disk is full, the database is opened as immutable. That overlooks an unfinished log, so it is
-    no option where there is one.
+    is read-only, the disk is full or a network share has no locks, the database is opened as immutable. That overlooks
+    an unfinished log, so it is no option where there is one.
     """
     log_is_empty = stat_log(folder) == (0, 0)
     if not may_write(folder):
@@ -259,13 +267,24 @@ def translating_errors(folder: Path) -> Iterator[None]:
             raise refused from error
         if primary_code(error) in LOCKED:
             what = f"other processes kept the gallery locked for {BUSY_SECONDS:.0f} s"
-            raise GalleryLockedError(what, where=folder, fix="try again when they are done") from error
+            fix = f"try again when they are done; if there are none, and this is a network share, {ELSEWHERE}"
+            raise GalleryLockedError(what, where=folder, fix=fix) from error
+        if lacks_locks(error):
+            what = "the file system has no locks, so that the gallery cannot be changed safely"
+            refused = GalleryError(what, where=folder, fix=f"if it is a network share, {ELSEWHERE}")
+            refused.exit_code = 1  # the machine's fault
+            raise refused from error
         if primary_code(error) == sqlite3.SQLITE_CANTOPEN and any(stat_log(folder)) and not may_write(folder):
             what = f"the gallery has changes in `{DATABASE}-wal` that cannot be read where nothing can be written"
             raise GalleryError(what, where=folder, fix="copy it to a folder of your own") from error
         if primary_code(error) == sqlite3.SQLITE_CANTOPEN and not os.access(folder / DATABASE, os.R_OK):
             what, fix = "no permission to read the gallery", "as its owner, run `chmod u+r` on the file"
             raise GalleryError(what, where=folder / DATABASE, fix=fix) from error
+        if primary_code(error) == sqlite3.SQLITE_IOERR:
+            what = "the disk, or the connection to it, failed while the gallery was used"
+            refused = GalleryError(what, where=folder, fix="check the disk and your quota on it, and try again")
+            refused.exit_code = 1  # the machine's fault
+            raise refused from error
         fix = f"if it is damaged, {rebuild_advice(folder)}"
         raise GalleryError(f"the gallery cannot be used: {error}", where=folder / DATABASE, fix=fix) from error
 
@@ -277,6 +296,11 @@ def is_disk_full(error: sqlite3.DatabaseError) -> bool:
         sqlite3.SQLITE_IOERR_SHMSIZE,
         sqlite3.SQLITE_IOERR_SHMOPEN,
     )
+
+
+def lacks_locks(error: sqlite3.DatabaseError) -> bool:
+    """Return whether the file system has no locks, or no memory that processes share."""
+    return getattr(error, "sqlite_errorcode", 0) in NO_LOCKS
 
 
 def lacks_inodes(error: sqlite3.DatabaseError, folder: Path) -> bool:

@@ -24,7 +24,7 @@ from obelisk.photos.reading import (
 )
 from obelisk.photos.shrinking import shrink_photo
 from obelisk.photos.tars import TAR_NAME, TarredPhoto, list_tarred_photos, tarred_photo_table
-from obelisk.photos.walk import OWN_PICTURE_SUFFIX, PhotoFilter, find_photos, walk_photos
+from obelisk.photos.walk import OWN_PICTURE_SUFFIX, PhotoFilter, advise_unlistable, find_photos, walk_photos
 
 __all__ = [
     "MAX_BYTES",
@@ -40,6 +40,7 @@ __all__ = [
     "StatedPosition",
     "TarredPhoto",
     "UntilError",
+    "advise_unlistable",
     "cgroup_folders",
     "content_hash",
     "data_uri",

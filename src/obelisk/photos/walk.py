@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 import re
@@ -157,6 +158,13 @@ def raise_unlistable(error: OSError) -> None:
     raise UsageError(f"the folder cannot be searched: {error.strerror}", where=error.filename) from error
 
 
+def advise_unlistable(error: OSError) -> str:
+    """Return what helps against the error of a folder that can't be listed; "" if nothing is known to."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "change its permissions"
+    return "move it up: its path is too long" if error.errno == errno.ENAMETOOLONG else ""
+
+
 def find_photos(
     folder: Path | str, onerror: Callable[[OSError], None] = raise_unlistable, photo_filter: PhotoFilter | None = None
 ) -> list[Path]:
@@ -218,4 +226,4 @@ def relative_path(path: Path, root: Path) -> str:
 def is_link(folder: Path) -> bool:
     """Return whether a folder is a link or, on Windows, a junction."""
     is_junction: Callable[[Path], bool] = getattr(os.path, "isjunction", lambda path: False)  # since Python 3.12
-    return folder.is_symlink() or is_junction(folder)
+    return os.path.islink(folder) or is_junction(folder)  # noqa: PTH114 - Path.is_symlink raises where we may not look
