@@ -12,6 +12,7 @@ from obelisk.photos.gps import StatedPosition, read_position
 from obelisk.photos.inline_jpeg import data_uri, encode_thumbnail
 from obelisk.photos.inputs import ModelInput, prepare, resize_photo, source_box
 from obelisk.photos.limits import MAX_BYTES, MAX_PIXELS
+from obelisk.photos.memory import return_memory, share_arenas
 from obelisk.photos.parallel import UntilError, map_in_order
 from obelisk.photos.reading import (
     PHOTO_SUFFIXES,
@@ -60,6 +61,8 @@ __all__ = [
     "read_position",
     "read_query",
     "resize_photo",
+    "return_memory",
+    "share_arenas",
     "shrink_photo",
     "source_box",
     "take_photo",

@@ -7,6 +7,7 @@ take more than WAITING_SECONDS, so that those accepted are answered soon.
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import time
@@ -18,6 +19,7 @@ from http import HTTPStatus
 from statistics import median
 from typing import Generic, TypeVar
 
+from obelisk.photos import return_memory
 from obelisk.service.problems import ProblemError
 from obelisk.service.settings import MOST_WAITING, WAITING_SECONDS
 from obelisk.service.uploads import Upload
@@ -25,6 +27,7 @@ from obelisk.service.uploads import Upload
 AT_ONCE = 32  # photos
 GUESSED_SECONDS = 0.02  # that a photo takes, before any was answered
 REMEMBERED = 9  # batches, whose median says how long a photo takes
+BATCHES_KEPT = 100  # after which freed memory goes back to the system: glibc keeps it for each thread
 
 Options = TypeVar("Options")
 Answer = TypeVar("Answer")
@@ -92,8 +95,12 @@ class RequestQueue(Generic[Options, Answer]):
         self._thread.join()
 
     def _run(self) -> None:
-        while batch := self._next_batch():
+        for number in itertools.count(1):
+            if not (batch := self._next_batch()):
+                break
             self._answer_batch(batch)
+            if number % BATCHES_KEPT == 0:
+                return_memory()
 
     def _next_batch(self) -> list[WaitingRequest[Options, Answer]]:
         """Wait for requests and take a batch of them; an empty one if the queue was closed."""
