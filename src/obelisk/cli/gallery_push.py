@@ -33,7 +33,7 @@ def push_command(place: NamedGallery, url: Url, as_json: AsJson = False) -> None
 
 
 def pull_command(url: Url, target: Target, as_json: AsJson = False) -> None:
-    """Copy a gallery from a database to a folder, or bring its copy there up to date; see push."""
+    """Copy a gallery from a database to a folder; see push."""
     copy_between(url, target, recall=False, as_json=as_json)
 
 

@@ -68,12 +68,12 @@ class SeenPhotos:
 
     def reference(self, photo: ReferencePhoto | None, *, compared: bool) -> SeenPhoto | None:
         """Return a reference photo, with its feature map if it is ``compared``; None if its file is not at hand."""
-        if photo is None:
+        data = self._files.read(photo) if photo else None  # None, too, if the file holds another photo by now
+        if photo is None or data is None:
             return None
         with self._lock:
             seen = self._references.get(photo)
         if seen is None or (compared and seen.features is None):
-            data = self._files.read(photo)
             image = read_if_possible(data, self._sharp if compared else CELL)
             if image is None:
                 return None
