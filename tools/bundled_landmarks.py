@@ -17,7 +17,7 @@ from pathlib import Path
 from obelisk.data import read_catalog
 from obelisk.errors import UsageError
 from obelisk.gallery import Gallery, build_gallery
-from obelisk.gallery.changes import write_landmark
+from obelisk.gallery.changes import write_landmarks
 from obelisk.gallery.lookup import all_landmarks
 
 FACTS = Path(__file__).with_suffix(".csv")
@@ -38,7 +38,7 @@ def complete_landmarks(gallery: Gallery) -> None:
             if row:
                 article = f"https://en.wikipedia.org/wiki/{row['article']}"
                 landmark = replace(landmark, links=tuple(dict.fromkeys((*landmark.links, article))))
-            write_landmark(connection, landmark)
+            write_landmarks(connection, landmark)
 
 
 def pack(database: Path) -> None:
