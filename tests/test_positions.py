@@ -14,7 +14,7 @@ SPELLINGS = {
     "-33.8568,151.2153": (-33.8568, 151.2153),
     "+5,-.5": (5, -0.5),
     "90,-180": (90, -180),
-    "0,0": (0, 0),
+    "0,9.45": (0, 9.45),
 }
 
 
@@ -34,6 +34,8 @@ WRONG = {
     "151.2153,-33.8568": "outside the Earth .* if they are swapped: `--near -33.8568,151.2153`",
     "91,200": "`91,200` lies outside the Earth · latitude comes first, from -90 to 90",
     "": "is no position",
+    "0,0": "0, 0 is what devices write that don't know where they are · give the real position, or leave",
+    "-0.0, 0": "0, 0 is what devices write",
 }
 
 

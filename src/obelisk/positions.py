@@ -39,7 +39,8 @@ def parse_position(text: str, *, option: str, others: str = "") -> Position:
 
     Errors name the ``option``, and the ``others`` of its values, such as ``exif, none, or``.
 
-    Raises :class:`~obelisk.errors.UsageError` for anything else, and for numbers out of range.
+    Raises :class:`~obelisk.errors.UsageError` for anything else, for numbers out of range, and for 0, 0, which means
+    unknown.
     """
     found = PAIR.fullmatch(text)
     if not found:
@@ -48,6 +49,9 @@ def parse_position(text: str, *, option: str, others: str = "") -> Position:
             fix = "write decimals with a point: `{} {}.{},{}.{}`".format(option, *commas.groups())
         raise UsageError(f"`{text}` is no position", fix=fix)
     position = Position(float(found[1]), float(found[2]))
+    if position == (0, 0):
+        fix = "give the real position, or leave the option out"
+        raise UsageError(f"`{option} {text}`: 0, 0 is what devices write that don't know where they are", fix=fix)
     if position.is_sound:
         return position
     fix = "latitude comes first, from -90 to 90, then longitude, from -180 to 180"

@@ -124,7 +124,7 @@ def test_a_calibration_of_format_2_is_read_and_means_what_it_meant() -> None:
     old = b'{"format":2,"slope":20.0,"centre":-0.6,"growth":0.03,"margin":9.0,"precisions":[[0.1,0.6]],"evidence":[]}'
     found = read_calibration(old, Path("calibration.json"))
     assert (found.confidence(np.array([0.7]), 0.2, 100) == PLAIN.confidence(np.array([0.7]), 0.2, 100)).all()
-    assert '"format":3' in found.to_json().replace(" ", "")
+    assert '"format":4' in found.to_json().replace(" ", "")
 
 
 def verify_some(count: int, seed: int = 0) -> tuple[Evidence, float]:
@@ -226,7 +226,7 @@ def test_scores_that_mislead_cannot_calibrate() -> None:
         b"",
         b"{}",
         PLAIN.model_dump_json().replace("20.0", "-1.0").encode(),
-        PLAIN.model_dump_json().replace('"format":3', '"format":4').encode(),
+        PLAIN.model_dump_json().replace('"format":4', '"format":5').encode(),
         PLAIN.model_dump_json().replace("20.0", "NaN").encode(),
         PLAIN.model_dump_json().replace('"slope"', '"slop"').encode(),
         PLAIN.model_dump_json().replace("0.97", "1.01").encode(),

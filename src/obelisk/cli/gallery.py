@@ -19,6 +19,7 @@ from obelisk.cli.gallery_changes import (
     recalibrate,
     remove_command,
     rename_command,
+    warn_of_few_landmarks,
     warn_of_twins,
 )
 from obelisk.cli.gallery_handover import export_command, import_command
@@ -127,6 +128,7 @@ def build_command(
         )
         Gallery.open(place, progress=meter).references()  # index a large gallery now rather than at the first search
     warn_of_twins(report.gallery, recalibrate(report.gallery))
+    warn_of_few_landmarks(len(report.gallery.references().landmarks))
     if remark := find_layer_remark(report.gallery, bundle):
         note(remark)
     if embedder:
@@ -266,6 +268,8 @@ def info_command(
         table(("", ""), [(fact, "none" if value is None else value) for fact, value in facts.items()])
     if calibration is None:
         warn(UNCALIBRATED)
+    else:
+        warn_of_few_landmarks(len(gallery.references().landmarks))
 
 
 def print_rows(rows: Iterable[Mapping[str, object]], columns: Sequence[str], *, as_json: bool) -> None:

@@ -153,6 +153,17 @@ def embed_strangers(gallery: Gallery, folder: Path) -> tuple[Embeddings, list[Pa
     return l2_normalize(np.array(rows), dimensions=gallery.dimensions), photos
 
 
+def warn_of_few_landmarks(landmarks: int) -> None:
+    """Say that a gallery of few landmarks knows little of what it lacks; nothing for an empty one."""
+    from obelisk.recognition.rivals import FEW_LANDMARKS
+
+    if 0 < landmarks < FEW_LANDMARKS:
+        note(
+            f"{count_of(landmarks, 'landmark')}: whether a photo shows another place can only be judged roughly · "
+            f"refusing rests on more with {FEW_LANDMARKS} landmarks of the kind"
+        )
+
+
 def recalibrate(gallery: Gallery) -> list[tuple[int, int]]:
     """Calibrate a gallery again after a change; return the pairs of landmarks that look like one place.
 

@@ -6,8 +6,8 @@ With s₁ the score of the first candidate, s₂ that of the next other landmark
 
 This is logistic regression (Platt, *Probabilistic outputs for support vector machines*, 1999) on the score, on its
 margin over the best other landmark, and on ln N: the more photos compete, the closer one of them gets by accident. A
-look-alike of a gallery's landmark scores high, but seldom with a margin. In a gallery of one landmark the margin is its
-cap M. The confidence is strictly increasing in the score, all else equal.
+look-alike of a gallery's landmark scores high, but seldom with a margin; see :mod:`obelisk.recognition.rivals` for few
+landmarks. The confidence is strictly increasing in the score, all else equal.
 
 After geometric verification, the inliers come on top, and count only for the queries that were verified::
 
@@ -36,6 +36,7 @@ from obelisk.defaults import PRECISION, VOTE, K
 from obelisk.embedding import LARGEST_JSON, Bundle, parse_json
 from obelisk.errors import ModelError, UsageError
 from obelisk.gallery import Gallery
+from obelisk.recognition.rivals import ENOUGH_LANDMARKS, add_missing_rivals
 
 CALIBRATION = "calibration.json"
 """Name of the attachment of a bundle, and of the file of a gallery, that holds a :class:`Calibration`."""
@@ -47,14 +48,13 @@ UNCALIBRATED = (
 """What people are told wherever such a model answers."""
 
 MOST_ROWS = 10_000  # of a table that is read
-CALIBRATION_FORMAT = 3  # 1: without margin and evidence; 2: without inliers, vote and k
+CALIBRATION_FORMAT = 4  # 1: without margin and evidence; 2: without inliers, vote and k; 3: without rival
 MARGIN_CAP = 0.35  # M; a larger margin says no more
 CAUTION = 0.8  # share of the mistakes that a wanted precision allows
 RIDGE = 1e-3  # keeps the weights finite where the scores separate right from wrong without a mistake
 NEWTON_STEPS = 100
 TABULATED = 101  # confidences whose expected precision is kept
 KEPT_EVIDENCE = 200  # points of the evidence that travel with a calibration
-
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -73,6 +73,7 @@ class Calibration(BaseModel):
     center: float = Field(alias="centre", description="b")
     growth: float = Field(ge=0, description="c")
     margin: float = Field(default=0.0, ge=0, description="m")
+    rival: float = Field(default=0.0, ge=0, le=1, description="r, the score of a landmark that a small gallery lacks")
     inliers: float = Field(default=0.0, ge=0, description="v")
     verified: float = Field(default=0.0, description="v₀")
     inlier_shares: tuple[tuple[float, Share, Share], ...] = Field(
@@ -105,16 +106,16 @@ class Calibration(BaseModel):
         margins: Floats | float,
         references: int | Floats,
         *,
+        landmarks: int = ENOUGH_LANDMARKS,
         inliers: Floats | None = None,
     ) -> Floats:
         """Return z (Q,) of scores (Q,) in [0, 1] and their margins; −∞ for a score of 0.
 
-        ``references`` is N, the number of reference photos: one for all scores, or (Q,). ``inliers`` (Q,) are
-        optional; NaN where a query was not verified.
+        ``references`` is N, one or (Q,), of so many ``landmarks``; ``inliers`` (Q,) are NaN where not verified.
         """
         with np.errstate(divide="ignore"):
             score = self.slope * (np.log(scores) - self.growth * np.log(np.maximum(1, references)))
-        z = score + self.margin * np.asarray(margins) + self._weigh(inliers)
+        z = score + self.margin * add_missing_rivals(margins, scores, landmarks, self.rival) + self._weigh(inliers)
         return np.asarray(z, dtype=np.float64)
 
     def confidence(
@@ -123,20 +124,19 @@ class Calibration(BaseModel):
         margins: Floats | float,
         references: int | Floats,
         *,
+        landmarks: int = ENOUGH_LANDMARKS,
         inliers: Floats | None = None,
     ) -> Floats:
         """Return the confidence (Q,) in [0, 1] of first candidates; arguments as for :meth:`combine`."""
         with np.errstate(divide="ignore"):
             below = self.center + self.growth * np.log(np.maximum(1, references)) - np.log(scores)
-        z = self.margin * np.asarray(margins) - self.slope * below
+        z = self.margin * add_missing_rivals(margins, scores, landmarks, self.rival) - self.slope * below
         return logistic(z + self._weigh(inliers))
 
-    def _weigh(self, inliers: Floats | None) -> Floats | float:
+    def _weigh(self, inliers: Floats | None) -> Floats:
         """Return what inliers add to z; 0 where there are none."""
-        if inliers is None:
-            return 0.0
-        added: Floats = np.nan_to_num(self.inliers * np.log1p(inliers) + self.verified, nan=0.0)
-        return added
+        found = np.nan if inliers is None else inliers
+        return np.nan_to_num(self.inliers * np.log1p(found) + self.verified, nan=0.0)
 
     def threshold(self, precision: float = PRECISION, *, verified: bool = False) -> float:
         """Return the lowest confidence whose answers reach a wanted precision, a share of right answers.

@@ -93,7 +93,9 @@ class Decider:
                 ranking, scores = verified.ranking, verified.scores
                 margins, inliers = verified.margins, verified.inliers
             if calibration:
-                confidence = calibration.confidence(scores, margins, len(references), inliers=inliers)
+                confidence = calibration.confidence(
+                    scores, margins, len(references), landmarks=len(references.landmarks), inliers=inliers
+                )
                 verified_rows = None if inliers is None else ~np.isnan(inliers)
                 ranking = replace(ranking, confidence=confidence, verified=verified_rows)
             return keep_top(ranking, top)

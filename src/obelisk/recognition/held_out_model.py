@@ -22,6 +22,7 @@ from obelisk.recognition.calibration import Calibration, Evidence, find_margins,
 from obelisk.recognition.classifier import KNNClassifier
 from obelisk.recognition.rerank.background import Background
 from obelisk.recognition.rerank.prototypes import compute_prototypes
+from obelisk.recognition.rivals import find_rival
 
 UNKNOWN_SHARE = 0.4  # of the queries, whose landmark the gallery does not have: a cautious guess of what people ask
 ORDINARY_SHARE = 0.5  # of the unknown ones, which show no landmark at all
@@ -86,7 +87,7 @@ def calibrate_new_landmarks(
         what = f"only {len(unseen)} landmarks are unknown to the held-out model"
         raise UsageError(what, fix=f"hold out {GALLERY_SIZES[0]} or more")
     vote = classifier or BundleClassifier()
-    evidence = []
+    evidence, strangers_best = [], []
     centers = compute_prototypes(photos.embeddings, photos.landmarks)
     for size in (size for size in GALLERY_SIZES if size < len(unseen)):
         for _ in range(DRAWS):
@@ -95,9 +96,14 @@ def calibrate_new_landmarks(
             strangers = find_look_alikes(*centers, chosen, np.setdiff1d(unseen, chosen))
             others = np.flatnonzero(np.isin(photos.landmarks, strangers) & queries)
             others = rng.choice(others, min(len(others), MOST_UNKNOWN), replace=False)
-            evidence.append(ask_gallery(photos, inside & ~queries, inside & queries, others, vote, verify=True))
+            answers = ask_gallery(photos, inside & ~queries, inside & queries, others, vote, verify=True)
+            asked = int((inside & queries).sum())
+            best = answers.scores[asked : asked + len(others)]
+            strangers_best.append(np.stack([best, np.full(len(best), float(size))]))
+            evidence.append(answers)
     fitted = fit_calibration(join_columns(evidence), margin_ratio=MARGIN_RATIO, sharpness=sharpness)
-    return fitted.model_copy(update={"vote": vote.vote, "k": vote.k})
+    rival = find_rival(*np.concatenate(strangers_best, axis=1))
+    return fitted.model_copy(update={"vote": vote.vote, "k": vote.k, "rival": rival})
 
 
 def find_look_alikes(centers: Embeddings, landmark_ids: Integers, inside: Integers, others: Integers) -> Integers:

@@ -36,6 +36,7 @@ from obelisk.recognition.classifier import KNNClassifier
 from obelisk.recognition.rerank.background import Background, BackgroundReranker, read_background
 from obelisk.recognition.rerank.prototypes import PROTOTYPE_WEIGHT, RERANKED, PrototypeReranker
 from obelisk.recognition.rerank.reranker import Shortlist
+from obelisk.recognition.rivals import raise_by_left_out
 from obelisk.recognition.votes import count_votes, find_vote, rank_landmarks
 
 MOST_ASKED = 2000  # references, drawn at random
@@ -134,19 +135,21 @@ def refine(
     It is ``general`` itself where they tell nothing: with one landmark, or one photo of each. ``strangers`` (S, D) are
     asked, too.
     """
-    N = len(references)
+    N, C = len(references), len(np.unique(landmark_ids))
     if not N or find_vote(general.vote).voters == "prototypes":
         return Refined(calibration=general)
     known, unknown = ask_references(general, references, landmark_ids, background)
-    twins = find_twins(general, known, unknown, N)
+    twins = find_twins(general, known, unknown, N, C)
     with_twin = {one for one, _ in twins}
     one_place = [one for one, other in twins if other in with_twin]  # three folders of one place may form a ring
     unknown = replace(unknown, usable=unknown.usable & ~np.isin(unknown.landmarks, one_place))
+    if general.rival:
+        unknown = replace(unknown, scores=raise_by_left_out(unknown.scores, C))
     asked = None
     if strangers is not None and len(strangers):
         asked = ask_strangers(general, references, landmark_ids, background, strangers)
         unknown = join_columns([unknown, asked])
-    z, right, weights, landmarks = weigh(general, known, unknown, N)
+    z, right, weights, landmarks = weigh(general, known, unknown, N, C)
     shifted = general
     if landmarks:
         model_z, model_right, model_weights = (np.array(column) for column in zip(*general.evidence, strict=True))
@@ -160,7 +163,7 @@ def refine(
     calibration = shifted.model_copy(update={"evidence": (), "references": N})
     if asked is None:
         return Refined(calibration=calibration, twins=twins)
-    confidence = calibration.confidence(asked.scores, asked.margins, N)
+    confidence = calibration.confidence(asked.scores, asked.margins, N, landmarks=C)
     named = np.flatnonzero(asked.usable & (confidence >= calibration.threshold(CERTAIN))).tolist()
     return Refined(calibration=calibration, twins=twins, copies=int((~asked.usable).sum()), named=tuple(named))
 
@@ -185,15 +188,16 @@ def ask_strangers(
 
 
 def weigh(
-    general: Calibration, known: SelfAnswers, unknown: SelfAnswers, references: int
+    general: Calibration, known: SelfAnswers, unknown: SelfAnswers, references: int, competing: int
 ) -> tuple[Floats, Floats, Floats, int]:
     """Return the evidence (z, right, weights), each (E,), and how many landmarks it comes from; 0 if it is one-sided.
 
-    Both kinds of query keep their share of the weight, however many photos could be asked.
+    Both kinds of query keep their share of the weight, however many photos could be asked. ``competing`` is how many
+    landmarks the gallery has.
     """
     z, right, weights = [], [], []
     for answers, share in ((known, KNOWN_SHARE), (unknown, 1 - KNOWN_SHARE)):
-        combined = general.combine(answers.scores, answers.margins, references)
+        combined = general.combine(answers.scores, answers.margins, references, landmarks=competing)
         usable = answers.usable & np.isfinite(combined)
         if not usable.any():
             return np.empty(0), np.empty(0), np.empty(0), 0
@@ -205,13 +209,15 @@ def weigh(
 
 
 def find_twins(
-    general: Calibration, known: SelfAnswers, unknown: SelfAnswers, references: int
+    general: Calibration, known: SelfAnswers, unknown: SelfAnswers, references: int, competing: int
 ) -> tuple[tuple[int, int], ...]:
     """Return the landmarks whose photos score about as high without their landmark as with it, each with its twin.
 
     The twin is the landmark that most of these photos are then taken for.
     """
-    z_known, z_unknown = (general.combine(one.scores, one.margins, references) for one in (known, unknown))
+    z_known, z_unknown = (
+        general.combine(one.scores, one.margins, references, landmarks=competing) for one in (known, unknown)
+    )
     twins = []
     for landmark in np.unique(known.landmarks).tolist():
         without = (unknown.landmarks == landmark) & unknown.usable
@@ -231,7 +237,7 @@ def find_twin_landmarks(bundle: Bundle, references: SearchEngine, landmark_ids: 
     if general is None or not len(references) or find_vote(general.vote).voters == "prototypes":
         return []
     known, unknown = ask_references(general, references, landmark_ids, read_background(bundle))
-    return find_mutual(find_twins(general, known, unknown, len(references)))
+    return find_mutual(find_twins(general, known, unknown, len(references), len(np.unique(landmark_ids))))
 
 
 def find_mutual(twins: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
