@@ -126,7 +126,7 @@ def test_check_prints_each_fault(tmp_path: Path, places: Path, run_folder: Path)
         ("model/calibration.json", b"{}", "the attachment `calibration.json` was changed"),
         ("calibration.json", b"garbage", "unreadable calibration: not JSON"),
         ("calibration.json", b'{"slope": NaN, "centre": 0, "growth": 0}', "unreadable calibration: slope"),
-        ("calibration.json", b'{"format": 4, "slope": 1, "centre": 0, "growth": 0}', "unreadable calibration: format"),
+        ("calibration.json", b'{"format": 5, "slope": 1, "centre": 0, "growth": 0}', "unreadable calibration: format"),
     ],
 )
 def test_check_reads_what_recognition_reads(

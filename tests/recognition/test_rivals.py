@@ -38,7 +38,7 @@ def test_confidence_rises_strictly_with_the_score_in_galleries_of_any_size(landm
 def test_one_landmark_alone_is_no_proof() -> None:
     alone = CALIBRATION.confidence(np.array([0.55, 0.72]), MARGIN_CAP, 40, landmarks=1)
     assert alone[0] < 0.8 < 0.99 < alone[1]
-    assert CALIBRATION.confidence(np.array([0.55]), MARGIN_CAP, 40)[0] > 0.99, "what the widest margin would mean"
+    assert CALIBRATION.confidence(np.array([0.55]), MARGIN_CAP, 40)[0] > 0.95, "what the widest margin would mean"
 
 
 def test_photos_whose_landmark_was_left_out_score_as_if_one_more_had_competed() -> None:

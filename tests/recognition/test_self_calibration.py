@@ -121,7 +121,7 @@ def test_a_place_in_two_folders_is_no_evidence_of_strangers() -> None:
     rows[twin] = l2_normalize(center + 0.9 * np.random.default_rng(8).normal(size=(twin.sum(), D)), dimensions=D)
     known, unknown = ask_references(make_general(), ExactSearch(rows), ids, None)
     general = make_general()
-    assert find_twins(general, known, unknown, len(rows)) == ((0, 10), (10, 0))
+    assert find_twins(general, known, unknown, len(rows), len(np.unique(ids))) == ((0, 10), (10, 0))
 
 
 def test_sampling_and_batches_change_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,6 +103,7 @@ def build_command(
     from obelisk.data import read_catalog
     from obelisk.gallery import Gallery, build_gallery, gather_facts, load_model, open_truth
     from obelisk.recognition import find_layer_remark
+    from obelisk.recognition.calibration import find_calibration
 
     truth = open_truth(place)
     built = truth.exists()
@@ -128,7 +129,8 @@ def build_command(
         )
         Gallery.open(place, progress=meter).references()  # index a large gallery now rather than at the first search
     warn_of_twins(report.gallery, recalibrate(report.gallery))
-    warn_of_few_landmarks(len(report.gallery.references().landmarks))
+    if find_calibration(report.gallery, bundle):
+        warn_of_few_landmarks(len(report.gallery.landmarks))
     if remark := find_layer_remark(report.gallery, bundle):
         note(remark)
     if embedder:
@@ -269,7 +271,7 @@ def info_command(
     if calibration is None:
         warn(UNCALIBRATED)
     else:
-        warn_of_few_landmarks(len(gallery.references().landmarks))
+        warn_of_few_landmarks(len(gallery.landmarks))
 
 
 def print_rows(rows: Iterable[Mapping[str, object]], columns: Sequence[str], *, as_json: bool) -> None:
