@@ -23,6 +23,7 @@ from obelisk.cli.gallery_changes import (
     warn_of_twins,
 )
 from obelisk.cli.gallery_handover import export_command, import_command
+from obelisk.cli.gallery_index import index_command
 from obelisk.cli.gallery_push import pull_command, push_command
 from obelisk.cli.landmarks import landmark_fields
 from obelisk.cli.photo_arguments import Exclude, NamedGallery
@@ -233,6 +234,7 @@ gallery_app.command("export")(export_command)
 gallery_app.command("import")(import_command)
 gallery_app.command("push")(push_command)
 gallery_app.command("pull")(pull_command)
+gallery_app.command("index")(index_command)
 
 
 @gallery_app.command("info")

@@ -14,6 +14,7 @@ from obelisk.gallery.follow_plan import BuildReport
 from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.gallery_check import check_gallery, check_index, check_labels
 from obelisk.gallery.handover import Handover, export_gallery, import_gallery
+from obelisk.gallery.index_gallery import IndexReport, index_gallery
 from obelisk.gallery.info import GalleryFacts, gather_facts, landmark_counts, landmark_names, list_photos
 from obelisk.gallery.joined import JoinedGallery, open_galleries
 from obelisk.gallery.landmarks import Landmark, find_landmark, matches_name
@@ -33,6 +34,7 @@ __all__ = [
     "Gallery",
     "GalleryFacts",
     "Handover",
+    "IndexReport",
     "JoinedGallery",
     "Landmark",
     "PushReport",
@@ -52,6 +54,7 @@ __all__ = [
     "find_landmark",
     "gather_facts",
     "import_gallery",
+    "index_gallery",
     "is_address",
     "landmark_counts",
     "landmark_names",

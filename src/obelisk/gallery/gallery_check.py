@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from obelisk.errors import GalleryError, ObeliskError, quote
+from obelisk.gallery import schema
+from obelisk.gallery.ann.candidates import OWN
+from obelisk.gallery.ann.engines import describe_engine
 from obelisk.gallery.ann.indexed import describe_index
 from obelisk.gallery.lookup import all_landmark_names, select_photos
 from obelisk.gallery.places import open_truth
@@ -31,10 +34,13 @@ def check_gallery(path: Path | str) -> list[str]:
 
 
 def check_index(path: Path | str) -> str | None:
-    """Check a gallery's search index; return a sentence, or None if it is sound. The next search repairs it."""
+    """Check a gallery's search index; return a sentence, or None if it is sound. The next search repairs our own."""
     truth = open_truth(path)
     with truth.reading() as connection:
-        return describe_index(truth, connection)
+        setting = schema.read_engine(connection)
+        if setting == OWN:
+            return describe_index(truth, connection)
+    return describe_engine(setting, truth, truth.about().dimensions)
 
 
 def check_model_copy(truth: Truth, about: About) -> list[str]:

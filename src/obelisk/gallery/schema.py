@@ -192,6 +192,16 @@ def read_state_name(connection: Tables) -> str:
     return read_entry(connection, "state")
 
 
+def read_engine(connection: Tables) -> str:
+    """Return what proposes the gallery's candidates: ``own``, ``pgvector``, or Milvus and the last row it covers."""
+    return read_entry(connection, "engine") or "own"
+
+
+def write_engine(connection: Tables, setting: str) -> None:
+    """Note what proposes the gallery's candidates."""
+    connection.execute(SET_ENTRY, ("engine", setting))
+
+
 def read_entry(connection: Tables, key: str) -> str:
     """Return a text of the table ``about``, or "" if it has no such key."""
     row = connection.execute("SELECT value FROM about WHERE key = ?", (key,)).fetchone()

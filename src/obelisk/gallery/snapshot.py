@@ -12,7 +12,8 @@ import numpy as np
 from obelisk.arrays import Embeddings, Integers
 from obelisk.gallery import schema
 from obelisk.gallery.ann import indexed
-from obelisk.gallery.ann.indexed import IndexedSearch, load_index, open_index
+from obelisk.gallery.ann.engines import open_candidates
+from obelisk.gallery.ann.indexed import IndexedSearch, load_index
 from obelisk.gallery.embeddings import normalize_stored, read_embeddings
 from obelisk.gallery.exact import ExactSearch, SearchEngine
 from obelisk.gallery.landmarks import Landmark
@@ -121,13 +122,14 @@ def read_references(truth: Truth, dimensions: int, before: References | None, pr
                 if len(now.ids) <= indexed.EXACT_UP_TO:
                     embeddings = update_embeddings(connection, now.ids, dimensions, before)
                     return assemble_references(truth, now, ExactSearch(embeddings))
-                if index and (fresh or index.still_pays(now.ids)):
+                setting = schema.read_engine(connection)
+                if index and index.setting == setting and (fresh or index.still_pays(now.ids)):
                     tail = now.ids[now.ids > index.last]
                     embeddings = update_embeddings(connection, tail, dimensions, before)
                     return assemble_references(truth, now, IndexedSearch(truth, index, now.ids, embeddings))
             # Making an index may take minutes, so it happens outside of any transaction: then look again.
             loaded = loading.result() if loading else None
-            index, fresh = open_index(truth, now.ids, dimensions, progress, loaded), True
+            index, fresh = open_candidates(setting, truth, now.ids, dimensions, progress, loaded), True
 
 
 def assemble_references(truth: Truth, table: PhotoTable, engine: SearchEngine) -> References:

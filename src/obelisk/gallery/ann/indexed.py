@@ -19,6 +19,7 @@ from obelisk.errors import GalleryError
 from obelisk.files import exclusive_lock
 from obelisk.gallery import schema
 from obelisk.gallery.ann.build_index import add_rows, drop_other_rows, make_index
+from obelisk.gallery.ann.candidates import OWN, Candidates, EngineError, ExhaustiveCandidates, refuse_too_large
 from obelisk.gallery.ann.index_file import read_index, write_index
 from obelisk.gallery.ann.ivfpq import FINGERPRINT_ROWS, NEAREST, CandidateSearch, IvfPqIndex, contains, covers
 from obelisk.gallery.embeddings import pick_embeddings
@@ -39,7 +40,7 @@ class IndexedSearch:
     which the index does not hold.
     """
 
-    def __init__(self, truth: Truth, index: CandidateSearch, ids: Integers, tail: Embeddings) -> None:
+    def __init__(self, truth: Truth, index: Candidates, ids: Integers, tail: Embeddings) -> None:
         self.index = index
         self.tail = tail
         self._ids, self._last = ids, int(ids[-1])
@@ -48,6 +49,7 @@ class IndexedSearch:
         self._allowed = ids if len(index) != self._indexed else None
         self._truth = truth
         self._reader = truth.reader(tail.shape[1])
+        self._stand_in: ExhaustiveCandidates | None = None
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -80,11 +82,12 @@ class IndexedSearch:
         tail = self._nearest_in_tail(queries, k)
         pending, asked, widening = list(range(len(queries))), queries, 1
         while pending:
-            proposed = self.index.candidates(asked, k, allowed=self._allowed, widening=widening)
+            proposed = self._propose(asked, k, widening)
             left = []
+            goes_on = widening * max(k, NEAREST) < len(self.index)
             for number, query, candidates in zip(pending, asked, proposed, strict=True):
                 rows, exact = self._measure(query, candidates)
-                if len(rows) < min(max(k, NEAREST), self._indexed) and len(candidates) < len(self.index):
+                if len(rows) < min(max(k, NEAREST), self._indexed) and goes_on and len(candidates) < len(self.index):
                     left.append(number)  # too many rows near it were removed: look at more of them
                     continue
                 if tail:
@@ -98,6 +101,16 @@ class IndexedSearch:
             pending, asked, widening = left, queries[left], 4 * widening
         return indices, similarities
 
+    def _propose(self, queries: Embeddings, k: int, widening: int) -> list[Integers]:
+        """Ask the engine for candidates; while it is away, compare with every row, if they are few enough."""
+        try:
+            return self.index.candidates(queries, k, allowed=self._allowed, widening=widening)
+        except EngineError as error:
+            refuse_too_large(error, len(self))
+            if self._stand_in is None:
+                self._stand_in = ExhaustiveCandidates(OWN, self._ids[: self._indexed], self._reader.read)
+            return self._stand_in.candidates(queries, k, widening=widening)
+
     def _nearest_in_tail(self, queries: Embeddings, k: int) -> tuple[Integers, Embeddings] | None:
         """Return rows (Q, K) and similarities (Q, K) of the K ≤ k nearest in the tail, or None if it is empty."""
         if not len(self.tail):
@@ -108,12 +121,15 @@ class IndexedSearch:
     def _measure(self, query: Embeddings, candidates: Integers) -> tuple[Integers, Embeddings]:
         """Return those of the candidates (C,) that the gallery has, ascending, and their similarities to (D,)."""
         # Row numbers only ever grow: a row up to the last of this moment that exists now existed then.
-        found, embeddings = self._reader.read(sorted(row for row in candidates.tolist() if 0 <= row <= self._last))
+        found, embeddings = self._reader.read(sorted({row for row in candidates.tolist() if 0 <= row <= self._last}))
         return found, cosines(query, embeddings)
 
 
 def load_index(truth: Truth, dimensions: int) -> CandidateSearch | None:
-    """Load the gallery's index from the disk, however old it is; None if there is none."""
+    """Load the gallery's own index from the disk, however old it is; None if there is none, or another engine."""
+    with truth.reading() as connection:
+        if schema.read_engine(connection) != OWN:
+            return None
     for path in truth.index_paths():
         if path.exists():
             index = read_own_index(path, truth, dimensions, most_rows=truth.count_rows_at_most(dimensions))

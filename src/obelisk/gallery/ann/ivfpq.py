@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.arrays import Booleans, Embeddings, Integers
+from obelisk.gallery.ann.candidates import OWN
 from obelisk.photos import library_on_one_thread
 
 NEAREST = 10  # neighbors for which probes, depth and margin are measured
@@ -78,7 +79,9 @@ class Codes(Protocol):
 
 
 class CandidateSearch:
-    """An index in the form in which faiss searches it. Threads may share one."""
+    """An index in the form in which faiss searches it; see :class:`~obelisk.gallery.ann.candidates.Candidates`."""
+
+    setting = OWN
 
     def __init__(self, index: IvfPqIndex) -> None:
         self._list_count, self._width = index.centroids.shape

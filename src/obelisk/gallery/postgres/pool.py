@@ -85,6 +85,15 @@ class ConnectionPool:
                     self._give_back(connection)
                     return found
 
+    def run(self, statement: str) -> None:
+        """Run one statement that must not be in a transaction."""
+        with translating_server_errors(self.address):
+            connection = connect_to_server(self.address)
+            try:
+                connection.execute(statement)
+            finally:
+                connection.close()
+
     def _begin(self, statement: str) -> Connection:
         """Begin a transaction; a connection that broke while it was idle is replaced."""
         while True:

@@ -53,7 +53,7 @@ class PostgresTruth:
 
     def __init__(self, address: DatabaseAddress) -> None:
         self.address = address
-        self._pool = ConnectionPool(address)
+        self.pool = ConnectionPool(address)
 
     @property
     def name(self) -> str:
@@ -65,7 +65,7 @@ class PostgresTruth:
         if about.dimensions > min(MOST_HALFVEC, MAX_DIMENSIONS):
             what = f"the model gives {about.dimensions} dimensions, PostgreSQL takes {MOST_HALFVEC}"
             raise GalleryError(what, where=self.name, fix="keep this gallery in a folder")
-        with self._pool.transaction("BEGIN") as connection:
+        with self.pool.transaction("BEGIN") as connection:
             tables = PostgresTables(connection, self.address)
             connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(self.address.schema)))
             self._provide_vectors(connection)
@@ -89,13 +89,13 @@ class PostgresTruth:
 
     def discard(self) -> None:
         """Remove the tables of a gallery that was never finished."""
-        with self._pool.transaction("BEGIN") as connection:
+        with self.pool.transaction("BEGIN") as connection:
             tables = "model_files, calibration, embeddings, photos, folders, landmarks, about"
             connection.execute(f"DROP TABLE IF EXISTS {tables}")
 
     def exists(self) -> bool:
         """Return whether there is a gallery, finished or not."""
-        return bool(self._pool.fetch("SELECT to_regclass('about') IS NOT NULL")[0][0])
+        return bool(self.pool.fetch("SELECT to_regclass('about') IS NOT NULL")[0][0])
 
     def about(self) -> About:
         """Return what the gallery says about itself; raise :class:`GalleryError` if there is none."""
@@ -107,13 +107,13 @@ class PostgresTruth:
     @contextmanager
     def reading(self) -> Iterator[PostgresTables]:
         """Begin a transaction that sees one moment."""
-        with self._pool.transaction(BEGIN_READING) as connection:
+        with self.pool.transaction(BEGIN_READING) as connection:
             yield PostgresTables(connection, self.address)
 
     @contextmanager
     def writing(self) -> Iterator[PostgresTables]:
         """Begin a transaction that changes the gallery; it waits for its turn."""
-        with self._pool.transaction("BEGIN") as connection:
+        with self.pool.transaction("BEGIN") as connection:
             connection.execute(LIMITS)
             connection.execute(LOCK)
             tables = PostgresTables(connection, self.address)
@@ -125,17 +125,17 @@ class PostgresTruth:
     def locking_builds(self) -> Iterator[bool]:
         """Hold the gallery's build lock; yield False if another build holds it."""
         key = int.from_bytes(blake2b(f"build {self.address.schema}".encode(), digest_size=8).digest(), signed=True)
-        with self._pool.transaction("BEGIN") as connection:
+        with self.pool.transaction("BEGIN") as connection:
             (acquired,) = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (key,)).fetchone() or (False,)
             yield bool(acquired)
 
     def may_write(self) -> bool:
         """Return whether the gallery may be changed."""
-        return bool(self._pool.fetch(MAY_WRITE)[0][0])
+        return bool(self.pool.fetch(MAY_WRITE)[0][0])
 
     def state(self) -> State:
         """Return which gallery of which server this is, and its state."""
-        identity, state, started, server = self._pool.fetch(STATE)[0]
+        identity, state, started, server = self.pool.fetch(STATE)[0]
         # Another server, or one that was started again, may have lost changes that a reader has seen.
         return (identity, started, server), state
 
@@ -145,7 +145,7 @@ class PostgresTruth:
 
     def reader(self, dimensions: int) -> PostgresRowReader:
         """Return a reader of embeddings of D dimensions."""
-        return PostgresRowReader(self._pool, dimensions)
+        return PostgresRowReader(self.pool, dimensions)
 
     def load_bundle(self, about: About) -> Bundle:
         """Load the gallery's copy of its model, which is kept in the user's cache, by fingerprint."""
@@ -181,7 +181,7 @@ class PostgresTruth:
     def read_file(self, name: str, largest: int) -> bytes | None:
         """Return a file that was kept beside the tables, or None."""
         select = "SELECT content FROM model_files WHERE name = %s AND length(content) <= %s"
-        found = self._pool.fetch(select, (BESIDE + name, largest))
+        found = self.pool.fetch(select, (BESIDE + name, largest))
         return found[0][0] if found else None
 
     def write_file(self, name: str, content: bytes) -> None:
@@ -198,7 +198,7 @@ class PostgresTruth:
 
     def count_rows_at_most(self, dimensions: int) -> int:
         """Return the most rows that an index of the gallery can sensibly have."""
-        return int(self._pool.fetch("SELECT coalesce(max(row), 0) FROM photos")[0][0])
+        return int(self.pool.fetch("SELECT coalesce(max(row), 0) FROM photos")[0][0])
 
     def check_tables(self, dimensions: int) -> Iterator[str]:
         """Yield one sentence for each problem of what the server does not check by itself."""
@@ -209,7 +209,7 @@ class PostgresTruth:
         """Return the bytes of the tables and their indexes."""
         size = "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class"
         return int(
-            self._pool.fetch(
+            self.pool.fetch(
                 f"{size} WHERE relkind = 'r' AND relnamespace = to_regnamespace(%s)",
                 (quote_identifier(self.address.schema),),
             )[0][0]

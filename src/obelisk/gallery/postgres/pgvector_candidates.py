@@ -1,0 +1,83 @@
+"""Candidates from pgvector's HNSW index, which the database itself keeps: it covers every committed row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from obelisk.arrays import Embeddings, Integers
+from obelisk.errors import GalleryError, quote
+from obelisk.gallery.ann.candidates import OWN, PGVECTOR, EngineError
+from obelisk.gallery.columns import MAX_ID
+from obelisk.gallery.postgres.pool import ConnectionPool
+from obelisk.gallery.postgres.postgres_truth import PostgresTruth
+from obelisk.records import Progress
+
+INDEX_NAME = "embeddings_hnsw"
+MAKE = (
+    f"CREATE INDEX CONCURRENTLY {INDEX_NAME} ON embeddings"
+    " USING hnsw (vector halfvec_cosine_ops) WITH (m = 16, ef_construction = 128)"
+)
+IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)"
+MOST_INDEXED = 4000  # dimensions of a halfvec in an HNSW index
+LEAST_LIST = 100  # candidates that a search looks at
+LONGEST_LIST = 1000  # the most that hnsw.ef_search allows
+PROPOSE = (
+    "SELECT query.number, found.row FROM unnest(%s::text[]) WITH ORDINALITY AS query (vector, number),"
+    " LATERAL (SELECT row FROM embeddings ORDER BY vector <=> query.vector::halfvec LIMIT %s) AS found"
+)
+
+
+class PgvectorCandidates:
+    """Candidates from the index of the database; see :class:`~obelisk.gallery.ann.candidates.Candidates`."""
+
+    setting = PGVECTOR
+    last = MAX_ID
+
+    def __init__(self, pool: ConnectionPool, count: int) -> None:
+        self._pool, self._count = pool, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def still_pays(self, ids: Integers) -> bool:
+        """Return True: the database keeps the index."""
+        self._count = len(ids)
+        return True
+
+    def candidates(
+        self, queries: Embeddings, k: int, *, allowed: Integers | None = None, widening: int = 1
+    ) -> list[Integers]:
+        """Return the nearest rows by the index; more than it can give by comparing all, in the database."""
+        count = min(widening * max(LEAST_LIST, 2 * k), len(self))
+        if count <= LONGEST_LIST:
+            begin = f"BEGIN READ ONLY; SET LOCAL enable_seqscan = off; SET LOCAL hnsw.ef_search = {count}"
+        else:
+            begin = "BEGIN READ ONLY; SET LOCAL enable_indexscan = off"
+        texts = [f"[{','.join(map(str, query))}]" for query in queries.tolist()]
+        with self._pool.transaction(begin) as connection:
+            found = connection.execute(PROPOSE, (texts, count), binary=True).fetchall()
+        numbers, rows = np.array(found, dtype=np.int64).reshape(-1, 2).T
+        return [rows[numbers == number] for number in range(1, len(queries) + 1)]
+
+
+def open_pgvector(truth: PostgresTruth, count: int) -> PgvectorCandidates:
+    """Return the candidates of a gallery of N photos; raise :class:`EngineError` if its index is missing."""
+    if truth.pool.fetch(IS_VALID, (INDEX_NAME,)) != [(True,)]:
+        fix = f"make it: obelisk gallery index {quote(truth.name)} --engine {PGVECTOR}"
+        raise EngineError("pgvector's index of the gallery is missing, or only half-made", where=truth.name, fix=fix)
+    return PgvectorCandidates(truth.pool, count)
+
+
+def make_pgvector(truth: PostgresTruth, dimensions: int, progress: Progress) -> None:
+    """Make the index unless it is there; others may read and write meanwhile."""
+    if dimensions > MOST_INDEXED:
+        what = f"pgvector indexes up to {MOST_INDEXED} dimensions, the gallery has {dimensions}"
+        raise GalleryError(what, where=truth.name, fix=f"use `--engine {OWN}`")
+    valid = truth.pool.fetch(IS_VALID, (INDEX_NAME,))
+    if valid == [(True,)]:
+        return
+    progress("indexing in the database", 0, 1)
+    if valid:  # what an interrupted command left
+        truth.pool.run(f"DROP INDEX {INDEX_NAME}")
+    truth.pool.run(MAKE)
+    progress("indexing in the database", 1, 1)
