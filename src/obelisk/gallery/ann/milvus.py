@@ -7,6 +7,7 @@ searched exactly, and rows that the gallery lacks are dropped.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -105,6 +106,8 @@ class MilvusCandidates:
         if count > MOST_FOUND:
             what = f"Milvus gives at most {MOST_FOUND:,} candidates"
             raise EngineError(what, where=self.address.shown, fix="ask for fewer neighbors")
+        if not count:
+            return [np.empty(0, dtype=np.int64)] * len(queries)
         with translating_milvus_errors(self.address):
             found = self.client.search(
                 self.address.collection,
@@ -234,7 +237,9 @@ def refuse_other_photos(engine: MilvusCandidates, truth: Truth, ids: Integers, d
 def connect_to_milvus(address: MilvusAddress) -> Any:
     """Return a client; raise :class:`EngineError` if nobody answers."""
     with translating_milvus_errors(address):
-        return import_module("pymilvus").MilvusClient(uri=address.uri, token=address.token, timeout=SECONDS)
+        client = import_module("pymilvus").MilvusClient
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it prints what it raises as well
+        return client(uri=address.uri, token=address.token, timeout=SECONDS)
 
 
 def find_collection(client: Any, address: MilvusAddress, truth: Truth, dimensions: int) -> bool:
