@@ -361,7 +361,7 @@ def test_recognition_measures_gap_of_what_recognize_answers(
             given = {query: answers[query] for query in asked}
             assert fields[usage.lower()]["gap"] == pytest.approx(gap(asked, given))
             assert fields[usage.lower()]["queries"] == len(asked)
-    code, printed, said = obelisk(*command, "--expand", "query")
+    code, printed, said = obelisk(*command, "--expand", "query", "--out", tmp_path / "expanded")
     assert code == 0, said
     assert json.loads(printed)["expand"] == "query"
 

@@ -30,7 +30,7 @@ def index_command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Choose what proposes the nearest photos of a large gallery, and bring its index up to date.
+    """Bring the index of a large gallery up to date, or choose another engine.
 
     Every proposal is measured with the gallery's own embeddings, and what is newer than the index is compared one by
     one, so answers are exact and up to date with every engine. own is a file that each machine makes for itself. Up to
