@@ -30,7 +30,7 @@ def index_command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Bring the index of a large gallery up to date, or choose another engine.
+    """Bring a large gallery's index up to date, or choose its engine.
 
     Every proposal is measured with the gallery's own embeddings, and what is newer than the index is compared one by
     one, so answers are exact and up to date with every engine. own is a file that each machine makes for itself. Up to
