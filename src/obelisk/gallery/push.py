@@ -91,9 +91,8 @@ def push_gallery(
             digests[1] = (digests[1] + digest_at(target, photos, origin.dimensions)) % WHOLE
             progress("copying photos", int(counts.sum()), total)
         calibration = schema.read_own_calibration(source)
-    if (own := origin.truth.read_file(CALIBRATION_FILE, LARGEST_JSON)) != target.read_file(
-        CALIBRATION_FILE, LARGEST_JSON
-    ) and own is not None:
+    own = origin.truth.read_file(CALIBRATION_FILE, LARGEST_JSON)
+    if own is not None and own != target.read_file(CALIBRATION_FILE, LARGEST_JSON):
         target.write_file(CALIBRATION_FILE, own)
     complete_copy(target, calibration[0] if calibration else None)
     gallery = Gallery(target, target.about(), progress)

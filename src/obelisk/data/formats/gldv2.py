@@ -9,6 +9,7 @@ recognition_solution_v2.1.csv. Tars that were not unpacked (``train/images_000.t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -52,13 +53,15 @@ class Gldv2Tables:
     hierarchy: Path | None
 
 
+def find_table(directory: Path, name: str) -> Path | None:
+    """Return the path of a dataset's CSV of this name; None if there is none."""
+    paths = (directory / folder / name for folder in METADATA_FOLDERS)
+    return next((path for path in paths if path.is_file()), None)
+
+
 def find_tables(directory: Path) -> Gldv2Tables:
     """Find the CSVs of a GLDv2 dataset."""
-
-    def find(name: str) -> Path | None:
-        paths = (directory / folder / name for folder in METADATA_FOLDERS)
-        return next((path for path in paths if path.is_file()), None)
-
+    find = partial(find_table, directory)
     return Gldv2Tables(
         train=find(TRAIN),
         train_clean=find(TRAIN_CLEAN),

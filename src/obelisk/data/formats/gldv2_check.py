@@ -25,7 +25,7 @@ from obelisk.data.formats.gldv2_rows import (
     explain_faulty,
     join_in_parts,
     read_train_clean,
-    share_out,
+    split_by_id,
 )
 from obelisk.data.formats.labels import explain_details, find_faulty_details, read_names, sort_distinct
 from obelisk.data.issues import Issue, IssueRows, make_issue
@@ -129,7 +129,7 @@ def compare_clean(labels: PhotoRows, train_clean: Path) -> Iterator[IssueRows]:
     yield IssueRows(kind="malformed", rows=clean.faulty, where=where, what=what)
     unlisted, mislabelled = [], []
     for part in (clean.distinct, clean.repeated.drop("first")):
-        for rows, train in zip(share_out(part), share_out(known), strict=True):
+        for rows, train in zip(split_by_id(part), split_by_id(known), strict=True):
             both = rows.join(train, on="image_id", how="left")
             unlisted.append(both.filter(pl.col("train").is_null()).drop("train", "landmark_id"))
             mislabelled.append(both.filter(pl.col("landmark_id") != pl.col("train")))

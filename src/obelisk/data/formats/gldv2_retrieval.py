@@ -13,7 +13,7 @@ from typing import Final
 import polars as pl
 
 from obelisk.data.formats.csv import MAX_LINES, MAX_LISTED, scan_table
-from obelisk.data.formats.gldv2 import IGNORED, METADATA_FOLDERS, list_by_id, place_photos
+from obelisk.data.formats.gldv2 import IGNORED, find_table, list_by_id, place_photos
 from obelisk.data.formats.gldv2_rows import collect_rows, limit_words
 from obelisk.errors import DataError
 
@@ -69,9 +69,8 @@ def read_retrieval(directory: Path) -> RetrievalDataset:
 
 def find_solution(directory: Path) -> Path:
     """Return the path of the retrieval solution."""
-    for folder in METADATA_FOLDERS:
-        if (path := directory / folder / SOLUTION_FILE).is_file():
-            return path
+    if path := find_table(directory, SOLUTION_FILE):
+        return path
     fix = "put it there, or into its folder `metadata`"
     raise DataError(f"`{SOLUTION_FILE}` is missing", where=directory, fix=fix)
 

@@ -202,7 +202,7 @@ def join_in_parts(rows: pl.DataFrame, others: pl.DataFrame, how: Literal["inner"
     return pl.concat([rows.clear().join(others.clear(), on="image_id", how=how), *joined])
 
 
-def share_out(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+def split_by_id(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """Yield rows in SHARES frames, those of one image id together: joined one by one they take less memory."""
     shares = rows["image_id"].hash().to_numpy() % SHARES
     shares = shares.astype(np.uint8)
