@@ -344,13 +344,10 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize(("min_side", "shorter"), SHORTER)
 @pytest.mark.parametrize("kind", KINDS)
-def test_shrinking_never_goes_below_the_needed_side(
-    min_side: int | None, shorter: int, kind: str, encode: Encode, picture: Image.Image
-) -> None:
+def test_shrinking_never_goes_below_the_needed_side(kind: str, encode: Encode, picture: Image.Image) -> None:
     data = encode(picture.resize((640, 480)), kind if kind != "progressive" else "JPEG", **KINDS[kind])
-    assert min(read_photo(data, min_side=min_side).size) == shorter
+    assert [(side, min(read_photo(data, min_side=side).size)) for side, _ in SHORTER] == SHORTER
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (447, 900)])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import random
+import re
 import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from io import BytesIO
 
 import pytest
@@ -63,9 +66,20 @@ def spelled() -> Iterator[tuple[bytes, bytes]]:
     yield b"JUNK" * 8, b""
 
 
-def with_png_text(png: bytes, name: bytes, content: bytes) -> bytes:
+def with_png_text(png: bytes, name: bytes, content: bytes, at: int = 33) -> bytes:
     chunk = struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-    return png[:33] + chunk + png[33:]
+    return png[:at] + chunk + png[at:]
+
+
+def segment(content: bytes) -> bytes:
+    return b"\xff\xe1" + struct.pack(">H", 2 + len(content)) + content
+
+
+def encode_avif(encode: Encode, options: dict[str, bytes]) -> bytes | None:
+    """An AVIF; None for an Exif block that Pillow does not write into one."""
+    with warnings.catch_warnings(action="ignore"), suppress(SyntaxError, TypeError, ValueError):
+        return encode(PICTURE, "AVIF", quality=100, subsampling="4:4:4", speed=10, max_threads=1, **options)
+    return None
 
 
 def written(encode: Encode) -> Iterator[tuple[str, bytes]]:
@@ -87,11 +101,42 @@ def written(encode: Encode) -> Iterator[tuple[str, bytes]]:
                 packed = b"Raw profile type exif\0\0" + zlib.compress(profile)
                 yield f"png packed text {number}", with_png_text(text, b"zTXt", packed)
         yield f"tiff {number}", encode(PICTURE, "TIFF", tiffinfo={700: xmp} if xmp else {})
+        if xmp and (avif := encode_avif(encode, options)):
+            yield f"avif {number}", avif
     for number in range(9):
         tiffinfo = Image.Exif()
         tiffinfo[0x0112] = number
         yield f"tiff, orientation {number}", encode(PICTURE, "TIFF", exif=tiffinfo)
         yield f"avif, orientation {number}", encode(PICTURE, "AVIF", quality=100, subsampling="4:4:4", exif=tiffinfo)
+
+
+def drawn(encode: Encode) -> Iterator[tuple[str, bytes]]:
+    """Photos with drawn statements: none or one of each kind, in any order and on either side of the pixels."""
+    rng = random.Random(5)
+    png = encode(PICTURE, "PNG")
+    for number in range(400):
+        kind = rng.choice([3, *TYPES])
+        count, before = rng.choice([1, 1, 2, 5]), rng.choice([0, 3, 40])
+        exif = exif_block(rng.choice("<>"), kind, rng.randrange(10), count=count, before=before)
+        spelling = rng.choice(['tiff:Orientation="%d"/>', "><tiff:Orientation>%d</tiff:Orientation>", 'x="%d"/>'])
+        xmp = xmp_packet(spelling % rng.randrange(10))
+        segments = [segment(b"Exif\0\0" + exif), segment(b"http://ns.adobe.com/xap/1.0/\0" + xmp)]
+        jpeg = encode(PICTURE, "JPEG", quality=95, subsampling=0)
+        at = rng.choice([2, 20])  # before and after the JFIF segment
+        chosen = rng.sample(segments, rng.randrange(3))
+        yield f"jpeg {number}: {chosen}", jpeg[:at] + b"".join(chosen) + jpeg[at:]
+        digits = "\n".join(re.findall(".{1,72}", exif.hex()))
+        profile = f"\nexif\n{len(exif):8}\n{digits}\n".encode()
+        chunks = [
+            (b"eXIf", exif),
+            (b"tEXt", b"Raw profile type exif\0" + profile),
+            (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp),
+        ]
+        drawn_chunks = rng.sample(chunks, rng.randrange(4))
+        changed = png
+        for name, content in drawn_chunks:
+            changed = with_png_text(changed, name, content, at=rng.choice([33, 33, len(changed) - 12]))
+        yield f"png {number}: {drawn_chunks}", changed
 
 
 def turned_by_pillow(data: bytes) -> Image.Image | None:
@@ -106,20 +151,19 @@ def turned_by_pillow(data: bytes) -> Image.Image | None:
 
 def test_photos_are_turned_as_pillow_turns_them(encode: Encode) -> None:
     counted, wrong = 0, []
-    for name, data in written(encode):
+    for name, data in itertools.chain(written(encode), drawn(encode)):
         if (expected := turned_by_pillow(data)) is not None:
             counted += 1
             found = read_photo(data)
             if found.size != expected.size or found.tobytes() != expected.tobytes():
                 wrong.append(name)
-    assert counted > 1000
+    assert counted > 2000
     assert wrong == []
 
 
 def with_segments(encode: Encode, *blocks: bytes) -> bytes:
     plain = encode(PICTURE, "JPEG")
-    segments = b"".join(b"\xff\xe1" + struct.pack(">H", 2 + len(block)) + block for block in blocks)
-    return plain[:2] + segments + plain[2:]
+    return plain[:2] + b"".join(map(segment, blocks)) + plain[2:]
 
 
 NONE = b"Exif\0\0II*\0" + struct.pack("<IHI", 8, 0, 0)

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from obelisk.errors import PhotoTooLargeError
 from obelisk.photos.headers import Header
 from obelisk.photos.limits import PartCounter
+from obelisk.photos.orientation import UPRIGHT, find_orientation, read_orientation
 
 # Boxes that hold boxes, and how many bytes of their own come first.
 _FOLDERS = {b"meta": 4, b"iprp": 0, b"ipco": 0, b"moov": 0, b"trak": 0, b"mdia": 0, b"minf": 0, b"stbl": 0}
 _UNREAD_ITEMS = (b"Exif", b"mime")
+XMP_TYPE = b"\0application/rdf+xml\0"  # behind the name of an item
+LONGEST_NAME = 256
 MAX_ITEMS = 4096
 LARGEST_LIST = 64 * MAX_ITEMS  # bytes of a box that lists them
 # Which of Exif's orientations a rotation by so many quarter turns, and a mirror afterwards, amount to.
@@ -31,23 +34,25 @@ class Boxes:
     unread: list[int] = field(default_factory=list)
     """where the types of items stand that no decoder needs"""
     exif_item: int = 0
+    xmp_item: int = 0
     locations: dict[int, tuple[int, int]] = field(default_factory=dict)
     """item → where its content begins and ends, if it lies in one piece of the file"""
 
 
 def read_avif_header(data: bytes) -> Header:
-    """Read an AVIF's size and orientation, and hide its metadata from the decoder."""
+    """Read an AVIF's size and orientation, and hide its metadata from the decoder.
+
+    A rotation or mirroring decides. By the standard, metadata turns no picture; Pillow goes by XMP where neither the
+    picture nor Exif says anything, and so does this.
+    """
     boxes = read_boxes(data)
     hidden = bytearray(data) if boxes.unread else data
     for at in boxes.unread:
         hidden[at : at + 4] = b"skip"  # type: ignore[index]
-    return Header(
-        format="AVIF",
-        pieces=(bytes(hidden),),
-        size=largest_size(boxes),
-        orientation=find_transformation(boxes),
-        exif=find_exif(data, boxes),
-    )
+    exif, orientation = find_exif(data, boxes), find_transformation(boxes)
+    if orientation == UPRIGHT and all(read_orientation(block) is None for block in exif):
+        orientation = find_orientation((), (item_content(data, boxes, boxes.xmp_item),))
+    return Header(format="AVIF", pieces=(bytes(hidden),), size=largest_size(boxes), orientation=orientation, exif=exif)
 
 
 def read_heic_header(data: bytes) -> Header:
@@ -91,8 +96,11 @@ def read_boxes(data: bytes) -> Boxes:
             at = start + (8 if content[0] < 3 else 10)
             if data[at : at + 4] in _UNREAD_ITEMS:
                 boxes.unread.append(at)
+            item = int.from_bytes(content[4 : 6 if content[0] < 3 else 8], "big")
             if data[at : at + 4] == b"Exif":
-                boxes.exif_item = int.from_bytes(content[4 : 6 if content[0] < 3 else 8], "big")
+                boxes.exif_item = item
+            elif XMP_TYPE in data[at : min(end, at + LONGEST_NAME)]:
+                boxes.xmp_item = item
         elif name == b"iloc" and start < end <= start + LARGEST_LIST and not boxes.locations:
             boxes.locations = read_locations(data[start:end])
         elif name in (b"iloc", b"stsz", b"stts", b"stsc", b"stco", b"iref", b"grpl") and end - start > LARGEST_LIST:
@@ -102,10 +110,15 @@ def read_boxes(data: bytes) -> Boxes:
 
 def find_exif(data: bytes, boxes: Boxes) -> tuple[bytes, ...]:
     """Return the file's Exif block, or nothing."""
-    start, end = boxes.locations.get(boxes.exif_item, (0, 0))
-    content = data[start:end]
+    content = item_content(data, boxes, boxes.exif_item)
     # The first four bytes say how many others come before the TIFF header.
     return (content[4 + int.from_bytes(content[:4], "big") :],) if len(content) > 4 else ()
+
+
+def item_content(data: bytes, boxes: Boxes, item: int) -> bytes:
+    """Return the content of an item that lies in one piece of the file; empty for any other."""
+    start, end = boxes.locations.get(item, (0, 0))
+    return data[start:end]
 
 
 def read_locations(content: bytes) -> dict[int, tuple[int, int]]:

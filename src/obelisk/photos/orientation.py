@@ -1,7 +1,8 @@
 """Find out how a photo must be turned: from Exif (TIFF 6, CIPA DC-008), XMP, or the text chunks of a PNG.
 
-Statements are read as widely as Pillow's ``exif_transpose`` reads them. The first Exif block that states an orientation
-decides; XMP counts only if none does.
+Statements are read as widely as Pillow's ``exif_transpose`` reads them, and two kinds that it overlooks: XMP with
+blanks or apostrophes around the value, and a later Exif block where the first says nothing. The first Exif block that
+states an orientation decides; XMP counts only if none does.
 """
 
 from __future__ import annotations
