@@ -23,6 +23,8 @@ from obelisk.recognition.explain.regions import MOST_REGIONS
 from obelisk.recognition.explain.shown_photos import THINNEST, scale_photo
 from obelisk.recognition.explain.strip import (
     COLUMNS,
+    GUTTER,
+    WIDEST_CELL,
     WIDTH,
     describe_neighbor,
     draw_cells,
@@ -167,7 +169,8 @@ def test_right_and_wrong_differ_in_more_than_color(photo: Path) -> None:
     answer = answer_for(photo, ["Dome"])
     pictures = [draw_recognitions([answer], [truth], [[photo]]).convert("L") for truth in ("Dome", "Gate", None)]
     shapes = [np.asarray(picture) < 200 for picture in pictures]
-    beneath = [shape[290:330, 16:40] for shape in shapes]
+    top = GUTTER + WIDEST_CELL + 2
+    beneath = [shape[top : top + 40, GUTTER : GUTTER + 24] for shape in shapes]
     assert beneath[0].any()
     assert beneath[1].any()
     assert (beneath[0] != beneath[1]).any()

@@ -59,7 +59,7 @@ def compare_maps(query: Features, reference: Features) -> Resemblance:
     """Compare the feature maps (C, H, W) and (C, H', W') of two photos."""
     f, g = locations_of(query), locations_of(reference)
     # Not `f @ g.T`: threads of a BLAS that wait for each other cost ten times as much as so small a product.
-    added = np.einsum("ic,jc->ij", f, g)  # c_ij up to a common factor
+    added = np.vecdot(f[:, np.newaxis], g)  # c_ij up to a common factor
     by_query, by_reference = added.sum(axis=1), added.sum(axis=0)
     shares = (by_query / max(added.sum(), 1e-12)).reshape(query.shape[1:])
     regions = []
@@ -125,7 +125,7 @@ def locations_of(features: Features) -> Floats:
 
 def lengths_of(rows: Floats) -> Floats:
     """Return the lengths (n,) of rows (n, C); 1 for a row of zeros, whose products are 0 anyway."""
-    lengths: Floats = np.sqrt(np.einsum("ic,ic->i", rows, rows))
+    lengths: Floats = np.sqrt(np.vecdot(rows, rows))
     return np.where(lengths > 0, lengths, 1.0)
 
 

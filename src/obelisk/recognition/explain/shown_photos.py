@@ -59,7 +59,8 @@ def frame_photo(
         return
     frame = (left, top, left + size[0] - 1, top + size[1] - 1)
     canvas = ImageDraw.Draw(picture)
-    canvas.rectangle(frame, fill=SHADE)
+    if photo.size != size:
+        canvas.rectangle(frame, fill=SHADE)
     picture.paste(photo, (left + (size[0] - photo.width) // 2, top + (size[1] - photo.height) // 2))
     canvas.rectangle(frame, outline=color, width=thickness)
 

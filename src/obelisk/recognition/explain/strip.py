@@ -26,8 +26,9 @@ from obelisk.records import Neighbor, Recognition
 from obelisk.wording import UNKNOWN, describe_confidence, describe_verdict, format_credit, format_decimal
 
 RIGHT, WRONG = "#0f766e", "#b91c1c"
-WIDTH, GUTTER = 1136, 16
-WIDEST_CELL = 272
+# The cells of three neighbors take a photo of 224 pixels, the size of many datasets, as it is.
+GUTTER, WIDEST_CELL = 16, 224
+WIDTH = 4 * WIDEST_CELL + 3 * GUTTER
 PANEL = (WIDTH - GUTTER) // 2
 COLUMNS = 5
 NAME = 17
