@@ -13,17 +13,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import pytest
 from tests.cluster.conftest import DIMENSIONS, Server, bundle, server, url
 
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError
 from obelisk.gallery import Gallery, check_gallery, open_truth, push_gallery
+from obelisk.gallery.push import BATCH
 
 pytestmark = pytest.mark.stress
 
 __all__ = ["bundle", "server", "url"]  # fixtures
 
+SEED = int(os.environ.get("OBELISK_STRESS_SEED", "0"))
 KILLS = int(os.environ.get("OBELISK_KILLS", "200"))
 WRITERS = 4
 # Adds one photo after the other and prints each once it is acknowledged; what fails is tried again.
@@ -96,7 +99,7 @@ def until_done(act: Callable[[], object], seconds: float = 60) -> object:
 def test_no_acknowledged_photo_is_lost(
     server: Server, url: str, writers: dict[str, subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
-    rng = random.Random(0)
+    rng = random.Random(SEED)
     reader = Gallery.open(url)
     for kill in range(KILLS):
         wait_for_more(tmp_path / "acknowledged", 1 + rng.randrange(4))
@@ -131,26 +134,43 @@ push_gallery(Gallery.open(sys.argv[1]), open_truth(sys.argv[2]), recall=False)
 ROWS = int(os.environ.get("OBELISK_PUSHED_ROWS", "100000"))
 
 
+def count_commits(server: Server, url: str) -> int:
+    """Return how many changes a gallery in the database has seen; 0 before it is made."""
+    with contextlib.suppress(psycopg.errors.UndefinedTable):
+        schema = url.rpartition("=")[2]
+        found = server.execute(f"SELECT value FROM {schema}.about WHERE key = 'revision'")
+        return int(str(found[0][0]))
+    return 0
+
+
 def test_a_push_killed_ten_times_ends_with_the_same_content(
-    url: str, tmp_path: Path, write_any_bundle: Callable[..., Bundle]
+    server: Server, url: str, tmp_path: Path, write_any_bundle: Callable[..., Bundle]
 ) -> None:
     wide = write_any_bundle(tmp_path / "wide", dimensions=512)
     gallery = Gallery.create(tmp_path / "city", wide)
-    rng = np.random.default_rng(0)
+    draw = np.random.default_rng(0)
     for start in range(0, ROWS, 20_000):
         count = min(20_000, ROWS - start)
         names = [f"L{(start + n) // 20}" for n in range(count)]
-        gallery.add(rng.normal(size=(count, 512)), names, [f"p{start + n}" for n in range(count)])
-    finished = 0
-    for kill in range(10):
+        gallery.add(draw.normal(size=(count, 512)), names, [f"p{start + n}" for n in range(count)])
+    rng, batches, kills = random.Random(SEED), ROWS // BATCH, 0
+    while kills < 10:
+        before = count_commits(server, url)
         pushing = subprocess.Popen([sys.executable, "-c", PUSH, str(gallery.path), url])
-        try:
-            finished += pushing.wait(timeout=3 + 2 * kill) == 0
-        except subprocess.TimeoutExpired:
-            pushing.kill()
-            pushing.wait(timeout=60)
+        wanted = before + rng.randint(1, max(1, batches // 10))
+        deadline = time.monotonic() + 600
+        while pushing.poll() is None and count_commits(server, url) < wanted:
+            assert time.monotonic() < deadline
+            time.sleep(rng.uniform(0.0, 0.05))
+        if pushing.poll() is not None:
+            break
+        pushing.kill()
+        pushing.wait(timeout=60)
+        kills += 1
     started = time.perf_counter()
     done = push_gallery(gallery, open_truth(url), recall=ROWS <= 200_000)
-    print(f"{done.new} new, {done.unchanged} there, {finished} finished; {time.perf_counter() - started:.1f} s")
+    print(f"{kills} kills; then {done.new} new, {done.unchanged} there: {time.perf_counter() - started:.1f} s")
+    assert kills == 10
     assert done.same
+    assert done.unchanged > 0
     assert (done.photos, done.more) == (ROWS, 0)

@@ -7,6 +7,7 @@ interrupted goes on where it stopped, and one that is there already is only comp
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -83,13 +84,7 @@ def push_gallery(
     with origin.truth.reading() as source:
         landmarks, total = all_landmarks(source), count_reference_photos(source)
         put_landmarks(target, landmarks)
-        counts = np.zeros(3, dtype=np.int64)
-        digests = [0, 0]
-        for photos, vectors in read_batches(source, origin.dimensions):
-            counts += put_batch(target, landmarks, photos, vectors)
-            digests[0] = (digests[0] + digest_photos(photos, vectors)) % WHOLE
-            digests[1] = (digests[1] + digest_at(target, photos, origin.dimensions)) % WHOLE
-            progress("copying photos", int(counts.sum()), total)
+        counts, digests = copy_photos(source, target, landmarks, origin.dimensions, total, progress)
         calibration = schema.read_own_calibration(source)
     own = origin.truth.read_file(CALIBRATION_FILE, LARGEST_JSON)
     if own is not None and own != target.read_file(CALIBRATION_FILE, LARGEST_JSON):
@@ -107,7 +102,7 @@ def push_gallery(
         changed=changed,
         unchanged=unchanged,
         more=there - total,
-        digests=(f"{digests[0]:032x}", f"{digests[1]:032x}"),
+        digests=digests,
         recall=measure_recall(gallery) if recall and there else None,
     )
 
@@ -147,6 +142,27 @@ def read_batches(source: Tables, dimensions: int) -> Iterator[tuple[list[Referen
     for batch in batches(select_photos(source, "TRUE ORDER BY row", ()), BATCH):
         rows = np.array([row for row, _ in batch], dtype=np.int64)
         yield [photo for _, photo in batch], read_embeddings(source, rows, dimensions)
+
+
+def copy_photos(
+    source: Tables, target: Truth, landmarks: dict[int, Landmark], dimensions: int, total: int, progress: Progress
+) -> tuple[NDArray[np.int64], tuple[str, str]]:
+    """Copy what the target lacks of all photos; return how many were new, changed and unchanged, and both digests.
+
+    While a batch is written, another thread reads the one before back.
+    """
+    counts = np.zeros(3, dtype=np.int64)
+    given, there = 0, 0
+    reading: Future[int] | None = None
+    with ThreadPoolExecutor(1) as beside:
+        for photos, vectors in read_batches(source, dimensions):
+            counts += put_batch(target, landmarks, photos, vectors)
+            given += digest_photos(photos, vectors)
+            there += reading.result() if reading else 0
+            reading = beside.submit(digest_at, target, photos, dimensions)
+            progress("copying photos", int(counts.sum()), total)
+    there += reading.result() if reading else 0
+    return counts, (f"{given % WHOLE:032x}", f"{there % WHOLE:032x}")
 
 
 def put_batch(
