@@ -8,9 +8,15 @@ import sys
 import urllib.request
 from pathlib import Path
 
+if len(sys.argv) < 3:
+    sys.exit(__doc__)
 address, *photos = sys.argv[1:]
 for photo in photos:
-    headers = {"Content-Type": "image/jpeg"}
-    request = urllib.request.Request(f"{address}/v1/recognize", Path(photo).read_bytes(), headers)
-    (answer,) = json.load(urllib.request.urlopen(request))["answers"]
+    try:
+        request = urllib.request.Request(
+            f"{address}/v1/recognize", Path(photo).read_bytes(), {"Content-Type": "image/jpeg"}
+        )
+        (answer,) = json.load(urllib.request.urlopen(request))["answers"]
+    except (OSError, ValueError) as error:  # no such file, no service there, or another kind of server
+        sys.exit(f"{photo} was not answered by {address}: {error}")
     print(photo, answer["landmark"] or answer["error"] or "not a landmark I know", answer["confidence"])

@@ -9,10 +9,15 @@ from collections import Counter
 import obelisk
 from obelisk.photos import find_photos
 
-folder = sys.argv[1]
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
+try:
+    photos = find_photos(sys.argv[1])
+except obelisk.UsageError as error:
+    sys.exit(str(error))
 recognizer = obelisk.Recognizer.open()  # the gallery that comes with the package; or name one of your own
 counts = Counter()
-for answer in recognizer.recognize(find_photos(folder)):
+for answer in recognizer.recognize(photos):
     if answer.error:
         print("skipped:", answer.error)
         continue

@@ -10,8 +10,13 @@ from obelisk.data import read_catalog
 from obelisk.gallery import build_gallery, load_model
 from obelisk.recognition import calibrate_gallery
 
+if len(sys.argv) < 3:
+    sys.exit(__doc__)
 places, gallery, *photos = sys.argv[1:]
-report = build_gallery(gallery, read_catalog(places), load_model("bundled"))  # or brings one up to date
+try:
+    report = build_gallery(gallery, read_catalog(places), load_model("bundled"))  # or brings one up to date
+except obelisk.ObeliskError as error:
+    sys.exit(str(error))
 for error in report.failed:
     print("skipped:", error)
 calibrate_gallery(report.gallery)  # adapts the confidence to these places

@@ -8,7 +8,12 @@ import sys
 
 import polars as pl
 
-answers = pl.read_parquet(sys.argv[1])  # the same table as obelisk.to_polars(answers)
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
+try:
+    answers = pl.read_parquet(sys.argv[1])  # the same table as obelisk.to_polars(answers)
+except (OSError, pl.exceptions.PolarsError) as error:
+    sys.exit(f"{sys.argv[1]} is no table of answers: {error}")
 named = answers.filter(pl.col("verdict") == "sure").group_by("landmark")
 print(named.agg(pl.len().alias("photos"), pl.col("confidence").mean()).sort("photos", descending=True))
 

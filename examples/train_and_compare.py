@@ -8,7 +8,7 @@ from pathlib import Path
 
 from obelisk.config import load_recipe
 from obelisk.data import read_catalog
-from obelisk.errors import install_command
+from obelisk.errors import ObeliskError, install_command
 from obelisk.evaluation import Target, compare_targets
 
 try:
@@ -16,12 +16,15 @@ try:
 except ModuleNotFoundError as error:
     sys.exit(f"training needs {error.name}: {install_command('train')}")
 
-data, out, *recipes = sys.argv[1:]
-catalog = read_catalog(data)  # Google Landmarks v2, or a folder per landmark
-runs = []
-for name in recipes or ("baseline_softmax", "arcface"):
-    recipe = load_recipe(name)
-    runs.append(train_run(recipe, catalog, Path(out) / recipe.name))  # a finished run is not trained again
+if len(sys.argv) < 3:
+    sys.exit(__doc__)
+data, out, *names = sys.argv[1:]
+try:
+    recipes = [load_recipe(name) for name in names or ("baseline_softmax", "arcface")]
+    catalog = read_catalog(data)  # Google Landmarks v2, or a folder per landmark
+    runs = [train_run(recipe, catalog, Path(out) / recipe.name) for recipe in recipes]  # finished runs are kept
+except ObeliskError as error:
+    sys.exit(str(error))
 comparison, _ = compare_targets([Target.of_run(run) for run in runs], catalog)
 print(comparison.headline())
 for arm in comparison.arms:

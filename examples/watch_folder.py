@@ -10,6 +10,8 @@ from pathlib import Path
 import obelisk
 from obelisk.photos import PHOTO_SUFFIXES
 
+if len(sys.argv) < 2 or not Path(sys.argv[1]).is_dir():
+    sys.exit(f"give a folder that exists\n{__doc__}")
 folder, once = Path(sys.argv[1]), "--once" in sys.argv
 recognizer = obelisk.Recognizer.open()
 seen = set()

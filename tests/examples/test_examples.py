@@ -116,6 +116,29 @@ def test_the_notebook_is_kept_without_outputs() -> None:
     assert [cell["execution_count"] or cell["outputs"] for cell in cells if cell["cell_type"] == "code"] == [[]] * 7
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("name_a_folder.py", ["gone"], "gone"),
+        ("own_gallery.py", ["gone", "mycity"], "no such folder · gone"),
+        ("read_answers.py", ["gone.parquet"], "gone.parquet is no table of answers"),
+        ("read_answers.py", [NOTEBOOK], "is no table of answers"),
+        ("train_and_compare.py", ["gone", "runs"], "no such folder · gone"),
+        ("watch_folder.py", ["gone"], "give a folder that exists"),
+        ("http_client.py", ["http://localhost:9", "gone.jpg"], "gone.jpg was not answered by http://localhost:9"),
+        ("http_client.py", ["http://localhost:9", NOTEBOOK], "was not answered by http://localhost:9"),
+    ],
+)
+def test_a_wrong_argument_is_reported_without_a_traceback(
+    run: Run, name: str, arguments: list[object], said: str
+) -> None:
+    with pytest.raises(SystemExit, match=said):
+        run(name, *arguments)
+    if name != "watch_folder.py":
+        with pytest.raises(SystemExit, match=f"python examples/{name}"):
+            run(name)
+
+
 def test_without_torch_the_example_that_trains_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obelisk.training.train", None)
     with pytest.raises(SystemExit, match=r"training needs .* pip install"):

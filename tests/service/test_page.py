@@ -1,8 +1,10 @@
 """The page in a real browser: Debian's Chromium, driven by Playwright; screenshots go to $OBELISK_SCREENSHOTS."""
 
+import contextlib
 import os
 import re
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -122,13 +124,19 @@ def test_a_landmark_is_added_and_removed(open_page: OpenPage, own_gallery: Path,
     page.locator("#landmarks button", has_text="onerror").wait_for(state="detached")
 
 
-def test_a_landmark_on_the_map(open_page: OpenPage, own_gallery: Path, photos: list[Path]) -> None:
+def test_a_landmark_on_the_map_and_who_made_reference_photos(
+    open_page: OpenPage, own_gallery: Path, photos: list[Path]
+) -> None:
+    with contextlib.closing(sqlite3.connect(own_gallery / "gallery.sqlite")) as tables, tables:
+        credit = "<b>Ann</b>", "https://creativecommons.org/licenses/by-sa/3.0/"
+        tables.execute("UPDATE photos SET author = ?, licence = ?", credit)
     page = open_page(own_gallery, changes=True)
     form = {"name": "Gate", "latitude": "48.8583", "longitude": "2.2945"}
     parts = {**form, "photos": {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": photos[0].read_bytes()}}
     page.request.post(f"{page.url}v1/landmarks", multipart=parts, headers={"Authorization": f"Bearer {TOKEN}"})
     page.set_input_files("#choose", str(photos[0]))
     page.locator("#map path.leaflet-interactive").last.wait_for()
+    page.locator(".neighbors .credit", has_text="Photo: <b>Ann</b>, CC BY-SA 3.0").last.wait_for()
     save_screenshot(page, "map")
 
 

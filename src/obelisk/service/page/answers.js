@@ -1,7 +1,7 @@
 // One answer as a card: the photo, the verdict in words, the candidates as bars, the neighbors, what made them alike.
 
 import { recognize } from "./api.js";
-import { element, hostOf, link, percent } from "./elements.js";
+import { credit, element, hostOf, link, percent } from "./elements.js";
 
 export function describe(answer) {
   if (answer.error) return answer.error;
@@ -31,10 +31,16 @@ export function referencePicture(id, gallery, address, words) {
   return picture;
 }
 
+function creditLine(neighbor) {
+  const words = credit(neighbor.author, neighbor.licence);
+  if (!words) return null;
+  return element("span", { className: "credit faint" }, "Photo: ", neighbor.source ? link(neighbor.source, words) : words);
+}
+
 function neighborList(answer) {
   const items = answer.neighbours.map((neighbor) =>
     element("li", {}, referencePicture(neighbor.id, neighbor.gallery, neighbor.source, `Reference photo of ${neighbor.landmark}`),
-      element("span", {}, `${neighbor.landmark}, similarity ${neighbor.similarity.toFixed(2)}`)));
+      element("span", {}, `${neighbor.landmark}, similarity ${neighbor.similarity.toFixed(2)}`), creditLine(neighbor)));
   return items.length ? element("ul", { className: "neighbors", "aria-label": "Nearest reference photos" }, ...items) : null;
 }
 
@@ -54,7 +60,7 @@ function drawReference(pictures, answer, { reference_id, regions }) {
   if (!neighbor || !regions.length) return;
   const picture = element("div", { className: "picture" }, referencePicture(neighbor.id, neighbor.gallery, neighbor.source, `Reference photo of ${neighbor.landmark}`));
   drawRegions(picture, regions, "reference");
-  pictures.append(element("figure", {}, picture, element("figcaption", {}, `Reference photo of ${neighbor.landmark}`)));
+  pictures.append(element("figure", {}, picture, element("figcaption", {}, `Reference photo of ${neighbor.landmark}`, creditLine(neighbor))));
 }
 
 function whyButton(card, answer, words) {

@@ -22,6 +22,13 @@ export function percent(share) {
   return `${Math.round(100 * share)} %`;
 }
 
+// Who made a photo, and its license, as far as they are known; an address of Creative Commons by its name.
+export function credit(author, licence) {
+  const found = /^https?:\/\/creativecommons\.org\/(?:licenses\/(?=by)|publicdomain\/(?=zero))([a-z-]+)\/(\d\.\d)(?:\/|$)/.exec(licence || "");
+  const named = found ? `CC${found[1] === "zero" ? "0" : ` ${found[1].toUpperCase()}`} ${found[2]}` : licence;
+  return [author, named].filter(Boolean).join(", ");
+}
+
 export const byId = (id) => document.getElementById(id);
 export const hostOf = (address) => { try { return new URL(address).hostname.replace(/^www\./, ""); } catch { return address; } };
 export const count = (number, word) => `${number.toLocaleString("en")} ${word}${number === 1 ? "" : "s"}`;
