@@ -8,10 +8,20 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from obelisk.files import exclusive_lock, partial_path, read_limited, remove_partials, replace_file
+from obelisk.files import (
+    exclusive_lock,
+    growing_beside,
+    is_occupied,
+    move_folder,
+    partial_path,
+    read_limited,
+    remove_partials,
+    replace_file,
+)
 
 
 def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path: Path) -> None:
@@ -119,6 +129,40 @@ def test_what_killed_processes_left_is_recognized(tmp_path: Path) -> None:
     assert {file.name for file in tmp_path.iterdir() if file.is_file()} == set(kept)
 
 
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EXDEV])
+def test_what_cannot_be_renamed_to_its_place_gets_there_all_the_same(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(number, os.strerror(number), str(source), None, str(target))
+
+    (tmp_path / "file").write_text("old, and longer")
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "made" / "model").mkdir(parents=True)
+    (tmp_path / "made" / "database").write_text("rows")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", refuse)
+        patched.setattr(Path, "rename", refuse)
+        assert write_text(tmp_path / "file", "new").read_text() == "new"
+        move_folder(tmp_path / "made", tmp_path / "volume")
+    assert (tmp_path / "volume" / "database").read_text() == "rows"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["database", "file", "model", "volume"]
+
+
+def test_a_disk_of_its_own_is_empty_with_what_file_systems_and_interrupted_commands_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = tmp_path / "volume"
+    for name in ("lost+found", "volume.partial", ".volume.build.lock", ".volume.x5_u"):
+        (volume / name).mkdir(parents=True)
+    assert is_occupied(volume)
+    monkeypatch.setattr(os.path, "ismount", volume.__eq__)
+    assert not is_occupied(volume)
+    assert (growing_beside(volume), growing_beside(volume / "volume.partial")) == (volume, volume)
+    (volume / "photo.jpg").touch()
+    assert is_occupied(volume)
+
+
 HOLD = """
 import sys
 from pathlib import Path
@@ -144,6 +188,18 @@ def test_a_lock_has_one_holder_and_goes_with_its_process(tmp_path: Path) -> None
     holder.communicate(timeout=60)
     with exclusive_lock(lock, wait=60) as acquired:
         assert acquired
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no such answer")
+def test_where_the_system_grants_no_locks_nothing_is_locked_and_nobody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    with exclusive_lock(tmp_path / "lock", wait=0):  # SQLite says that it is busy, as it does after ENOLCK
+        monkeypatch.setattr(fcntl, "lockf", Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
+        with exclusive_lock(tmp_path / "lock", wait=1e6) as acquired:
+            assert acquired
 
 
 def test_where_no_lock_can_be_made_nothing_is_locked(tmp_path: Path) -> None:

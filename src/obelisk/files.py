@@ -7,13 +7,18 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import sqlite3
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+# Of a rename to a mount point, as containers have for their volumes, or between disks that are joined into one.
+NO_RENAME = (errno.EBUSY, errno.EXDEV)
+LOST_AND_FOUND = "lost+found"
 # The second form is that of earlier versions, which put the number of their process there.
 PARTIAL = re.compile(r"\..+\.([0-9a-f]{16}\.partial|[0-9]+)")
 SYSTEM_ERROR = re.compile(r"\(os error ([0-9]+)\)")  # how libraries written in Rust report one
@@ -46,7 +51,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> Path:
 
     A reader sees either the old file or the new one. If writing fails, the old file stays and the temporary one is
     deleted. The new file has the old one's permissions. A link stays, and the file that it leads to is replaced; a
-    device or pipe is written to directly.
+    device or pipe is written to directly. A file that is mounted alone can't be replaced: it is overwritten.
     """
     target = Path(os.path.realpath(path))
     with naming_full_disk(path):
@@ -68,20 +73,67 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> Path:
                 os.fsync(written.fileno())
             if mode:
                 partial.chmod(mode & 0o777)
-            partial.replace(target)
+            try:
+                partial.replace(target)
+            except OSError as error:
+                if error.errno not in NO_RENAME:
+                    raise
+                shutil.copyfile(partial, target)
+                sync_to_disk(target)
         finally:
             partial.unlink(missing_ok=True)
     return path
 
 
+def is_occupied(path: Path) -> bool:
+    """Return whether there is anything at a path other than an empty folder.
+
+    A disk of its own is empty although it holds ``lost+found``, or what an interrupted command began there.
+    """
+    if not path.is_dir():
+        return path.exists()
+    names = {part.name for part in path.iterdir()}
+    if os.path.ismount(path):
+        names -= {LOST_AND_FOUND, *(name for name in names if name.strip(".").startswith(f"{path.name}."))}
+    return bool(names)
+
+
+def growing_beside(target: Path) -> Path:
+    """Return the folder in which to make what becomes the folder ``target``: its parent, or a mount point itself.
+
+    Nothing can be renamed to a mount point, and the place around it may be another disk, or read-only.
+    """
+    return target if os.path.ismount(target) else target.parent
+
+
 def move_folder(made: Path, target: Path) -> None:
-    """Sync a finished folder to disk and rename it; the target may be an empty folder."""
+    """Sync a finished folder to disk and rename it; the target may be an empty folder.
+
+    Into a mount point, its parts are moved one by one, files last.
+    """
     for part in [*made.rglob("*"), made]:
         sync_to_disk(part)
-    if os.name == "nt" and target.is_dir():  # there, no folder is renamed to one that exists
-        target.rmdir()
-    made.rename(target)
+    if target in made.parents:
+        move_parts(made, target)
+    else:
+        if os.name == "nt" and target.is_dir():  # there, no folder is renamed to one that exists
+            target.rmdir()
+        try:
+            made.rename(target)
+        except OSError as error:
+            if error.errno not in NO_RENAME:
+                raise
+            target.mkdir(exist_ok=True)
+            move_parts(made, target)
     sync_to_disk(target.parent)
+
+
+def move_parts(made: Path, target: Path) -> None:
+    """Move what a folder holds into another one, perhaps on another disk; files come last."""
+    for part in sorted(made.iterdir(), key=lambda part: (part.is_file(), part.name)):
+        shutil.move(part, target / part.name)
+    made.rmdir()
+    sync_to_disk(target)
 
 
 def sync_to_disk(path: Path) -> None:
@@ -142,15 +194,40 @@ def exclusive_lock(path: Path, *, wait: float) -> Iterator[bool]:
     The lock is released when its process ends, however that happens. Where no lock file can be made (a read-only
     folder, a full disk, something else of that name), nothing is locked and the block runs anyway.
     """
-    acquired = True
     with contextlib.ExitStack() as held:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # SQLite's locks work on every operating system.
-            database = sqlite3.connect(path, timeout=wait, isolation_level=None)
-            held.enter_context(contextlib.closing(database)).execute("BEGIN EXCLUSIVE")
-        except OSError:
-            pass
-        except sqlite3.Error as error:
-            acquired = getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_BUSY
+            database = held.enter_context(contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)))
+            acquired = begin_exclusive(database) or not grants_locks(path.parent)
+            if not acquired and wait:
+                database.execute(f"PRAGMA busy_timeout = {int(1000 * wait)}")
+                acquired = begin_exclusive(database)
+        except (OSError, sqlite3.Error):
+            acquired = True
         yield acquired
+
+
+def begin_exclusive(database: sqlite3.Connection) -> bool:
+    """Lock a database; return False if others hold it."""
+    try:
+        database.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    return True
+
+
+def grants_locks(folder: Path) -> bool:
+    """Return whether files in a folder can be locked: a network share may say ENOLCK, which SQLite takes for busy."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno != errno.ENOLCK
+    return True

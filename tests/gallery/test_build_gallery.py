@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -325,6 +326,26 @@ def test_a_folder_of_other_things_is_left_alone(build: Callable[..., BuildReport
     with pytest.raises(GalleryError, match="not a gallery"):
         build()
     assert (tmp_path / "city" / "diary.txt").exists()
+
+
+def test_a_gallery_on_a_disk_of_its_own_grows_on_that_disk(
+    build: Callable[..., BuildReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a container's volume: nothing is written beside it, and an interrupted build goes on."""
+    volume = tmp_path / "city"
+    (volume / "lost+found").mkdir(parents=True)
+    monkeypatch.setattr(os.path, "ismount", volume.__eq__)
+    beside = set(tmp_path.iterdir())
+    with monkeypatch.context() as patched:
+        site = importlib.import_module("obelisk.gallery.build_site")
+        patched.setattr(site, "move_folder", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            build()
+    assert (volume / "city.partial" / "gallery.sqlite").is_file()
+    assert (build().unchanged, build().unchanged) == (9, 9)
+    assert {path.name for path in volume.iterdir()} == {"gallery.sqlite", "model", "lost+found"}
+    assert set(tmp_path.iterdir()) == beside
+    assert check_gallery(volume) == []
 
 
 @pytest.mark.parametrize("exists", [True, False])

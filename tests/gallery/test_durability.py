@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -145,6 +147,20 @@ def test_a_gallery_that_is_locked_too_long_is_reported_and_left_alone(
         assert caught.value.exit_code == 1
         assert Gallery.open(gallery.path).search(rows(1), 1)[0].shape == (1, 1), "readers do not wait"
     assert contents(gallery) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no such answer")
+def test_a_share_that_grants_no_locks_is_reported_at_once(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    monkeypatch.setattr(fcntl, "lockf", Mock(side_effect=OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))))
+    monkeypatch.setattr(database, "BUSY_SECONDS", 1e6)
+    with closing(sqlite3.connect(gallery.path / "gallery.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")  # SQLite is told that the database is busy
+        with pytest.raises(GalleryError, match="the file system has no locks") as caught:
+            gallery.add(rows(1), ["Dome"], ["new"])
+        assert caught.value.exit_code == 1
+        assert Gallery.open(gallery.path).search(rows(1), 1)[0].shape == (1, 1)
 
 
 def test_a_gallery_changed_while_it_is_read_as_a_file_is_noticed(

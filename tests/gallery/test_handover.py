@@ -78,6 +78,7 @@ def test_the_same_gallery_gives_the_same_bytes(city: Gallery, archive: Path, tmp
 
 def test_nothing_in_it_tells_where_the_photos_lay(archive: Path, tmp_path: Path) -> None:
     assert str(tmp_path).encode() not in archive.read_bytes()
+    (tmp_path / "mine").mkdir()
     found = import_gallery(archive, tmp_path / "mine").gallery
     assert {photo.file for photo in found.photos} == {None}
 

@@ -46,6 +46,9 @@ REFUSED = {
     errno.EMFILE: ("too many files are open", "allow more, with `ulimit -n 4096`"),
     errno.ENFILE: ("too many files are open on this machine", "close other programs"),
     errno.EIO: ("the disk or the connection to it failed", "check it"),
+    errno.EBUSY: ("it is in use", "close what uses it, and run the command again"),
+    errno.EXDEV: ("a file can't be renamed there, between disks that are joined into one", "name a place on one disk"),
+    errno.ENOLCK: ("the file system has no locks", "name a place on a local disk"),
     errno.ENAMETOOLONG: ("the name is too long", "use a shorter one"),
 }
 # How it reads where a library has an exception of its own for it.
@@ -230,5 +233,6 @@ def explain_system_error(error: OSError) -> str:
     what, fix = REFUSED.get(error.errno or 0, (str(error.strerror).lower(), ""))
     if not fix and not error.filename:
         return str(error)
-    parts = [what, error.filename, fix or "name an existing place that you may use"]
+    # A rename has two names: the second is the one that the caller knows.
+    parts = [what, error.filename2 or error.filename, fix or "name an existing place that you may use"]
     return " · ".join(str(part) for part in parts if part)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -40,7 +41,7 @@ from obelisk.embedding.bundle_manifest import (
 )
 from obelisk.embedding.strict_json import load_json, validate_json
 from obelisk.errors import ModelError
-from obelisk.files import open_limited
+from obelisk.files import growing_beside, move_folder, open_limited
 from obelisk.photos import ModelInput, content_hash
 
 FIX = "give a bundle, or a run folder with its `model` folder"
@@ -202,7 +203,7 @@ def write_bundle(
     final = draft.model_copy(update={"fingerprint": fingerprint_of(begun, draft)})
     place = folder.resolve()  # a link stays
     place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as made:
+    with tempfile.TemporaryDirectory(dir=growing_beside(place), prefix=f".{place.name}.") as made:
         new = Path(made) / "new"
         new.mkdir()
         for name, content in {**networks, **attached}.items():
@@ -236,9 +237,9 @@ def replace_folder(folder: Path, new: Path, manifest: BundleManifest, *, aside: 
     if holds_bundle(folder, manifest):
         return
     try:
-        if folder.is_dir():
-            folder.rename(aside)
-        new.rename(folder)
+        if folder.is_dir() and not os.path.ismount(folder):
+            shutil.move(folder, aside)  # also one of a container's image, which can't be renamed
+        move_folder(new, folder)
     except OSError:
         if not holds_bundle(folder, manifest):
             raise

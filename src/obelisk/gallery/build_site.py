@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from obelisk.bundled import is_bundled, locate_gallery
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, GalleryLockedError, quote
-from obelisk.files import exclusive_lock, move_folder
+from obelisk.files import exclusive_lock, growing_beside, is_occupied, move_folder
 from obelisk.gallery import database, schema
 from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.places import open_truth
@@ -46,7 +46,7 @@ class BuildSite(Protocol):
 
 
 class FolderSite:
-    """A folder; a new gallery grows beside it."""
+    """A folder; a new gallery grows beside it, or inside of a mount point."""
 
     def __init__(self, path: Path) -> None:
         self.path = resolve_place(path)
@@ -57,14 +57,14 @@ class FolderSite:
 
     def open(self, bundle: Bundle) -> Gallery:
         """Open the gallery, or what an interrupted build with the same model left of it, or start a new one."""
-        growing = self.path.with_name(f"{self.path.name}.partial")
+        growing = growing_beside(self.path) / f"{self.path.name}.partial"
         return Gallery.open(self.path) if self.finished else resume_or_start(growing, bundle)
 
     @contextmanager
     def locking(self, gallery: Gallery) -> Iterator[bool]:
         """Hold the build lock; yield False if another build holds it."""
         # The lock of a growing gallery lies beside it: a folder with an open file cannot be renamed on Windows.
-        lock = self.path / LOCK if self.finished else self.path.with_name(f".{self.path.name}.{LOCK}")
+        lock = self.path / LOCK if self.finished else growing_beside(self.path) / f".{self.path.name}.{LOCK}"
         with exclusive_lock(lock, wait=0) as acquired:
             try:
                 yield acquired
@@ -149,11 +149,6 @@ def resolve_place(path: Path) -> Path:
         fix = f"name a new folder; if these are your photos: `obelisk gallery build NEW --data {quote(str(path))}`"
         raise GalleryError("not a gallery, but a folder of other things", where=path, fix=fix)
     return place
-
-
-def is_occupied(path: Path) -> bool:
-    """Return whether ``path`` holds anything other than an empty folder."""
-    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
 
 
 def resume_or_start(growing: Path, bundle: Bundle) -> Gallery:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from obelisk.bundled import is_bundled
 from obelisk.errors import GalleryError, GalleryLockedError
+from obelisk.files import grants_locks
 from obelisk.gallery import schema
 from obelisk.gallery.connections import open_hardened, primary_code, raising_interruptions
 from obelisk.gallery.first_look import database_files, refuse_strange_files
@@ -146,7 +147,7 @@ def open_snapshot(folder: Path) -> tuple[SqliteTables, str]:
         try:
             return begin_snapshot(admitted(folder, mode)), mode
         except sqlite3.DatabaseError as error:
-            if not (is_disk_full(error) or lacks_inodes(error, folder) or lacks_locks(error)):
+            if not (is_disk_full(error) or lacks_inodes(error, folder) or lacks_locks(error, folder)):
                 raise
     return begin_snapshot(admitted(folder, last)), last
 
@@ -161,9 +162,9 @@ def begin_snapshot(connection: SqliteTables) -> SqliteTables:
     return connection
 
 
-def begin(connection: sqlite3.Connection, *statements: str) -> None:
+def begin(connection: SqliteTables, *statements: str) -> None:
     """Execute the first statements of a transaction; wait up to :data:`BUSY_SECONDS` for other processes."""
-    started = time.monotonic()
+    started, waiting = time.monotonic(), False
     while True:
         try:
             for statement in statements:
@@ -174,6 +175,9 @@ def begin(connection: sqlite3.Connection, *statements: str) -> None:
                 connection.execute("ROLLBACK")
             if primary_code(error) not in LOCKED or time.monotonic() - started >= BUSY_SECONDS:
                 raise
+            if not waiting and lacks_locks(error, connection.place):
+                raise
+            waiting = True
 
 
 def reading_modes(folder: Path) -> list[str]:
@@ -265,11 +269,11 @@ def translating_errors(folder: Path) -> Iterator[None]:
             )
             refused.exit_code = 1  # the machine's fault
             raise refused from error
-        if primary_code(error) in LOCKED:
+        if primary_code(error) in LOCKED and not lacks_locks(error, folder):
             what = f"other processes kept the gallery locked for {BUSY_SECONDS:.0f} s"
             fix = f"try again when they are done; if there are none, and this is a network share, {ELSEWHERE}"
             raise GalleryLockedError(what, where=folder, fix=fix) from error
-        if lacks_locks(error):
+        if lacks_locks(error, folder):
             what = "the file system has no locks, so that the gallery cannot be changed safely"
             refused = GalleryError(what, where=folder, fix=f"if it is a network share, {ELSEWHERE}")
             refused.exit_code = 1  # the machine's fault
@@ -298,9 +302,10 @@ def is_disk_full(error: sqlite3.DatabaseError) -> bool:
     )
 
 
-def lacks_locks(error: sqlite3.DatabaseError) -> bool:
+def lacks_locks(error: sqlite3.DatabaseError, folder: Path) -> bool:
     """Return whether the file system has no locks, or no memory that processes share."""
-    return getattr(error, "sqlite_errorcode", 0) in NO_LOCKS
+    locked = primary_code(error) in LOCKED
+    return getattr(error, "sqlite_errorcode", 0) in NO_LOCKS or (locked and not grants_locks(folder))
 
 
 def lacks_inodes(error: sqlite3.DatabaseError, folder: Path) -> bool:

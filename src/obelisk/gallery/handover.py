@@ -20,7 +20,7 @@ from typing import BinaryIO
 from obelisk.bundled import locate_gallery
 from obelisk.embedding import LARGEST_JSON, Bundle
 from obelisk.errors import GalleryError, UsageError
-from obelisk.files import move_folder, naming_full_disk
+from obelisk.files import growing_beside, is_occupied, move_folder, naming_full_disk
 from obelisk.gallery import database, schema
 from obelisk.gallery.address import is_address
 from obelisk.gallery.archive import (
@@ -173,17 +173,20 @@ def list_about(origin: Tables) -> list[tuple[str, str]]:
 def import_gallery(path: Path, place: Path | str, *, progress: Progress = no_progress) -> Handover:
     """Make a gallery of a file that :func:`export_gallery` wrote; it appears complete, checked whole, or not at all.
 
-    Raises :class:`GalleryError` if ``place`` exists, and for a file that is damaged, or holds what no exported gallery
-    does.
+    Raises :class:`GalleryError` if there is anything at ``place`` but an empty folder, and for a file that is damaged,
+    or holds what no exported gallery does.
     """
     if is_address(place):
         return import_to_database(path, open_truth(place), progress)
     place = locate_gallery(place)
-    if place.exists():
+    if is_occupied(place):
         raise GalleryError("this path already exists", where=place, fix="choose a new folder")
     with open_archive(path) as (manifest, archive):
         place.parent.mkdir(parents=True, exist_ok=True)
-        with naming_full_disk(place), tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as made:
+        with (
+            naming_full_disk(place),
+            tempfile.TemporaryDirectory(dir=growing_beside(place), prefix=f".{place.name}.") as made,
+        ):
             folder = Path(made) / place.name
             folder.mkdir()
             extract_files(archive, manifest, path, folder, progress)

@@ -16,7 +16,7 @@ from obelisk.bundled import name_gallery
 from obelisk.embedding import Bundle
 from obelisk.embedding.user_cache import cache_folder
 from obelisk.errors import ModelError
-from obelisk.files import move_folder, read_limited, replace_file
+from obelisk.files import growing_beside, move_folder, read_limited, replace_file
 from obelisk.gallery import database, schema
 from obelisk.gallery.ann.index_file import INDEX
 from obelisk.gallery.embeddings import normalize_stored, pick_embeddings
@@ -43,7 +43,7 @@ class SqliteTruth:
     def create(self, about: About, bundle: Bundle) -> None:
         """Write an empty gallery; its folder appears complete or not at all."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.folder.parent, prefix=f".{self.folder.name}.") as made:
+        with tempfile.TemporaryDirectory(dir=growing_beside(self.folder), prefix=f".{self.folder.name}.") as made:
             folder = Path(made) / self.folder.name
             bundle.save_to(folder / MODEL)
             database.create_database(folder, about)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from obelisk.errors import DataError
-from obelisk.files import read_limited
+from obelisk.files import growing_beside, is_occupied, move_folder, read_limited
 from obelisk.records import Progress, no_progress
 from obelisk.synthetic.distractors import render_distractor
 from obelisk.synthetic.place_names import invent_coordinates, invent_names
@@ -97,17 +97,15 @@ def generate_dataset(
     refuse_impossible(plan)
     if holds_dataset(out, plan):
         return out
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if is_occupied(out):
         raise DataError("the folder holds something else", where=out, fix="name a new folder, or remove this one")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as parent:
+    with tempfile.TemporaryDirectory(dir=growing_beside(out), prefix=f".{out.name}.") as parent:
         partial = Path(parent) / out.name
         write_photos(partial, plan, progress)
         write_tables(partial / "metadata", plan)
         (partial / RECORD_FILE).write_text(json.dumps(asdict(plan), indent=2) + "\n", encoding="utf-8", newline="\n")
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
+        move_folder(partial, out)
     return out
 
 

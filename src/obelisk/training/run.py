@@ -31,7 +31,7 @@ import polars as pl
 from obelisk.config import Recipe, load_recorded_recipe
 from obelisk.errors import RecipeError
 from obelisk.evaluation.run_reader import Run, read_facts
-from obelisk.files import remove_partials, replace_file
+from obelisk.files import is_occupied, remove_partials, replace_file
 
 
 def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -57,7 +57,7 @@ def find_finished(recipe: Recipe, data: str, out: Path, *, resume: bool) -> Run 
             raise RecipeError("holds an unfinished run of another recipe", where=out, fix="choose another --out")
         if not resume:
             raise RecipeError("holds an unfinished run of this recipe", where=out, fix="add --resume to continue it")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif is_occupied(out):
         raise RecipeError("is not empty, and holds no run", where=out, fix="choose another --out")
     elif resume:
         raise RecipeError("holds no run to resume", where=out, fix="leave out --resume")

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Final, Literal
 
 from obelisk.errors import DataError, DownloadError, ObeliskError
+from obelisk.files import grants_locks
 
 STATE_FILE: Final = ".download.sqlite"
 STATE_FORMAT: Final = 1
@@ -89,10 +90,11 @@ class DownloadState:
         if code is None or not isinstance(error, sqlite3.OperationalError):
             fix = "delete it: the next run checks the files that are there"
             return DataError(f"the state of the download is damaged: {error}", where=self._path, fix=fix)
-        if code == sqlite3.SQLITE_BUSY:
+        if code == sqlite3.SQLITE_BUSY and grants_locks(self._path.parent):
             fix = "wait until it is done, or stop it"
             return DownloadError("another download is running in this folder", where=self._path.parent, fix=fix)
-        return DownloadError(f"the state cannot be saved: {error}", where=self._path, fix="free some space there")
+        fix = "free some space there; if it is a network share without locks, download to a local disk"
+        return DownloadError(f"the state cannot be saved: {error}", where=self._path, fix=fix)
 
     def read(self, path: str) -> FileState:
         """Return the state of a file; a new state if there is none. Raises DataError if the database is damaged."""

@@ -23,7 +23,7 @@ from obelisk.data.catalog import LANDMARKS, QUERIES, REFERENCES, Catalog
 from obelisk.data.formats.csv import HEADER_LINES, inspect_lines, refuse_foreign, shorten
 from obelisk.data.subset import DISTRACTOR, PHOTO_COLUMNS, Subset
 from obelisk.errors import DataError
-from obelisk.files import move_folder, partial_path, read_limited
+from obelisk.files import LOST_AND_FOUND, growing_beside, is_occupied, move_folder, partial_path, read_limited
 from obelisk.photos import photo_exists
 
 FORMAT: Final = "obelisk-subset"
@@ -47,11 +47,11 @@ def write_subset(subset: Subset, out: Path, *, add: Callable[[Path], object] = l
     refuse_occupied(out)
     out = out.resolve()
     files = render_subset(subset)
-    if out.is_dir() and any(out.iterdir()):
+    if is_occupied(out):
         if all((out / name).read_bytes() == data for name, data in files.items()):
             return out
         raise occupied_error(out)
-    unfinished = partial_path(out)
+    unfinished = growing_beside(out) / partial_path(out).name
     try:
         unfinished.mkdir(parents=True)
         for name, data in files.items():
@@ -70,7 +70,11 @@ def refuse_occupied(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise DataError("this is a file, not a folder", where=out, fix="name another folder")
-    if out.is_dir() and {file.name for file in out.iterdir()} not in (set(), {PHOTOS, LANDMARKS_TABLE, MANIFEST}):
+    if is_occupied(out) and {file.name for file in out.iterdir()} - {LOST_AND_FOUND} != {
+        PHOTOS,
+        LANDMARKS_TABLE,
+        MANIFEST,
+    }:
         raise occupied_error(out)
     final = out.resolve()
     trial = partial_path(next(folder for folder in (final, *final.parents) if folder.parent.exists()))
@@ -85,7 +89,7 @@ def refuse_occupied(out: Path) -> None:
 def refuse_filled(out: Path) -> None:
     """Raise DataError if ``out`` holds anything at all, or can't be created."""
     refuse_occupied(out)
-    if out.is_dir() and any(out.iterdir()):
+    if is_occupied(out):
         raise occupied_error(out)
 
 

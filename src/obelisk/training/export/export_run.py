@@ -13,6 +13,7 @@ from obelisk.embedding import MANIFEST_FILE, Bundle, Precision, read_layer, writ
 from obelisk.embedding.activation_ranges import RANGES, Ranges, pack_ranges
 from obelisk.errors import DataError, ModelError, PhotoError
 from obelisk.evaluation.run_reader import Run
+from obelisk.files import is_occupied
 from obelisk.photos import map_in_order, prepare, read_photo
 from obelisk.training.export.int8 import choose_ranges, round_activations
 from obelisk.training.export.onnx import check_export
@@ -136,7 +137,7 @@ def allow_int8(
 
 def refuse_taken(out: Path) -> None:
     """Refuse a folder that holds anything but a bundle."""
-    if out.exists() and not (out / MANIFEST_FILE).is_file() and not (out.is_dir() and not any(out.iterdir())):
+    if not (out / MANIFEST_FILE).is_file() and is_occupied(out):
         raise ModelError("the folder holds something other than a bundle", where=out, fix="choose a new --out")
 
 
