@@ -160,9 +160,9 @@ def test_verified_answers_are_calibrated_too_and_have_a_threshold_of_their_own()
     for low in np.arange(0.0, 1.0, 0.2):
         inside = (confidence >= low) & (confidence < low + 0.2)
         assert confidence[inside].mean() == pytest.approx(right[inside].mean(), abs=0.05)
-    wanted = 1 - CAUTION * 0.1
-    named = confidence >= found.threshold(0.9, verified=True)
-    assert right[named].mean() == pytest.approx(wanted, abs=0.015)
+    for wanted in (0.9, 0.95):
+        named = confidence >= found.threshold(wanted, verified=True)
+        assert right[named].mean() == pytest.approx(wanted, abs=0.015)
     assert found.threshold(0.9, verified=True) < found.threshold(0.9)
     z = found.combine(fresh.scores, fresh.margins, fresh.references)
     moved = shift_intercept(found, z - 1.0, fresh.right.astype(float), np.full(60_000, 1 / 60_000))

@@ -50,7 +50,7 @@ UNCALIBRATED = (
 MOST_ROWS = 10_000  # of a table that is read
 CALIBRATION_FORMAT = 4  # 1: without margin and evidence; 2: without inliers, vote and k; 3: without rival
 MARGIN_CAP = 0.35  # M; a larger margin says no more
-CAUTION = 0.8  # share of the mistakes that a wanted precision allows
+CAUTION = 0.8  # share of the mistakes that a wanted precision allows, unless geometry was verified
 RIDGE = 1e-3  # keeps the weights finite where the scores separate right from wrong without a mistake
 NEWTON_STEPS = 100
 TABULATED = 101  # confidences whose expected precision is kept
@@ -141,16 +141,18 @@ class Calibration(BaseModel):
     def threshold(self, precision: float = PRECISION, *, verified: bool = False) -> float:
         """Return the lowest confidence whose answers reach a wanted precision, a share of right answers.
 
-        The calibration errs, too, so only CAUTION of the mistakes that the precision allows are used. If no confidence
-        reaches it, the threshold is the highest one measured. That of answers after geometric verification is lower:
-        more of them are certain, so that less certain ones may join them.
+        How alike strangers are differs from place to place, so only CAUTION of the mistakes that the precision allows
+        are used. If no confidence reaches it, the threshold is the highest one measured. That of answers after geometric
+        verification is lower: more of them are certain, so that less certain ones may join them. What inliers say
+        hardly depends on the place, so there all mistakes are used.
 
         Raises :class:`~obelisk.errors.UsageError` for a precision outside (0, 1).
         """
         if not 0.0 < precision < 1.0:
             raise UsageError(f"precision = {precision}", fix="give a share of the answers, above 0 and below 1")
-        wanted = 1.0 - CAUTION * (1.0 - precision)
-        table = self.verified_precisions if verified and self.verified_precisions else self.precisions
+        table, wanted = self.precisions, 1.0 - CAUTION * (1.0 - precision)
+        if verified and self.verified_precisions:
+            table, wanted = self.verified_precisions, precision
         enough = [confidence for confidence, reached in table if reached >= wanted]
         return min(enough, default=table[-1][0])
 
