@@ -61,6 +61,14 @@ def paint(seed: int) -> Image.Image:
     return wall
 
 
+def stamp(wall: Image.Image) -> Image.Image:
+    """A photo with a watermark, which is the same on every photo."""
+    canvas = ImageDraw.Draw(wall)
+    canvas.rectangle((140, 260, 290, 290), fill="black")
+    canvas.text((145, 262), "14 KQZ 2009", fill="white", font_size=22)
+    return wall
+
+
 def encode(image: Image.Image, kind: str = "PNG") -> bytes:
     written = BytesIO()
     image.save(written, kind)
@@ -79,6 +87,15 @@ def test_another_wall_has_few_inliers() -> None:
     keypoints = [find_keypoints(encode(paint(seed))) for seed in range(6)]
     counts = [count_inliers(keypoints[0], other) for other in keypoints[1:]]
     assert max(counts) < 12
+
+
+def test_a_watermark_is_no_evidence_but_a_copy_of_the_photo_is() -> None:
+    one, other = (find_keypoints(encode(stamp(paint(seed)))) for seed in (1, 2))
+    pairs = match_descriptors(one.descriptors, other.descriptors)
+    moved = np.abs(one.positions[pairs[:, 0]] - other.positions[pairs[:, 1]]).max(axis=1)
+    assert (moved < 1).sum() > BY_ACCIDENT
+    assert count_inliers(one, other) <= BY_ACCIDENT
+    assert count_inliers(one, find_keypoints(encode(stamp(paint(1)), "JPEG"))) >= ENOUGH
 
 
 @pytest.mark.parametrize(
