@@ -142,9 +142,9 @@ class Calibration(BaseModel):
         """Return the lowest confidence whose answers reach a wanted precision, a share of right answers.
 
         How alike strangers are differs from place to place, so only CAUTION of the mistakes that the precision allows
-        are used. If no confidence reaches it, the threshold is the highest one measured. That of answers after geometric
-        verification is lower: more of them are certain, so that less certain ones may join them. What inliers say
-        hardly depends on the place, so there all mistakes are used.
+        are used. What inliers say hardly depends on the place, so after geometric verification all of them are. That
+        threshold is also lower because more answers are certain, so that less certain ones may join them. If no
+        confidence reaches the precision, the threshold is the highest one measured.
 
         Raises :class:`~obelisk.errors.UsageError` for a precision outside (0, 1).
         """
