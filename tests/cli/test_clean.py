@@ -18,6 +18,7 @@ from obelisk.cli.clean import clean_command
 from obelisk.cli.data import data_app
 from obelisk.data import read_catalog
 from obelisk.errors import DataError, ObeliskError, UsageError
+from obelisk.recognition.explain.strip import WIDTH
 
 COLORS = {"Dome": (230, 60, 60), "Tôrre de Belém": (60, 220, 60), "塔": (60, 60, 240)}
 PLANTED = ("Dome/green.png", "塔/red.png")
@@ -66,7 +67,7 @@ def test_planted_errors_are_found_dropped_and_drawn(noisy, tmp_path, run_folder)
     assert reported["cleaning"]["dropped"] == 2
     assert reported.items() <= json.loads((out / "manifest.json").read_text()).items()
     with Image.open(out / "pictures" / "001.png") as sheet:
-        assert sheet.width > 1000
+        assert sheet.width > WIDTH
 
 
 def test_the_result_is_read_like_a_subset(noisy, tmp_path, run_folder, monkeypatch):
