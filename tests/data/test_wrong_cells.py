@@ -247,6 +247,17 @@ def test_cells_of_landmarks(row: str, told: str, dataset: Path) -> None:
         assert catalog.landmarks.select("latitude", "longitude").rows()[1] == (None, None)
 
 
+@pytest.mark.parametrize("name", ["landmarks.csv", "train_label_to_category.csv"])
+def test_names_in_another_encoding_are_told(name: str, dataset: Path) -> None:
+    rows = ("landmark_id,name,category", "7,Café,Café", "8,Eight,Eight", "9,Nine,Nine")
+    (dataset / "metadata" / name).write_text("\n".join(rows) + "\n", encoding="latin-1")
+    told = "the name `Caf\ufffd` has lost letters, because the table is not UTF-8"
+    assert [(issue.where, issue.what, issue.fix) for issue in malformed(dataset)] == [
+        (f"{name}, row 2", told, "save it as UTF-8")
+    ]
+    assert read_catalog(dataset).notes == (f"1 names of {name} are damaged; row 2: {told}; save it as UTF-8",)
+
+
 # How files begin that are no tables, with what is said.
 FOREIGN = {
     "gzip": (b"\x1f\x8b\x08\0", "compressed with gzip .*mv train.csv train.csv.gz && gunzip train.csv.gz"),
@@ -254,6 +265,8 @@ FOREIGN = {
     "zlib": (b"\x78\x9c", "compressed with zlib"),
     "xlsx": (b"PK\x03\x04", "a ZIP archive or a spreadsheet .* save the sheet as CSV"),
     "UTF-16": ("id,landmark_id\n1,2\n".encode("utf-16"), "UTF-16 text .* save it as UTF-8"),
+    "old Mac": (b"id,landmark_id\r1,2\r", "carriage return .* save it as UTF-8 with line feeds"),
+    "Excel": (b"\xef\xbb\xbfsep=,\r\nid,landmark_id\r\n", "names the separator .* delete that line"),
     "UTF-16 without a mark": ("id,landmark_id\n1,2\n".encode("utf-16-le"), "NUL bytes"),
 }
 

@@ -6,6 +6,7 @@ unpacked, and rows that a stray quote runs together are found.
 
 from __future__ import annotations
 
+import codecs
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ LINE_END, QUOTE, CARRIAGE_RETURN = b'\n"\r'
 # A quote that neither begins nor ends a cell, nor stands for one in a quoted cell.
 INNER_QUOTE: Final = re.compile(rb'(?<=[^,"\r\n])"(?=[^,"\r\n])')
 
+SAVE_AS_UTF8: Final = "save it as UTF-8"
 UNPACK: Final = "unpack it: mv {{0}} {{0}}.{0} && {1} {{0}}.{0}"
 # How files begin that are no tables, whatever their name says.
 FOREIGN: Final = {
@@ -45,7 +47,7 @@ FOREIGN: Final = {
     b"\xfd7zXZ": ("the table is compressed with xz", UNPACK.format("xz", "unxz")),
     **dict.fromkeys((b"\x78\x01", b"\x78\x9c", b"\x78\xda"), ("the table is compressed with zlib", "unpack it")),
     b"PK\x03\x04": ("this is a ZIP archive or a spreadsheet", "unpack it, or save the sheet as CSV"),
-    **dict.fromkeys((b"\xff\xfe", b"\xfe\xff"), ("the table is UTF-16 text", "save it as UTF-8")),
+    **dict.fromkeys((b"\xff\xfe", b"\xfe\xff"), ("the table is UTF-16 text", SAVE_AS_UTF8)),
 }
 
 
@@ -137,11 +139,16 @@ def refuse_foreign(path: Path) -> None:
     for magic, (what, fix) in FOREIGN.items():
         if start.startswith(magic):
             raise DataError(what, where=path, fix=fix.format(quote(path.name)))
+    if b"\r" in start.rstrip(b"\r\n"):
+        what = "its lines end with a carriage return (CR) alone, as on old Macs"
+        raise DataError(what, where=path, fix="save it as UTF-8 with line feeds")
+    if start.removeprefix(codecs.BOM_UTF8).startswith(b"sep="):
+        raise DataError("the first line is no header: it names the separator", where=path, fix="delete that line")
     if len(start) > MAX_HEADER_BYTES:
         what = f"the first line has more than {MAX_HEADER_BYTES:,} bytes"
         raise DataError(what, where=path, fix="check that this is a CSV file")
     if b"\0" in start:
-        raise DataError("the first line holds NUL bytes, so this is no UTF-8 text", where=path, fix="save it as UTF-8")
+        raise DataError("the first line holds NUL bytes, so this is no UTF-8 text", where=path, fix=SAVE_AS_UTF8)
 
 
 @dataclass(kw_only=True)

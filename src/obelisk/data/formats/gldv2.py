@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from obelisk.data.catalog import QUERIES, REFERENCES, Catalog
-from obelisk.data.formats.csv import read_table, shorten_cells, to_id
+from obelisk.data.formats.csv import SAVE_AS_UTF8, read_table, shorten_cells, to_id
 from obelisk.data.formats.gldv2_rows import (
     AT_ONCE,
     PhotoRows,
@@ -25,7 +25,14 @@ from obelisk.data.formats.gldv2_rows import (
     read_train_clean,
     sort_by_id,
 )
-from obelisk.data.formats.labels import build_landmark_table, explain_details, find_faulty_details, link_category
+from obelisk.data.formats.labels import (
+    build_landmark_table,
+    explain_details,
+    explain_lost_letters,
+    find_faulty_details,
+    find_lost_letters,
+    link_category,
+)
 from obelisk.data.formats.scan import scan_photos
 from obelisk.errors import DataError, quote
 from obelisk.photos import PHOTO_SUFFIXES, TAR_NAME, PhotoFilter, tarred_photo_table
@@ -51,6 +58,12 @@ class Gldv2Tables:
     details: Path | None
     categories: Path | None
     hierarchy: Path | None
+
+    @property
+    def named(self) -> dict[Path, str]:
+        """The tables that name landmarks, each with its column of names."""
+        tables = ((self.details, "name"), (self.categories, "category"), (self.hierarchy, "category"))
+        return {path: column for path, column in tables if path is not None}
 
 
 def find_table(directory: Path, name: str) -> Path | None:
@@ -130,6 +143,8 @@ def place_gldv2(
         notes += note_faults(rows.solution, "query")
     if tables.details is not None:
         notes += note_details(tables.details)
+    for path, column in tables.named.items():
+        notes += note_lost_letters(path, column)
     placed = [
         place_photos(part, directory, folder, photo_filter) if present_only else place_as_listed(part, folder)
         for part, folder in ((references, "train"), (queries, "test"))
@@ -227,6 +242,14 @@ def note_details(path: Path) -> tuple[str, ...]:
     for row, fault in faults.head(1).select("row", explain_details()).iter_rows():
         what = f"{faults.height:,} faults in {path.name}, whose cells are left out"
         return (f"{what}; the first is in row {row}: {fault}",)
+    return ()
+
+
+def note_lost_letters(path: Path, column: str) -> tuple[str, ...]:
+    """Return a note on the names of a table that is not UTF-8."""
+    lost = find_lost_letters(path, column)
+    for row, fault in lost.head(1).select("row", explain_lost_letters()).iter_rows():
+        return (f"{lost.height:,} names of {path.name} are damaged; row {row}: {fault}; {SAVE_AS_UTF8}",)
     return ()
 
 

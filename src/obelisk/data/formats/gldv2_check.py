@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from obelisk.data.formats.csv import shorten_cells
+from obelisk.data.formats.csv import SAVE_AS_UTF8, shorten_cells
 from obelisk.data.formats.gldv2 import (
     IGNORED,
     Gldv2Rows,
@@ -27,7 +27,14 @@ from obelisk.data.formats.gldv2_rows import (
     read_train_clean,
     split_by_id,
 )
-from obelisk.data.formats.labels import explain_details, find_faulty_details, read_names, sort_distinct
+from obelisk.data.formats.labels import (
+    explain_details,
+    explain_lost_letters,
+    find_faulty_details,
+    find_lost_letters,
+    read_names,
+    sort_distinct,
+)
 from obelisk.data.issues import Issue, IssueRows, make_issue
 from obelisk.photos import PhotoFilter
 
@@ -57,6 +64,9 @@ def check_gldv2(directory: Path, rows: Gldv2Rows, photo_filter: PhotoFilter) -> 
         faults = find_faulty_details(tables.details)
         fix = "correct the cell, or leave it empty"
         yield IssueRows(kind="malformed", rows=faults, where=at_row(tables.details), what=explain_details(), fix=fix)
+    for path, column in tables.named.items():
+        lost = find_lost_letters(path, column)
+        yield IssueRows(kind="malformed", rows=lost, where=at_row(path), what=explain_lost_letters(), fix=SAVE_AS_UTF8)
     known = sort_distinct(rows.labels.distinct["landmark_id"])
     yield from find_unnamed(known, tables, directory)
     if tables.solution is not None and rows.solution is not None:
@@ -143,7 +153,7 @@ def compare_clean(labels: PhotoRows, train_clean: Path) -> Iterator[IssueRows]:
 
 def find_unnamed(known: pl.Series, tables: Gldv2Tables, directory: Path) -> Iterator[Sequence[Issue]]:
     """Yield the landmarks without a name; one issue for all of them if there is no table of names."""
-    sources = [path for path in (tables.details, tables.categories, tables.hierarchy) if path is not None]
+    sources = list(tables.named)
     if not sources:
         missing = "no table of names: neither landmarks.csv nor train_label_to_category.csv is there"
         yield [make_issue("unnamed", where=str(directory), what=missing)]

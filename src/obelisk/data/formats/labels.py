@@ -22,6 +22,7 @@ from obelisk.data.formats.csv import (
 CATEGORY_MARK = "Category:"
 COMMONS_PAGE = re.compile(r"""https?://(commons\.wikimedia\.org/wiki/Category:[^\s<>"\x00-\x1f\x7f]+)""")
 LONGEST_CATEGORY = 3_000  # characters; Wikimedia's titles have up to 255 bytes, 765 with percent signs
+REPLACED = "\N{REPLACEMENT CHARACTER}"  # what the reader puts for bytes that are not UTF-8
 DEGREES = {"latitude": 90, "longitude": 180}
 
 
@@ -118,6 +119,17 @@ def find_faulty_details(path: Path) -> pl.DataFrame:
         given = pl.col(column).is_not_null() | (column == "landmark_id")
         found.append(pick(whole, column, given & read.is_null()))
     return pl.concat(found).sort("row", "column")
+
+
+def find_lost_letters(path: Path, column: str) -> pl.DataFrame:
+    """Return the rows of a table of landmarks whose names hold bytes that are not UTF-8, a frame (row, cell)."""
+    names = read_table(path, required=(), optional=(column,), max_lines=MAX_LISTED)
+    return names.filter(pl.col(column).str.contains(REPLACED, literal=True)).select("row", cell=column)
+
+
+def explain_lost_letters() -> pl.Expr:
+    """Return what is wrong with such names, from the column ``cell``."""
+    return pl.format("the name `{}` has lost letters, because the table is not UTF-8", shorten_cells(pl.col("cell")))
 
 
 def explain_details() -> pl.Expr:
