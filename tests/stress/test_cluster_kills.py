@@ -29,6 +29,7 @@ __all__ = ["bundle", "server", "url"]  # fixtures
 SEED = int(os.environ.get("OBELISK_STRESS_SEED", "0"))
 KILLS = int(os.environ.get("OBELISK_KILLS", "200"))
 WRITERS = 4
+BATCHES_OF_A_WRITER, PHOTOS_OF_A_BATCH = 100, 10
 # Adds one photo after the other and prints each once it is acknowledged; what fails is tried again.
 WRITER = f"""
 import sys, time
@@ -123,6 +124,35 @@ def test_no_acknowledged_photo_is_lost(
     print(f"{KILLS} kills, {len(acknowledged)} acknowledged, {len(set(acknowledged) - photos)} lost")
     assert len(acknowledged) > KILLS
     assert set(acknowledged) <= photos
+    assert check_gallery(url) == []
+
+
+BATCHES = f"""
+import sys
+import numpy as np
+from obelisk.gallery import Gallery
+gallery, name = Gallery.open(sys.argv[1]), sys.argv[2]
+for batch in range({BATCHES_OF_A_WRITER}):
+    rows = np.random.default_rng([int(name), batch]).normal(size=({PHOTOS_OF_A_BATCH}, {DIMENSIONS}))
+    ids = [f"{{name}}.{{batch}}.{{one}}" for one in range({PHOTOS_OF_A_BATCH})]
+    gallery.add(rows, ["L" + name] * {PHOTOS_OF_A_BATCH}, ids)
+"""
+
+
+def test_readers_beside_eight_writers_see_whole_batches(url: str, bundle: Bundle) -> None:
+    Gallery.create(url, bundle)
+    writers = [subprocess.Popen([sys.executable, "-c", BATCHES, url, str(n)]) for n in range(8)]
+    readers, looks, before = [Gallery.open(url) for _ in range(2)], 0, 0
+    while any(writer.poll() is None for writer in writers):
+        for reader in readers:
+            found = reader.references()
+            ids = [photo.id.rpartition(".")[0] for photo in found.photos(range(before, len(found)))]
+            assert all(ids.count(batch) == PHOTOS_OF_A_BATCH for batch in set(ids)), "no half batch"
+            looks += 1
+        before = len(found)
+    assert [writer.returncode for writer in writers] == [0] * 8
+    print(f"{looks} looks, {len(readers[0])} photos")
+    assert len(readers[0]) == 8 * BATCHES_OF_A_WRITER * PHOTOS_OF_A_BATCH
     assert check_gallery(url) == []
 
 

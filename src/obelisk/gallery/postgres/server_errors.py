@@ -15,7 +15,9 @@ from obelisk.gallery.address import DatabaseAddress
 MISSING = (errors.UndefinedTable, errors.InvalidSchemaName, errors.InvalidCatalogName)
 REFUSED_LOGIN = re.compile(r"password authentication failed|no password supplied|authentication|role .* does not exist")
 LOST = (errors.AdminShutdown, errors.CrashShutdown, errors.DatabaseDropped, errors.IdleInTransactionSessionTimeout)
-NEVER_CONNECTED = re.compile(r"connection failed|resolve|connection timeout|invalid")
+NEVER_CONNECTED = re.compile(
+    r"connection to server (at|on) .* failed|connection failed|resolve|connection timeout|invalid"
+)
 STARTING = re.compile(r"starting up|shutting down|in recovery mode|not yet accepting", re.IGNORECASE)
 PGPASS = "put the password into ~/.pgpass (host:port:database:user:password, mode 600), or name a service file"
 
@@ -62,7 +64,7 @@ def translate(error: psycopg.Error, address: DatabaseAddress) -> GalleryError:
 
 def tail_of(said: str) -> str:
     """Return what is new in a message of PostgreSQL's library, which begins with the address."""
-    return re.sub(r"^connection (to server at|failed: connection to server (at|on)) .*? failed: ", "", said)
+    return re.sub(r"^(connection [a-z ]+: )?connection to server (at|on) .*? failed: ", "", said)
 
 
 def machine_error(what: str, where: str, fix: str) -> GalleryError:
