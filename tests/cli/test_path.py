@@ -277,11 +277,17 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_demo_walks_the_whole_path(
-    obelisk: Command, tiny_dataset: Path, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    obelisk: Command,
+    tiny_dataset: Path,
+    tiny_recipe: Recipe,
+    tiny_run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    arms = {name: tiny_recipe.model_copy(update={"name": name}) for name in ("baseline_softmax", "proposed_triplet")}
-    monkeypatch.setattr("obelisk.config.load_recipe", lambda name, overrides=(): arms.get(name, tiny_recipe))
-    monkeypatch.setattr("obelisk.training.run.load_recorded_recipe", lambda folder: arms[folder.name])
+    # The second arm is finished, so only the first one trains.
+    arms = {"baseline_softmax": tiny_recipe.model_copy(update={"name": "baseline"}), "proposed_triplet": tiny_recipe}
+    shutil.copytree(tiny_run.folder, tmp_path / "demo" / "runs" / "proposed_triplet")
+    monkeypatch.setattr("obelisk.experiments.demo.load_recipe", arms.__getitem__)
     code, out, err = obelisk("demo", "--data", tiny_dataset, "--out", tmp_path / "demo")
     assert code == 0, err
     assert "report:" in out
