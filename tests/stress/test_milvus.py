@@ -20,7 +20,7 @@ from obelisk.errors import GalleryError
 from obelisk.gallery import Gallery, as_stored, check_index, index_gallery, nearest_rows
 from obelisk.gallery.ann import candidates, indexed
 from obelisk.gallery.ann.candidates import ExhaustiveCandidates
-from obelisk.gallery.ann.milvus import MilvusCandidates, parse_milvus
+from obelisk.gallery.ann.milvus import SEARCH_SECONDS, MilvusCandidates, parse_milvus
 
 pytestmark = [pytest.mark.stress, pytest.mark.filterwarnings("default")]
 
@@ -127,3 +127,23 @@ def test_without_its_collection_a_small_gallery_is_searched_exactly(
     monkeypatch.setattr(candidates, "EXACT_WITHOUT_ENGINE", N - 1)
     with pytest.raises(GalleryError, match="no such collection, and 2,000 photos are too many"):
         Gallery.open(city.path).references()
+
+
+def test_while_milvus_is_silent_only_the_first_search_waits_for_it(
+    city: Gallery, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index_gallery(city, collection)
+    engine = engine_of(city)
+    asked: list[object] = []
+
+    class SilentClient:
+        def search(self, *given: object, **named: object) -> None:
+            asked.append(named["timeout"])
+            raise OSError("nobody answers")
+
+    monkeypatch.setattr(engine, "client", SilentClient())
+    expected = nearest_rows(draw(9, 3), as_stored(draw(N)), 10)[1]
+    for _ in range(3):
+        np.testing.assert_array_equal(city.search(draw(9, 3), 10)[1], expected)
+    assert asked == [SEARCH_SECONDS]
+    assert SEARCH_SECONDS <= 3.0

@@ -6,6 +6,7 @@ embeddings of the gallery, so rows that an engine holds twice, too long, or from
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -20,6 +21,7 @@ PGVECTOR = "pgvector"
 MILVUS = "milvus://"
 ROWS_AT_ONCE = 4096
 EXACT_WITHOUT_ENGINE = 1_000_000  # photos compared one by one while the engine is away: 2 GB with 512 values
+TRIED_AGAIN = 30.0  # s, after which an engine that was away is asked again
 SPARE = 2  # proposed for each that is wanted
 
 ReadRows = Callable[[list[int]], tuple[Integers, Embeddings]]
@@ -65,13 +67,14 @@ class ExhaustiveCandidates:
         self.last = int(ids[-1])
         self._ids, self._read = ids, read
         self._all: tuple[Integers, Embeddings] | None = None
+        self._until = time.monotonic() + TRIED_AGAIN
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def still_pays(self, ids: Integers) -> bool:
-        """Return False: after a change the engine is tried again."""
-        return False
+        """Return whether it is too early to try the engine again: each trial may take seconds."""
+        return time.monotonic() < self._until
 
     def candidates(
         self, queries: Embeddings, k: int, *, allowed: Integers | None = None, widening: int = 1

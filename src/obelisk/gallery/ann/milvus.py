@@ -23,14 +23,16 @@ import numpy as np
 from obelisk.arrays import Embeddings, Integers
 from obelisk.errors import GalleryError, quote
 from obelisk.gallery import schema
-from obelisk.gallery.ann.candidates import EXACT_WITHOUT_ENGINE, MILVUS, EngineError
+from obelisk.gallery.ann.candidates import EXACT_WITHOUT_ENGINE, MILVUS, TRIED_AGAIN, EngineError
+from obelisk.gallery.lookup import count_reference_photos
 from obelisk.gallery.truth import Truth
 from obelisk.records import Progress
 
 TOKEN = "OBELISK_MILVUS_TOKEN"
 DESCRIPTION = "obelisk gallery "
 PORT = 19530
-SECONDS = 20.0  # for an answer
+SECONDS = 20.0  # for an answer while the collection is filled
+SEARCH_SECONDS = 3.0  # for an answer that somebody waits for
 LONGEST_BUILD = 86_400.0  # s, for Milvus to index and load what it was given
 SETTLING = 60.0  # s, until Milvus answers with what it was given
 ROWS_AT_ONCE = 4096
@@ -40,6 +42,7 @@ COMPARED = 16  # rows by which a collection is known to hold the photos of a gal
 CLOSE = 0.01  # between two values of one embedding
 NAME = re.compile(r"[A-Za-z_]\w{0,254}", re.ASCII)
 EVENTUALLY = "Eventually"
+WITHOUT = "check that it runs; `obelisk gallery index GALLERY --engine own` does without it"
 HNSW = {"M": 16, "efConstruction": 128}
 
 
@@ -89,6 +92,7 @@ class MilvusCandidates:
         self.setting = f"{address.shown} {last}"
         self.last = last
         self._count = count
+        self._silent_until = 0.0
 
     def __len__(self) -> int:
         return self._count
@@ -101,23 +105,29 @@ class MilvusCandidates:
     def candidates(
         self, queries: Embeddings, k: int, *, allowed: Integers | None = None, widening: int = 1
     ) -> list[Integers]:
-        """Return the nearest rows by Milvus's index, and as many again."""
+        """Return the nearest rows by Milvus's index, and as many again; a silent server is left alone for a while."""
         count = min(widening * max(OVERFETCH, 2 * k), len(self))
         if count > MOST_FOUND:
             what = f"Milvus gives at most {MOST_FOUND:,} candidates"
             raise EngineError(what, where=self.address.shown, fix="ask for fewer neighbors")
         if not count:
             return [np.empty(0, dtype=np.int64)] * len(queries)
-        with translating_milvus_errors(self.address):
-            found = self.client.search(
-                self.address.collection,
-                queries.tolist(),
-                limit=count,
-                anns_field="embedding",
-                search_params={"metric_type": "COSINE", "params": {"ef": max(count, OVERFETCH)}},
-                consistency_level=EVENTUALLY,
-                timeout=SECONDS,
-            )
+        if time.monotonic() < self._silent_until:
+            raise EngineError("Milvus did not answer", where=self.address.shown, fix=WITHOUT)
+        try:
+            with translating_milvus_errors(self.address):
+                found = self.client.search(
+                    self.address.collection,
+                    queries.tolist(),
+                    limit=count,
+                    anns_field="embedding",
+                    search_params={"metric_type": "COSINE", "params": {"ef": max(count, OVERFETCH)}},
+                    consistency_level=EVENTUALLY,
+                    timeout=SEARCH_SECONDS,
+                )
+        except EngineError:
+            self._silent_until = time.monotonic() + TRIED_AGAIN
+            raise
         return [np.array([hit["row"] if "row" in hit else hit["id"] for hit in hits], dtype=np.int64) for hits in found]
 
     def add(self, rows: Integers, embeddings: Embeddings) -> None:
@@ -161,15 +171,15 @@ def open_milvus(setting: str, truth: Truth, ids: Integers, dimensions: int) -> M
     shown, _, last = setting.partition(" ")
     address = parse_milvus(shown)
     fix = f"bring it up to date: obelisk gallery index {quote(truth.name)}"
-    client = connect_to_milvus(address)
-    if not find_collection(client, address, truth, dimensions):
+    client = connect_to_milvus(address, SEARCH_SECONDS)
+    if not find_collection(client, address, truth, dimensions, SEARCH_SECONDS):
         raise EngineError("Milvus has no such collection", where=address.shown, fix=fix)
     count = int(np.searchsorted(ids, int(last), side="right"))
     engine = MilvusCandidates(address, client, last=int(last), count=count)
     if not engine.still_pays(ids):
         what = f"the collection is {len(ids) - count:,} photos behind the gallery"
         raise EngineError(what, where=address.shown, fix=fix)
-    refuse_other_photos(engine, truth, ids[:count], dimensions)
+    refuse_other_photos(engine, truth, dimensions)
     return engine
 
 
@@ -181,29 +191,43 @@ def fill_milvus(text: str, truth: Truth, dimensions: int, progress: Progress) ->
     address = parse_milvus(text)
     client = connect_to_milvus(address)
     with truth.reading() as tables:
-        ids, _ = tables.read_photo_rows(after=None)
+        total = count_reference_photos(tables)
+        (last,) = tables.execute("SELECT coalesce(max(row), 0) FROM photos").fetchone()
     if not find_collection(client, address, truth, dimensions):
         make_collection(client, address, truth, dimensions)
-    engine = MilvusCandidates(address, client, last=int(ids[-1]) if len(ids) else 0, count=len(ids))
+    engine = MilvusCandidates(address, client, last=last, count=total)
     with translating_milvus_errors(address):
         client.load_collection(address.collection, timeout=LONGEST_BUILD)
-    refuse_other_photos(engine, truth, ids, dimensions)
+    refuse_other_photos(engine, truth, dimensions)
     reader = truth.reader(dimensions)
-    before = 0
-    for start in range(0, len(ids), ROWS_AT_ONCE):
-        progress("filling the collection", start, len(ids))
-        wanted = ids[start : start + ROWS_AT_ONCE]
+    before, done = 0, 0
+    wanted = np.empty(0, dtype=np.int64)
+    for wanted in read_pages(truth, last):
+        progress("filling the collection", done, total)
         there = engine.rows_between(before + 1, int(wanted[-1]))
         if len(gone := np.setdiff1d(there, wanted)):
             engine.remove(gone)
         if len(missing := np.setdiff1d(wanted, there)):
             engine.add(*reader.read(missing.tolist()))
-        before = int(wanted[-1])
+        before, done = int(wanted[-1]), done + len(wanted)
     with translating_milvus_errors(address):
         client.flush(address.collection, timeout=LONGEST_BUILD)
-    wait_until_seen(engine, truth, ids[-ROWS_AT_ONCE:])
-    progress("filling the collection", len(ids), len(ids))
+    wait_until_seen(engine, truth, wanted)
+    progress("filling the collection", total, total)
     return engine.setting
+
+
+def read_pages(truth: Truth, last: int) -> Iterator[Integers]:
+    """Yield the rows of a gallery up to the last, ascending, some thousand at a time and each time as it is then."""
+    before = 0
+    while before < last:
+        with truth.reading() as tables:
+            page = "SELECT row FROM photos WHERE row > ? AND row <= ? ORDER BY row LIMIT ?"
+            rows = [row for (row,) in tables.execute(page, (before, last, ROWS_AT_ONCE))]
+        if not rows:
+            return
+        yield np.array(rows, dtype=np.int64)
+        before = rows[-1]
 
 
 def wait_until_seen(engine: MilvusCandidates, truth: Truth, rows: Integers) -> None:
@@ -220,12 +244,16 @@ def wait_until_seen(engine: MilvusCandidates, truth: Truth, rows: Integers) -> N
         time.sleep(0.2)
 
 
-def refuse_other_photos(engine: MilvusCandidates, truth: Truth, ids: Integers, dimensions: int) -> None:
+def refuse_other_photos(engine: MilvusCandidates, truth: Truth, dimensions: int) -> None:
     """Raise :class:`GalleryError` if the collection holds other photos under the numbers of the gallery's rows.
 
     Copies of a gallery have one identity, but numbers of their own.
     """
-    sample = ids[np.unique(np.linspace(0, len(ids) - 1, COMPARED).astype(np.int64))] if len(ids) else ids
+    with truth.reading() as tables:
+        nearest = "SELECT row FROM photos WHERE row >= ? ORDER BY row LIMIT 1"
+        spread = np.linspace(0, engine.last, COMPARED).astype(np.int64).tolist()
+        found = [tables.execute(nearest, (row,)).fetchone() for row in spread]
+    sample = np.unique(np.array([row for (row,) in filter(None, found) if row <= engine.last], dtype=np.int64))
     rows, embeddings = truth.reader(dimensions).read(sample.tolist())
     there = engine.embeddings_of(rows) if len(rows) else {}
     for row, embedding in zip(rows.tolist(), embeddings, strict=True):
@@ -234,20 +262,22 @@ def refuse_other_photos(engine: MilvusCandidates, truth: Truth, ids: Integers, d
             raise GalleryError(what, where=engine.address.shown, fix="name another collection")
 
 
-def connect_to_milvus(address: MilvusAddress) -> Any:
-    """Return a client; raise :class:`EngineError` if nobody answers."""
+def connect_to_milvus(address: MilvusAddress, seconds: float = SECONDS) -> Any:
+    """Return a client; raise :class:`EngineError` if nobody answers in time."""
     with translating_milvus_errors(address):
         client = import_module("pymilvus").MilvusClient
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it prints what it raises as well
-        return client(uri=address.uri, token=address.token, timeout=SECONDS)
+        return client(uri=address.uri, token=address.token, timeout=seconds)
 
 
-def find_collection(client: Any, address: MilvusAddress, truth: Truth, dimensions: int) -> bool:
+def find_collection(
+    client: Any, address: MilvusAddress, truth: Truth, dimensions: int, seconds: float = SECONDS
+) -> bool:
     """Return whether there is the collection; raise :class:`GalleryError` if it is not the gallery's."""
     with translating_milvus_errors(address):
-        if not client.has_collection(address.collection, timeout=SECONDS):
+        if not client.has_collection(address.collection, timeout=seconds):
             return False
-        found = client.describe_collection(address.collection, timeout=SECONDS)
+        found = client.describe_collection(address.collection, timeout=seconds)
     said = str(found.get("description", ""))
     vectors = [entry for entry in found["fields"] if entry["name"] == "embedding"]
     what = ""
@@ -299,5 +329,5 @@ def translating_milvus_errors(address: MilvusAddress) -> Iterator[None]:
         if re.search(r"auth|permission|privilege", said, re.IGNORECASE):
             fix = f"put user:password into {TOKEN}"
             raise GalleryError(f"Milvus refuses the login: {said}", where=address.shown, fix=fix) from None
-        fix = "check that it runs; `obelisk gallery index GALLERY --engine own` does without it"
-        raise EngineError(f"Milvus can't go on: {said}", where=address.shown, fix=fix) from None
+        what = "Milvus did not answer in time" if "DEADLINE_EXCEEDED" in said else f"Milvus can't go on: {said}"
+        raise EngineError(what, where=address.shown, fix=WITHOUT) from None
