@@ -260,7 +260,7 @@ SCRIPTS = [
     "UPDATE embeddings SET vector = zeroblob(128)",
     "UPDATE sqlite_sequence SET seq = 9223372036854775807",
     "UPDATE sqlite_sequence SET seq = 'x'",
-    "INSERT INTO photos SELECT 9223372036854775807, 'z', 1, '', '', '', NULL",
+    "INSERT INTO photos (row, id, landmark_id, content_hash, source) VALUES (9223372036854775807, 'z', 1, '', '')",
     "UPDATE sqlite_schema SET rootpage = 2 WHERE name = 'photos'",
     "UPDATE sqlite_schema SET rootpage = 99999 WHERE name = 'photos_by_content'",
     "UPDATE sqlite_schema SET name = 'x' WHERE name = 'about'",

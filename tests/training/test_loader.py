@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import multiprocessing
 import os
 import time
 from collections.abc import Iterator
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from obelisk.config import ViewsSection
 from obelisk.errors import ObeliskError
@@ -30,6 +34,7 @@ from obelisk.training.loading.loader import (
     LoadedBatch,
     count_loaders,
     load_batches,
+    prepare_batch,
     stream_batches,
 )
 
@@ -141,6 +146,26 @@ def test_loaders_that_get_no_time_make_place_for_others(
     assert released.exists()
     assert policies == {os.SCHED_OTHER}
     assert indices == [[place % 5] for place in range(100)]
+
+
+def test_a_batch_that_shared_memory_has_no_room_for_comes_through_a_pipe(
+    photos: LabeledPhotos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = photos.request(torch.tensor([0, 3]))
+    shared = BatchReader()[wanted]
+    assert shared.squares.is_shared()
+    monkeypatch.setattr(Tensor, "share_memory_", Mock(side_effect=RuntimeError("unable to allocate shared memory")))
+    piped = BatchReader()[wanted]
+    assert isinstance(piped.squares, np.ndarray)
+    assert torch.equal(prepare_batch(piped).inputs, prepare_batch(shared).inputs)
+
+
+def test_where_processes_share_no_memory_the_remedy_is_told(
+    photos: LabeledPhotos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BaseContext, "Lock", Mock(side_effect=OSError(errno.EROFS, os.strerror(errno.EROFS))))
+    with pytest.raises(ObeliskError, match=r"cannot share memory.*/dev/shm.*--shm-size"):
+        next(load_batches([photos.request(torch.tensor([0]))]))
 
 
 def test_a_loader_that_is_killed_is_reported_with_what_to_do(photos: LabeledPhotos) -> None:

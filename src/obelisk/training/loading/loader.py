@@ -25,6 +25,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -96,10 +97,11 @@ class BatchRequest:
 class LoadedBatch:
     """What a worker returns: the n views of the readable photos as bytes (n, H, W, 3), and the errors of the others.
 
-    Bytes are a quarter of the size that the network takes.
+    Bytes are a quarter of the size that the network takes. A tensor comes through shared memory, an array through a
+    pipe.
     """
 
-    squares: Tensor
+    squares: Tensor | NDArray[np.uint8]
     indices: list[int]
     landmarks: list[int]
     unreadable: dict[int, str]
@@ -124,12 +126,24 @@ class BatchReader(Dataset[LoadedBatch]):
                 squares.append(np.array(resize_photo(seen, rule)))
                 sound.append(row)
         return LoadedBatch(
-            squares=torch.from_numpy(np.stack(squares)) if squares else torch.empty(0, rule.size, rule.size, 3).byte(),
+            squares=share(np.stack(squares) if squares else np.empty((0, rule.size, rule.size, 3), dtype=np.uint8)),
             indices=[wanted.indices[row] for row in sound],
             landmarks=[wanted.landmarks[row] for row in sound],
             unreadable=unreadable,
             rule=rule,
         )
+
+
+def share(squares: NDArray[np.uint8]) -> Tensor | NDArray[np.uint8]:
+    """Move a batch to shared memory; return it as it is if there is no room, as in a container, which has 64 MB.
+
+    torch would move it later, in a thread whose error nobody hears, and the batch would be waited for without end.
+    """
+    try:
+        shared: Tensor = torch.from_numpy(squares).share_memory_()  # type: ignore[no-untyped-call]
+    except (RuntimeError, OSError):
+        return squares
+    return shared
 
 
 @contextmanager
@@ -207,6 +221,11 @@ def stream_batches(requests: Iterator[BatchRequest], *, aside: bool, idle_timeou
     """
     context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
     context.set_forkserver_preload([__name__])
+    try:
+        context.Lock()
+    except OSError as error:
+        what, fix = f"processes cannot share memory: {error.strerror}", "in a container, give --shm-size=1g"
+        raise ObeliskError(what, where="/dev/shm", fix=f"let this user write there; {fix}") from error
     loader = DataLoader(
         BatchReader(),
         batch_size=None,
@@ -238,7 +257,7 @@ def stream_batches(requests: Iterator[BatchRequest], *, aside: bool, idle_timeou
 def prepare_batch(loaded: LoadedBatch) -> Batch:
     """Return a loaded batch as the network takes it."""
     return Batch(
-        inputs=scale_pixels(loaded.squares, loaded.rule),
+        inputs=scale_pixels(torch.as_tensor(loaded.squares), loaded.rule),
         landmarks=torch.tensor(loaded.landmarks, dtype=torch.int64),
         indices=loaded.indices,
         unreadable=loaded.unreadable,
