@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -204,3 +205,39 @@ def test_a_push_killed_ten_times_ends_with_the_same_content(
     assert done.same
     assert done.unchanged > 0
     assert (done.photos, done.more) == (ROWS, 0)
+
+
+@pytest.fixture
+def small_disk(server: Server, tmp_path: Path) -> Iterator[Path]:
+    """A file system of 16 MiB, which the server knows as the tablespace `small`."""
+    place = server.data.parent / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, timeout=60, check=False).returncode:
+        pytest.skip("a small file system can only be mounted by root")
+    shutil.chown(place, server.data.owner())
+    server.execute(f"CREATE TABLESPACE small LOCATION '{place}'")
+    yield place
+    server.execute("DROP TABLESPACE small")
+    subprocess.run(["umount", str(place)], check=True, timeout=60)
+
+
+def test_a_push_into_a_full_database_says_so_and_goes_on_when_there_is_room(
+    server: Server, url: str, small_disk: Path, tmp_path: Path, write_any_bundle: Callable[..., Bundle]
+) -> None:
+    wide, count = write_any_bundle(tmp_path / "wide", dimensions=512), 3 * BATCH
+    gallery = Gallery.create(tmp_path / "city", wide)
+    draw = np.random.default_rng(0)
+    gallery.add(draw.normal(size=(count, 512)), ["A"] * count, [f"p{n}" for n in range(count)])
+    address = f"{url}&options=-c%20default_tablespace%3Dsmall"
+    with pytest.raises(GalleryError, match="run out of room: could not extend file") as caught:
+        push_gallery(gallery, open_truth(address))
+    assert caught.value.exit_code == 1
+    assert "\n" not in str(caught.value)
+    schema = url.rpartition("=")[2]
+    there = server.execute(f"SELECT count(*) FROM {schema}.photos")[0][0]
+    assert int(str(there)) % BATCH == 0, "whole batches"
+    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True, timeout=60)
+    done = push_gallery(gallery, open_truth(address))
+    assert (done.photos, done.unchanged, done.same) == (count, there, True)
+    server.execute(f"DROP SCHEMA {schema} CASCADE")
