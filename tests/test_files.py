@@ -191,13 +191,14 @@ def test_a_lock_has_one_holder_and_goes_with_its_process(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no such answer")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EACCES])
 def test_where_the_system_grants_no_locks_nothing_is_locked_and_nobody_waits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import fcntl
 
     with exclusive_lock(tmp_path / "lock", wait=0):  # SQLite says that it is busy, as it does after ENOLCK
-        monkeypatch.setattr(fcntl, "lockf", Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
+        monkeypatch.setattr(fcntl, "lockf", Mock(side_effect=OSError(number, os.strerror(number))))
         with exclusive_lock(tmp_path / "lock", wait=1e6) as acquired:
             assert acquired
 

@@ -220,14 +220,21 @@ def begin_exclusive(database: sqlite3.Connection) -> bool:
 
 
 def grants_locks(folder: Path) -> bool:
-    """Return whether files in a folder can be locked: a network share may say ENOLCK, which SQLite takes for busy."""
+    """Return whether a new file in a folder can be locked, which nobody else has.
+
+    A network share that refuses says ENOLCK or EACCES, which SQLite takes for a database in use.
+    """
     try:
         import fcntl
     except ImportError:  # Windows
         return True
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
+    with contextlib.ExitStack() as opened:
+        try:
+            file = opened.enter_context(tempfile.TemporaryFile(dir=folder))
+        except OSError:
+            return True  # nothing can be said
+        try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno != errno.ENOLCK
+        except OSError:
+            return False
     return True
