@@ -1,5 +1,6 @@
 """A gallery of made-up places, and a client of a service over it."""
 
+import contextlib
 import shutil
 import socket
 import threading
@@ -73,6 +74,13 @@ def changer(make_client: Client, own_gallery: Path) -> TestClient:
 @pytest.fixture
 def run_server() -> Iterator[Callable[..., str]]:
     """Run servers in threads of this process; a call returns the address of one."""
+    with running_servers() as run:
+        yield run
+
+
+@contextlib.contextmanager
+def running_servers() -> Iterator[Callable[..., str]]:
+    """Yield what :func:`run_server` gives; stop the servers afterwards."""
     running: list[tuple[uvicorn.Server, threading.Thread]] = []
 
     def run(gallery: Path, **settings: object) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.service.conftest import TOKEN
+from tests.service.conftest import TOKEN, running_servers
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -28,13 +28,23 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
+@pytest.fixture(scope="module")
+def unchanged(built_gallery: Path) -> Iterator[str]:
+    """The address of a service that allows no changes."""
+    with running_servers() as run:
+        yield run(built_gallery)
+
+
 @pytest.fixture
-def open_page(browser: Any, run_server: Callable[..., str]) -> Iterator[OpenPage]:
-    """Open the page of a service; afterwards, there was no message, and no request to anybody else."""
+def open_page(browser: Any, run_server: Callable[..., str], unchanged: str) -> Iterator[OpenPage]:
+    """Open the page of a service, which allows changes to a gallery that is given.
+
+    Afterwards, there was no message, and no request to anybody else.
+    """
     contexts, messages, requests = [], [], []
 
-    def open_it(gallery: Path, *, changes: bool = False, path: str = "/", **options: Any) -> Any:
-        address = run_server(gallery, allow_changes=changes, token=TOKEN)
+    def open_it(gallery: Path | None = None, *, path: str = "/", **options: Any) -> Any:
+        address = run_server(gallery, allow_changes=True, token=TOKEN) if gallery else unchanged
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
@@ -67,8 +77,8 @@ SIZES = {
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_photos_are_named(open_page: OpenPage, built_gallery: Path, photos: list[Path], size: str) -> None:
-    page = open_page(built_gallery, **SIZES[size])
+def test_photos_are_named(open_page: OpenPage, photos: list[Path], size: str) -> None:
+    page = open_page(**SIZES[size])
     page.set_input_files("#choose", [str(photo) for photo in photos[:3]])
     page.get_by_text(re.compile(r"^3 photos done")).wait_for()
     cards = page.locator(".answer")
@@ -83,8 +93,8 @@ def test_photos_are_named(open_page: OpenPage, built_gallery: Path, photos: list
     save_screenshot(page, f"photos-{size}")
 
 
-def test_the_gallery_is_browsed(open_page: OpenPage, built_gallery: Path) -> None:
-    page = open_page(built_gallery, path="/#gallery", **SIZES["wide"])
+def test_the_gallery_is_browsed(open_page: OpenPage) -> None:
+    page = open_page(path="/#gallery", **SIZES["wide"])
     page.locator("#landmarks li").nth(5).wait_for()
     save_screenshot(page, "gallery-wide")
     name = page.locator("#landmarks button").first.inner_text().split("\n")[0]
@@ -98,8 +108,8 @@ def test_the_gallery_is_browsed(open_page: OpenPage, built_gallery: Path) -> Non
     assert not page.locator("#landmark").is_visible()
 
 
-def test_an_unreadable_photo_and_one_that_is_none(open_page: OpenPage, built_gallery: Path, tmp_path: Path) -> None:
-    page = open_page(built_gallery)
+def test_an_unreadable_photo_and_one_that_is_none(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
     (tmp_path / "broken.jpg").write_bytes(b"broken")
     (tmp_path / "notes.txt").write_text("no photo")
     page.set_input_files("#choose", str(tmp_path / "notes.txt"))
@@ -109,7 +119,7 @@ def test_an_unreadable_photo_and_one_that_is_none(open_page: OpenPage, built_gal
 
 
 def test_a_landmark_is_added_and_removed(open_page: OpenPage, own_gallery: Path, photos: list[Path]) -> None:
-    page = open_page(own_gallery, changes=True, path="/#gallery")
+    page = open_page(own_gallery, path="/#gallery")
     page.get_by_role("button", name="Add a landmark").click()
     page.get_by_label("Name", exact=True).fill("<img src=x onerror=alert(1)>")
     page.get_by_label("Position: latitude").fill("48.8583, 2.2945")
@@ -130,7 +140,7 @@ def test_a_landmark_on_the_map_and_who_made_reference_photos(
     with contextlib.closing(sqlite3.connect(own_gallery / "gallery.sqlite")) as tables, tables:
         credit = "<b>Ann</b>", "https://creativecommons.org/licenses/by-sa/3.0/"
         tables.execute("UPDATE photos SET author = ?, licence = ?", credit)
-    page = open_page(own_gallery, changes=True)
+    page = open_page(own_gallery)
     form = {"name": "Gate", "latitude": "48.8583", "longitude": "2.2945"}
     parts = {**form, "photos": {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": photos[0].read_bytes()}}
     page.request.post(f"{page.url}v1/landmarks", multipart=parts, headers={"Authorization": f"Bearer {TOKEN}"})
@@ -140,8 +150,8 @@ def test_a_landmark_on_the_map_and_who_made_reference_photos(
     save_screenshot(page, "map")
 
 
-def test_everything_works_by_keyboard(open_page: OpenPage, built_gallery: Path) -> None:
-    page = open_page(built_gallery)
+def test_everything_works_by_keyboard(open_page: OpenPage) -> None:
+    page = open_page()
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     reached = set()
