@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from obelisk.config import Recipe
+from obelisk.markup import Markup
 
 Outcome = tuple[int, str, str]
 
@@ -67,6 +68,8 @@ def test_two_trainings_make_four_cells_and_are_not_made_again(
         alone = json.loads(obelisk("evaluate", out / "runs" / name, "--data", tiny_dataset, "--json")[1])
         assert alone == reported["cells"][place]["metrics"]
 
+    # The figures are drawn once; from here on, only numbers count.
+    monkeypatch.setattr("obelisk.evaluation.report.show_charts", lambda *_, **__: Markup(""))
     with monkeypatch.context() as patch:
         patch.setattr("obelisk.training.train.run_stages", lambda *_: pytest.fail("trained again"))
         patch.setattr("obelisk.evaluation.evaluate.predict_queries", lambda *_: pytest.fail("predicted again"))
