@@ -290,7 +290,13 @@ def place_photos(
 
 def place_as_listed(rows: pl.DataFrame, folder: str) -> PlacedPhotos:
     """Give all photos of a table GLDv2's own paths, sorted by id."""
-    photos = sort_by_id(rows).with_columns(standard_path(folder).alias("path"))
+    photos = sort_by_id(rows)
+    paths = [part.select(path=standard_path(folder)) for part in photos.iter_slices(AT_ONCE)]
+    photos = (
+        photos.with_columns(pl.concat(paths)["path"])
+        if paths
+        else photos.with_columns(path=pl.lit("", dtype=pl.String))
+    )
     return PlacedPhotos(photos=photos, absent=0, misnamed=photos.clear().select("row", "image_id", "path"))
 
 

@@ -216,7 +216,7 @@ def read_manifest_table(path: Path, types: pl.Schema) -> pl.DataFrame:
     """Read a table of a subset, which has these columns; raises DataError if it can't be that of a subset."""
     try:
         inspect_lines(path)
-        return pl.read_csv(path, infer_schema=False).select(list(types)).cast(types)
+        return pl.read_csv(path, columns=list(types), infer_schema=False).select(list(types)).cast(types)
     except pl.exceptions.PolarsError as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"the subset cannot be read: {reason}", where=path, fix=REMEDY) from error
