@@ -8,10 +8,10 @@ enter the confidence (:mod:`obelisk.recognition.calibration`), and those of the 
     v      = 0.9 · clip((inliers − 7) / 13, 0, 1)      of the best photo of a landmark
     score' = score + (1 − score) · v
 
-Most pairs of unlike photos have five or six inliers by accident; one pair in a hundred has eight. Matches at the same
-place of both photos are left out if they are few: a watermark, a date or a frame. A score never falls and stays in
-[0, 1]. Verification needs the files of the reference photos, and OpenCV (the extra ``verify``): a landmark
-without files at hand is judged as if nobody had asked.
+Most pairs of unlike photos have five or six inliers by accident; one pair in a hundred has eight. A homography that
+rests on few matches, most of them at the same place of both photos, is that of a watermark, a date or a frame: it does
+not count. A score never falls and stays in [0, 1]. Verification needs the files of the reference photos, and OpenCV
+(the extra ``verify``): a landmark without files at hand is judged as if nobody had asked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from obelisk.arrays import Embeddings, Floats, Integers
+from obelisk.arrays import Booleans, Embeddings, Floats, Integers
 from obelisk.errors import MissingExtraError, PhotoError
 from obelisk.gallery import ReferenceFiles, ReferencePhoto, References
 from obelisk.photos import GivenPhoto, PhotoLike, map_in_order, read_query
@@ -243,21 +243,29 @@ def find_keypoints(source: PhotoLike | GivenPhoto) -> Keypoints:
 
 def count_inliers(query: Keypoints, reference: Keypoints) -> int:
     """Count the matches of two photos that one homography explains; 0 if there are too few to tell."""
-    import cv2
-
     pairs = match_descriptors(query.descriptors, reference.descriptors)
     there, here = query.positions[pairs[:, 0]].astype(np.float64), reference.positions[pairs[:, 1]].astype(np.float64)
-    moved = np.abs(there - here).max(axis=1, initial=0.0) > TOLERANCE
-    if np.count_nonzero(~moved) < OVERLAY_SHARE * min(len(query.positions), len(reference.positions)):
-        there, here = there[moved], here[moved]
+    inliers = find_inliers(there, here)
+    stayed = np.abs(there - here).max(axis=1, initial=0.0) <= TOLERANCE
+    few = np.count_nonzero(stayed) < OVERLAY_SHARE * min(len(query.positions), len(reference.positions))
+    if few and np.count_nonzero(inliers & stayed) > np.count_nonzero(inliers & ~stayed):
+        inliers = find_inliers(there[~stayed], here[~stayed])
+    return int(np.count_nonzero(inliers))
+
+
+def find_inliers(there: NDArray[np.float64], here: NDArray[np.float64]) -> Booleans:
+    """Return which of M matched positions (M, 2) and (M, 2) one homography explains, (M,); none of too few."""
+    import cv2
+
+    none = np.zeros(len(there), dtype=bool)
     if len(there) < FEWEST_MATCHES:
-        return 0
+        return none
     try:
         _, inliers = cv2.findHomography(there, here, cv2.USAC_MAGSAC, TOLERANCE, maxIters=ITERATIONS, confidence=0.999)
     except cv2.error:
         # Raised for degenerate matches, such as points that all lie on a line.
-        return 0
-    return 0 if inliers is None else int(np.count_nonzero(inliers))
+        return none
+    return none if inliers is None else inliers[:, 0].astype(bool)
 
 
 def match_descriptors(query: NDArray[np.uint8], reference: NDArray[np.uint8]) -> Integers:
