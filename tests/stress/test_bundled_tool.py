@@ -28,7 +28,9 @@ def tool(tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     # Pretrained weights: with random ones, better scores are not more often right, and nothing can be calibrated.
     backbone = tiny_recipe.backbone.model_copy(update={"names": ("tf_efficientnet_lite0",), "weights": "auto"})
     section = tiny_recipe.finetuning.model_copy(update={"epochs": 1, "batch_size": 32, "frozen_groups": 6})
-    recipe.write_text(tiny_recipe.model_copy(update={"backbone": backbone, "finetuning": section}).to_toml())
+    neck = tiny_recipe.neck.model_copy(update={"dimensions": 64, "start": "whitening"})
+    sections = {"backbone": backbone, "neck": neck, "finetuning": section}
+    recipe.write_text(tiny_recipe.model_copy(update=sections).to_toml())
     monkeypatch.setattr(module, "RECIPE", str(recipe))
     monkeypatch.setenv("OBELISK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OBELISK_PHOTOS", "")  # set by the tool, restored after the test
@@ -36,7 +38,7 @@ def tool(tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_tool_trains_calibrates_and_builds(tool: ModuleType, tmp_path: Path) -> None:
-    data = generate_dataset(tmp_path / "photos", landmarks=30, references=150, queries=40, distractors=16, size=64)
+    data = generate_dataset(tmp_path / "photos", landmarks=30, references=300, queries=40, distractors=16, size=64)
     gallery = tool.build_bundled(data, tmp_path / "out")
     assert gallery == tmp_path / "out" / "gallery"
     opened = Gallery.open(gallery)
