@@ -23,14 +23,18 @@ pytestmark = pytest.mark.stress
 
 KILLS = 20
 PHOTOS = 1024  # four parts
+MANY_PHOTOS = 3_800
 SEED = int(os.environ.get("OBELISK_STRESS_SEED", "0"))
 
 
 @pytest.fixture(scope="module")
 def photos(real_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder per landmark, of real photos."""
-    data = tmp_path_factory.mktemp("data") / "places"
-    for number, path in enumerate(sorted((real_photos / "train").rglob("*.jpg"))[:PHOTOS]):
+    return copy_photos(real_photos, tmp_path_factory.mktemp("data") / "places", PHOTOS)
+
+
+def copy_photos(real_photos: Path, data: Path, count: int) -> Path:
+    for number, path in enumerate(sorted((real_photos / "train").rglob("*.jpg"))[:count]):
         target = data / f"place {number % 40}" / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
@@ -130,9 +134,13 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_ray_is_as_fast_as_plain_processes(cluster: Callable[[], str], photos: Path, tmp_path: Path) -> None:
-    """In turns, on a cluster that runs already; plain processes have a core each, as actors have."""
+def test_ray_is_as_fast_as_plain_processes(cluster: Callable[[], str], real_photos: Path, tmp_path: Path) -> None:
+    """In turns, on a cluster that runs already; plain processes have a core each, as actors have.
+
+    Actors take two seconds to start, so the photos are many.
+    """
     cluster()
+    photos = copy_photos(real_photos, tmp_path / "places", MANY_PHOTOS)
     shards = [["--shard", f"{number}/2"] for number in (1, 2)]
     log, times = tmp_path / "log", {"ray": 0.0, "plain": 0.0}
     for turn in range(2):
