@@ -46,9 +46,10 @@ def open_limited(path: Path, largest: int) -> Iterator[BinaryIO]:
         yield file
 
 
-def replace_file(path: Path, write: Callable[[Path], object]) -> Path:
+def replace_file(path: Path, write: Callable[[Path], object], *, synced: bool = True) -> Path:
     """Let ``write`` fill a temporary file, sync it, and rename it to ``path``; return ``path``.
 
+    What can be made again need not be ``synced``, which saves the wait for the disk: a power failure may lose it.
     A reader sees either the old file or the new one. If writing fails, the old file stays and the temporary one is
     deleted. The new file has the old one's permissions. A link stays, and the file that it leads to is replaced; a
     device or pipe is written to directly. A file that is mounted alone can't be replaced: it is overwritten.
@@ -69,8 +70,9 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> Path:
             raise
         try:
             write(partial)
-            with partial.open("rb+") as written:  # Windows syncs only what is open for writing
-                os.fsync(written.fileno())
+            if synced:
+                with partial.open("rb+") as written:  # Windows syncs only what is open for writing
+                    os.fsync(written.fileno())
             if mode:
                 partial.chmod(mode & 0o777)
             try:

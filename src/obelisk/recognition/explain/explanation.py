@@ -16,7 +16,9 @@ from obelisk.recognition.explain.shown_photos import FAINT, PAPER, WORDS, draw_l
 from obelisk.recognition.explain.strip import (
     COLUMNS,
     GUTTER,
+    NAME,
     PANEL,
+    WIDEST_CELL,
     WIDTH,
     StripCell,
     add_cells,
@@ -30,7 +32,9 @@ from obelisk.wording import format_decimal
 
 TITLE, HEADING = 28, 19  # pixels: heights of letters
 LEGEND = 130  # pixels: width of an entry
+SMALL_PANEL = WIDEST_CELL * 3 // 2  # pixels: of photos that would only become blurred if they were enlarged further
 LONE_PANEL = 440  # pixels: without a reference photo, the picture fits a screen
+LEAST_ROOM = 200  # pixels: beside panels, for the legend
 MARGIN = 32
 TALLEST = 1700  # pixels: of a picture whose names take all the lines that they may
 
@@ -75,15 +79,15 @@ def explain_answer(
         return picture.crop((0, 0, picture.width, bottom))
     reference = None if best is None else references[best]
     if best is None or reference is None or reference.features is None:
-        lit = light_up(scale_photo(query.pixels, LONE_PANEL), weigh_locations(query.features), rule)
-        bottom = add_panels(picture, bottom, "Where the model looks", [lit], [])
-        bottom = add_words(picture, bottom + MARGIN, ALONE)
+        panels = [light_up(query.pixels, weigh_locations(query.features), rule)]
+        panels = enlarge_photos(panels, LONE_PANEL)
+        bottom = add_panels(picture, bottom, "Where the model looks", panels, [], ALONE)
     else:
         alike = compare_maps(query.features, reference.features)
         panels = draw_resemblance(query.pixels, reference.pixels, alike, rule)
         captions = [[asked.name], describe_reference(shown[best])]
-        bottom = add_panels(picture, bottom, "What makes them alike", panels, captions)
-        bottom = add_region_legend(picture, bottom + MARGIN, alike.regions)
+        words = MATCHES if alike.regions else NO_MATCH
+        bottom = add_panels(picture, bottom, "What makes them alike", panels, captions, words, alike.regions)
     return picture.crop((0, 0, picture.width, bottom + MARGIN))
 
 
@@ -131,31 +135,46 @@ def draw_resemblance(
 ) -> list[Image.Image]:
     """Draw both photos, lit up by what each area adds, with the matched regions outlined and numbered."""
     # Lit before they are enlarged: there is less to light.
-    query = scale_photo(light_up(photo, alike.query, rule), PANEL)
-    reference = scale_photo(light_up(original, alike.reference, rule), PANEL)
+    lit = [light_up(photo, alike.query, rule), light_up(original, alike.reference, rule)]
+    query, reference = enlarge_photos(lit, PANEL)
     outline_regions(query, [region.query for region in alike.regions], alike.query.shape, rule)
     outline_regions(reference, [region.reference for region in alike.regions], alike.reference.shape, rule)
     return [query, reference]
 
 
+def enlarge_photos(photos: Sequence[Image.Image], panel: int) -> list[Image.Image]:
+    """Scale the longer side of photos to ``panel`` pixels; to :data:`SMALL_PANEL` if all of them are small."""
+    longest = max(max(photo.size) for photo in photos)
+    return [scale_photo(photo, panel if longest > WIDEST_CELL else SMALL_PANEL) for photo in photos]
+
+
 def add_panels(
-    picture: Image.Image, top: int, heading: str, panels: Sequence[Image.Image], captions: Sequence[Sequence[str]]
+    picture: Image.Image,
+    top: int,
+    heading: str,
+    panels: Sequence[Image.Image],
+    captions: Sequence[Sequence[str]],
+    words: str,
+    regions: Sequence[Region] = (),
 ) -> int:
-    """Draw large photos side by side under a heading, each with the lines of its caption."""
-    height = max(panel.height for panel in panels)
-    width = PANEL if len(panels) > 1 else panels[0].width
+    """Draw large photos side by side under a heading, each with its caption; the legend goes where there is room."""
     canvas = ImageDraw.Draw(picture)
     top = round(draw_lines(canvas, (MARGIN, top), heading, HEADING, WIDTH)) + 8
-    lefts = [MARGIN + column * (PANEL + GUTTER) for column in range(len(panels))]
-    for left, panel in zip(lefts, panels, strict=True):
+    width = max(max(panel.size) for panel in panels) if len(panels) > 1 else panels[0].width
+    height = max(panel.height for panel in panels)
+    lefts = [MARGIN + column * (width + GUTTER) for column in range(len(panels) + 1)]
+    for left, panel in zip(lefts, panels, strict=False):
         frame_photo(picture, (left, top), panel, (width, height))
-    ends = [top + height]
-    for left, caption in zip(lefts, captions, strict=False):
-        line = top + height + 10.0
-        for text in caption:
-            line = draw_lines(canvas, (left, line), text, WORDS, PANEL, lines=3)
-        ends.append(round(line))
-    return max(ends)
+    bottom = top + height
+    for left, (name, *details) in zip(lefts, captions, strict=False):
+        line = draw_lines(canvas, (left, top + height + 10), name, NAME, width, lines=3)
+        for text in details:
+            line = draw_lines(canvas, (left, line), text, WORDS - 1, width, color=FAINT, lines=3)
+        bottom = max(bottom, round(line))
+    room = MARGIN + WIDTH - lefts[-1]
+    if room < LEAST_ROOM:
+        return add_legend(picture, (MARGIN, bottom + MARGIN), WIDTH, words, regions)
+    return max(bottom, add_legend(picture, (lefts[-1], top), room, words, regions))
 
 
 def describe_reference(neighbor: Neighbor) -> list[str]:
@@ -164,17 +183,16 @@ def describe_reference(neighbor: Neighbor) -> list[str]:
     return [name, f"similarity {format_decimal(neighbor.similarity)}", f"reference photo {neighbor.id}"]
 
 
-def add_region_legend(picture: Image.Image, top: int, regions: Sequence[Region]) -> int:
-    """Draw how to read the two panels, and the share of each region."""
-    bottom = add_words(picture, top, MATCHES if regions else NO_MATCH)
+def add_legend(
+    picture: Image.Image, corner: tuple[int, int], width: int, words: str, regions: Sequence[Region]
+) -> int:
+    """Draw how to read the panels, and the share of each region."""
     canvas = ImageDraw.Draw(picture)
+    bottom = round(draw_lines(canvas, corner, words, WORDS, width, color=FAINT, lines=9)) + 4
+    columns, tall = max(1, width // LEGEND), 2 * BADGE + 4
     for number, region in enumerate(regions):
-        left, middle = MARGIN + number * LEGEND, bottom + 4 + BADGE
+        row, column = divmod(number, columns)
+        left, middle = corner[0] + column * LEGEND, bottom + row * tall + BADGE
         draw_badge(canvas, (left + BADGE, middle), number)
         draw_lines(canvas, (left + 2 * BADGE + 6, middle - 11), f"{region.share:.0%} of it", WORDS, LEGEND)
-    return bottom + (2 * BADGE + 8 if regions else 0)
-
-
-def add_words(picture: Image.Image, top: int, text: str) -> int:
-    """Draw a paragraph of small gray text."""
-    return round(draw_lines(ImageDraw.Draw(picture), (MARGIN, top), text, WORDS, WIDTH, color=FAINT, lines=3))
+    return bottom + -(-len(regions) // columns) * tall

@@ -53,7 +53,7 @@ class PictureFolder:
 
     def write(self, path: Path, picture: Image.Image) -> Path:
         """Write a picture to a path of :meth:`reserve`, whole or not at all, and return the path."""
-        return replace_file(path, lambda partial: picture.save(partial, **PICTURE_FORMATS[self._kind]))
+        return replace_file(path, lambda partial: picture.save(partial, **PICTURE_FORMATS[self._kind]), synced=False)
 
     def reserve(self, photo: str) -> Path:
         """Return the path for the picture of a photo, which no other picture of this folder will get."""

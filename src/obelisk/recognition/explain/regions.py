@@ -59,7 +59,7 @@ def compare_maps(query: Features, reference: Features) -> Resemblance:
     """Compare the feature maps (C, H, W) and (C, H', W') of two photos."""
     f, g = locations_of(query), locations_of(reference)
     # Not `f @ g.T`: threads of a BLAS that wait for each other cost ten times as much as so small a product.
-    added = np.vecdot(f[:, np.newaxis], g)  # c_ij up to a common factor
+    added = np.vecdot(f[:, np.newaxis], g).astype(np.float64)  # c_ij up to a common factor
     by_query, by_reference = added.sum(axis=1), added.sum(axis=0)
     shares = (by_query / max(added.sum(), 1e-12)).reshape(query.shape[1:])
     regions = []
@@ -117,15 +117,21 @@ def box_around(cells: Integers) -> Box:
     return top, left, bottom, right
 
 
-def locations_of(features: Features) -> Floats:
-    """Return a feature map (C, H, W) as one row per location, (H·W, C); values that are not finite become 0."""
-    rows: Floats = np.ascontiguousarray(features.reshape(len(features), -1).T, dtype=np.float64)
-    return np.where(np.isfinite(rows), rows, 0.0)
+def locations_of(features: Features) -> Features:
+    """Return a feature map (C, H, W) as one row per location, (H·W, C), divided by its largest value.
+
+    So no product overflows; only ratios of products count. Values that are not finite become 0.
+    """
+    rows = np.ascontiguousarray(features.reshape(len(features), -1).T, dtype=np.result_type(features, np.float32))
+    if not np.isfinite(rows).all():
+        rows = np.where(np.isfinite(rows), rows, rows.dtype.type(0))
+    largest = max(rows.max(), -rows.min())
+    return rows / largest if largest else rows
 
 
-def lengths_of(rows: Floats) -> Floats:
+def lengths_of(rows: Features) -> Floats:
     """Return the lengths (n,) of rows (n, C); 1 for a row of zeros, whose products are 0 anyway."""
-    lengths: Floats = np.sqrt(np.vecdot(rows, rows))
+    lengths: Floats = np.sqrt(np.vecdot(rows, rows).astype(np.float64))
     return np.where(lengths > 0, lengths, 1.0)
 
 
