@@ -23,6 +23,8 @@ DIMENSIONS = 24
 class ColorEmbedder:
     """Stands in for the runtime: a histogram of the three channels, 8 bins each; counts the photos it saw."""
 
+    computes_with = "histograms"
+
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self.seen: list[Path] = []

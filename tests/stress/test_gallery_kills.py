@@ -39,7 +39,10 @@ COMMIT_EVERY = 4
 class TinyEmbedder:
     """Stands in for the runtime: rows drawn from the photo's content; notes each photo in a file beside its bundle."""
 
+    computes_with = "noise"
+
     def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
         self._log = bundle.folder.with_suffix(".embedded")
 
     def embed(self, sources: Iterable[Path]) -> Iterator[Embedded]:

@@ -1,7 +1,7 @@
 """Photos to embeddings: model bundles, the runtime that runs them without torch, and the cache of its results.
 
 :class:`Bundle` loads a model, :class:`Embedder` runs it, :func:`write_bundle` makes one, :class:`DescriptorCache`
-remembers what it computed.
+and :class:`FeatureCache` remember what it computed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from obelisk.embedding.bundle_classifier import (
 from obelisk.embedding.bundle_manifest import MANIFEST_FILE, MODEL_FILE, BundleManifest, Member, Precision
 from obelisk.embedding.cached_embedder import CachedEmbedder
 from obelisk.embedding.descriptor_cache import PLAIN, DescriptorCache, Descriptors, View, hash_or_error
+from obelisk.embedding.feature_cache import FeatureCache, keeping_maps
 from obelisk.embedding.onnx_model import FEATURES, LOGITS, OnnxModel
 from obelisk.embedding.runtime import Embedded, Embedder
 from obelisk.embedding.runtime_choice import Runtime
@@ -42,6 +43,7 @@ __all__ = [
     "Descriptors",
     "Embedded",
     "Embedder",
+    "FeatureCache",
     "LandmarkId",
     "LayerLandmarks",
     "Member",
@@ -52,6 +54,7 @@ __all__ = [
     "attach",
     "cache_folder",
     "hash_or_error",
+    "keeping_maps",
     "load_json",
     "parse_json",
     "read_classifier",

@@ -72,10 +72,11 @@ OnDecoded = Callable[[Path, bytes, Image], None]
 A photo that was given as pixels has no bytes.
 """
 
-OnFeatures = Callable[[Path, bytes, Image, NDArray[np.float32] | None], None]
-"""Called with what :data:`OnDecoded` gets and the feature map (C, H, W), by the thread that embeds the photo.
+OnFeatures = Callable[[Path, str, bytes, Image, NDArray[np.float32] | None], None]
+"""Called with a photo's path, content hash, bytes, pixels and feature map (C, H, W), by the thread that embeds it.
 
-The map is that of :meth:`Embedder.features`, from the run that gives the embedding.
+The hash is empty if none was asked for. The map is that of :meth:`Embedder.features`, from the same run as the
+embedding.
 """
 
 
@@ -188,7 +189,7 @@ class Embedder:
         except PhotoError as error:
             error = detach_error(error, where=photo.where)
             return Embedded(path=photo.path, content_hash=digest, embedding=None, error=error)
-        row, logits = self._show(photo.path, data, image) if self.on_features else self._describe(image)
+        row, logits = self._show(photo.path, digest, data, image) if self.on_features else self._describe(image)
         return Embedded(
             path=photo.path, content_hash=digest, embedding=row, logits=logits, warning=warning, stated=stated
         )
@@ -196,7 +197,9 @@ class Embedder:
     def _describe(self, image: Image) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         return self.classify_image(image) if self.gives_logits else (self.embed_image(image), None)
 
-    def _show(self, path: Path, data: bytes, image: Image) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    def _show(
+        self, path: Path, digest: str, data: bytes, image: Image
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Describe a photo, and let ``on_features`` see it with the feature map of the same run."""
         first, *others = (prepare(image, member.input)[np.newaxis] for member in self._members)
         model = self._models[0]
@@ -205,7 +208,7 @@ class Embedder:
         rows = [self._check(found[""], 0)[0], *(self._run(n, one) for n, one in enumerate(others, start=1))]
         logits = self._check_logits(found[LOGITS])[0] if self.gives_logits else None
         if self.on_features:
-            self.on_features(path, data, image, found[FEATURES][0] if model.has_features else None)
+            self.on_features(path, digest, data, image, found[FEATURES][0] if model.has_features else None)
         return self._join(rows), logits
 
     def embed_bytes(self, data: bytes) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from PIL import Image
 from obelisk.errors import UsageError
 from obelisk.photos import OWN_PICTURE_SUFFIX, ModelInput, read_query
 from obelisk.recognition.explain import PictureFolder, draw_recognitions, draw_strip
-from obelisk.recognition.explain.explanation import add_panels, describe_reference
+from obelisk.recognition.explain.explanation import SMALL_PANEL, add_panels, describe_reference
 from obelisk.recognition.explain.lettering import make_legible, text_width, wrap_text
 from obelisk.recognition.explain.overlay import REGION_COLORS, light_up, locate_in_photo, outline_regions
 from obelisk.recognition.explain.picture_folder import LONGEST, make_safe
@@ -153,12 +153,12 @@ def test_a_long_list_of_neighbours_is_cut(photo: Path) -> None:
 
 
 def test_the_caption_of_the_best_reference_is_legible_to_the_end(photo: Path) -> None:
-    panel = scale_photo(read_query(photo, min_side=90)[0], 90)
+    panel = scale_photo(read_query(photo, min_side=90)[0], SMALL_PANEL)
 
     def drawn(name: str, end: str, similarity: float) -> bytes:
         reference = Neighbor(id=f"{name}/{end}", landmark=name, landmark_id=1, similarity=similarity)
         picture = Image.new("RGB", (1200, 900))
-        add_panels(picture, 0, "Alike", [panel, panel], [["photo"], describe_reference(reference)])
+        add_panels(picture, 0, "Alike", [panel, panel], [["photo"], describe_reference(reference)], "Bright is alike.")
         return picture.tobytes()
 
     name = "The Old Capitol Theatre of Olympia, Washington, and the Square before it"

@@ -183,9 +183,7 @@ def describe_reference(neighbor: Neighbor) -> list[str]:
     return [name, f"similarity {format_decimal(neighbor.similarity)}", f"reference photo {neighbor.id}"]
 
 
-def add_legend(
-    picture: Image.Image, corner: tuple[int, int], width: int, words: str, regions: Sequence[Region]
-) -> int:
+def add_legend(picture: Image.Image, corner: tuple[int, int], width: int, words: str, regions: Sequence[Region]) -> int:
     """Draw how to read the panels, and the share of each region."""
     canvas = ImageDraw.Draw(picture)
     bottom = round(draw_lines(canvas, corner, words, WORDS, width, color=FAINT, lines=9)) + 4

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from obelisk.arrays import Embeddings, Floats, Integers
 
-Features = NDArray[np.floating]
+Features = NDArray[np.floating | np.integer]
 Box = tuple[int, int, int, int]
 
 LEAST_COSINE = 0.5  # of a match: features less alike don't match, even if nothing else is nearer

@@ -9,7 +9,7 @@ from threading import Lock
 
 from PIL import Image
 
-from obelisk.embedding import Embedder
+from obelisk.embedding import Embedder, FeatureCache
 from obelisk.gallery import ReferenceFiles, ReferencePhoto
 from obelisk.photos import GivenPhoto, is_full_size, read_query
 from obelisk.recognition.explain.regions import Features
@@ -39,6 +39,7 @@ class SeenPhotos:
     def __init__(self, embedder: Embedder, files: ReferenceFiles) -> None:
         self._embedder = embedder
         self._files = files
+        self._maps = FeatureCache(embedder)
         # Photos are decoded once, for all parts of a picture and for the network.
         self._sharp = max(SHARP, embedder.bundle.input.size)
         self._embedded: dict[Path, tuple[Image.Image | None, Features | None]] = {}
@@ -49,7 +50,7 @@ class SeenPhotos:
         """Keep what the embedder sees from now on."""
         self._embedder.on_features = self._keep
 
-    def _keep(self, path: Path, data: bytes, image: Image.Image, features: Features | None) -> None:
+    def _keep(self, path: Path, digest: str, data: bytes, image: Image.Image, features: Features | None) -> None:
         # A photo that was decoded smaller than a picture shows it would be blurred.
         sharp = min(image.size) >= self._sharp or is_full_size(image, data)
         pixels = fit_panel(image) if sharp else None
@@ -78,7 +79,7 @@ class SeenPhotos:
             if image is None:
                 return None
             if compared:
-                seen = SeenPhoto(pixels=fit_panel(image), features=self._embedder.features(image))
+                seen = SeenPhoto(pixels=fit_panel(image), features=self._find_map(photo, image))
             else:
                 seen = SeenPhoto(pixels=scale_photo(image, WIDEST_CELL))
         with self._lock:
@@ -87,6 +88,14 @@ class SeenPhotos:
             while len(self._references) > KEPT:
                 self._references.popitem(last=False)
         return seen
+
+    def _find_map(self, photo: ReferencePhoto, image: Image.Image) -> Features | None:
+        """Return the feature map of a reference photo, up to a factor; computed only if it was never kept."""
+        known = self._maps.find(photo.content_hash)
+        if known is not None:
+            return known
+        features = self._embedder.features(image)
+        return features if features is None or not photo.content_hash else self._maps.keep(photo.content_hash, features)
 
 
 def fit_panel(photo: Image.Image) -> Image.Image:
