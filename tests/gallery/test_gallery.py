@@ -23,6 +23,7 @@ from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, ModelError, UsageError
 from obelisk.gallery import Gallery, Landmark, ReferencePhoto, as_stored, check_gallery, database
 from obelisk.gallery.snapshot import References, read_references
+from obelisk.records import Neighbor
 
 D = 24
 
@@ -392,3 +393,18 @@ def test_a_list_of_rows_that_is_too_long_for_a_text_is_read_in_parts(
     parts = Gallery.open(gallery.path).references()
     assert parts.ids.tolist() == whole.ids.tolist()
     assert parts.landmark_ids.tolist() == whole.landmark_ids.tolist()
+
+
+def test_the_photos_of_an_answer_are_found_without_reading_them_again(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = [Neighbor(id=photo_id, landmark="Dome", landmark_id=7, similarity=0.5) for photo_id in ("b", "a", "gone")]
+    a, b, _ = gallery.photos
+    gallery = Gallery.open(gallery.path)
+    assert gallery.find_neighbors(named) == [b, a, None]
+    gallery.references().photos([0, 1])
+    with monkeypatch.context() as patch:
+        patch.setattr("obelisk.gallery.gallery.photos_by_id", lambda connection, ids: dict.fromkeys(ids))
+        assert gallery.find_neighbors(named) == [b, a, None]
+    Gallery.open(gallery.path).remove(photos=["b"])  # another process
+    assert gallery.find_neighbors(named) == [None, a, None]

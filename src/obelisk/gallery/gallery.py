@@ -195,8 +195,11 @@ class Gallery:
 
     def find_neighbors(self, neighbors: Sequence[Neighbor]) -> list[ReferencePhoto | None]:
         """Return what :meth:`find_neighbor` finds for each, all read at once."""
-        with self.truth.reading() as connection:
-            found = photos_by_id(connection, [neighbor.id for neighbor in neighbors])
+        photo_ids = [neighbor.id for neighbor in neighbors]
+        found = self.references().recent_photos(photo_ids)
+        if missing := [photo_id for photo_id in photo_ids if photo_id not in found]:
+            with self.truth.reading() as connection:
+                found |= photos_by_id(connection, missing)
         return [found.get(neighbor.id) for neighbor in neighbors]
 
     def search(self, embeddings: NDArray[np.floating], k: int) -> tuple[Integers, Embeddings]:

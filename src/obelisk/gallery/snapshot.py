@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from obelisk.gallery.lookup import all_landmarks, photos_by_row, select_landmark
 from obelisk.gallery.schema import ReferencePhoto
 from obelisk.gallery.truth import Tables, Truth
 from obelisk.records import Progress
+
+RECENT_PHOTOS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +86,22 @@ class References:
         rows = self.ids[indices].tolist()
         with self.truth.reading() as connection:
             found = photos_by_row(connection, rows)
+        if len(self._recent) + len(found) > RECENT_PHOTOS:
+            self._recent.clear()
+        self._recent.update((photo.id, photo) for photo in islice(found.values(), RECENT_PHOTOS))
         landmark_ids = self.landmark_ids[indices].tolist()
         return [
             found.get(row) or ReferencePhoto(id="", landmark_id=landmark_id)
             for row, landmark_id in zip(rows, landmark_ids, strict=True)
         ]
+
+    def recent_photos(self, photo_ids: Sequence[str]) -> dict[str, ReferencePhoto]:
+        """Return id → photo for those of the photo ids that :meth:`photos` has lately read for an answer."""
+        return {photo_id: photo for photo_id in photo_ids if (photo := self._recent.get(photo_id))}
+
+    @cached_property
+    def _recent(self) -> dict[str, ReferencePhoto]:
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)

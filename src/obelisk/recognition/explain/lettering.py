@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 from typing import cast
@@ -44,12 +44,22 @@ RIGHT_TO_LEFT = ("R", "AL", "AN")
 def draw_line(canvas: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, size: int, color: str) -> None:
     """Draw one line of text, ``size`` pixels high, with its upper left corner at ``corner``."""
     left, top = corner
+    drawn = draw_words(text, size)
+    if drawn:
+        # Anchored at the base line, letters of different fonts line up.
+        canvas.bitmap((round(left) + drawn.left, round(top) + size + drawn.top), drawn.mask, fill=color)
+
+
+@lru_cache(maxsize=1024)
+def draw_words(text: str, size: int) -> DrawnWords | None:
+    """Draw a line of text, white on black, word by word; None if it has no visible letter."""
+    drawn: list[DrawnWords] = []
+    start = 0.0
     for word in split_into_words(text):
-        drawn = draw_word(word, size)
-        if drawn:
-            # Anchored at the base line, letters of different fonts line up.
-            canvas.bitmap((round(left) + drawn.left, round(top) + size + drawn.top), drawn.mask, fill=color)
-        left += text_width(word, size)
+        if found := draw_word(word, size):
+            drawn.append(replace(found, left=round(start) + found.left))
+        start += text_width(word, size)
+    return join_parts(drawn)
 
 
 @lru_cache(maxsize=4096)
@@ -64,8 +74,8 @@ def split_into_words(text: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawnWord:
-    """The letters of a word, and where their upper left corner is, seen from the start of the base line."""
+class DrawnWords:
+    """The letters of one or more words, and where their upper left corner is, seen from the start of the base line."""
 
     mask: Image.Image
     left: int
@@ -78,28 +88,30 @@ class DrawnWord:
 
 
 @lru_cache(maxsize=4096)
-def draw_word(word: str, size: int) -> DrawnWord | None:
+def draw_word(word: str, size: int) -> DrawnWords | None:
     """Draw a word, white on black; None if it has no visible letter."""
-    drawn: list[DrawnWord] = []
+    drawn: list[DrawnWords] = []
     start = 0.0
     for font, part in split_by_font(word, size):
         # Not `ImageDraw.text`, which takes twice as long.
         letters, (left, top) = font.getmask2(part, "L", anchor="ls")
         if min(letters.size):
             mask = Image.frombytes("L", letters.size, bytes(letters))
-            drawn.append(DrawnWord(mask=mask, left=round(start) + left, top=top))
+            drawn.append(DrawnWords(mask=mask, left=round(start) + left, top=top))
         start += font.getlength(part)
-    return join_parts(drawn) if len(drawn) > 1 else next(iter(drawn), None)
+    return join_parts(drawn)
 
 
-def join_parts(parts: Sequence[DrawnWord]) -> DrawnWord:
-    """Join the parts of a word that different fonts drew."""
+def join_parts(parts: Sequence[DrawnWords]) -> DrawnWords | None:
+    """Join what was drawn beside each other, such as the parts of a word that different fonts drew."""
+    if len(parts) < 2:
+        return next(iter(parts), None)
     left, top = min(part.left for part in parts), min(part.top for part in parts)
     right, bottom = (max(end) for end in zip(*(part.ends for part in parts), strict=True))
     mask = Image.new("L", (right - left, bottom - top))
     for part in parts:
         mask.paste(255, (part.left - left, part.top - top), part.mask)
-    return DrawnWord(mask=mask, left=left, top=top)
+    return DrawnWords(mask=mask, left=left, top=top)
 
 
 @lru_cache(maxsize=4096)
