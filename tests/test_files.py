@@ -68,6 +68,15 @@ def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None
     assert write_text(path, "text").read_text() == "text"
 
 
+def test_only_what_can_be_made_again_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = Mock()
+    monkeypatch.setattr(os, "fsync", sync)
+    for synced in (False, True):
+        replace_file(tmp_path / "file", lambda partial: partial.write_text("new"), synced=synced)
+        assert sync.called == synced
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for name in ("there", "dangling"):
