@@ -105,11 +105,11 @@ def test_a_reference_is_not_run_through_the_network_again(
         assert printed.exit_code == 0, printed.output
         return Path(folder, "d.explained.png").read_bytes()
 
-    shutil.rmtree(cache_folder() / "features", ignore_errors=True)
+    shutil.rmtree(cache_folder() / "references", ignore_errors=True)
     first = draw("first")  # computes the map of the reference, and keeps it
     monkeypatch.setattr(Embedder, "features", None)
     assert draw("again") == first
-    shutil.rmtree(cache_folder() / "features", ignore_errors=True)
+    shutil.rmtree(cache_folder() / "references", ignore_errors=True)
     CliRunner().invoke(app, ["gallery", "build", "other", "--data", "places", "--model", "run"])
     assert draw("built") == first, "the build has kept it"
 

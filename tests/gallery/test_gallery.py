@@ -21,8 +21,9 @@ import pytest
 from obelisk.arrays import l2_normalize
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError, ModelError, UsageError
-from obelisk.gallery import Gallery, Landmark, ReferencePhoto, as_stored, check_gallery, database
+from obelisk.gallery import Gallery, Landmark, ReferenceFiles, ReferencePhoto, as_stored, check_gallery, database
 from obelisk.gallery.snapshot import References, read_references
+from obelisk.photos import content_hash
 from obelisk.records import Neighbor
 
 D = 24
@@ -408,3 +409,19 @@ def test_the_photos_of_an_answer_are_found_without_reading_them_again(
         assert gallery.find_neighbors(named) == [b, a, None]
     Gallery.open(gallery.path).remove(photos=["b"])  # another process
     assert gallery.find_neighbors(named) == [None, a, None]
+
+
+def test_a_file_that_was_written_to_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"photo")
+    photo = ReferencePhoto(id="a", source=str(path), content_hash=content_hash(b"photo"))
+    files = ReferenceFiles()
+    assert not files.is_unchanged(photo)
+    assert files.read(photo) == b"photo"
+    assert files.is_unchanged(photo)
+    path.write_bytes(b"another photo")
+    assert not files.is_unchanged(photo)
+    assert files.read(photo) is None
+    assert not files.is_unchanged(photo)
+    assert (files.asked, files.at_hand) == (1, 0)
+    assert not files.is_unchanged(ReferencePhoto(id="b")), "it has no file"

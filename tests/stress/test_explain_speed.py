@@ -56,12 +56,21 @@ def test_pictures_take_no_longer_than_answers(size: tuple[int, int], tmp_path: P
     assert compare_times(tmp_path / "photos", tmp_path) <= 2
 
 
-@pytest.mark.parametrize("count", [60, 200])
-def test_pictures_with_the_files_of_the_references_take_no_longer(count: int, tmp_path: Path) -> None:
-    grains = (24, 32)  # a JPEG is then as large as those of real photos of this size, 13 kB
-    make_photos(tmp_path / "photos", count, grains=grains)
+@pytest.mark.parametrize(
+    ("count", "size", "references"),
+    [
+        pytest.param(60, (224, 224), 40, id="60 small ones"),
+        pytest.param(200, (224, 224), 40, id="200 small ones"),
+        pytest.param(40, (4032, 3024), 8, id="40 large ones"),
+    ],
+)
+def test_pictures_with_the_files_of_the_references_take_no_longer(
+    count: int, size: tuple[int, int], references: int, tmp_path: Path
+) -> None:
+    grains = (24, 32)  # a JPEG of 224 pixels is then as large as those of real photos, 13 kB
+    make_photos(tmp_path / "photos", count, size, grains=grains)
     for landmark in range(10):
-        make_photos(tmp_path / "places" / str(landmark), 40, grains=grains, seed=landmark)
+        make_photos(tmp_path / "places" / str(landmark), references, size, grains=grains, seed=landmark)
     command = [sys.executable, "-m", "obelisk", "gallery", "build", tmp_path / "city", "--data", tmp_path / "places"]
     subprocess.run(command, check=True, timeout=300, capture_output=True)
     assert compare_times(tmp_path / "photos", tmp_path, "--gallery", tmp_path / "city") <= 2

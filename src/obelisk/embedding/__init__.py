@@ -1,7 +1,7 @@
 """Photos to embeddings: model bundles, the runtime that runs them without torch, and the cache of its results.
 
 :class:`Bundle` loads a model, :class:`Embedder` runs it, :func:`write_bundle` makes one, :class:`DescriptorCache`
-and :class:`FeatureCache` remember what it computed.
+and :class:`ReferenceCache` remember what it computed.
 """
 
 from __future__ import annotations
@@ -19,8 +19,15 @@ from obelisk.embedding.bundle_classifier import (
 from obelisk.embedding.bundle_manifest import MANIFEST_FILE, MODEL_FILE, BundleManifest, Member, Precision
 from obelisk.embedding.cached_embedder import CachedEmbedder
 from obelisk.embedding.descriptor_cache import PLAIN, DescriptorCache, Descriptors, View, hash_or_error
-from obelisk.embedding.feature_cache import FeatureCache, keeping_maps
 from obelisk.embedding.onnx_model import FEATURES, LOGITS, OnnxModel
+from obelisk.embedding.reference_cache import (
+    LARGE_FILE,
+    PICTURE_SIDE,
+    SHARP,
+    ReferenceCache,
+    fit_picture,
+    keeping_references,
+)
 from obelisk.embedding.runtime import Embedded, Embedder
 from obelisk.embedding.runtime_choice import Runtime
 from obelisk.embedding.strict_json import load_json, parse_json, validate_json
@@ -30,11 +37,14 @@ __all__ = [
     "CLASSIFIER",
     "FEATURES",
     "LARGEST_JSON",
+    "LARGE_FILE",
     "LAYER",
     "LOGITS",
     "MANIFEST_FILE",
     "MODEL_FILE",
+    "PICTURE_SIDE",
     "PLAIN",
+    "SHARP",
     "Bundle",
     "BundleClassifier",
     "BundleManifest",
@@ -43,18 +53,19 @@ __all__ = [
     "Descriptors",
     "Embedded",
     "Embedder",
-    "FeatureCache",
     "LandmarkId",
     "LayerLandmarks",
     "Member",
     "OnnxModel",
     "Precision",
+    "ReferenceCache",
     "Runtime",
     "View",
     "attach",
     "cache_folder",
+    "fit_picture",
     "hash_or_error",
-    "keeping_maps",
+    "keeping_references",
     "load_json",
     "parse_json",
     "read_classifier",

@@ -127,6 +127,11 @@ class Embedder:
         return self._models[0].engine
 
     @property
+    def gives_features(self) -> bool:
+        """Whether the first network has a feature map as an output."""
+        return self._models[0].has_features
+
+    @property
     def computes_with(self) -> str:
         """The engine of each network with its version: embedders of one bundle that agree in it agree to the bit."""
         engines = dict.fromkeys(model.engine for model in self._models)
@@ -203,12 +208,12 @@ class Embedder:
         """Describe a photo, and let ``on_features`` see it with the feature map of the same run."""
         first, *others = (prepare(image, member.input)[np.newaxis] for member in self._members)
         model = self._models[0]
-        names = [LOGITS] * self.gives_logits + [FEATURES] * model.has_features
+        names = [LOGITS] * self.gives_logits + [FEATURES] * self.gives_features
         found = dict(zip(["", *names], model.run_with(first, *names), strict=True))
         rows = [self._check(found[""], 0)[0], *(self._run(n, one) for n, one in enumerate(others, start=1))]
         logits = self._check_logits(found[LOGITS])[0] if self.gives_logits else None
         if self.on_features:
-            self.on_features(path, digest, data, image, found[FEATURES][0] if model.has_features else None)
+            self.on_features(path, digest, data, image, found[FEATURES][0] if self.gives_features else None)
         return self._join(rows), logits
 
     def embed_bytes(self, data: bytes) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from obelisk.arrays import l2_normalize
-from obelisk.embedding import Embedded, Embedder, keeping_maps
+from obelisk.embedding import Embedded, Embedder, keeping_references
 from obelisk.errors import GalleryError, PhotoError
 from obelisk.gallery.build_gallery import hash_file
 from obelisk.gallery.changes import insert_references, require_landmark, upsert_landmarks
@@ -78,7 +78,7 @@ def add_photos(
     """
     embedder = embedder or Embedder(gallery.load_bundle())
     for batch in batches(paths, COMMIT_EVERY):
-        with keeping_maps(embedder):
+        with keeping_references(embedder):
             embedded = embed_unknown(gallery, batch, embedder)
         with gallery.changing() as connection:
             additions = [add_one(connection, photo, landmark) for photo in embedded]

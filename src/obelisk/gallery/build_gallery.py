@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from obelisk.embedding import Bundle, Embedder, keeping_maps
+from obelisk.embedding import Bundle, Embedder, keeping_references
 from obelisk.errors import GalleryError, PhotoError, UsageError
 from obelisk.files import naming_full_disk
 from obelisk.gallery.build_plan import Plan, Planner, Task
@@ -76,7 +76,7 @@ def build_gallery(
                 if prune and not prune_most:
                     refuse_pruning_most(plan, catalog)
                 embedder = embedder or Embedder(bundle)
-                with keeping_maps(embedder):
+                with keeping_references(embedder):
                     report = follow_plan(plan, gallery, brought, embedder, progress, prune=prune)
                 report = replace(report, positions=positions)
                 refuse_empty(gallery, catalog)

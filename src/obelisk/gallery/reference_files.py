@@ -9,6 +9,8 @@ from obelisk.errors import PhotoError
 from obelisk.gallery.schema import ReferencePhoto
 from obelisk.photos import content_hash, read_bytes
 
+Signature = tuple[int, int, int]
+
 
 class ReferenceFiles:
     """Reads the files of a gallery's reference photos, and remembers which of them were at hand.
@@ -17,25 +19,40 @@ class ReferenceFiles:
     """
 
     def __init__(self) -> None:
-        self._at_hand: dict[ReferencePhoto, bool] = {}
+        self._read: dict[ReferencePhoto, Signature | None] = {}
 
     @property
     def asked(self) -> int:
         """The number of photos that were asked for."""
-        return len(self._at_hand)
+        return len(self._read)
 
     @property
     def at_hand(self) -> int:
         """The number of these whose file could be read."""
-        return sum(self._at_hand.values())
+        return sum(signature is not None for signature in self._read.values())
 
     def read(self, photo: ReferencePhoto | None) -> bytes | None:
         """Return the bytes of a photo's file, or None if it is gone or now holds another photo."""
         if photo is None:
             return None
+        before = sign_file(photo)
         data = read_same_photo(photo)
-        self._at_hand[photo] = data is not None
+        self._read[photo] = None if data is None else before
         return data
+
+    def is_unchanged(self, photo: ReferencePhoto) -> bool:
+        """Return whether a photo's file was read before, and was not written to since."""
+        before = self._read.get(photo)
+        return before is not None and sign_file(photo) == before
+
+
+def sign_file(photo: ReferencePhoto) -> Signature | None:
+    """Return (inode, size, time) of a photo's file, which changes when it is written to or replaced."""
+    try:
+        found = photo.file.stat() if photo.file else None
+    except OSError:
+        return None
+    return found and (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def read_same_photo(photo: ReferencePhoto) -> bytes | None:

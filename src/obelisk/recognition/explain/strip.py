@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from obelisk.embedding import PICTURE_SIDE
 from obelisk.markup import is_web_address
 from obelisk.photos import GivenPhoto
 from obelisk.recognition.explain.lettering import make_legible
@@ -29,7 +30,7 @@ RIGHT, WRONG = "#0f766e", "#b91c1c"
 # The cells of three neighbors take a photo of 224 pixels, the size of many datasets, as it is.
 GUTTER, WIDEST_CELL = 16, 224
 WIDTH = 4 * WIDEST_CELL + 3 * GUTTER
-PANEL = (WIDTH - GUTTER) // 2
+PANEL = PICTURE_SIDE  # two fill the width
 COLUMNS = 5
 NAME = 17
 
