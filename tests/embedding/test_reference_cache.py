@@ -70,6 +70,7 @@ def test_a_damaged_cache_is_made_anew(content: bytes, embedder: Embedder, tmp_pa
     database.write_bytes(content)
     damaged = ReferenceCache(embedder, tmp_path)
     assert damaged.find_map("a") is None
+    assert list((tmp_path / "references").iterdir()) == []
     assert damaged.keep_map("a", RANDOM).any()
     again = ReferenceCache(embedder, tmp_path)
     assert again.find_map("a") is None

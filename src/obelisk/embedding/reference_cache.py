@@ -14,7 +14,7 @@ import sqlite3
 import weakref
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import TypeVar
@@ -64,10 +64,10 @@ class ReferenceCache:
         """Return the feature map (C, H, W) of a photo up to a factor, None if it is not kept."""
         packed = self._find(photo, "map")
         try:
-            found: NDArray[np.int8] | None = parse_npy(zlib.decompress(packed)) if packed else None
+            found = parse_npy(zlib.decompress(packed)) if packed else None
         except (zlib.error, ValueError):  # as if it had not been kept
             return None
-        return found
+        return found if found is not None and found.ndim == 3 and found.dtype == np.int8 else None
 
     def keep_map(self, photo: str, features: NDArray[np.floating]) -> NDArray[np.int8]:
         """Keep the feature map (C, H, W) of a photo; return what :meth:`find_map` returns from now on."""
@@ -116,19 +116,26 @@ class ReferenceCache:
             except (OSError, sqlite3.Error) as error:
                 self._usable = False
                 if getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGED:
-                    self._path.unlink(missing_ok=True)
+                    self._delete()
                 return None
 
     def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         database = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        weakref.finalize(self, database.close)
+        self._close = weakref.finalize(self, database.close)
         database.execute(f"PRAGMA page_size = {PAGE}")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute(f"PRAGMA max_page_count = {self._pages}")
         database.execute(TABLE)
         return database
+
+    def _delete(self) -> None:
+        """Delete the database with its log, which a new database would take for its own."""
+        self._close()
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(OSError):  # another process may have deleted it, or may be using it
+                Path(f"{self._path}{suffix}").unlink()
 
 
 def round_map(features: NDArray[np.floating]) -> NDArray[np.int8]:

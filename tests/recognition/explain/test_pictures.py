@@ -24,6 +24,7 @@ from obelisk.recognition.explain.shown_photos import THINNEST, scale_photo
 from obelisk.recognition.explain.strip import (
     COLUMNS,
     GUTTER,
+    PANEL,
     WIDEST_CELL,
     WIDTH,
     describe_neighbor,
@@ -128,7 +129,7 @@ def test_photos_of_any_shape_are_drawn_inside_their_box(size: tuple[int, int], t
 def test_what_is_missing_leaves_its_place_empty(photo: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_text("no photo")
     strip = draw_strip(answer_for(photo, ["a", "b", "c"]), None, [None, tmp_path / "bad.jpg", tmp_path / "gone.jpg"])
-    assert strip.width == WIDTH
+    assert strip.width == WIDTH == 2 * PANEL + GUTTER
     draw_strip(answer_for(photo, []), None, [])
 
 

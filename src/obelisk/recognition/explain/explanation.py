@@ -143,9 +143,9 @@ def draw_resemblance(
 
 
 def enlarge_photos(photos: Sequence[Image.Image], panel: int) -> list[Image.Image]:
-    """Scale the longer side of photos to ``panel`` pixels; to :data:`SMALL_PANEL` if all of them are small."""
-    longest = max(max(photo.size) for photo in photos)
-    return [scale_photo(photo, panel if longest > WIDEST_CELL else SMALL_PANEL) for photo in photos]
+    """Scale the longer side of photos to ``panel`` pixels; to :data:`SMALL_PANEL` if one of them is small."""
+    small = min(max(photo.size) for photo in photos) <= WIDEST_CELL
+    return [scale_photo(photo, SMALL_PANEL if small else panel) for photo in photos]
 
 
 def add_panels(

@@ -16,7 +16,7 @@ from obelisk.recognition.explain.regions import Features
 from obelisk.recognition.explain.shown_photos import read_if_possible, scale_photo
 from obelisk.recognition.explain.strip import WIDEST_CELL
 
-CELL = 204  # pixels of the shorter side of a photo that is shown small only: of 4:3, that fills a cell
+CELL = WIDEST_CELL * 3 // 4  # pixels of the shorter side of a photo that is shown small only: 4:3 fills a cell
 KEPT = 32  # reference photos: neighbors of one photo are often those of the next
 
 
