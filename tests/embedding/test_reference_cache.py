@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sqlite3
+import sys
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,12 @@ def test_what_is_kept_is_found_by_other_processes_too(embedder: Embedder, tmp_pa
         assert np.array_equal(other.find_map("a"), kept)
     assert np.abs(kept / 127 * np.abs(RANDOM).max() - RANDOM).max() <= np.abs(RANDOM).max() / 254 + 1e-6
     assert ReferenceCache(embedder, tmp_path / "new").find_map("a") is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
+def test_nobody_else_sees_what_is_kept(embedder: Embedder, tmp_path: Path) -> None:
+    ReferenceCache(embedder, tmp_path).keep_map("a", RANDOM)
+    assert (tmp_path / "references").stat().st_mode & 0o777 == 0o700
 
 
 def test_any_map_can_be_rounded() -> None:

@@ -120,7 +120,7 @@ class ReferenceCache:
                 return None
 
     def _open(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(0o700, parents=True, exist_ok=True)  # the photos may be private
         database = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         self._close = weakref.finalize(self, database.close)
         database.execute(f"PRAGMA page_size = {PAGE}")
