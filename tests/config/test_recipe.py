@@ -40,7 +40,8 @@ def another_value(annotation: object, value: object) -> object:
     if isinstance(value, bool):
         return not value
     if isinstance(value, tuple):
-        return (*value, 1.0 if "float" in str(annotation) else "another")
+        kinds = {"float": 1.0, "int": 1}
+        return (*value, next((one for kind, one in kinds.items() if kind in str(annotation)), "another"))
     return value + "x" if isinstance(value, str) else value + 1
 
 

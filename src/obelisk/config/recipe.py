@@ -25,12 +25,13 @@ from obelisk.config.sections import (
     LossSection,
     NeckSection,
     PhotosSection,
+    SecondOrderSection,
     Section,
     TrainingSection,
     ViewsSection,
 )
 
-TRAINING_SECTIONS = ("data", "photos", "backbone", "views", "neck", "loss", "training", "finetuning")
+TRAINING_SECTIONS = ("data", "photos", "backbone", "views", "neck", "second_order", "loss", "training", "finetuning")
 
 
 class Recipe(Section):
@@ -47,6 +48,7 @@ class Recipe(Section):
     backbone: BackboneSection = BackboneSection()
     views: ViewsSection = ViewsSection()
     neck: NeckSection = NeckSection()
+    second_order: SecondOrderSection = SecondOrderSection()
     loss: LossSection = LossSection()
     training: TrainingSection = TrainingSection()
     finetuning: FinetuningSection = FinetuningSection()
@@ -94,6 +96,18 @@ class Recipe(Section):
         """Refuse several stages for a pooling that reads the last one only."""
         if self.backbone.pooling == "own" and self.backbone.stages > 1:
             raise ValueError("backbone.pooling = 'own' pools the last stage only: set backbone.stages = 1")
+        return self
+
+    @model_validator(mode="after")
+    def second_order_fits(self) -> Recipe:
+        """Refuse an embedding of second order where it has no place."""
+        stages = self.second_order.stages
+        if stages and len(self.backbone.names) > 1:
+            raise ValueError("second_order.stages are those of one backbone, but backbone.names has several")
+        if stages and self.classifier.kind == "softmax":
+            raise ValueError("second_order adds to embeddings, not to probabilities: set classifier.kind = 'knn'")
+        if len(set(stages)) < len(stages):
+            raise ValueError("second_order.stages names a stage twice")
         return self
 
     @model_validator(mode="after")

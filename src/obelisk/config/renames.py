@@ -33,6 +33,9 @@ ADDED: Mapping[str, Any] = {
     "loss.instance_temperature": 0.05,
     "loss.instance_entropy": 0.0,
     "loss.sharded": False,
+    "second_order.stages": (),
+    "second_order.dimensions": 192,
+    "second_order.weight": 0.3,
 }
 """key added after version 0.1.0 → the value with which it changes nothing"""
 
@@ -58,6 +61,7 @@ def to_first_names(tables: Mapping[str, Any]) -> Tables:
         section, name = key.split(".")
         if first[section][name] == neutral:
             del first[section][name]
+    first = {name: value for name, value in first.items() if value != {}}
     for key, values in RENAMED_VALUES.items():
         for old, new in values.items():
             replace_value(first, key, new, old)

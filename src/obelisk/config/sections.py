@@ -121,6 +121,21 @@ class NeckSection(Section):
     """train one neck per backbone and concatenate their embeddings, instead of one neck on all descriptors"""
 
 
+class SecondOrderSection(Section):
+    """A second embedding beside the neck's: the covariance of the channels of early stages, whitened, not trained.
+
+    It holds patterns and materials, which late stages have averaged away. The network computes it on the way.
+    """
+
+    stages: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = ()
+    """stages whose covariance is taken, counted from the photo, 1 the first; empty: none. In a transformer, its blocks.
+    Stages of D channels give D (D + 1) / 2 numbers, so D may be 256 at most"""
+    dimensions: int = Field(192, ge=2, le=8192)
+    """length of this embedding; fewer if there are too few photos to whiten so many"""
+    weight: float = Field(0.3, gt=0.0, lt=1.0)
+    """its share of the cosine of two photos; the rest is the neck's"""
+
+
 class LossSection(Section):
     """What training minimizes."""
 

@@ -47,6 +47,7 @@ from obelisk.training.model.network import Necks, PhotoEmbedder
 from obelisk.training.optim.checkpoint import CheckpointFile, name_owner
 from obelisk.training.optim.logs import Epoch, EpochLog, StepReport, Throughput, draw_curves, write_tensorboard
 from obelisk.training.run import begin_folder, find_finished, fingerprint_of_list, forget_folder, write_facts
+from obelisk.training.second_order import fit_second_order
 
 CHECKPOINT_SECONDS = 60.0
 HEAD_CHECKPOINTS, FINETUNING_CHECKPOINT = "checkpoint-head*.safetensors", "finetuning.safetensors"
@@ -208,6 +209,8 @@ def run_stages(job: TrainingJob) -> None:
 
     # Export
     if job.dist.is_main:
+        if job.recipe.second_order.stages:
+            fit_second_order(job.recipe, job.backbones[0], embedder, features, job.progress)
         layer = write_head(job.folder, job.recipe, embedder.necks, loss, features)
         write_model(job.folder, job.recipe, job.backbones, embedder, layer, features)
         if epochs:

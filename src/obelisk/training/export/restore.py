@@ -66,6 +66,9 @@ def load_necks(run: Run, backbones: Sequence[FrozenBackbone], weights: Mapping[s
     necks = Necks([build_neck(run.recipe.neck, parts) for _, parts in members], [sum(parts) for _, parts in members])
     trained = {name.removeprefix("necks."): value for name, value in weights.items() if name.startswith("necks.")}
     with refusing_misfits(run.folder / "head.safetensors"):
+        if run.recipe.second_order.stages:
+            dimensions, width = trained["second_order.weight"].shape
+            necks.add_second_order(nn.Linear(width, dimensions), run.recipe.second_order.weight)
         necks.load_state_dict(trained)
     return necks.eval()
 
@@ -87,6 +90,7 @@ def load_trained(run: Run) -> Sequence[FrozenBackbone]:
     if run.recipe.finetuning.epochs:
         with refusing_misfits(path := run.folder / "backbone.safetensors"):
             backbones[0].module.load_tuned(read_safetensors(path))
+    backbones[0].module.second_order = run.recipe.second_order.stages
     return backbones
 
 
@@ -96,7 +100,7 @@ def load_tuned(run: Run, size: int | None = None) -> Sequence[FrozenBackbone]:
     With ``size`` they take photos of that side instead of the recipe's.
     """
     backbones = load_trained(run)
-    if size is None and not run.recipe.finetuning.epochs:
+    if size is None and not (run.recipe.finetuning.epochs or run.recipe.second_order.stages):
         return backbones
     photos = run.recipe.photos.model_copy(update={} if size is None else {"size": size})
     recipe = run.recipe.model_copy(update={"photos": photos})

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from obelisk.config import ClassifierSection, Recipe
+from obelisk.config import ClassifierSection, Recipe, SecondOrderSection
 from obelisk.embedding import CLASSIFIER, LAYER, LOGITS, MODEL_FILE, BundleClassifier, LayerLandmarks, write_bundle
 from obelisk.errors import PhotoError
 from obelisk.files import replace_file
@@ -24,7 +24,7 @@ from obelisk.training.head import TrainingPhotos, train_probe
 from obelisk.training.loading.features import ReferenceFeatures
 from obelisk.training.losses import Softmax
 from obelisk.training.model.backbones import FrozenBackbone
-from obelisk.training.model.network import Necks, PhotoClassifier, PhotoEmbedder, UnitRows
+from obelisk.training.model.network import Embedding, Necks, PhotoClassifier, PhotoEmbedder
 
 CHECKED_PHOTOS = 16
 
@@ -73,6 +73,7 @@ def write_model(
     rule, necks, tuned = backbones[0].bundle.input, embedder.necks, backbones
     if recipe.finetuning.epochs:
         write_tensors(folder / "backbone.safetensors", embedder.only_backbone.tuned_state())
+    if recipe.finetuning.epochs or recipe.second_order.stages:
         tuned = [freeze_tuned(recipe, backbones[0], embedder.only_backbone)]
     network = join_network(tuned, necks, layer)
     whole = add_layer(embedder, layer)
@@ -97,9 +98,9 @@ def write_model(
 def join_network(backbones: Sequence[FrozenBackbone], necks: Necks, layer: SoftmaxLayer | None) -> bytes:
     """Join exported backbones, necks and a softmax layer into one graph: photos → embedding, and logits."""
     graphs = [(backbone.bundle.folder / MODEL_FILE).read_bytes() for backbone in backbones]
-    descriptors = torch.zeros(2, sum(necks.widths))
+    descriptors = torch.zeros(2, necks.width)
     if layer is None:
-        return join_graphs(graphs, to_onnx(UnitRows(necks), descriptors, "descriptors", "embedding"))
+        return join_graphs(graphs, to_onnx(Embedding(necks), descriptors, "descriptors", "embedding"))
     return join_graphs(graphs, to_onnx(layer.follow(necks), descriptors, "descriptors", "embedding", LOGITS))
 
 
@@ -154,6 +155,13 @@ def write_run_card(recipe: Recipe, backbones: Sequence[FrozenBackbone], embedder
         f"Embeds photos of landmarks. {'Fine-tuned' if recipe.finetuning.epochs else 'Frozen'} backbone: "
         f"{weights_of(backbones)}.\n"
         + (f"GeM exponents, learned, finest stage first: {', '.join(exponents)}.\n" if exponents else "")
-        + f"Neck: {recipe.neck.kind}, loss: {recipe.loss.kind}, trained on {landmarks} landmarks.\n\n"
-        f"The recipe, whole:\n\n```toml\n{recipe.to_toml()}```\n"
+        + f"Neck: {recipe.neck.kind}, loss: {recipe.loss.kind}, trained on {landmarks} landmarks.\n"
+        + (f"Second order: {describe_second_order(recipe.second_order)}.\n" if recipe.second_order.stages else "")
+        + f"\nThe recipe, whole:\n\n```toml\n{recipe.to_toml()}```\n"
     )
+
+
+def describe_second_order(section: SecondOrderSection) -> str:
+    """Say what the embedding of second order reads."""
+    stages = ", ".join(map(str, section.stages))
+    return f"covariances of stages {stages}, whitened, with weight {section.weight:g} in the cosine"

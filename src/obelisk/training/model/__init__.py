@@ -8,11 +8,11 @@ from obelisk.training.model.backbones import (
     load_backbones,
 )
 from obelisk.training.model.network import (
+    Embedding,
     Neck,
     Necks,
     NormalizeParts,
     PhotoEmbedder,
-    UnitRows,
     build_neck,
     count_trainable,
     dense_head,
@@ -23,13 +23,13 @@ from obelisk.training.model.state_dict import read_state
 from obelisk.training.model.whitening import pca_whitening
 
 __all__ = [
+    "Embedding",
     "FrozenBackbone",
     "Neck",
     "Necks",
     "NormalizeParts",
     "PhotoEmbedder",
     "PooledBackbone",
-    "UnitRows",
     "avg",
     "build_neck",
     "count_trainable",

@@ -228,10 +228,12 @@ class GeMPool(nn.Module):
         return gem(maps, self.exponent)
 
 
-def name_export(name: str, module: nn.Module, section: BackboneSection, photos: PhotosSection) -> str:
+def name_export(name: str, module: PooledBackbone, section: BackboneSection, photos: PhotosSection) -> str:
     """Name the cached export by everything it depends on."""
     digest = hashlib.blake2b(digest_size=12)
     digest.update(repr((EXPORT, name, section.pooling, section.gem_exponent, section.stages, photos)).encode())
+    if module.second_order:
+        digest.update(repr(module.second_order).encode())
     for tensor in module.state_dict().values():
         digest.update(tensor.contiguous().numpy().tobytes())
     return f"{name}-{digest.hexdigest()}"

@@ -112,13 +112,29 @@ class Necks(nn.Module):
 
     Descriptor (N, sum of ``widths``) → embedding (N, sum of the necks' D): unit embeddings, concatenated and scaled
     to unit length again, so that the cosine of two photos is the mean of the members' cosines.
+
+    The whitening of second order (:meth:`add_second_order`) reads the columns that follow. It takes part in the
+    embedding only; losses don't see it.
     """
 
     def __init__(self, necks: Sequence[Neck], widths: Sequence[int]) -> None:
         super().__init__()
         self.necks = nn.ModuleList(necks)
         self.widths = list(widths)
+        self.width = sum(self.widths)
         self.dimensions = sum(neck.dimensions for neck in necks)
+        self.second_order: nn.Linear | None = None
+        self.second_order_weight = 0.0
+
+    def add_second_order(self, whitening: nn.Linear, weight: float) -> None:
+        """From here on, join the embedding e and that of second order, f, into ``(√(1 − a) e, √a f)``, a = ``weight``.
+
+        So the cosine of two photos is ``(1 − a) cos(e, e′) + a cos(f, f′)``.
+        """
+        self.second_order = whitening.requires_grad_(requires_grad=False)
+        self.second_order_weight = weight
+        self.width += whitening.in_features
+        self.dimensions += whitening.out_features
 
     def forward(self, descriptors: Tensor) -> Tensor:
         """Return the features of the only neck, as a softmax layer sees them, or the embeddings of several."""
@@ -130,19 +146,24 @@ class Necks(nn.Module):
 
     def embed(self, descriptors: Tensor) -> Tensor:
         """Return embeddings, (N, D), of unit length."""
-        return l2n(self(descriptors))
+        if self.second_order is None:
+            return l2n(self(descriptors))
+        first, second = torch.tensor_split(descriptors, [sum(self.widths)], dim=1)
+        weight = self.second_order_weight
+        parts = [(1.0 - weight) ** 0.5 * l2n(self(first)), weight**0.5 * l2n(self.second_order(second))]
+        return torch.cat(parts, dim=1)
 
 
-class UnitRows(nn.Module):
-    """A module with its rows scaled to unit length: how necks are exported."""
+class Embedding(nn.Module):
+    """Necks as they are exported: descriptors (N, D_in) → embeddings (N, D) of unit length."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, necks: Necks) -> None:
         super().__init__()
-        self.module = module
+        self.necks = necks
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return the module's rows, (N, D), of unit length."""
-        return l2n(self.module(rows))
+    def forward(self, descriptors: Tensor) -> Tensor:
+        """Return the embeddings."""
+        return self.necks.embed(descriptors)
 
 
 class PhotoEmbedder(nn.Module):

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from obelisk.errors import ModelError
-from obelisk.training.model.pooling import gem
+from obelisk.training.model.pooling import covariance, gem, l2n
+
+MOST_CHANNELS = 256  # of a stage whose covariance is taken: 32,896 numbers
 
 TimmNetwork = Any
 """A timm network: its classes carry attributes, such as `feature_info`, that nn.Module does not declare."""
@@ -31,12 +33,22 @@ class StageFeatures:
     token: Tensor | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class BackboneFeatures:
+    """What a network gives: its ``final`` output, the ``stages`` that are pooled, and the maps of ``second_order``."""
+
+    final: Any
+    stages: Sequence[StageFeatures]
+    second_order: Sequence[Tensor | None]
+
+
 class PooledBackbone(nn.Module):
     """A timm network cut before its classifier, whose last ``stages`` stages (or blocks) are pooled and concatenated.
 
     Photos (N, 3, H, W) → descriptors (N, sum of ``parts``), finest stage first. Each stage gives its class token, if
     ``class_token``, and its map as ``pool`` pools it, or by a GeM whose ``exponents`` (stages,) are learned. With
-    ``own``, the network pools its last stage itself.
+    ``own``, the network pools its last stage itself. The covariances of the stages in ``second_order``, counted from
+    the photo, 1 the first, follow, each of unit length (:func:`~obelisk.training.model.pooling.covariance`).
     """
 
     exponents: nn.Parameter | None
@@ -61,6 +73,7 @@ class PooledBackbone(nn.Module):
         self.has_maps = True
         self.size = 0  # of the photos that it was measured with, pixels
         self.options: dict[str, bool] = {}  # of forward_intermediates
+        self.second_order: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -87,20 +100,30 @@ class PooledBackbone(nn.Module):
         ends = known - 1 if self.network.feature_info[-1]["num_chs"] == self.network.num_features else known
         return list(range(ends - self.stages + 1, ends))
 
-    def read(self, photos: Tensor) -> tuple[Any, list[StageFeatures]]:
+    @property
+    def read_indices(self) -> list[int]:
+        """All stages to read besides the final output: those that are pooled, and those of second order."""
+        return sorted({*self.indices, *(stage - 1 for stage in self.second_order)})
+
+    def read(self, photos: Tensor) -> BackboneFeatures:
         """Return the network's final output, and the features of each stage."""
-        indices = self.indices
+        indices = self.read_indices
         if not indices:
             final = self.network.forward_features(photos)
-            return final, [self.split(final)]
+            return BackboneFeatures(final=final, stages=[self.split(final)], second_order=[])
         final, found = self.network.forward_intermediates(photos, indices=indices, **self.options)
-        stages = [
-            StageFeatures(maps=one[0], token=one[1][:, 0])
+        read = {
+            index: StageFeatures(maps=one[0], token=one[1][:, 0])
             if isinstance(one, (tuple, list))
             else StageFeatures(maps=one)
-            for one in found
-        ]
-        return final, [*stages, self.split(final)] if self.reads_last else stages
+            for index, one in zip(indices, found, strict=True)
+        }
+        pooled = [read[index] for index in self.indices]
+        return BackboneFeatures(
+            final=final,
+            stages=[*pooled, self.split(final)] if self.reads_last else pooled,
+            second_order=[read[stage - 1].maps for stage in self.second_order],
+        )
 
     def split(self, final: Any) -> StageFeatures:
         """Return the map and the class token in a network's final output."""
@@ -121,12 +144,13 @@ class PooledBackbone(nn.Module):
             token=final[:, 0] if with_class else None,
         )
 
-    def pool_read(self, final: Any, stages: Sequence[StageFeatures]) -> list[Tensor]:
-        """Return the pooled parts of what :meth:`read` returned: rows (N, D) of each stage."""
+    def pool_read(self, read: BackboneFeatures) -> list[Tensor]:
+        """Return the pooled parts of what :meth:`read` returned: rows (N, D) of each stage, then of second order."""
+        second_order = [l2n(covariance(maps)) for maps in read.second_order if maps is not None]
         if self.own:
-            return [self.network.forward_head(final, pre_logits=True).flatten(1)]
+            return [self.network.forward_head(read.final, pre_logits=True).flatten(1), *second_order]
         parts = []
-        for depth, stage in enumerate(stages):
+        for depth, stage in enumerate(read.stages):
             if self.class_token:
                 assert stage.token is not None
                 parts.append(stage.token)
@@ -135,11 +159,11 @@ class PooledBackbone(nn.Module):
                 parts.append(
                     self.pool(stage.maps) if self.exponents is None else gem(stage.maps, self.exponents[depth])
                 )
-        return parts
+        return [*parts, *second_order]
 
     def pool_stages(self, photos: Tensor) -> list[Tensor]:
         """Return the pooled parts of photos, rows (N, D) of each stage."""
-        return self.pool_read(*self.read(photos))
+        return self.pool_read(self.read(photos))
 
     def forward(self, photos: Tensor) -> Tensor:
         """Return the descriptors."""
@@ -170,6 +194,9 @@ class PooledBackbone(nn.Module):
         """
         if self.stages > self.stage_count:
             raise ModelError(f"backbone.stages = {self.stages}, but `{self.name}` has {self.stage_count} stages")
+        if max(self.second_order, default=0) > self.stage_count:
+            what = f"second_order.stages has {max(self.second_order)}, but `{self.name}` has {self.stage_count} stages"
+            raise ModelError(what)
         self.size, photos = size, torch.zeros(1, 3, size, size)
         try:
             final = self.network.forward_features(photos)
@@ -177,20 +204,33 @@ class PooledBackbone(nn.Module):
             self.reads_last = self.own or self.pool is None or last.maps is not None
             if not self.own:
                 self.choose_options(photos, tokens=isinstance(final, Tensor) and final.ndim == 3)
-            found, stages = self.read(photos)
+            read = self.read(photos)
         except ModelError:
             raise
         except Exception as error:  # each network says in its own way what it cannot take
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ModelError(f"`{self.name}` cannot take photos of {size} pixels: {reason}") from error
-        self.has_maps = stages[-1].maps is not None
-        if self.class_token and any(stage.token is None for stage in stages):
+        self.has_maps = read.stages[-1].maps is not None
+        if self.class_token and any(stage.token is None for stage in read.stages):
             self.refuse_tokens(last)
-        if self.pool is not None and any(stage.maps is None for stage in stages):
+        if self.pool is not None and any(stage.maps is None for stage in read.stages):
             shape = tuple(final.shape) if isinstance(final, Tensor) else type(final).__name__
             fix = "--set backbone.pooling=own, or choose another backbone"
             raise ModelError(f"`{self.name}` gives no square feature map to pool, but {shape}", fix=fix)
-        return tuple(pooled.shape[1] for pooled in self.pool_read(found, stages))
+        self.refuse_second_order(read.second_order)
+        return tuple(pooled.shape[1] for pooled in self.pool_read(read))
+
+    def refuse_second_order(self, found: Sequence[Tensor | None]) -> None:
+        """Raise ModelError for stages without a map, or with so many channels that their covariance is too large."""
+        for stage, maps in zip(self.second_order, found, strict=True):
+            if maps is None or maps.ndim != 4:
+                what = f"stage {stage} of `{self.name}` gives no square feature map"
+                raise ModelError(what, fix="leave it out of second_order.stages")
+            if maps.shape[1] > MOST_CHANNELS:
+                what = (
+                    f"stage {stage} of `{self.name}` has {maps.shape[1]} channels, second_order takes {MOST_CHANNELS}"
+                )
+                raise ModelError(what, fix="take earlier stages: second_order.stages")
 
     def refuse_tokens(self, last: StageFeatures) -> None:
         """Raise ModelError for a network without the class tokens that are to be read."""
@@ -206,7 +246,7 @@ class PooledBackbone(nn.Module):
         Raises ModelError if the network gives no intermediate features.
         """
         self.options = {}
-        if not self.indices:
+        if not self.read_indices:
             return
         if not hasattr(self.network, "forward_intermediates"):
             raise ModelError(f"`{self.name}` gives no maps of its stages", fix="--set backbone.pooling=own")
@@ -215,7 +255,7 @@ class PooledBackbone(nn.Module):
             self.options["return_prefix_tokens"] = True
         if tokens and "norm" in known:
             with contextlib.suppress(AssertionError, NotImplementedError):
-                self.network.forward_intermediates(photos, indices=self.indices, norm=True)
+                self.network.forward_intermediates(photos, indices=self.read_indices, norm=True)
                 self.options["norm"] = True
 
     def find_unused(self) -> set[str]:
@@ -245,7 +285,7 @@ class WithFeatures(nn.Module):
 
     def forward(self, photos: Tensor) -> tuple[Tensor, Tensor]:
         """Return descriptors (N, D_in) and feature maps (N, C, H, W)."""
-        final, stages = self.backbone.read(photos)
-        maps = stages[-1].maps
+        read = self.backbone.read(photos)
+        maps = read.stages[-1].maps
         assert maps is not None
-        return torch.cat(self.backbone.pool_read(final, stages), dim=1), maps
+        return torch.cat(self.backbone.pool_read(read), dim=1), maps
