@@ -44,7 +44,7 @@ def test_a_network_gives_what_is_pooled(
     photos = torch.rand(2, 3, size, size)
     with torch.inference_mode():
         assert module(photos).shape == (2, sum(parts))
-        maps = module.read(photos)[1][-1].maps
+        maps = module.read(photos).stages[-1].maps
     assert found == parts
     assert maps is not None
     assert maps.shape[-2:] == (side, side)
