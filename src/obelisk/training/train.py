@@ -44,10 +44,10 @@ from obelisk.training.machine import available_memory, refuse_unsupported
 from obelisk.training.memory_estimate import TrainingSizes, measure_sizes, refuse_out_of_memory
 from obelisk.training.model.backbones import FrozenBackbone, load_backbones
 from obelisk.training.model.network import Necks, PhotoEmbedder
+from obelisk.training.model.second_order import fit_second_order
 from obelisk.training.optim.checkpoint import CheckpointFile, name_owner
 from obelisk.training.optim.logs import Epoch, EpochLog, StepReport, Throughput, draw_curves, write_tensorboard
 from obelisk.training.run import begin_folder, find_finished, fingerprint_of_list, forget_folder, write_facts
-from obelisk.training.second_order import fit_second_order
 
 CHECKPOINT_SECONDS = 60.0
 HEAD_CHECKPOINTS, FINETUNING_CHECKPOINT = "checkpoint-head*.safetensors", "finetuning.safetensors"
