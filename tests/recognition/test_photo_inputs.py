@@ -131,6 +131,6 @@ def test_an_explanation_asks_for_a_photo_that_has_no_path(recognizer: Recognizer
 def test_a_recognizer_says_what_it_holds(recognizer: Recognizer) -> None:
     gallery = f"Gallery('{recognizer.gallery.path}', 2 landmarks, 4 photos, model {recognizer.gallery.model})"
     assert repr(recognizer) == f"Recognizer({gallery})"
-    assert repr(recognizer.embedder) == f"Embedder('{recognizer.gallery.model}', 512 dimensions, onnxruntime)"
+    assert repr(recognizer.embedder) == f"Embedder('{recognizer.gallery.model}', 704 dimensions, onnxruntime)"
     joined = Recognizer.open([recognizer.gallery, "bundled"])
     assert repr(joined).startswith(f"Recognizer(JoinedGallery({gallery}, Gallery('bundled', 228 landmarks, ")

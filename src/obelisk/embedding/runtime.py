@@ -97,7 +97,7 @@ class Embedder:
     >>> from obelisk.bundled import bundled_gallery
     >>> embedder = Embedder(Bundle.load(bundled_gallery() / "model"))
     >>> embedder.embed_image(Image.new("RGB", (640, 480))).shape
-    (512,)
+    (704,)
     """
 
     def __init__(
