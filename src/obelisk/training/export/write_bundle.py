@@ -57,7 +57,7 @@ def choose_trained_photos(recipe: Recipe, features: ReferenceFeatures) -> Traini
     Labels keep their numbers among all landmarks.
     """
     views, labels = torch.from_numpy(features.views), torch.from_numpy(features.labels)
-    kept = torch.from_numpy(np.full_like(features.is_val, recipe.data.refit) | ~features.is_val)
+    kept = torch.from_numpy(features.choose_trained(recipe))
     return TrainingPhotos(views=views[:, kept], landmarks=labels[kept])
 
 

@@ -35,6 +35,10 @@ class ReferenceFeatures:
     paths: Sequence[Path]
     skipped: dict[str, str]
 
+    def choose_trained(self, recipe: Recipe) -> NDArray[np.bool_]:
+        """Return a mask (N,) of what the kept weights are trained on: all if the recipe refits, else all but is_val."""
+        return np.full_like(self.is_val, recipe.data.refit) | ~self.is_val
+
 
 def extract_reference_features(
     recipe: Recipe, catalog: Catalog, backbones: Sequence[FrozenBackbone], progress: Progress
@@ -52,10 +56,7 @@ def extract_reference_features(
     readable = [paths[row] for row in kept]
     augmented = []
     for view in augmented_views(recipe.views, recipe.seed):
-        rows, vanished = extract_features(backbones, readable, view=view, view_name=view.name, progress=progress)
-        for error in vanished.values():
-            raise DataError(f"a photo vanished meanwhile: {error}", fix="bring it back, or start again without it")
-        augmented.append(rows)
+        augmented.append(extract_again(backbones, readable, view=view, view_name=view.name, progress=progress))
     landmarks, labels = np.unique(references["landmark_id"].to_numpy()[kept], return_inverse=True)
     names = catalog.landmark_names()
     return ReferenceFeatures(
@@ -67,6 +68,21 @@ def extract_reference_features(
         paths=readable,
         skipped={references["image_id"][row]: str(error) for row, error in failed.items()},
     )
+
+
+def extract_again(
+    backbones: Sequence[FrozenBackbone],
+    paths: Sequence[Path],
+    *,
+    view: View | None = None,
+    view_name: str = PLAIN,
+    progress: Progress = no_progress,
+) -> NDArray[np.float16]:
+    """Extract descriptors (N, D_in) of photos that could be read before; raises DataError if one has vanished."""
+    rows, vanished = extract_features(backbones, paths, view=view, view_name=view_name, progress=progress)
+    for error in vanished.values():
+        raise DataError(f"a photo vanished meanwhile: {error}", fix="bring it back, or start again without it")
+    return rows
 
 
 def extract_features(

@@ -5,15 +5,13 @@ Nothing here is trained. It is fitted last, because fine-tuning may have moved t
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import nn
 
 from obelisk.config import Recipe
-from obelisk.errors import DataError
 from obelisk.records import Progress, no_progress
 from obelisk.training.export.restore import freeze_tuned
-from obelisk.training.loading.features import ReferenceFeatures, extract_features
+from obelisk.training.loading.features import ReferenceFeatures, extract_again
 from obelisk.training.model.backbones import FrozenBackbone
 from obelisk.training.model.network import PhotoEmbedder
 from obelisk.training.model.whitening import pca_whitening
@@ -34,12 +32,9 @@ def fit_second_order(
     backbone, section = embedder.only_backbone, recipe.second_order
     backbone.second_order = section.stages
     frozen = freeze_tuned(recipe, before, backbone)
-    rows, vanished = extract_features([frozen], features.paths, progress=progress)
-    for error in vanished.values():
-        raise DataError(f"a photo vanished meanwhile: {error}", fix="bring it back, or start again without it")
-    fitted = ~features.is_val | np.bool_(recipe.data.refit)
+    rows = extract_again([frozen], features.paths, progress=progress)[features.choose_trained(recipe)]
     width = sum(frozen.parts[-len(section.stages) :])
-    projection, bias = pca_whitening(torch.from_numpy(rows[fitted, -width:]), section.dimensions)
+    projection, bias = pca_whitening(torch.from_numpy(rows[:, -width:]), section.dimensions)
     whitening = nn.Linear(width, len(projection))
     whitening.load_state_dict({"weight": projection, "bias": bias})
     embedder.necks.add_second_order(whitening, section.weight)
