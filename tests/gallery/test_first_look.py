@@ -293,7 +293,7 @@ def log_of_pages_of_another_size(killed: Killed, bundle: Bundle) -> dict[str, by
 def log_with_a_damaged_header(killed: Killed, bundle: Bundle) -> dict[str, bytes]:
     killed.add(3)
     files = killed.files()
-    return {**files, WAL: files[WAL][:20] + b"?" + files[WAL][21:]}
+    return {**files, WAL: files[WAL][:20] + bytes([files[WAL][20] ^ 1]) + files[WAL][21:]}
 
 
 def log_of_text(killed: Killed, bundle: Bundle) -> dict[str, bytes]:
