@@ -14,10 +14,11 @@ from obelisk.embedding import Embedder
 from obelisk.errors import ModelError
 from obelisk.evaluation.run_reader import Run
 from obelisk.photos import prepare, read_photo
+from obelisk.training.distributed import Distributed
 from obelisk.training.export.export_run import export_run
 from obelisk.training.export.restore import load_module
 from obelisk.training.model.pooling import covariance
-from obelisk.training.train import train_run
+from obelisk.training.train import prepare_training, train_run
 
 FINETUNED = {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3}
 
@@ -73,10 +74,10 @@ def test_the_cosine_of_two_photos_is_a_weighted_mean_of_both(
     assert "covariances of stages 1, 2" in exported.bundle.read_card()
 
 
-def test_a_stage_that_the_backbone_lacks_is_refused(tiny_recipe: Recipe, tiny_dataset: Path, tmp_path: Path) -> None:
+def test_a_stage_that_the_backbone_lacks_is_refused_before_training(tiny_recipe: Recipe, tiny_dataset: Path) -> None:
     recipe = change(tiny_recipe, second_order={"stages": [9]})
     with pytest.raises(ModelError, match=r"second_order\.stages has 9, but `test_efficientnet` has 5 stages"):
-        train_run(recipe, read_catalog(tiny_dataset), tmp_path / "run")
+        prepare_training(recipe, read_catalog(tiny_dataset), Distributed())
 
 
 @pytest.mark.parametrize(

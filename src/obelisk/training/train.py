@@ -44,7 +44,7 @@ from obelisk.training.machine import available_memory, refuse_unsupported
 from obelisk.training.memory_estimate import TrainingSizes, measure_sizes, refuse_out_of_memory
 from obelisk.training.model.backbones import FrozenBackbone, load_backbones
 from obelisk.training.model.network import Necks, PhotoEmbedder
-from obelisk.training.model.second_order import fit_second_order
+from obelisk.training.model.second_order import check_second_order, fit_second_order
 from obelisk.training.optim.checkpoint import CheckpointFile, name_owner
 from obelisk.training.optim.logs import Epoch, EpochLog, StepReport, Throughput, draw_curves, write_tensorboard
 from obelisk.training.run import begin_folder, find_finished, fingerprint_of_list, forget_folder, write_facts
@@ -140,6 +140,8 @@ def prepare_training(recipe: Recipe, catalog: Catalog, dist: Distributed) -> Tra
     refuse_without_positives(catalog, recipe)
     backbones = load_backbones(recipe.backbone, recipe.photos, recipe.seed)
     refuse_growing(recipe, backbones)
+    if recipe.second_order.stages:
+        check_second_order(recipe, backbones[0])
     return TrainingSetup(catalog=catalog, backbones=backbones, sizes=measure_sizes(recipe, catalog, backbones))
 
 

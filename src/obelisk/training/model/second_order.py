@@ -5,6 +5,8 @@ Nothing here is trained. It is fitted last, because fine-tuning may have moved t
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import nn
 
@@ -15,6 +17,13 @@ from obelisk.training.loading.features import ReferenceFeatures, extract_again
 from obelisk.training.model.backbones import FrozenBackbone
 from obelisk.training.model.network import PhotoEmbedder
 from obelisk.training.model.whitening import pca_whitening
+
+
+def check_second_order(recipe: Recipe, backbone: FrozenBackbone) -> None:
+    """Raise ModelError, before anything is trained, for stages whose covariance a backbone does not give."""
+    trial = copy.copy(backbone.module)  # of the same weights
+    trial.second_order = recipe.second_order.stages
+    trial.measure_parts(recipe.photos.size)
 
 
 def fit_second_order(
