@@ -33,6 +33,7 @@ from obelisk.training.loading.loader import (
     LabeledPhotos,
     LoadedBatch,
     count_loaders,
+    explain_end,
     load_batches,
     prepare_batch,
     stream_batches,
@@ -176,3 +177,8 @@ def test_a_loader_that_is_killed_is_reported_with_what_to_do(photos: LabeledPhot
             process.kill()
         with pytest.raises(ObeliskError, match=r"was killed .* memory ran out.*add --resume"):
             list(batches)
+
+
+def test_a_loader_that_its_script_keeps_from_starting_is_told_from_a_killed_one() -> None:
+    assert '__name__ == "__main__"' in str(explain_end([None, 1]))
+    assert "memory" in str(explain_end([-9, None]))

@@ -47,6 +47,7 @@ from obelisk.training.machine import processes_here
 MAX_WORKERS = 16
 NICENESS = 10
 IDLE_TIMEOUT = 20.0  # s, for a batch from workers that run only when nothing else does
+UNCAUGHT = 1  # exit code of a process that an exception has ended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +218,7 @@ def stream_batches(requests: Iterator[BatchRequest], *, aside: bool, idle_timeou
     """Yield the requested batches in order from worker processes.
 
     With an ``idle_timeout``, in seconds, the workers run only when the cores are idle, and a batch that takes longer
-    raises TimeoutError. Raises ObeliskError if a worker was killed.
+    raises TimeoutError. Raises ObeliskError if a worker was killed, or could not start.
     """
     context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
     context.set_forkserver_preload([__name__])
@@ -239,6 +240,7 @@ def stream_batches(requests: Iterator[BatchRequest], *, aside: bool, idle_timeou
     )
     with sigterm_blocked():
         loaded = iter(loader)
+    workers = multiprocessing.active_children()
     try:
         # More threads would take the cores from the network.
         with library_on_one_thread(cv2.getNumThreads, cv2.setNumThreads):
@@ -247,11 +249,18 @@ def stream_batches(requests: Iterator[BatchRequest], *, aside: bool, idle_timeou
         if "timed out" in str(error):
             raise TimeoutError(f"no batch within {idle_timeout} s") from error
         if not isinstance(error, RuntimeError) or "DataLoader worker (pid" in str(error):
-            raise ObeliskError(
-                "a process that loads photos was killed",
-                fix="where memory ran out, close other programs or lower finetuning.batch_size; then add --resume",
-            ) from error
+            raise explain_end([worker.exitcode for worker in workers]) from error
         raise
+
+
+def explain_end(exit_codes: Sequence[int | None]) -> ObeliskError:
+    """Return the error for workers of which some have ended, with what to do."""
+    if UNCAUGHT in exit_codes:
+        what = "a process that loads photos could not start; the reason is above"
+        return ObeliskError(what, fix='in a script, train below `if __name__ == "__main__":`')
+    what = "a process that loads photos was killed"
+    fix = "where memory ran out, close other programs or lower finetuning.batch_size; then add --resume"
+    return ObeliskError(what, fix=fix)
 
 
 def prepare_batch(loaded: LoadedBatch) -> Batch:
