@@ -43,6 +43,14 @@ def test_counts_are_those_of_the_network_and_the_data(recipe_file: Path, tiny_da
     assert estimate.loaded_per_second > 0
 
 
+def test_the_second_order_reads_all_photos_once_more(tiny_recipe: Recipe, tiny_dataset: Path) -> None:
+    section = tiny_recipe.second_order.model_copy(update={"stages": (1, 2), "dimensions": 6})
+    estimate = dry_run(tiny_recipe.model_copy(update={"second_order": section}), read_catalog(tiny_dataset))
+    (stage,) = [stage for stage in estimate.stages if stage.name == "second order"]
+    assert (stage.epochs, stage.steps) == (1, 60)
+    assert stage.seconds == pytest.approx(60 / estimate.descriptors_per_second)
+
+
 def test_photos_that_cannot_be_read_are_passed_over(recipe_file: Path, tiny_dataset: Path) -> None:
     catalog = read_catalog(tiny_dataset)
     broken = catalog.references.with_columns(path=catalog.references["path"].scatter([0, 30], "nowhere.jpg"))

@@ -8,6 +8,7 @@ a warm-up. The times of the stages follow ::
     neck          epochs · steps · step, once more if the recipe refits; at most, since it may stop early
     fine-tuning   epochs · (the longest of  steps · step,  photos / loaded per second,  and both on all cores together)
                   and as much for a validation photo as its forward pass, a third of a step, or loading it takes
+    second order  photos / descriptors per second
 
 Saving, export and the validation of the heads are left out. Nothing is written except to the cache folder.
 """
@@ -63,7 +64,7 @@ class NetworkPart:
 
 @dataclass(frozen=True, kw_only=True)
 class StageTime:
-    """A stage of the run: steps per epoch, seconds of one step, and of all epochs."""
+    """A stage of the run: steps per epoch, seconds of one step, and of all epochs; a step of second order is a photo."""
 
     name: str
     epochs: int
@@ -135,6 +136,12 @@ def dry_run(recipe: Recipe, catalog: Catalog, progress: Progress = no_progress) 
         if recipe.finetuning.epochs:
             loaded = measure_loading(recipe, sample.photos, dist)
             stages.append(measure_finetuning(recipe, backbones[0], sample, loaded, dist, Path(folder)))
+        if recipe.second_order.stages:
+            step = 1 / sample.descriptors_per_second
+            seconds = sizes.photos * step
+            stages.append(
+                StageTime(name="second order", epochs=1, steps=sizes.photos, step_seconds=step, seconds=seconds)
+            )
         progress("measuring", 3, 3)
     return DryRun(
         landmarks=sizes.landmarks,
