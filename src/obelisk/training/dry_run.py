@@ -64,7 +64,10 @@ class NetworkPart:
 
 @dataclass(frozen=True, kw_only=True)
 class StageTime:
-    """A stage of the run: steps per epoch, seconds of one step, and of all epochs; a step of second order is a photo."""
+    """A stage of the run: steps per epoch, seconds of one step, and of all epochs.
+
+    The second order takes a step for each photo.
+    """
 
     name: str
     epochs: int
