@@ -94,6 +94,12 @@ class GalleryLockedError(GalleryError):
     exit_code = 1
 
 
+class GalleryChangedError(GalleryError):
+    """A gallery was changed while it was searched, so that an answer from before would be wrong: search it again."""
+
+    exit_code = 1
+
+
 class MissingExtraError(UsageError):
     """An optional part of Obelisk is not installed."""
 

@@ -12,7 +12,7 @@ from obelisk.arrays import Embeddings, l2_normalize
 from obelisk.embedding import Bundle
 from obelisk.errors import GalleryError
 from obelisk.gallery import ExactSearch, Gallery, JoinedGallery, Landmark, open_galleries
-from obelisk.gallery.joined import IDS, JoinedSearch
+from obelisk.gallery.joined import IDS, JoinedSearch, Numbering
 from obelisk.records import Neighbor
 
 D = 12
@@ -40,7 +40,7 @@ def test_a_join_is_searched_as_if_its_rows_stood_in_one_gallery(sizes: tuple[int
     parts = [draw_rows(seed, size) for seed, size in enumerate(sizes)]
     parts[-1][-1:] = next(part for part in parts if len(part))[:1]  # equal rows keep the order of the galleries
     together = np.concatenate(parts)
-    joined, plain = JoinedSearch([ExactSearch(part) for part in parts]), ExactSearch(together)
+    joined, plain = JoinedSearch([ExactSearch(part) for part in parts], Numbering(sizes)), ExactSearch(together)
     queries = np.concatenate([draw_rows(99, 5), together])
     for k in (1, 3, len(together)):
         for found, expected in zip(joined.nearest(queries, k), plain.nearest(queries, k), strict=True):

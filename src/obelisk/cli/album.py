@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -92,15 +91,18 @@ def album(
 
 def describe_recognizer(recognizer: Recognizer) -> list[object]:
     """Return what the answers of a recognizer depend on besides photos and options."""
-    references = recognizer.gallery.references()
-    landmarks = repr(list(references.landmarks.values())).encode("utf-8", "surrogatepass")
-    contents = hashlib.blake2b(references.ids.tobytes() + references.landmark_ids.tobytes() + landmarks, digest_size=16)
+    from obelisk.gallery import JoinedGallery
+
+    opened = recognizer.gallery
+    galleries = opened.galleries if isinstance(opened, JoinedGallery) else [opened]
+    references = opened.references()
     return [
         obelisk.__version__,
-        recognizer.gallery.name,
-        recognizer.gallery.fingerprint,
+        opened.name,
+        opened.fingerprint,
         references.revision,
-        contents.hexdigest(),
+        len(references),
+        [gallery.read_state() for gallery in galleries],
         repr(recognizer.calibration),
     ]
 

@@ -318,7 +318,7 @@ def check_gallery_command(place: NamedGallery) -> None:
         warn(remark)
     gallery = Gallery.open(place)
     references = gallery.references()
-    warn_of_twins(gallery, find_twin_landmarks(gallery.load_bundle(), references, references.landmark_ids))
+    warn_of_twins(gallery, find_twin_landmarks(gallery.load_bundle(), references, references.labels))
     facts = gather_facts(gallery)
     result(f"{name}: sound, {count_contents(facts)}")
 

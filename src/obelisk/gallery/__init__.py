@@ -15,8 +15,18 @@ from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.gallery_check import check_gallery, check_index, check_labels
 from obelisk.gallery.handover import Handover, export_gallery, import_gallery
 from obelisk.gallery.index_gallery import IndexReport, index_gallery
-from obelisk.gallery.info import GalleryFacts, gather_facts, landmark_counts, landmark_names, list_photos
+from obelisk.gallery.info import (
+    GalleryFacts,
+    count_photos,
+    describe_photos,
+    gather_facts,
+    landmark_counts,
+    landmark_names,
+    list_photos,
+)
 from obelisk.gallery.joined import JoinedGallery, open_galleries
+from obelisk.gallery.kept_values import KeptValues
+from obelisk.gallery.labels import HeldLabels, Labels, as_labels
 from obelisk.gallery.landmarks import Landmark, find_landmark, matches_name
 from obelisk.gallery.models import load_model, refuse_directionless
 from obelisk.gallery.places import open_truth
@@ -34,8 +44,11 @@ __all__ = [
     "Gallery",
     "GalleryFacts",
     "Handover",
+    "HeldLabels",
     "IndexReport",
     "JoinedGallery",
+    "KeptValues",
+    "Labels",
     "Landmark",
     "PushReport",
     "ReferenceFiles",
@@ -45,11 +58,14 @@ __all__ = [
     "Truth",
     "add_photos",
     "add_uploaded",
+    "as_labels",
     "as_stored",
     "build_gallery",
     "check_gallery",
     "check_index",
     "check_labels",
+    "count_photos",
+    "describe_photos",
     "export_gallery",
     "find_landmark",
     "gather_facts",

@@ -18,7 +18,7 @@ from obelisk.gallery import schema
 from obelisk.gallery.changes import insert_references, merge_landmarks, remove_references, rename_landmark
 from obelisk.gallery.embeddings import refuse_damaged
 from obelisk.gallery.landmarks import Landmark
-from obelisk.gallery.lookup import count_landmarks, count_reference_photos, photo_with_id, photos_by_id
+from obelisk.gallery.lookup import count_landmarks, count_reference_photos, photo_with_id, photos_by_id, photos_by_row
 from obelisk.gallery.places import open_truth
 from obelisk.gallery.schema import About, ReferencePhoto
 from obelisk.gallery.snapshot import References, read_references
@@ -144,7 +144,7 @@ class Gallery:
             raise schema.damage_error(what, self.folder or self.name)
 
     def references(self) -> References:
-        """Return everything the gallery holds now; after a change, whoever made it, only the changes are read.
+        """Return what the gallery holds now; after a change, whoever made it, only the changes are read.
 
         A large gallery that has no search index gets one, which takes minutes (see
         :mod:`obelisk.gallery.ann.indexed`). Raises :class:`GalleryError` if a gallery of another model has taken the
@@ -174,15 +174,15 @@ class Gallery:
     def photos(self) -> tuple[ReferencePhoto, ...]:
         """All reference photos, in the order they were added; each access reads them from the database."""
         references = self.references()
-        return tuple(references.photos(np.arange(len(references))))
+        return tuple(references.photos(references.labels.numbers()))
 
     def photo(self, search_id: int) -> ReferencePhoto:
         """Return the photo with a search id; raises :class:`GalleryError` if there is none."""
-        references = self.references()
-        index = int(np.searchsorted(references.ids, search_id))
-        if index == len(references) or references.ids[index] != search_id:
+        with self.truth.reading() as connection:
+            found = photos_by_row(connection, [int(search_id)])
+        if not found:
             raise GalleryError(f"no reference photo has the search id {search_id}", where=self.name)
-        return references.photo(index)
+        return found[int(search_id)]
 
     def find_photo(self, photo_id: str) -> ReferencePhoto | None:
         """Return the photo with an id, or None if the gallery has no such photo."""
@@ -213,8 +213,8 @@ class Gallery:
         for another D and for a row that is zero or not finite.
         """
         references = self.references()
-        indices, similarities = references.nearest(l2_normalize(embeddings, dimensions=self.dimensions), k)
-        return references.ids[indices], similarities
+        numbers, similarities = references.nearest(l2_normalize(embeddings, dimensions=self.dimensions), k)
+        return references.search_ids(numbers), similarities
 
     def add(
         self,

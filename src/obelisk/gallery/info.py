@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from obelisk.gallery import schema
 from obelisk.gallery.gallery import Gallery
 from obelisk.gallery.landmarks import Landmark
-from obelisk.gallery.lookup import all_landmark_names, all_landmarks, count_reference_photos, select_photos
+from obelisk.gallery.lookup import (
+    all_landmark_names,
+    all_landmarks,
+    count_by_landmark,
+    count_reference_photos,
+    counts_and_first_rows,
+    photos_by_row,
+    select_photos,
+)
+from obelisk.gallery.snapshot import References
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +61,23 @@ def gather_facts(gallery: Gallery) -> GalleryFacts:
 def landmark_counts(gallery: Gallery) -> dict[Landmark, int]:
     """Return landmark → number of its reference photos, in the order of the landmark ids."""
     with gallery.truth.reading() as connection:
-        counts = dict(connection.execute("SELECT landmark_id, count(*) FROM photos GROUP BY landmark_id").fetchall())
+        counts = count_by_landmark(connection)
         return {landmark: counts.get(landmark.id, 0) for landmark in all_landmarks(connection).values()}
+
+
+def count_photos(gallery: Gallery) -> dict[int, int]:
+    """Return landmark id → number of its reference photos, for the landmarks that have any."""
+    with gallery.truth.reading() as connection:
+        return count_by_landmark(connection)
+
+
+def describe_photos(references: References, landmark_ids: Sequence[int]) -> dict[int, tuple[int, str | None]]:
+    """Return landmark id → how many reference photos it has now, and the id of the first; (0, None) without any."""
+    with references.truth.reading() as connection:
+        known = counts_and_first_rows(connection, landmark_ids)
+        firsts = photos_by_row(connection, [row for _, row in known.values()])
+    described = {landmark_id: (count, firsts[row].id) for landmark_id, (count, row) in known.items()}
+    return {landmark_id: described.get(landmark_id, (0, None)) for landmark_id in landmark_ids}
 
 
 def landmark_names(gallery: Gallery) -> dict[int, str]:

@@ -1,14 +1,15 @@
 """Several galleries of one model, searched as one.
 
 A landmark's id is unique in its own gallery only. In a join, the landmark n of gallery g, both counted from 0, has the
-key g · 2⁵³ + n: ids end below 2⁵³, and those of the first gallery stay as they are. :attr:`References.landmark_ids` and
-the keys of :attr:`References.landmarks` are such keys; a :class:`Landmark` itself keeps the id of its gallery.
+key g · 2⁵³ + n: ids end below 2⁵³, and those of the first gallery stay as they are. :attr:`References.labels` and
+:attr:`References.landmarks` tell landmarks by these keys; a :class:`Landmark` itself keeps the id of its gallery.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from obelisk.errors import GalleryError, quote
 from obelisk.gallery.columns import MAX_ID
 from obelisk.gallery.exact import SearchEngine, check_fits
 from obelisk.gallery.gallery import Gallery
+from obelisk.gallery.labels import Labels
 from obelisk.gallery.schema import ReferencePhoto
 from obelisk.gallery.snapshot import References
 from obelisk.records import Neighbor, Progress, no_progress
@@ -27,15 +29,33 @@ from obelisk.records import Neighbor, Progress, no_progress
 IDS = MAX_ID + 1  # landmark ids that a gallery may use
 
 
+class Numbering:
+    """Numbers the photos of several galleries: those of each begin after the ``spans`` of the ones before it.
+
+    Raises :class:`GalleryError` where numbers run out.
+    """
+
+    def __init__(self, spans: Sequence[int]) -> None:
+        if sum(spans) > np.iinfo(np.int64).max:
+            raise GalleryError("the search ids of the galleries are too large to join them", fix="name fewer of them")
+        self.starts = np.cumsum([0, *spans], dtype=np.int64)
+
+    def split(self, numbers: Integers) -> Iterator[tuple[int, Integers, Integers]]:
+        """Yield each gallery that has some of M numbers, which of the M these are, and how the gallery numbers them."""
+        holders = np.searchsorted(self.starts, numbers, side="right") - 1
+        for gallery in np.unique(holders).tolist():
+            asked = np.flatnonzero(holders == gallery)
+            yield gallery, asked, numbers[asked] - self.starts[gallery]
+
+
 class JoinedSearch:
     """Searches the rows of several engines as if they stood below each other."""
 
-    def __init__(self, engines: Sequence[SearchEngine]) -> None:
-        self._engines = engines
-        self._starts = np.cumsum([0, *map(len, engines)])
+    def __init__(self, engines: Sequence[SearchEngine], numbering: Numbering) -> None:
+        self._engines, self._numbering = engines, numbering
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return sum(map(len, self._engines))
 
     @property
     def dimensions(self) -> int:
@@ -46,28 +66,59 @@ class JoinedSearch:
         """Find the k rows most similar to each query; see :class:`~obelisk.gallery.exact.SearchEngine`."""
         check_fits(k, len(self))
         found = [
-            (start + indices, similarities)
-            for engine, start in zip(self._engines, self._starts[:-1], strict=True)
+            (start + numbers, similarities)
+            for engine, start in zip(self._engines, self._numbering.starts[:-1], strict=True)
             if len(engine)
-            for indices, similarities in [engine.nearest(queries, min(k, len(engine)))]
+            for numbers, similarities in [engine.nearest(queries, min(k, len(engine)))]
         ]
-        indices, similarities = (np.concatenate(column, axis=1) for column in zip(*found, strict=True))
+        numbers, similarities = (np.concatenate(column, axis=1) for column in zip(*found, strict=True))
         best = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(indices, best, axis=1), np.take_along_axis(similarities, best, axis=1)
+        return np.take_along_axis(numbers, best, axis=1), np.take_along_axis(similarities, best, axis=1)
 
-    def rows(self, indices: Integers) -> Embeddings:
-        """Return the embeddings (M, D) at M indices."""
-        embeddings = np.empty((len(indices), self.dimensions), dtype=np.float32)
-        for number, asked, rows in self.split(indices):
-            embeddings[asked] = self._engines[number].rows(rows)
+    def rows(self, numbers: Integers) -> Embeddings:
+        """Return the embeddings (M, D) of M photos."""
+        embeddings = np.empty((len(numbers), self.dimensions), dtype=np.float32)
+        for gallery, asked, own in self._numbering.split(numbers):
+            embeddings[asked] = self._engines[gallery].rows(own)
         return embeddings
 
-    def split(self, indices: Integers) -> Iterator[tuple[int, Integers, Integers]]:
-        """Yield the number of each engine that holds some of M row indices, which of the M these are, and its rows."""
-        holders = np.searchsorted(self._starts, indices, side="right") - 1
-        for number in np.unique(holders).tolist():
-            asked = np.flatnonzero(holders == number)
-            yield number, asked, indices[asked] - self._starts[number]
+
+class JoinedLabels:
+    """The landmarks, by their keys, of the photos of several galleries; see :class:`~obelisk.gallery.labels.Labels`."""
+
+    def __init__(self, parts: Sequence[Labels], numbering: Numbering) -> None:
+        self._parts, self._numbering = parts, numbering
+
+    @cached_property
+    def landmarks(self) -> Integers:
+        """The keys (C,) of the landmarks that have photos, ascending."""
+        return np.concatenate([gallery * IDS + part.landmarks for gallery, part in enumerate(self._parts)])
+
+    @property
+    def span(self) -> int:
+        """A number above those of all photos."""
+        return int(self._numbering.starts[-1])
+
+    def numbers(self) -> Integers:
+        """Return the numbers (N,) of all photos, ascending."""
+        starts = self._numbering.starts[:-1]
+        return np.concatenate([start + part.numbers() for start, part in zip(starts, self._parts, strict=True)])
+
+    def of(self, numbers: Integers) -> Integers:
+        """Return the landmarks of photos, in the shape of their numbers."""
+        keys = np.empty(numbers.size, dtype=np.int64)
+        for gallery, asked, own in self._numbering.split(numbers.ravel()):
+            keys[asked] = gallery * IDS + self._parts[gallery].of(own)
+        return keys.reshape(numbers.shape)
+
+    def photos_of(self, landmark_ids: Integers) -> list[Integers]:
+        """Return the numbers of the photos of each landmark, ascending."""
+        found: dict[int, Integers] = {}
+        for gallery in np.unique(landmark_ids // IDS).tolist():
+            asked = np.flatnonzero(landmark_ids // IDS == gallery)
+            photos = self._parts[gallery].photos_of(landmark_ids[asked] % IDS)
+            found |= zip(asked.tolist(), (self._numbering.starts[gallery] + own for own in photos), strict=True)
+        return [found[place] for place in range(len(landmark_ids))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,18 +126,23 @@ class JoinedReferences(References):
     """The reference photos of several galleries, ``parts``, at one moment; ``truth`` is that of the first."""
 
     parts: tuple[References, ...]
-    engine: JoinedSearch
+    numbering: Numbering
 
     def gallery_of(self, landmark_id: int) -> str:
         """Return how the gallery of a landmark is called."""
         return self.parts[landmark_id // IDS].name
 
-    def photos(self, indices: Sequence[int] | Integers) -> list[ReferencePhoto]:
-        """Return the photos at M indices; see :meth:`References.photos`."""
+    def photos(self, numbers: Sequence[int] | Integers) -> list[ReferencePhoto]:
+        """Return M photos; see :meth:`References.photos`."""
         found: dict[int, ReferencePhoto] = {}
-        for number, asked, rows in self.engine.split(np.asarray(indices, dtype=np.int64)):
-            found |= zip(asked.tolist(), self.parts[number].photos(rows), strict=True)
+        for gallery, asked, own in self.numbering.split(np.asarray(numbers, dtype=np.int64)):
+            found |= zip(asked.tolist(), self.parts[gallery].photos(own), strict=True)
         return [found[place] for place in range(len(found))]
+
+    def refuse_edited(self) -> None:
+        """Raise :class:`GalleryChangedError` if one of the galleries was edited since."""
+        for part in self.parts:
+            part.refuse_edited()
 
 
 class JoinedGallery:
@@ -165,19 +221,20 @@ class JoinedGallery:
 
 def join_references(parts: tuple[References, ...]) -> JoinedReferences:
     """Put the reference photos of several galleries below each other."""
-    engine = JoinedSearch(parts)
+    labels = [part.labels for part in parts]
+    numbering = Numbering([one.span for one in labels])
     return JoinedReferences(
         truth=parts[0].truth,
-        ids=np.arange(len(engine)),
-        landmark_ids=np.concatenate([number * IDS + part.landmark_ids for number, part in enumerate(parts)]),
+        labels=JoinedLabels(labels, numbering),
         landmarks={
             number * IDS + landmark_id: landmark
             for number, part in enumerate(parts)
             for landmark_id, landmark in part.landmarks.items()
         },
-        engine=engine,
+        engine=JoinedSearch(parts, numbering),
         revision=sum(part.revision for part in parts),
         parts=parts,
+        numbering=numbering,
     )
 
 

@@ -12,10 +12,13 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from obelisk.arrays import Integers
 from obelisk.gallery.columns import LONGEST_TEXT
 from obelisk.gallery.landmarks import Landmark
 from obelisk.gallery.schema import ReferencePhoto, damage_error, has_column, select_columns
-from obelisk.gallery.truth import Tables
+from obelisk.gallery.truth import Asked, Tables
 
 VALUES_AT_ONCE = 500  # in one SQL statement
 
@@ -46,7 +49,7 @@ def select_photos(
         )
 
 
-def refuse_other_types(connection: Tables, kind: type, *values: object) -> None:
+def refuse_other_types(connection: Asked, kind: type, *values: object) -> None:
     """Raise :class:`GalleryError` for values of another type than their column's, which SQLite allows; or too long."""
     for value in values:
         if not isinstance(value, kind):
@@ -131,6 +134,62 @@ def count_landmarks(connection: Tables) -> int:
 def count_reference_photos(connection: Tables) -> int:
     """Return the number of photos."""
     return int(connection.execute("SELECT count(*) FROM photos").fetchone()[0])
+
+
+def count_photos_after(connection: Tables, row: int) -> int:
+    """Return the number of photos with a larger row."""
+    return int(connection.execute("SELECT count(*) FROM photos WHERE row > ?", (row,)).fetchone()[0])
+
+
+def last_photo_row(connection: Tables) -> int:
+    """Return the largest row of a photo; 0 if there is none."""
+    return int(connection.execute("SELECT coalesce(max(row), 0) FROM photos").fetchone()[0])
+
+
+def landmarks_with_photos(connection: Tables) -> Integers:
+    """Return the ids (C,) of the landmarks that have photos, ascending; the time grows with landmarks, not photos."""
+    first = "(SELECT row FROM photos WHERE landmark_id = landmarks.id LIMIT 1)"
+    found = connection.execute(f"SELECT id FROM landmarks WHERE {first} IS NOT NULL ORDER BY id")
+    return np.array([landmark_id for (landmark_id,) in found], dtype=np.int64)
+
+
+def landmark_ids_by_row(asked: Asked, rows: Sequence[int]) -> dict[int, int]:
+    """Return row → landmark id for those of the rows that the gallery has."""
+    found: dict[int, int] = {}
+    for start in range(0, len(rows), VALUES_AT_ONCE):
+        part = rows[start : start + VALUES_AT_ONCE]
+        found |= dict(asked.execute(f"SELECT row, landmark_id FROM photos WHERE row IN ({marks(part)})", part))
+    refuse_other_types(asked, int, *found.values())
+    return found
+
+
+def rows_by_landmark(asked: Asked, landmark_ids: Sequence[int], *, most: int, last: int) -> dict[int, list[int]]:
+    """Return landmark id → the first rows of its photos, ascending: at most so many, and none above ``last``."""
+    found: dict[int, list[int]] = {landmark_id: [] for landmark_id in landmark_ids}
+    for start in range(0, len(landmark_ids), VALUES_AT_ONCE):
+        part = landmark_ids[start : start + VALUES_AT_ONCE]
+        place = "row_number() OVER (PARTITION BY landmark_id ORDER BY row) AS place"
+        photos = f"SELECT landmark_id, row, {place} FROM photos WHERE landmark_id IN ({marks(part)})"
+        first = f"SELECT landmark_id, row FROM ({photos}) AS photo WHERE place <= {most}"
+        for landmark_id, row in asked.execute(f"{first} AND row <= {last} ORDER BY row", part):
+            found[landmark_id].append(row)
+    return found
+
+
+def count_by_landmark(connection: Tables) -> dict[int, int]:
+    """Return landmark id → number of its photos, for the landmarks that have any."""
+    return dict(connection.execute("SELECT landmark_id, count(*) FROM photos GROUP BY landmark_id").fetchall())
+
+
+def counts_and_first_rows(connection: Tables, landmark_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """Return landmark id → how many photos it has, and the row of the first, for the landmarks that have any."""
+    found: dict[int, tuple[int, int]] = {}
+    for start in range(0, len(landmark_ids), VALUES_AT_ONCE):
+        part = landmark_ids[start : start + VALUES_AT_ONCE]
+        select = f"SELECT landmark_id, count(*), min(row) FROM photos WHERE landmark_id IN ({marks(part)})"
+        for landmark_id, count, first in connection.execute(f"{select} GROUP BY landmark_id", part):
+            found[landmark_id] = count, first
+    return found
 
 
 def all_landmarks(connection: Tables) -> dict[int, Landmark]:

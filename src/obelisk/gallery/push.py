@@ -224,15 +224,16 @@ def measure_recall(gallery: Gallery, *, seed: int = 0) -> float:
     """Return the share of the 10 nearest photos that the gallery's search finds, for a sample of its photos."""
     references = gallery.references()
     k = min(NEAREST_MEASURED, len(references))
-    sample = np.random.default_rng(seed).choice(len(references), min(SAMPLE, len(references)), replace=False)
+    numbers = references.labels.numbers()
+    sample = np.random.default_rng(seed).choice(numbers, min(SAMPLE, len(numbers)), replace=False)
     queries = references.rows(np.sort(sample))
     found, _ = references.nearest(queries, k)
-    truly = nearest_of_all(gallery, references.ids, queries, k)
+    found, truly = references.search_ids(found), nearest_of_all(gallery, queries, k)
     return float(np.mean([len(set(one) & set(other)) / k for one, other in zip(found, truly, strict=True)]))
 
 
-def nearest_of_all(gallery: Gallery, ids: Integers, queries: Embeddings, k: int) -> Integers:
-    """Return the indices (Q, k) of the nearest photos, compared with every one."""
+def nearest_of_all(gallery: Gallery, queries: Embeddings, k: int) -> Integers:
+    """Return the search ids (Q, k) of the nearest photos, compared with every one."""
     best = np.full((len(queries), k), -2.0, dtype=np.float32)
     rows = np.zeros((len(queries), k), dtype=np.int64)
     with gallery.truth.reading() as tables:
@@ -245,4 +246,4 @@ def nearest_of_all(gallery: Gallery, ids: Integers, queries: Embeddings, k: int)
             best = np.concatenate([best, similarities], axis=1)
             order = np.argsort(-best, axis=1, kind="stable")[:, :k]
             rows, best = np.take_along_axis(rows, order, axis=1), np.take_along_axis(best, order, axis=1)
-    return np.searchsorted(ids, rows)
+    return rows

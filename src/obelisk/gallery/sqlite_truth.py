@@ -7,7 +7,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from hashlib import blake2b
 from pathlib import Path
 
@@ -78,7 +78,7 @@ class SqliteTruth:
         return database.shows_later_changes(state)
 
     def reader(self, dimensions: int) -> SqliteRowReader:
-        """Return a reader of embeddings of D dimensions."""
+        """Return a reader of rows, whose embeddings have D dimensions."""
         return SqliteRowReader(self.folder, dimensions)
 
     def load_bundle(self, about: About) -> Bundle:
@@ -128,7 +128,7 @@ class SqliteTruth:
 
 
 class SqliteRowReader:
-    """Reads embeddings by row, each time from the gallery as it is at that moment.
+    """Reads rows by their numbers, each time from the gallery as it is at that moment.
 
     Its connection stays open if the database may be written to, because opening one takes longer than searching a
     million photos. Threads may share a reader.
@@ -142,14 +142,20 @@ class SqliteRowReader:
 
     def read(self, rows: Sequence[int]) -> tuple[Integers, Embeddings]:
         """Return those of the rows that the gallery has, ascending, and their unit-norm embeddings (M, D)."""
+        with self.asking() as connection:
+            found, stored = pick_embeddings(connection, rows, self.dimensions)
+        return found, normalize_stored(stored, self.folder)
+
+    @contextmanager
+    def asking(self) -> Iterator[SqliteTables]:
+        """Return the connection that stays open, or one for this block."""
         with self._lock, database.translating_errors(self.folder):
             connection = self._open()
             if connection:
-                found, stored = pick_embeddings(connection, rows, self.dimensions)
+                yield connection
             else:
                 with database.reading(self.folder) as connection:
-                    found, stored = pick_embeddings(connection, rows, self.dimensions)
-        return found, normalize_stored(stored, self.folder)
+                    yield connection
 
     def _open(self) -> SqliteTables | None:
         """Return this process's connection, or None if it must not stay open."""

@@ -41,15 +41,22 @@ class FoundRows(Protocol):
         """Return the rows that are left."""
 
 
-class Tables(Protocol):
-    """The tables of a gallery in one transaction.
-
-    Statements are in the SQL that SQLite and PostgreSQL share, with a ``?`` for each value.
-    """
+class Asked(Protocol):
+    """What answers statements, in the SQL that SQLite and PostgreSQL share, with a ``?`` for each value."""
 
     @property
     def place(self) -> Path | str:
         """Where the gallery is, as errors name it."""
+
+    def execute(self, statement: str, values: Sequence[Any] = (), /) -> Iterable[Any]:
+        """Return the rows that a statement finds."""
+
+
+class Tables(Asked, Protocol):
+    """The tables of a gallery in one transaction."""
+
+    def execute(self, statement: str, values: Sequence[Any] = (), /) -> FoundRows:
+        """Execute a statement."""
 
     @property
     def folder(self) -> Path | None:
@@ -61,9 +68,6 @@ class Tables(Protocol):
 
     def refuse_foreign(self) -> None:
         """Raise :class:`GalleryError` for tables of another program, and for a format that we can't read."""
-
-    def execute(self, statement: str, values: Sequence[Any] = (), /) -> FoundRows:
-        """Execute a statement."""
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]], /) -> object:
         """Execute a statement for each of the rows of values."""
@@ -79,7 +83,10 @@ class Tables(Protocol):
 
 
 class RowReader(Protocol):
-    """Reads embeddings by row, each time from the gallery as it is at that moment; threads may share it."""
+    """Reads rows by their numbers, each time from the gallery as it is at that moment; threads may share it."""
+
+    def asking(self) -> AbstractContextManager[Asked]:
+        """Return what answers statements, each in a transaction of its own."""
 
     def read(self, rows: Sequence[int]) -> tuple[Integers, Embeddings]:
         """Return those of the rows that the gallery has, ascending, and their unit-norm embeddings (M, D)."""
@@ -125,7 +132,7 @@ class Truth(Protocol):
         """Return whether a change made from now on is sure to show in :meth:`state`."""
 
     def reader(self, dimensions: int) -> RowReader:
-        """Return a reader of embeddings of D dimensions."""
+        """Return a reader of rows, whose embeddings have D dimensions."""
 
     def load_bundle(self, about: About) -> Bundle:
         """Load the gallery's own copy of its model; raise :class:`ModelError` if it is damaged or missing."""

@@ -55,8 +55,9 @@ def compose_answers(
     """Return the answers for Q photos; with ``nearness``, also how far from their first candidates they were taken."""
     k = ranking.neighbors.shape[1]
     near = references.photos(ranking.neighbors.ravel())
+    shown = references.labels.of(ranking.neighbors).tolist()
     answers = [
-        compose_answer(photo, ranking, query, near[k * query : k * (query + 1)], references, rules)
+        compose_answer(photo, ranking, query, near[k * query : k * (query + 1)], shown[query], references, rules)
         for query, photo in enumerate(photos)
     ]
     if nearness is None:
@@ -70,10 +71,11 @@ def compose_answer(
     ranking: Ranking,
     query: int,
     near: Sequence[ReferencePhoto],
+    shown: Sequence[int],
     references: References,
     rules: AnswerRules,
 ) -> Recognition:
-    """Return the answer for one query of a ranking; ``near`` are its k neighbors."""
+    """Return the answer for one query of a ranking; ``near`` are its k neighbors, ``shown`` their landmarks."""
     keys = ranking.candidates[query].tolist()
     landmarks = [references.landmarks[key] for key in keys]
     confidence = float(ranking.confidence[query])
@@ -100,17 +102,16 @@ def compose_answer(
             )
             for key, landmark, score in zip(keys, landmarks, ranking.scores[query].tolist(), strict=True)
         ),
-        neighbours=compose_neighbors(ranking, query, near, references),
+        neighbours=compose_neighbors(ranking.similarities[query].tolist(), near, shown, references),
         threshold=threshold,
         model=rules.model,
     )
 
 
 def compose_neighbors(
-    ranking: Ranking, query: int, near: Sequence[ReferencePhoto], references: References
+    similarities: Sequence[float], near: Sequence[ReferencePhoto], shown: Sequence[int], references: References
 ) -> tuple[Neighbor, ...]:
     """Return the neighbors of one query."""
-    keys = references.landmark_ids[ranking.neighbors[query]].tolist()
     return tuple(
         Neighbor(
             id=photo.id,
@@ -122,7 +123,7 @@ def compose_neighbors(
             author=photo.author or None,
             licence=photo.licence or None,
         )
-        for photo, key, similarity in zip(near, keys, ranking.similarities[query].tolist(), strict=True)
+        for photo, key, similarity in zip(near, shown, similarities, strict=True)
     )
 
 

@@ -10,10 +10,11 @@ import numpy as np
 from obelisk.arrays import Booleans, Embeddings, Integers
 from obelisk.defaults import TOP, VOTE, K
 from obelisk.errors import UsageError
+from obelisk.gallery import HeldLabels, Labels, as_labels
 from obelisk.gallery.exact import ExactSearch, SearchEngine, check_fits, check_normalized
 from obelisk.recognition.ranking import Ranking, allocate_ranking, fill_rows
 from obelisk.recognition.rerank.background import Background, BackgroundReranker
-from obelisk.recognition.rerank.prototypes import RERANKED, PrototypeReranker, compute_prototypes
+from obelisk.recognition.rerank.prototypes import RERANKED, PrototypeReranker, prototypes_of
 from obelisk.recognition.rerank.query_expansion import expand_search
 from obelisk.recognition.rerank.reranker import Reranker, Shortlist, find_shortlist
 from obelisk.recognition.votes import LARGEST_EXPONENT, VoteCounts, count_votes, find_vote, rank_landmarks
@@ -50,11 +51,11 @@ def recognize_embeddings(
 class KNNClassifier:
     """Ranks landmarks by the votes of the k nearest reference photos.
 
-    ``references`` is anything that searches N rows, such as :class:`obelisk.gallery.References`; ``landmark_ids`` (N,)
-    is the landmark of each. ``vote`` names one of :data:`~obelisk.recognition.votes.VOTES`; ``exponent`` defaults to
-    that of the vote. A ``background`` normalizes similarities before they vote (see
-    :mod:`obelisk.recognition.rerank.background`). ``expand`` is ``none``, ``query`` or ``references`` (see
-    :mod:`obelisk.recognition.rerank.query_expansion`).
+    ``references`` is anything that searches N rows, such as :class:`obelisk.gallery.References`; ``labels`` tells the
+    landmark of each: as an array (N,), or as :attr:`obelisk.gallery.References.labels` does. ``vote`` names one of
+    :data:`~obelisk.recognition.votes.VOTES`; ``exponent`` defaults to that of the vote. A ``background`` normalizes
+    similarities before they vote (see :mod:`obelisk.recognition.rerank.background`). ``expand`` is ``none``, ``query``
+    or ``references`` (see :mod:`obelisk.recognition.rerank.query_expansion`).
 
     Raises :class:`~obelisk.errors.UsageError` for unknown names and values out of range. A classifier caches what its
     rerankers compute for references, which makes later queries faster.
@@ -63,7 +64,7 @@ class KNNClassifier:
     def __init__(
         self,
         references: SearchEngine,
-        landmark_ids: Integers,
+        labels: Labels | Integers,
         *,
         vote: str = VOTE,
         exponent: float | None = None,
@@ -75,21 +76,22 @@ class KNNClassifier:
         if not 0 < self._exponent <= LARGEST_EXPONENT:
             fix = f"give a number above 0, of at most {LARGEST_EXPONENT:g}"
             raise UsageError(f"exponent = {exponent} of the vote", fix=fix)
-        if len(references) != len(landmark_ids):
-            counts = f"{len(references)} references and {len(landmark_ids)} landmark ids"
+        if isinstance(labels, np.ndarray) and len(references) != len(labels):
+            counts = f"{len(references)} references and {len(labels)} landmark ids"
             raise UsageError(f"{counts} do not belong together", fix="give one landmark id for each reference")
         self._references = self._voters = references
-        self._voter_landmarks = landmark_ids
+        self._labels = as_labels(labels)
+        self._landmark_count = len(self._labels.landmarks)
         if self._vote.voters == "prototypes" and len(references):
-            means, self._voter_landmarks = compute_prototypes(references.rows(np.arange(len(references))), landmark_ids)
-            self._voters = ExactSearch(means)
-        self._voters = expand_search(self._voters, self._voter_landmarks, expand)
+            landmarks = self._labels.landmarks
+            self._voters = ExactSearch(prototypes_of(references, self._labels, landmarks))
+            self._labels = HeldLabels(landmarks)
+        self._voters, self._labels = expand_search(self._voters, self._labels, expand)
         self._rerankers: list[Reranker] = []
         if self._vote.voters == "blended" and len(references):
-            self._rerankers.append(PrototypeReranker(self._voters, landmark_ids))
+            self._rerankers.append(PrototypeReranker(self._voters, self._labels))
         if background:
             self._rerankers.append(BackgroundReranker(self._voters, background))
-        self._landmark_count = len(np.unique(landmark_ids))
 
     def check(self, *, k: int, top: int) -> None:
         """Raise the error that :meth:`classify` would raise for these values."""
@@ -134,7 +136,7 @@ class KNNClassifier:
         nearest = shortlist = find_shortlist(self._voters, queries, length)
         for reranker in self._rerankers:
             shortlist = reranker.rerank(queries, shortlist)
-        landmarks = self._voter_landmarks[shortlist.indices]
+        landmarks = self._labels.of(shortlist.indices)
         counts = count_votes(landmarks, shortlist.similarities, k=k, exponent=self._exponent)
         candidates, scores = rank_landmarks(counts, self._vote.score(counts), queries=len(queries), top=top)
         ranking = Ranking(

@@ -13,11 +13,11 @@ from obelisk.embedding import BundleClassifier, Embedded, LayerLandmarks
 from obelisk.errors import ModelError
 from obelisk.gallery import ReferenceFiles, References
 from obelisk.photos import GivenPhoto
+from obelisk.positions import Position
 from obelisk.recognition.calibration import Calibration, find_margins
 from obelisk.recognition.classifier import KNNClassifier
 from obelisk.recognition.nearness import (
     NEARBY,
-    CameraPositions,
     LandmarkPositions,
     Nearness,
     choose_weight,
@@ -111,7 +111,7 @@ class Decider:
             return self._knn[2]
         classifier = KNNClassifier(
             references,
-            references.landmark_ids,
+            references.labels,
             vote=vote,
             exponent=exponent,
             background=self._background,
@@ -141,7 +141,7 @@ class Decider:
             return None
         if self._softmax is None or self._softmax[0] is not references:
             unknown = find_unknown(references, self._layer)
-            found = None if unknown else SoftmaxClassifier(references, references.landmark_ids, self._layer.ids)
+            found = None if unknown else SoftmaxClassifier(references, references.labels, self._layer.ids)
             self._softmax = references, found
         return self._softmax[1]
 
@@ -151,12 +151,8 @@ class Decider:
             return None
         return self._calibration if (vote or self._vote) == self._calibration.vote else None
 
-    def locate(
-        self, batch: Sequence[tuple[GivenPhoto, Embedded]], camera: CameraPositions, references: References
-    ) -> Nearness | None:
-        """Return where the usable photos of a batch were taken; None if no position is known."""
-        taken = [(camera.take(found, photo.name), found) for photo, found in batch]
-        positions = [position for position, found in taken if found.embedding is not None]
+    def locate(self, positions: Sequence[Position | None], references: References) -> Nearness | None:
+        """Return the positions of photos beside those of the landmarks; None if no position is known."""
         if all(position is None for position in positions):
             return None
         if self._positions is None or self._positions[0] is not references:

@@ -32,7 +32,7 @@ def calibrate_joined(gallery: JoinedGallery, bundle: Bundle) -> Calibration | No
         with contextlib.suppress(OSError, ModelError):
             return read_calibration(read_limited(kept, LARGEST_JSON), kept)
     references = gallery.references()
-    refined = refine(general, references, references.landmark_ids, read_background(bundle)).calibration
+    refined = refine(general, references, references.labels, read_background(bundle)).calibration
     if kept:
         with contextlib.suppress(OSError):
             replace_file(kept, lambda partial: partial.write_text(refined.to_json(), encoding="utf-8"))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +24,10 @@ from obelisk.embedding import (
     read_classifier,
     read_layer,
 )
-from obelisk.errors import ModelError, ObeliskError, PhotoMissingError, UsageError
+from obelisk.errors import GalleryChangedError, ModelError, ObeliskError, PhotoMissingError, UsageError
 from obelisk.gallery import Gallery, JoinedGallery, ReferenceFiles, References, open_galleries, refuse_directionless
 from obelisk.photos import GivenPhoto, PhotoLike, PhotosLike, UntilError, take_photo, take_photos
+from obelisk.positions import Position
 from obelisk.recognition.answers import AnswerRules, compose_answers, name_model
 from obelisk.recognition.calibration import (
     UNCALIBRATED,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from obelisk.recognition.explain import SeenPhotos
     from obelisk.recognition.explain.regions import Resemblance
 
+MOST_CHANGES = 5  # of the gallery while the same photos are answered
 PHOTOS_AT_ONCE = 16  # searched together: a large gallery is then read from memory once for all of them
 
 
@@ -198,12 +200,17 @@ class Recognizer:
         thresholds = [threshold] * 2
         if threshold is None:
             thresholds = [self.threshold(precision, vote=vote, verified=verified) for verified in (False, True)]
-        references = self.gallery.references()
-        calibrated = self._decider.find_calibration(references, vote) is not None
+        calibrated = self.is_calibrated(vote=vote)
         self.camera = CameraPositions.read(("exif" if calibrated else "none") if near is None else near)
-        rank = self._decider.make_rank(
-            references, top=top, k=k, vote=vote, exponent=exponent, expand=expand, verify=verify
-        )
+
+        def prepare() -> tuple[References, Rank]:
+            references = self.gallery.references()
+            rank = self._decider.make_rank(
+                references, top=top, k=k, vote=vote, exponent=exponent, expand=expand, verify=verify
+            )
+            return references, rank
+
+        prepared = prepare()
         rules = AnswerRules(
             model=name_model(self.gallery.model, self.gallery.fingerprint),
             threshold=thresholds[0],
@@ -211,7 +218,7 @@ class Recognizer:
             calibrated=calibrated,
         )
         camera = self.camera
-        return self._answer(take_photos(photos), rank, references, rules, camera, augment=augment, verify=verify)
+        return self._answer(take_photos(photos), prepared, prepare, rules, camera, augment=augment, verify=verify)
 
     def is_calibrated(self, *, vote: str | None = None) -> bool:
         """Return whether confidences are probabilities: if the gallery or its model is calibrated for this vote."""
@@ -292,15 +299,18 @@ class Recognizer:
     def _answer(
         self,
         photos: Iterator[GivenPhoto],
-        rank: Rank,
-        references: References,
+        prepared: tuple[References, Rank],
+        prepare: Callable[[], tuple[References, Rank]],
         rules: AnswerRules,
         camera: CameraPositions | None,
         *,
         augment: bool,
         verify: bool,
     ) -> Iterator[Recognition]:
-        """Embed photos, rank a few at a time, and yield their answers."""
+        """Embed photos, rank a few at a time, and yield their answers.
+
+        What is not held of a large gallery may change while it is searched: then its present state answers.
+        """
         stream = UntilError(photos)
         ahead: deque[GivenPhoto] = deque()
 
@@ -313,13 +323,16 @@ class Recognizer:
         embedded = refuse_directionless(self._embed(remember(), augment=augment, located=located))
         pairs = ((ahead.popleft(), found) for found in embedded)
         while batch := list(islice(pairs, PHOTOS_AT_ONCE)):
-            nearness = self._decider.locate(batch, camera, references) if camera else None
-            usable = [(photo, found) for photo, found in batch if found.embedding is not None]
-            rows = np.array([found.embedding for _, found in usable], dtype=np.float32)
-            dimensions = self.gallery.dimensions
-            queries = l2_normalize(rows.reshape(-1, dimensions), dimensions=dimensions)
-            ranking = rank(queries, [found for _, found in usable], [photo for photo, _ in usable], nearness)
-            answers = iter(compose_answers([photo.name for photo, _ in usable], ranking, references, rules, nearness))
+            positions = [camera.take(found, photo.name) if camera else None for photo, found in batch]
+            usable = [pair for pair in zip(batch, positions, strict=True) if pair[0][1].embedding is not None]
+            for changes in count():
+                try:
+                    answers = iter(self._answer_some(usable, *prepared, rules))
+                    break
+                except GalleryChangedError:
+                    if changes == MOST_CHANGES:
+                        raise
+                    prepared = prepare()
             for photo, found in batch:
                 if found.error:
                     error = str(found.error)
@@ -328,6 +341,24 @@ class Recognizer:
                     yield replace(next(answers), warning=found.warning)
         if stream.error:
             raise stream.error
+
+    def _answer_some(
+        self,
+        usable: Sequence[tuple[tuple[GivenPhoto, Embedded], Position | None]],
+        references: References,
+        rank: Rank,
+        rules: AnswerRules,
+    ) -> list[Recognition]:
+        """Return the answers for embedded photos, each with where it was taken."""
+        photos, found = [photo for (photo, _), _ in usable], [embedded for (_, embedded), _ in usable]
+        nearness = self._decider.locate([position for _, position in usable], references)
+        rows = np.array([one.embedding for one in found], dtype=np.float32)
+        dimensions = self.gallery.dimensions
+        queries = l2_normalize(rows.reshape(-1, dimensions), dimensions=dimensions)
+        ranking = rank(queries, found, photos, nearness)
+        answers = compose_answers([photo.name for photo in photos], ranking, references, rules, nearness)
+        references.refuse_edited()
+        return answers
 
     def _embed(self, photos: Iterator[GivenPhoto], *, augment: bool, located: bool) -> Iterator[Embedded]:
         if augment:

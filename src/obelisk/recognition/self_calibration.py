@@ -22,7 +22,7 @@ import numpy as np
 
 from obelisk.arrays import Booleans, Embeddings, Floats, Integers, join_columns
 from obelisk.embedding import Bundle, BundleClassifier
-from obelisk.gallery import Gallery, SearchEngine
+from obelisk.gallery import Gallery, Labels, SearchEngine, as_labels
 from obelisk.recognition.calibration import (
     Calibration,
     find_margins,
@@ -112,7 +112,7 @@ def calibrate_gallery(gallery: Gallery, strangers: Embeddings | None = None, *, 
         grown = abs(former.references - len(references))
         if comes_from(former, general) and grown < STILL_GOOD * former.references:
             return None
-    refined = refine(general, references, references.landmark_ids, read_background(bundle), strangers)
+    refined = refine(general, references, references.labels, read_background(bundle), strangers)
     gallery.keep_calibration(refined.calibration.to_json())
     return refined
 
@@ -126,7 +126,7 @@ def comes_from(own: Calibration, general: Calibration) -> bool:
 def refine(
     general: Calibration,
     references: SearchEngine,
-    landmark_ids: Integers,
+    labels: Labels | Integers,
     background: Background | None,
     strangers: Embeddings | None = None,
 ) -> Refined:
@@ -135,10 +135,11 @@ def refine(
     It is ``general`` itself where they tell nothing: with one landmark, or one photo of each. ``strangers`` (S, D) are
     asked, too.
     """
-    N, C = len(references), len(np.unique(landmark_ids))
+    labels = as_labels(labels)
+    N, C = len(references), len(labels.landmarks)
     if not N or find_vote(general.vote).voters == "prototypes":
         return Refined(calibration=general)
-    known, unknown = ask_references(general, references, landmark_ids, background)
+    known, unknown = ask_references(general, references, labels, background)
     twins = find_twins(general, known, unknown, N, C)
     with_twin = {one for one, _ in twins}
     one_place = [one for one, other in twins if other in with_twin]  # three folders of one place may form a ring
@@ -147,7 +148,7 @@ def refine(
         unknown = replace(unknown, scores=raise_by_left_out(unknown.scores, C))
     asked = None
     if strangers is not None and len(strangers):
-        asked = ask_strangers(general, references, landmark_ids, background, strangers)
+        asked = ask_strangers(general, references, labels, background, strangers)
         unknown = join_columns([unknown, asked])
     z, right, weights, landmarks = weigh(general, known, unknown, N, C)
     shifted = general
@@ -171,12 +172,12 @@ def refine(
 def ask_strangers(
     general: Calibration,
     references: SearchEngine,
-    landmark_ids: Integers,
+    labels: Labels | Integers,
     background: Background | None,
     strangers: Embeddings,
 ) -> SelfAnswers:
     """Ask for strangers (S, D), which show the landmark -1: none. Copies of reference photos are not usable."""
-    classifier = KNNClassifier(references, landmark_ids, vote=general.vote, background=background)
+    classifier = KNNClassifier(references, labels, vote=general.vote, background=background)
     ranking = classifier.classify(strangers, k=min(general.k, len(references)), top=2)
     return SelfAnswers(
         landmarks=np.full(len(strangers), -1),
@@ -228,16 +229,17 @@ def find_twins(
     return tuple(twins)
 
 
-def find_twin_landmarks(bundle: Bundle, references: SearchEngine, landmark_ids: Integers) -> list[tuple[int, int]]:
+def find_twin_landmarks(bundle: Bundle, references: SearchEngine, labels: Labels | Integers) -> list[tuple[int, int]]:
     """Return the pairs of landmarks that look like one place to a model; none if it is not calibrated.
 
-    ``references`` (N, D) are the photos of the landmarks ``landmark_ids`` (N,), as it embeds them.
+    ``references`` (N, D) are the photos that ``labels`` tells the landmarks of, as it embeds them.
     """
     general = find_model_calibration(bundle)
     if general is None or not len(references) or find_vote(general.vote).voters == "prototypes":
         return []
-    known, unknown = ask_references(general, references, landmark_ids, read_background(bundle))
-    return find_mutual(find_twins(general, known, unknown, len(references), len(np.unique(landmark_ids))))
+    labels = as_labels(labels)
+    known, unknown = ask_references(general, references, labels, read_background(bundle))
+    return find_mutual(find_twins(general, known, unknown, len(references), len(labels.landmarks)))
 
 
 def find_mutual(twins: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -251,7 +253,7 @@ def find_mutual(twins: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 def ask_references(
     general: Calibration,
     references: SearchEngine,
-    landmark_ids: Integers,
+    labels: Labels | Integers,
     background: Background | None,
     *,
     seed: int = 0,
@@ -261,16 +263,16 @@ def ask_references(
     Answers are those of the calibrated vote, as a :class:`~obelisk.recognition.Recognizer` gives them from a gallery
     without the left-out photos; in a landmark of hundreds of photos the nearest :data:`LISTED` decide.
     """
-    N = len(references)
-    asked = np.arange(N)
-    if N > MOST_ASKED:
-        asked = np.sort(np.random.default_rng(seed).choice(N, MOST_ASKED, replace=False))
+    labels = as_labels(labels)
+    asked = labels.numbers()
+    if len(asked) > MOST_ASKED:
+        asked = np.sort(np.random.default_rng(seed).choice(asked, MOST_ASKED, replace=False))
     vote = BundleClassifier(vote=general.vote, k=general.k)
     blended = find_vote(general.vote).voters == "blended"
-    prototypes = PrototypeReranker(references, landmark_ids) if blended else None
+    prototypes = PrototypeReranker(references, labels) if blended else None
     normalize = BackgroundReranker(references, background).rerank if background else keep_similarities
     parts = [
-        ask_some(vote, references, landmark_ids, asked[start : start + ASKED_AT_ONCE], prototypes, normalize)
+        ask_some(vote, references, labels, asked[start : start + ASKED_AT_ONCE], prototypes, normalize)
         for start in range(0, len(asked), ASKED_AT_ONCE)
     ]
     known, unknown = zip(*parts, strict=True)
@@ -285,28 +287,28 @@ def keep_similarities(queries: Embeddings, shortlist: Shortlist) -> Shortlist:
 def ask_some(
     vote: BundleClassifier,
     references: SearchEngine,
-    landmark_ids: Integers,
+    labels: Labels,
     asked: Integers,
     prototypes: PrototypeReranker | None,
     normalize: Callable[[Embeddings, Shortlist], Shortlist],
 ) -> tuple[SelfAnswers, SelfAnswers]:
-    """Ask the references at row indices ``asked`` (n,), with either kind of photos left out."""
+    """Ask the references with the numbers ``asked`` (n,), with either kind of photos left out."""
     queries = references.rows(asked)
     indices, similarities = references.nearest(queries, min(LISTED, len(references)))
-    shown = landmark_ids[asked]
-    of_landmark = landmark_ids[indices] == shown[:, None]
+    shown = labels.of(asked)
+    of_landmark = labels.of(indices) == shown[:, None]
     copies = (similarities > COPY_SIMILARITY) | (indices == asked[:, None])
     blended = blended_known = similarities
     if prototypes:
         fit = prototypes.prototype_similarities(queries, indices)
-        own_fit = fit_without_copies(references, landmark_ids, queries, shown, indices, copies & of_landmark)
+        own_fit = fit_without_copies(references, labels, queries, shown, indices, copies & of_landmark)
         blended = blend_prototypes(similarities, fit)
         blended_known = blend_prototypes(similarities, np.where(of_landmark, own_fit[:, None], fit))
     known = ask_without(copies, blended_known, indices, queries, normalize)
     unknown = ask_without(copies | of_landmark, blended, indices, queries, normalize)
     return (
-        read_answers(vote, known, landmark_ids, shown, usable=(of_landmark & ~copies).any(axis=1)),
-        read_answers(vote, unknown, landmark_ids, shown, usable=(~copies & ~of_landmark).any(axis=1)),
+        read_answers(vote, known, labels, shown, usable=(of_landmark & ~copies).any(axis=1)),
+        read_answers(vote, unknown, labels, shown, usable=(~copies & ~of_landmark).any(axis=1)),
     )
 
 
@@ -338,12 +340,12 @@ def ask_without(
 
 
 def read_answers(
-    vote: BundleClassifier, shortlist: Shortlist, landmark_ids: Integers, shown: Integers, *, usable: Booleans
+    vote: BundleClassifier, shortlist: Shortlist, labels: Labels, shown: Integers, *, usable: Booleans
 ) -> SelfAnswers:
     """Let the shortlists vote for photos that show the landmarks ``shown`` (n,)."""
     rule = find_vote(vote.vote)
     k = min(vote.k, shortlist.indices.shape[1])
-    counts = count_votes(landmark_ids[shortlist.indices], shortlist.similarities, k=k, exponent=rule.exponent)
+    counts = count_votes(labels.of(shortlist.indices), shortlist.similarities, k=k, exponent=rule.exponent)
     candidates, scores = rank_landmarks(counts, rule.score(counts), queries=len(shown), top=2)
     return SelfAnswers(
         landmarks=shown,
@@ -356,7 +358,7 @@ def read_answers(
 
 def fit_without_copies(
     references: SearchEngine,
-    landmark_ids: Integers,
+    labels: Labels,
     queries: Embeddings,
     shown: Integers,
     indices: Integers,
@@ -367,9 +369,9 @@ def fit_without_copies(
     0 where nothing is left of the landmark.
     """
     landmarks, of_query = np.unique(shown, return_inverse=True)
-    photos = [references.rows(np.flatnonzero(landmark_ids == landmark)) for landmark in landmarks]
-    rest = np.stack([rows.astype(np.float64).sum(axis=0) for rows in photos])[of_query]
-    query, column = np.nonzero(copies)
+    photos = labels.photos_of(landmarks)
+    rest = np.stack([references.rows(numbers).astype(np.float64).sum(axis=0) for numbers in photos])[of_query]
+    query, column = np.nonzero(copies & np.isin(indices, np.concatenate(photos)))
     np.subtract.at(rest, query, references.rows(indices[query, column]).astype(np.float64))
     lengths = np.linalg.norm(rest, axis=1)
     along = np.einsum("nd,nd->n", queries.astype(np.float64), rest)

@@ -14,19 +14,19 @@ import numpy as np
 from obelisk.arrays import Embeddings, Floats, Integers
 from obelisk.embedding import Bundle, LayerLandmarks, read_classifier, read_layer
 from obelisk.errors import ModelError
-from obelisk.gallery import Gallery, References, SearchEngine
+from obelisk.gallery import Gallery, Labels, References, SearchEngine, as_labels
 from obelisk.recognition.ranking import Ranking
 
 
 class SoftmaxClassifier:
     """Ranks the landmarks of a gallery by the probabilities of a layer that knows all of them.
 
-    ``landmark_ids`` (N,) are the landmarks of the ``references``, ``layer`` (C,) those of the layer's columns.
+    ``labels`` tells the landmarks of the ``references``, ``layer`` (C,) are those of the layer's columns.
     """
 
-    def __init__(self, references: SearchEngine, landmark_ids: Integers, layer: Integers) -> None:
+    def __init__(self, references: SearchEngine, labels: Labels | Integers, layer: Integers) -> None:
         self._references = references
-        self._landmarks = np.unique(landmark_ids)
+        self._landmarks = as_labels(labels).landmarks
         order = np.argsort(layer)
         self._columns = order[np.searchsorted(layer[order], self._landmarks)]
         self._width = len(layer)
@@ -86,5 +86,5 @@ def describe_layer(layer: LayerLandmarks | None, references: References) -> str 
 def find_unknown(references: References, layer: LayerLandmarks) -> list[int]:
     """Return the ids of the landmarks with reference photos that a layer does not know under their id and name."""
     names = references.landmarks
-    shown = np.unique(references.landmark_ids).tolist()
+    shown = references.labels.landmarks.tolist()
     return [landmark_id for landmark_id in shown if not layer.knows(landmark_id, names[landmark_id].name)]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from obelisk.errors import PhotoError
-from obelisk.gallery import Gallery, Landmark, References, matches_name
+from obelisk.gallery import Gallery, Landmark, References, count_photos, describe_photos, matches_name
 from obelisk.gallery.landmarks import fold_letters
 from obelisk.photos import encode_thumbnail, read_photo
 from obelisk.service.problems import ProblemError, responses
@@ -100,18 +100,19 @@ GalleryName = Annotated[
 def describe_galleries(state: State) -> ServedGalleries:
     """Return the model, the counts and the threshold."""
     recognizer, references = state.recognizer.current()
-    counts = np.unique(references.landmark_ids, return_counts=True)[1]
+    galleries = state.recognizer.galleries()
+    counts = [count for gallery in galleries.values() for count in count_photos(gallery).values()]
     return ServedGalleries(
         model=recognizer.gallery.model,
         fingerprint=recognizer.gallery.fingerprint,
         galleries=[
             ServedGallery(name=name, landmarks=len(part.landmarks), photos=len(part), revision=part.revision)
-            for name, gallery in state.recognizer.galleries().items()
+            for name, gallery in galleries.items()
             for part in [gallery.references()]
         ],
         landmarks=len(references.landmarks),
         photos=len(references),
-        photos_per_landmark=np.sort(counts)[::-1].tolist(),
+        photos_per_landmark=sorted(counts, reverse=True),
         calibrated=recognizer.calibration is not None,
         threshold=recognizer.threshold(state.settings.precision),
         changes=state.settings.allow_changes,
@@ -148,8 +149,9 @@ def show_landmark(state: State, landmark_id: int, gallery: GalleryName = None) -
     name, opened = find_gallery(state, gallery)
     references = opened.references()
     landmark = find_served_landmark(references, landmark_id)
-    rows = np.flatnonzero(references.landmark_ids == landmark_id)[:MOST_PHOTOS_SHOWN]
-    photos = [ServedPhoto(id=photo.id, link=published_source(photo.source)) for photo in references.photos(rows)]
+    (numbers,) = references.labels.photos_of(np.array([landmark_id]))
+    shown = references.photos(numbers[:MOST_PHOTOS_SHOWN])
+    photos = [ServedPhoto(id=photo.id, link=published_source(photo.source)) for photo in shown]
     (served,) = serve_landmarks([landmark], name, references)
     return LandmarkWithPhotos(**served.model_dump(), reference_photos=photos)
 
@@ -201,21 +203,17 @@ def find_served_landmark(references: References, landmark_id: int) -> Landmark:
 
 def serve_landmarks(landmarks: Sequence[Landmark], gallery: str, references: References) -> list[ServedLandmark]:
     """Return landmarks of one gallery as they are served."""
-    ids, firsts, counts = np.unique(references.landmark_ids, return_index=True, return_counts=True)
-    places = {landmark_id: place for place, landmark_id in enumerate(ids.tolist())}
-    with_photos = [landmark.id for landmark in landmarks if landmark.id in places]
-    rows = firsts[[places[landmark_id] for landmark_id in with_photos]]
-    covers = {wanted: photo.id for wanted, photo in zip(with_photos, references.photos(rows), strict=True)}
+    found = describe_photos(references, [landmark.id for landmark in landmarks])
     return [
         ServedLandmark(
             id=landmark.id,
             gallery=gallery,
             name=landmark.name,
-            photos=int(counts[places[landmark.id]]) if landmark.id in places else 0,
+            photos=found[landmark.id][0],
             latitude=landmark.latitude,
             longitude=landmark.longitude,
             links=list(landmark.links),
-            cover=covers.get(landmark.id),
+            cover=found[landmark.id][1],
         )
         for landmark in landmarks
     ]

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from obelisk.errors import UsageError
-from obelisk.gallery import ExactSearch
+from obelisk.gallery import ExactSearch, HeldLabels
 from obelisk.recognition import KNNClassifier
 from obelisk.recognition.rerank import ExpandedSearch, augment_references, expand_search
 from obelisk.recognition.rerank.query_expansion import ALPHA
@@ -64,13 +64,14 @@ def test_neighbours_stay_those_of_the_photo(vote: str, expand: str) -> None:
 
 def test_none_is_the_search_itself() -> None:
     engine = ExactSearch(random_rows(np.random.default_rng(3), 4))
-    assert expand_search(engine, np.arange(4), "none") is engine
+    labels = HeldLabels(np.arange(4))
+    assert expand_search(engine, labels, "none") == (engine, labels)
 
 
 def test_unusable_expansions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = ExactSearch(random_rows(np.random.default_rng(4), 4))
     with pytest.raises(UsageError, match="unknown expansion `both` · choose one of none, query, references"):
-        expand_search(engine, np.arange(4), "both")
+        expand_search(engine, HeldLabels(np.arange(4)), "both")
     monkeypatch.setattr("obelisk.recognition.rerank.query_expansion.MOST_REFERENCES", 3)
     with pytest.raises(UsageError, match="4 references to augment, of at most 3"):
-        expand_search(engine, np.arange(4), "references")
+        expand_search(engine, HeldLabels(np.arange(4)), "references")

@@ -7,7 +7,6 @@ embeddings of the gallery, so rows that an engine holds twice, too long, or from
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from obelisk.arrays import Embeddings, Integers
 from obelisk.errors import GalleryError
 from obelisk.gallery.exact import nearest_rows
+from obelisk.gallery.truth import RowReader, Truth
 
 OWN = "own"
 PGVECTOR = "pgvector"
@@ -23,9 +23,6 @@ ROWS_AT_ONCE = 4096
 EXACT_WITHOUT_ENGINE = 1_000_000  # photos compared one by one while the engine is away: 2 GB with 512 values
 TRIED_AGAIN = 30.0  # s, after which an engine that was away is asked again
 SPARE = 2  # proposed for each that is wanted
-
-ReadRows = Callable[[list[int]], tuple[Integers, Embeddings]]
-"""Returns those of the rows that still exist, ascending, and their unit-norm embeddings (M, D)."""
 
 
 class EngineError(GalleryError):
@@ -43,46 +40,52 @@ class Candidates(Protocol):
 
     setting: str
     last: int
+    leaves_out: bool
 
     def __len__(self) -> int:
         """Return how many rows it may propose."""
 
-    def still_pays(self, ids: Integers) -> bool:
-        """Return whether it is worth using for the photos ``ids`` (N,), or must be opened again."""
+    def still_pays(self, covered: int, newer: int) -> bool:
+        """Return whether it is worth using, or must be opened again.
 
-    def candidates(
-        self, queries: Embeddings, k: int, *, allowed: Integers | None = None, widening: int = 1
-    ) -> list[Integers]:
+        The gallery has so many photos up to the ``last`` row that the engine covers, and so many newer ones.
+        """
+
+    def candidates(self, queries: Embeddings, k: int, *, gone: Integers, widening: int = 1) -> list[Integers]:
         """Return, for each query (Q, D), rows (C,) that may be among its k nearest; a larger widening finds more.
 
-        ``allowed`` are the rows that count, ascending; None means all. Raises :class:`EngineError` if it is away.
+        ``gone`` are rows that are known not to count, ascending; an engine that ``leaves_out`` these proposes others in
+        their place. Raises :class:`EngineError` if it is away.
         """
 
 
 class ExhaustiveCandidates:
-    """Proposes by comparing with every one of some rows, which are read at the first search."""
+    """Proposes by comparing with each of the ``count`` rows up to the last; they are read at the first search."""
 
-    def __init__(self, setting: str, ids: Integers, read: ReadRows) -> None:
+    leaves_out = False
+
+    def __init__(self, setting: str, truth: Truth, reader: RowReader, last: int, count: int) -> None:
         self.setting = setting
-        self.last = int(ids[-1])
-        self._ids, self._read = ids, read
+        self.last = last
+        self._truth, self._reader, self._count = truth, reader, count
         self._all: tuple[Integers, Embeddings] | None = None
         self._until = time.monotonic() + TRIED_AGAIN
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return self._count
 
-    def still_pays(self, ids: Integers) -> bool:
+    def still_pays(self, covered: int, newer: int) -> bool:
         """Return whether it is too early to try the engine again: each trial may take seconds."""
         return time.monotonic() < self._until
 
-    def candidates(
-        self, queries: Embeddings, k: int, *, allowed: Integers | None = None, widening: int = 1
-    ) -> list[Integers]:
+    def candidates(self, queries: Embeddings, k: int, *, gone: Integers, widening: int = 1) -> list[Integers]:
         """Return the nearest rows for each query."""
         if self._all is None:
-            starts = range(0, len(self._ids), ROWS_AT_ONCE)
-            parts = [self._read(self._ids[start : start + ROWS_AT_ONCE].tolist()) for start in starts]
+            with self._truth.reading() as tables:
+                ids, _ = tables.read_photo_rows(after=None)
+            ids = ids[: np.searchsorted(ids, self.last, side="right")]
+            starts = range(0, max(1, len(ids)), ROWS_AT_ONCE)
+            parts = [self._reader.read(ids[start : start + ROWS_AT_ONCE].tolist()) for start in starts]
             self._all = np.concatenate([rows for rows, _ in parts]), np.concatenate([found for _, found in parts])
         rows, embeddings = self._all
         if not len(rows):

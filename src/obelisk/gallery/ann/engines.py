@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING
 
-from obelisk.arrays import Integers
 from obelisk.errors import GalleryError, MissingExtraError, UsageError, quote
 from obelisk.gallery import schema
 from obelisk.gallery.ann.candidates import (
@@ -22,7 +21,7 @@ from obelisk.gallery.ann.candidates import (
     refuse_too_large,
 )
 from obelisk.gallery.ann.indexed import open_index
-from obelisk.gallery.ann.ivfpq import CandidateSearch
+from obelisk.gallery.lookup import count_reference_photos, last_photo_row
 from obelisk.gallery.truth import Truth
 from obelisk.records import Progress
 
@@ -30,27 +29,27 @@ if TYPE_CHECKING:
     from obelisk.gallery.postgres import PostgresTruth
 
 
-def open_candidates(
-    setting: str, truth: Truth, ids: Integers, dimensions: int, progress: Progress, loaded: CandidateSearch | None
-) -> Candidates:
-    """Return the engine of a gallery for its photos ``ids`` (N,); ``loaded`` is our own index if it was read before.
+def open_candidates(setting: str, truth: Truth, dimensions: int, progress: Progress) -> Candidates:
+    """Return the engine of a gallery.
 
     While another engine is away, every photo is compared. Raises :class:`EngineError` if they are too many for that.
     """
     if setting == OWN:
-        return open_index(truth, ids, dimensions, progress, loaded)
+        return open_index(truth, dimensions, progress)
     try:
         if setting == PGVECTOR:
             from obelisk.gallery.postgres import open_pgvector
 
-            return open_pgvector(database_of(truth), len(ids))
+            return open_pgvector(database_of(truth))
         from obelisk.gallery.ann.milvus import open_milvus
 
         refuse_without_client()
-        return open_milvus(setting, truth, ids, dimensions)
+        return open_milvus(setting, truth, dimensions)
     except EngineError as error:
-        refuse_too_large(error, len(ids))
-        return ExhaustiveCandidates(setting, ids, truth.reader(dimensions).read)
+        with truth.reading() as tables:
+            count, last = count_reference_photos(tables), last_photo_row(tables)
+        refuse_too_large(error, count)
+        return ExhaustiveCandidates(setting, truth, truth.reader(dimensions), last, count)
 
 
 def choose_engine(truth: Truth, engine: str | None, dimensions: int, progress: Progress) -> str:
@@ -83,18 +82,16 @@ def choose_engine(truth: Truth, engine: str | None, dimensions: int, progress: P
 
 def describe_engine(setting: str, truth: Truth, dimensions: int) -> str | None:
     """Describe in one sentence what is wrong with the engine of a gallery that is not our own; None if it is sound."""
-    with truth.reading() as tables:
-        ids, _ = tables.read_photo_rows(after=None)
     try:
         if setting == PGVECTOR:
             from obelisk.gallery.postgres import open_pgvector
 
-            open_pgvector(database_of(truth), len(ids))
+            open_pgvector(database_of(truth))
         else:
             from obelisk.gallery.ann.milvus import open_milvus
 
             refuse_without_client()
-            open_milvus(setting, truth, ids, dimensions)
+            open_milvus(setting, truth, dimensions)
     except GalleryError as error:
         return str(error)
     return None

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from obelisk.arrays import Embeddings, Integers, indices_of
-from obelisk.errors import GalleryError
+from obelisk.arrays import Embeddings, Integers
+from obelisk.errors import GalleryChangedError, GalleryError
 from obelisk.files import exclusive_lock
 from obelisk.gallery import schema
 from obelisk.gallery.ann.build_index import add_rows, drop_other_rows, make_index
@@ -28,48 +28,50 @@ from obelisk.gallery.truth import Tables, Truth
 from obelisk.records import Progress
 
 EXACT_UP_TO = 200_000  # photos that are searched without an index: 400 MB of embeddings with 512 values
+MOST_GONE = 1 << 12  # removed rows of an index that a search remembers
 GROWTH = 1.5  # times the photos an index was measured with; beyond, it is trained again
 LOCK = "lock"
 LONGEST_WAIT = 3600.0  # s, for another process that makes the same index
 
 
 class IndexedSearch:
-    """The search engine of a large gallery at one moment.
+    """The search engine of a large gallery at one moment; it calls a photo by its row.
 
-    ``ids`` (N,) are the row numbers of the gallery, ascending; ``tail`` (T, D) are the embeddings of the last T rows,
-    which the index does not hold.
+    ``count`` is N, and ``last`` the last row. ``newer`` (T,) are the rows that the index does not hold, ascending, and
+    ``tail`` (T, D) their embeddings. Nothing else is kept of the photos.
     """
 
-    def __init__(self, truth: Truth, index: Candidates, ids: Integers, tail: Embeddings) -> None:
+    def __init__(
+        self, truth: Truth, index: Candidates, newer: Integers, tail: Embeddings, *, count: int, last: int
+    ) -> None:
         self.index = index
-        self.tail = tail
-        self._ids, self._last = ids, int(ids[-1])
-        # An index may hold rows that are not of this moment, removed or later ones: these do not count.
-        self._indexed = len(ids) - len(tail)
-        self._allowed = ids if len(index) != self._indexed else None
+        self.newer, self.tail = newer, tail
+        self.reader = truth.reader(tail.shape[1])
         self._truth = truth
-        self._reader = truth.reader(tail.shape[1])
+        self._count, self._last = count, last
+        self._indexed = count - len(newer)
+        # An index may hold rows that are not of this moment, removed or later ones: these are left out once met.
+        self._gone = np.empty(0, dtype=np.int64)
         self._stand_in: ExhaustiveCandidates | None = None
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return self._count
 
     @property
     def dimensions(self) -> int:
         """D, the length of an embedding."""
         return int(self.tail.shape[1])
 
-    def rows(self, indices: Integers) -> Embeddings:
-        """Return the unit-norm embeddings (M, D) at M indices.
+    def rows(self, numbers: Integers) -> Embeddings:
+        """Return the unit-norm embeddings (M, D) of M rows.
 
-        Raises :class:`GalleryError` if one of them was removed after the moment of this search.
+        Raises :class:`GalleryChangedError` if one of them was removed after the moment of this search.
         """
-        asked = self._ids[indices]
-        found, embeddings = self._reader.read(np.unique(asked).tolist())
-        if not contains(found, asked).all():
+        found, embeddings = self.reader.read(np.unique(numbers).tolist())
+        if not contains(found, numbers).all():
             what = "a reference photo was removed while it was used"
-            raise GalleryError(what, where=self._truth.name, fix="try again")
-        return embeddings[np.searchsorted(found, asked)]
+            raise GalleryChangedError(what, where=self._truth.name, fix="try again")
+        return embeddings[np.searchsorted(found, numbers)]
 
     def nearest(self, queries: Embeddings, k: int) -> tuple[Integers, Embeddings]:
         """Find the k rows most similar to each query; at k = 10 the recall is at least 0.99.
@@ -77,51 +79,58 @@ class IndexedSearch:
         The similarities are exact. Raises :class:`GalleryError` if k is larger than N.
         """
         check_fits(k, len(self))
-        indices = np.empty((len(queries), k), dtype=np.int64)
+        numbers = np.empty((len(queries), k), dtype=np.int64)
         similarities = np.empty((len(queries), k), dtype=np.float32)
         tail = self._nearest_in_tail(queries, k)
-        pending, asked, widening = list(range(len(queries))), queries, 1
-        while pending:
-            proposed = self._propose(asked, k, widening)
-            left = []
+        gone = self._gone
+        waiting = [(1, list(range(len(queries))))]
+        while waiting:
+            widening, places = waiting.pop()
             goes_on = widening * max(k, NEAREST) < len(self.index)
-            for number, query, candidates in zip(pending, asked, proposed, strict=True):
-                rows, exact = self._measure(query, candidates)
-                if len(rows) < min(max(k, NEAREST), self._indexed) and goes_on and len(candidates) < len(self.index):
-                    left.append(number)  # too many rows near it were removed: look at more of them
-                    continue
-                if tail:
-                    rows, exact = np.append(rows, tail[0][number]), np.append(exact, tail[1][number])
-                best = np.argsort(-exact, kind="stable")[:k]  # equal ones keep the order of their rows
-                if len(best) < k:
-                    what = f"fewer than {k} reference photos are left of {len(self)}"
-                    raise GalleryError(what, where=self._truth.name, fix="try again")
-                indices[number] = indices_of(self._ids, rows[best])
-                similarities[number] = exact[best]
-            pending, asked, widening = left, queries[left], 4 * widening
-        return indices, similarities
+            again, wider = [], []
+            proposed = self._propose(queries[places], k, gone, widening)
+            for place, candidates in zip(places, proposed, strict=True):
+                rows, exact = self._measure(queries[place], candidates)
+                if self.index.leaves_out and len(missing := np.setdiff1d(candidates, np.append(rows, gone))):
+                    gone = np.union1d(gone, missing)
+                    again.append(place)  # which others it proposed depended on these
+                elif len(rows) < min(max(k, NEAREST), self._indexed) and goes_on and len(candidates) < len(self.index):
+                    wider.append(place)  # too many rows near it were removed: look at more of them
+                else:
+                    if tail:
+                        rows, exact = np.append(rows, tail[0][place]), np.append(exact, tail[1][place])
+                    best = np.argsort(-exact, kind="stable")[:k]  # equal ones keep the order of their rows
+                    if len(best) < k:
+                        what = f"fewer than {k} reference photos are left of {len(self)}"
+                        raise GalleryChangedError(what, where=self._truth.name, fix="try again")
+                    numbers[place], similarities[place] = rows[best], exact[best]
+            waiting += [(more, left) for more, left in ((widening, again), (4 * widening, wider)) if left]
+        if len(gone) != len(self._gone):
+            self._gone = gone[-MOST_GONE:]
+        return numbers, similarities
 
-    def _propose(self, queries: Embeddings, k: int, widening: int) -> list[Integers]:
+    def _propose(self, queries: Embeddings, k: int, gone: Integers, widening: int) -> list[Integers]:
         """Ask the engine for candidates; while it is away, compare with every row, if they are few enough."""
         try:
-            return self.index.candidates(queries, k, allowed=self._allowed, widening=widening)
+            return self.index.candidates(queries, k, gone=gone, widening=widening)
         except EngineError as error:
             refuse_too_large(error, len(self))
             if self._stand_in is None:
-                self._stand_in = ExhaustiveCandidates(OWN, self._ids[: self._indexed], self._reader.read)
-            return self._stand_in.candidates(queries, k, widening=widening)
+                last = min(self.index.last, self._last)
+                self._stand_in = ExhaustiveCandidates(OWN, self._truth, self.reader, last, self._indexed)
+            return self._stand_in.candidates(queries, k, gone=gone, widening=widening)
 
     def _nearest_in_tail(self, queries: Embeddings, k: int) -> tuple[Integers, Embeddings] | None:
         """Return rows (Q, K) and similarities (Q, K) of the K ≤ k nearest in the tail, or None if it is empty."""
         if not len(self.tail):
             return None
         found, similarities = nearest_rows(queries, self.tail, min(k, len(self.tail)))
-        return self._ids[self._indexed + found], similarities
+        return self.newer[found], similarities
 
     def _measure(self, query: Embeddings, candidates: Integers) -> tuple[Integers, Embeddings]:
         """Return those of the candidates (C,) that the gallery has, ascending, and their similarities to (D,)."""
         # Row numbers only ever grow: a row up to the last of this moment that exists now existed then.
-        found, embeddings = self._reader.read(sorted({row for row in candidates.tolist() if 0 <= row <= self._last}))
+        found, embeddings = self.reader.read(sorted({row for row in candidates.tolist() if 0 <= row <= self._last}))
         return found, cosines(query, embeddings)
 
 
@@ -139,16 +148,14 @@ def load_index(truth: Truth, dimensions: int) -> CandidateSearch | None:
     return None
 
 
-def open_index(
-    truth: Truth, ids: Integers, dimensions: int, progress: Progress, loaded: CandidateSearch | None = None
-) -> CandidateSearch:
-    """Return an index of a gallery's photos ``ids`` (N,): the one on the disk, updated if need be, or a new one.
+def open_index(truth: Truth, dimensions: int, progress: Progress) -> CandidateSearch:
+    """Return an index of a gallery: the one on the disk, updated if need be, or a new one.
 
-    ``loaded`` is the one on the disk if it was read before. A new index is kept in the gallery's folder; in the
-    user's cache folder if the gallery is read-only; and only in memory if neither can be written to.
+    A new index is kept in the gallery's folder; in the user's cache folder if the gallery is read-only; and only in
+    memory if neither can be written to.
     """
-    if loaded and covers(loaded.rows, ids):
-        return loaded
+    with truth.reading() as connection:
+        ids, _ = connection.read_photo_rows(after=None)
     paths = truth.index_paths()
     index = read_best_index(paths, truth, ids, dimensions)
     if not (index and covers(np.sort(index.rows), ids)):

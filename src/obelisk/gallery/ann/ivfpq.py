@@ -34,6 +34,7 @@ COMPARED = 8  # centroids compared exactly for each list that is wanted
 FINGERPRINT_ROWS = 256  # by which an index knows its gallery
 LISTS_AT_ONCE = 64  # packed together
 FEW_QUERIES = 20  # up to so many are searched by one thread
+MOST_ROWS = 2  # in an index, for each that the gallery still has
 LONGEST_TAIL = 1 << 13  # rows searched beside an index; when there are more, the index takes them in
 
 
@@ -82,6 +83,7 @@ class CandidateSearch:
     """An index in the form in which faiss searches it; see :class:`~obelisk.gallery.ann.candidates.Candidates`."""
 
     setting = OWN
+    leaves_out = True
 
     def __init__(self, index: IvfPqIndex) -> None:
         self._list_count, self._width = index.centroids.shape
@@ -91,45 +93,47 @@ class CandidateSearch:
             for start in range(0, self._list_count, LISTS_AT_ONCE):
                 more = pack_lists(index, quantizer, range(start, min(self._list_count, start + LISTS_AT_ONCE)))
                 self._lists.merge_from(more, 0)
-        self.rows = np.sort(index.rows)
-        self.last = int(self.rows[-1])
+        self.last = int(index.rows.max())
         self._probes, self._depth, self._margin = index.probes, index.depth, index.margin
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return int(self._lists.ntotal)
 
-    def still_pays(self, ids: Integers) -> bool:
-        """Return whether the index is worth using for the photos ``ids`` (N,): few were added or removed since."""
-        added = len(ids) - int(np.searchsorted(ids, self.last, side="right"))
-        return added <= LONGEST_TAIL and 2 * (len(ids) - added) >= len(self)
+    def still_pays(self, covered: int, newer: int) -> bool:
+        """Return whether the index holds all ``covered`` photos, as it does unless it is damaged, and few others."""
+        return newer <= LONGEST_TAIL and covered <= len(self) <= MOST_ROWS * covered
 
-    def candidates(
-        self, queries: Embeddings, k: int, *, allowed: Integers | None = None, widening: int = 1
-    ) -> list[Integers]:
+    def candidates(self, queries: Embeddings, k: int, *, gone: Integers, widening: int = 1) -> list[Integers]:
         """Return, for each query (Q, D), the row numbers (C,) that may be among its k nearest.
 
-        ``allowed`` are the rows that count, ascending; None means all rows of the index. If too few of the rows near
-        a query count, its list is empty. ``widening`` multiplies the number of rows looked at; if it is large enough,
-        every row is a candidate.
+        ``gone`` are rows that do not count, ascending. If too few of the rows near a query count, its list is empty.
+        ``widening`` multiplies the number of rows looked at; if it is large enough, every row is a candidate.
         """
         needed = NEAREST * self._depth + 2 * max(0, k - NEAREST)
         count = widening * needed
         if count >= len(self):
-            return [self.rows] * len(queries)
+            return [self.list_rows()] * len(queries)
         enough = -(-4 * count * self._list_count // len(self))
         found = self.search_codes(queries, count, probes=max(widening * self._probes, enough))
         proposed = []
         for similarities, rows in zip(*found, strict=True):
-            if allowed is not None:
-                kept = contains(allowed, rows)
+            if len(gone):
+                kept = ~contains(gone, rows)
                 similarities, rows = similarities[kept], rows[kept]
                 if len(rows) < needed:
                     rows = rows[:0]
             if k <= NEAREST < len(rows):  # the margin was measured for NEAREST neighbors only
                 close = similarities >= similarities[NEAREST - 1] - widening * self._margin
                 rows = rows[: np.count_nonzero(close)]
-            proposed.append(rows)
+            proposed.append(rows[rows >= 0])
         return proposed
+
+    def list_rows(self) -> Integers:
+        """Return the row numbers (N,) of all rows."""
+        import faiss
+
+        lists, numbers = self._lists.invlists, range(self._list_count)
+        return np.concatenate([faiss.rev_swig_ptr(lists.get_ids(n), lists.list_size(n)) for n in numbers])
 
     def search_codes(self, queries: Embeddings, count: int, *, probes: int) -> tuple[Embeddings, Integers]:
         """Return similarities by codes and row numbers, each (Q, count), best first, from the ``probes`` nearest lists.
@@ -214,9 +218,14 @@ def pad_columns(embeddings: Embeddings, width: int) -> Embeddings:
 
 
 def covers(rows: Integers, ids: Integers) -> bool:
-    """Return whether the ascending rows of an index hold all photos ``ids``, except a few that were added last."""
+    """Return whether the ascending rows of an index hold all photos ``ids``, except a few that were added last.
+
+    They must not hold many that were removed, either.
+    """
     old = ids[: np.searchsorted(ids, rows[-1], side="right")]
-    return len(ids) - len(old) <= LONGEST_TAIL and (np.array_equal(rows, old) or bool(contains(rows, old).all()))
+    if len(ids) - len(old) > LONGEST_TAIL or len(rows) > MOST_ROWS * len(old):
+        return False
+    return np.array_equal(rows, old) or bool(contains(rows, old).all())
 
 
 def contains(rows: Integers, asked: Integers) -> Booleans:

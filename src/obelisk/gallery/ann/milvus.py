@@ -24,7 +24,7 @@ from obelisk.arrays import Embeddings, Integers
 from obelisk.errors import GalleryError, quote
 from obelisk.gallery import schema
 from obelisk.gallery.ann.candidates import EXACT_WITHOUT_ENGINE, MILVUS, TRIED_AGAIN, EngineError
-from obelisk.gallery.lookup import count_reference_photos
+from obelisk.gallery.lookup import count_photos_after, count_reference_photos, last_photo_row
 from obelisk.gallery.truth import Truth
 from obelisk.records import Progress
 
@@ -87,6 +87,8 @@ def parse_milvus(text: str) -> MilvusAddress:
 class MilvusCandidates:
     """A collection that proposes candidates; see :class:`~obelisk.gallery.ann.candidates.Candidates`."""
 
+    leaves_out = False
+
     def __init__(self, address: MilvusAddress, client: Any, *, last: int, count: int) -> None:
         self.address, self.client = address, client
         self.setting = f"{address.shown} {last}"
@@ -97,14 +99,12 @@ class MilvusCandidates:
     def __len__(self) -> int:
         return self._count
 
-    def still_pays(self, ids: Integers) -> bool:
+    def still_pays(self, covered: int, newer: int) -> bool:
         """Return whether what is searched beside the collection still fits into memory."""
-        self._count = int(np.searchsorted(ids, self.last, side="right"))
-        return len(ids) - self._count <= EXACT_WITHOUT_ENGINE
+        self._count = covered
+        return newer <= EXACT_WITHOUT_ENGINE
 
-    def candidates(
-        self, queries: Embeddings, k: int, *, allowed: Integers | None = None, widening: int = 1
-    ) -> list[Integers]:
+    def candidates(self, queries: Embeddings, k: int, *, gone: Integers, widening: int = 1) -> list[Integers]:
         """Return the nearest rows by Milvus's index, and as many again; a silent server is left alone for a while."""
         count = min(widening * max(OVERFETCH, 2 * k), len(self))
         if count > MOST_FOUND:
@@ -166,7 +166,7 @@ class MilvusCandidates:
             )
 
 
-def open_milvus(setting: str, truth: Truth, ids: Integers, dimensions: int) -> MilvusCandidates:
+def open_milvus(setting: str, truth: Truth, dimensions: int) -> MilvusCandidates:
     """Return the candidates of a gallery; raise :class:`GalleryError` for a collection that is not the gallery's."""
     shown, _, last = setting.partition(" ")
     address = parse_milvus(shown)
@@ -174,10 +174,12 @@ def open_milvus(setting: str, truth: Truth, ids: Integers, dimensions: int) -> M
     client = connect_to_milvus(address, SEARCH_SECONDS)
     if not find_collection(client, address, truth, dimensions, SEARCH_SECONDS):
         raise EngineError("Milvus has no such collection", where=address.shown, fix=fix)
-    count = int(np.searchsorted(ids, int(last), side="right"))
-    engine = MilvusCandidates(address, client, last=int(last), count=count)
-    if not engine.still_pays(ids):
-        what = f"the collection is {len(ids) - count:,} photos behind the gallery"
+    with truth.reading() as tables:
+        newer = count_photos_after(tables, int(last))
+        covered = count_reference_photos(tables) - newer
+    engine = MilvusCandidates(address, client, last=int(last), count=covered)
+    if not engine.still_pays(covered, newer):
+        what = f"the collection is {newer:,} photos behind the gallery"
         raise EngineError(what, where=address.shown, fix=fix)
     refuse_other_photos(engine, truth, dimensions)
     return engine
@@ -191,8 +193,7 @@ def fill_milvus(text: str, truth: Truth, dimensions: int, progress: Progress) ->
     address = parse_milvus(text)
     client = connect_to_milvus(address)
     with truth.reading() as tables:
-        total = count_reference_photos(tables)
-        (last,) = tables.execute("SELECT coalesce(max(row), 0) FROM photos").fetchone()
+        total, last = count_reference_photos(tables), last_photo_row(tables)
     if not find_collection(client, address, truth, dimensions):
         make_collection(client, address, truth, dimensions)
     engine = MilvusCandidates(address, client, last=last, count=total)

@@ -8,6 +8,7 @@ from obelisk.arrays import Embeddings, Integers
 from obelisk.errors import GalleryError, quote
 from obelisk.gallery.ann.candidates import OWN, PGVECTOR, EngineError
 from obelisk.gallery.columns import MAX_ID
+from obelisk.gallery.lookup import count_reference_photos
 from obelisk.gallery.postgres.pool import ConnectionPool
 from obelisk.gallery.postgres.postgres_truth import PostgresTruth
 from obelisk.records import Progress
@@ -32,6 +33,7 @@ class PgvectorCandidates:
 
     setting = PGVECTOR
     last = MAX_ID
+    leaves_out = False
 
     def __init__(self, pool: ConnectionPool, count: int) -> None:
         self._pool, self._count = pool, count
@@ -39,14 +41,12 @@ class PgvectorCandidates:
     def __len__(self) -> int:
         return self._count
 
-    def still_pays(self, ids: Integers) -> bool:
+    def still_pays(self, covered: int, newer: int) -> bool:
         """Return True: the database keeps the index."""
-        self._count = len(ids)
+        self._count = covered
         return True
 
-    def candidates(
-        self, queries: Embeddings, k: int, *, allowed: Integers | None = None, widening: int = 1
-    ) -> list[Integers]:
+    def candidates(self, queries: Embeddings, k: int, *, gone: Integers, widening: int = 1) -> list[Integers]:
         """Return the nearest rows by the index; more than it can give by comparing all, in the database."""
         count = min(widening * max(LEAST_LIST, 2 * k), len(self))
         if count <= LONGEST_LIST:
@@ -60,12 +60,13 @@ class PgvectorCandidates:
         return [rows[numbers == number] for number in range(1, len(queries) + 1)]
 
 
-def open_pgvector(truth: PostgresTruth, count: int) -> PgvectorCandidates:
-    """Return the candidates of a gallery of N photos; raise :class:`EngineError` if its index is missing."""
+def open_pgvector(truth: PostgresTruth) -> PgvectorCandidates:
+    """Return the candidates of a gallery; raise :class:`EngineError` if its index is missing."""
     if truth.pool.fetch(IS_VALID, (INDEX_NAME,)) != [(True,)]:
         fix = f"make it: obelisk gallery index {quote(truth.name)} --engine {PGVECTOR}"
         raise EngineError("pgvector's index of the gallery is missing, or only half-made", where=truth.name, fix=fix)
-    return PgvectorCandidates(truth.pool, count)
+    with truth.reading() as tables:
+        return PgvectorCandidates(truth.pool, count_reference_photos(tables))
 
 
 def make_pgvector(truth: PostgresTruth, dimensions: int, progress: Progress) -> None:

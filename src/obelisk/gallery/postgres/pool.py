@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -70,13 +70,13 @@ class ConnectionPool:
                 raise
             self._give_back(connection)
 
-    def fetch(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
+    def fetch(self, statement: str, values: Sequence[Any] | None = None) -> list[Any]:
         """Return what one statement finds at this moment, which is a transaction of its own."""
         with translating_server_errors(self.address):
             while True:
                 connection, fresh = self._take()
                 try:
-                    found = connection.execute(statement, values or None, binary=True).fetchall()
+                    found = connection.execute(statement, values, binary=True).fetchall()
                 except psycopg.OperationalError:
                     if fresh or not connection.broken:
                         self._give_back(connection)

@@ -58,6 +58,12 @@ def with_markers(statement: str) -> tuple[str, bool]:
     return statement.replace("?", "%s"), False
 
 
+def with_values(statement: str, values: Sequence[Any]) -> tuple[str, Sequence[Any] | None]:
+    """Return a statement and its values as psycopg takes them."""
+    marked, is_list = with_markers(statement)
+    return marked, [list(values)] if is_list else values or None
+
+
 class PostgresTables:
     """One transaction; see :class:`~obelisk.gallery.truth.Tables`."""
 
@@ -88,8 +94,7 @@ class PostgresTables:
 
     def execute(self, statement: str, values: Sequence[Any] = (), /) -> FoundRows:
         """Execute a statement."""
-        marked, is_list = with_markers(statement)
-        return self.connection.execute(marked, [list(values)] if is_list else values or None, binary=True)
+        return self.connection.execute(*with_values(statement, values), binary=True)
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]], /) -> None:
         """Execute a statement for each of the rows of values."""

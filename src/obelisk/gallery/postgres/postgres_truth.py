@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from psycopg import sql
@@ -24,7 +25,7 @@ from obelisk.gallery.columns import FORMAT, MAX_DIMENSIONS
 from obelisk.gallery.embeddings import join_blobs, normalize_stored
 from obelisk.gallery.models import adopt_attachments
 from obelisk.gallery.postgres.pool import Connection, ConnectionPool, prepare_connection
-from obelisk.gallery.postgres.postgres_tables import PostgresTables, creating_statements
+from obelisk.gallery.postgres.postgres_tables import PostgresTables, creating_statements, with_values
 from obelisk.gallery.postgres.server_errors import missing_gallery_error
 from obelisk.gallery.schema import About
 from obelisk.gallery.sqlite_check import check_links
@@ -144,7 +145,7 @@ class PostgresTruth:
         return True
 
     def reader(self, dimensions: int) -> PostgresRowReader:
-        """Return a reader of embeddings of D dimensions."""
+        """Return a reader of rows, whose embeddings have D dimensions."""
         return PostgresRowReader(self.pool, dimensions)
 
     def load_bundle(self, about: About) -> Bundle:
@@ -217,10 +218,15 @@ class PostgresTruth:
 
 
 class PostgresRowReader:
-    """Reads embeddings by row, each time from the gallery as it is at that moment."""
+    """Reads rows by their numbers, each time from the gallery as it is at that moment."""
 
     def __init__(self, pool: ConnectionPool, dimensions: int) -> None:
         self._pool, self._dimensions = pool, dimensions
+
+    @contextmanager
+    def asking(self) -> Iterator[AskedServer]:
+        """Return what asks the server."""
+        yield AskedServer(self._pool)
 
     def read(self, rows: Sequence[int]) -> tuple[Integers, Embeddings]:
         """Return those of the rows that the gallery has, ascending, and their unit-norm embeddings (M, D)."""
@@ -230,6 +236,17 @@ class PostgresRowReader:
         place = self._pool.address.shown
         stored = join_blobs(blobs, (len(found), self._dimensions), place)
         return np.array(numbers, dtype=np.int64), normalize_stored(stored, place)
+
+
+class AskedServer:
+    """Answers each statement in a transaction of its own; see :class:`~obelisk.gallery.truth.Asked`."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool, self.place = pool, pool.address.shown
+
+    def execute(self, statement: str, values: Sequence[Any] = (), /) -> list[Any]:
+        """Return the rows that a statement finds."""
+        return self._pool.fetch(*with_values(statement, values))
 
 
 def put_model(tables: PostgresTables, bundle: Bundle) -> None:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from obelisk.arrays import Embeddings, Integers, l2_normalize
 from obelisk.embedding import Bundle
 from obelisk.errors import ModelError, UsageError
-from obelisk.gallery import SearchEngine
+from obelisk.gallery import KeptValues, SearchEngine
 from obelisk.npy import parse_npy
 from obelisk.recognition.rerank.reranker import Shortlist
 
@@ -36,6 +36,7 @@ NEAREST_TO_QUERY = 10
 REFERENCE_WEIGHT = 0.25  # β; larger values cost correct answers
 QUERY_WEIGHT = 1.0  # γ
 ROWS_AT_ONCE = 1 << 12
+KEPT = 1 << 20  # B(r) of references met last: 12 MiB
 
 
 class Background:
@@ -78,8 +79,8 @@ class Background:
 class BackgroundReranker:
     """Normalizes the similarities of ``references`` by a background.
 
-    B(r) of a reference is computed once, when first needed. Raises :class:`~obelisk.errors.UsageError` for a
-    background of other dimensions.
+    B(r) of a reference is computed when first needed, and kept: that of the last :data:`KEPT`. Raises
+    :class:`~obelisk.errors.UsageError` for a background of other dimensions.
     """
 
     def __init__(self, references: SearchEngine, background: Background) -> None:
@@ -88,7 +89,7 @@ class BackgroundReranker:
             raise UsageError(shapes, fix="give a background made by the same network")
         self._references = references
         self._background = background
-        self._of_references = np.full(len(references), np.nan, dtype=np.float32)
+        self._of_references = KeptValues(self._compute, min(len(references), KEPT), (), np.float32)
 
     def rerank(self, queries: Embeddings, shortlist: Shortlist) -> Shortlist:
         """Sort the rows by normalized similarity, clipped to [-1, 1]."""
@@ -104,13 +105,13 @@ class BackgroundReranker:
             bound=bound,
         )
 
-    def _look_up(self, indices: Integers) -> NDArray[np.float32]:
-        """Return B(r) of the references at these row indices, in their shape."""
-        new = np.unique(indices[np.isnan(self._of_references[indices])])
-        for start in range(0, len(new), ROWS_AT_ONCE):
-            part = new[start : start + ROWS_AT_ONCE]
-            self._of_references[part] = self._background.of_references(self._references.rows(part))
-        return self._of_references[indices]
+    def _look_up(self, numbers: Integers) -> NDArray[np.float32]:
+        """Return B(r) of the references with these numbers, in their shape."""
+        met, places = np.unique(numbers, return_inverse=True)
+        return self._of_references.look_up(met)[places].reshape(numbers.shape)
+
+    def _compute(self, numbers: Integers) -> NDArray[np.float32]:
+        return self._background.of_references(self._references.rows(numbers))
 
 
 def read_background(bundle: Bundle) -> Background | None:

@@ -128,7 +128,7 @@ class GeometricVerifier:
     def _choose_references(self, candidates: Integers, queries: Embeddings) -> list[list[list[ReferencePhoto]]]:
         """Return the photos to compare with each query, for each of its candidates (Q, T), nearest first."""
         nearest, _ = self._references.nearest(queries, min(LISTED, len(self._references)))
-        shown = self._references.landmark_ids[nearest]
+        shown = self._references.labels.of(nearest)
         chosen = [
             [indices[landmarks == landmark][:most] for landmark, most in zip(listed, COMPARED, strict=False)]
             for indices, landmarks, listed in zip(nearest, shown, candidates, strict=True)

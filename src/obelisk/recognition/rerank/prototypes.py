@@ -14,27 +14,28 @@ from __future__ import annotations
 import numpy as np
 
 from obelisk.arrays import Embeddings, Integers, l2_normalize, row_norms
-from obelisk.gallery import SearchEngine
+from obelisk.errors import GalleryChangedError
+from obelisk.gallery import KeptValues, Labels, SearchEngine, as_labels
 from obelisk.recognition.rerank.reranker import Shortlist
 
 PROTOTYPE_WEIGHT = 0.35  # λ, chosen on validation photos (docs/lab_log.md)
 RERANKED = 100  # M; fixed, so that a query costs the same in a large gallery
+KEPT = 1 << 17  # prototypes of landmarks met last: 256 MiB with 512 values
+ROWS_AT_ONCE = 1 << 14
 
 
 class PrototypeReranker:
     """Blends each similarity with that of the landmark's prototype.
 
-    ``references`` searches N rows, ``landmark_ids`` (N,) is the landmark of each. A prototype is computed
-    once, when first needed. A shortlist must hold the M nearest rows, or all of them.
+    ``references`` searches N rows, ``labels`` tells the landmark of each. A prototype is computed when first needed,
+    and kept: that of the last :data:`KEPT`. A shortlist must hold the M nearest rows, or all of them.
     """
 
-    def __init__(self, references: SearchEngine, landmark_ids: Integers) -> None:
+    def __init__(self, references: SearchEngine, labels: Labels | Integers) -> None:
         self._references = references
-        landmarks, self._landmark = np.unique(landmark_ids, return_inverse=True)
-        self._by_landmark = np.argsort(self._landmark, kind="stable")
-        self._ends = np.cumsum(np.bincount(self._landmark, minlength=len(landmarks)))
-        self._prototypes = np.empty((len(landmarks), references.dimensions), dtype=np.float32)
-        self._computed = np.zeros(len(landmarks), dtype=bool)
+        self._labels = as_labels(labels)
+        slots, shape = min(len(self._labels.landmarks), KEPT), (references.dimensions,)
+        self._prototypes = KeptValues(self._compute, slots, shape, np.float32)
 
     def rerank(self, queries: Embeddings, shortlist: Shortlist) -> Shortlist:
         """Sort the M nearest rows by blended similarity."""
@@ -51,21 +52,32 @@ class PrototypeReranker:
         return Shortlist(indices=indices, similarities=similarities, bound=np.minimum(shortlist.bound, least))
 
     def prototype_similarities(self, queries: Embeddings, indices: Integers) -> Embeddings:
-        """Return the similarity (Q, M) of each query to the prototypes of the landmarks at its indices (Q, M)."""
-        landmarks = self._landmark[indices]
-        self._ensure_prototypes(np.unique(landmarks))
+        """Return the similarity (Q, M) of each query to the prototypes of the landmarks of its photos (Q, M)."""
+        places = np.searchsorted(self._labels.landmarks, self._labels.of(indices))
+        met, inverse = np.unique(places, return_inverse=True)
+        prototypes = self._prototypes.look_up(met)
         similarities = np.empty(indices.shape, dtype=np.float32)
-        for query, row in enumerate(landmarks):
-            met, inverse = np.unique(row, return_inverse=True)
-            similarities[query] = (self._prototypes[met] @ queries[query])[inverse]
+        for query, row in enumerate(inverse.reshape(indices.shape)):
+            own, inverse_own = np.unique(row, return_inverse=True)
+            similarities[query] = (prototypes[own] @ queries[query])[inverse_own]
         return similarities
 
-    def _ensure_prototypes(self, landmarks: Integers) -> None:
-        for landmark in landmarks[~self._computed[landmarks]].tolist():
-            start = self._ends[landmark - 1] if landmark else 0
-            rows = self._references.rows(self._by_landmark[start : self._ends[landmark]])
-            self._prototypes[landmark] = compute_prototypes(rows, np.zeros(len(rows), dtype=np.int64))[0][0]
-            self._computed[landmark] = True
+    def _compute(self, places: Integers) -> Embeddings:
+        """Return the prototypes of landmarks, given by their places among all."""
+        return prototypes_of(self._references, self._labels, self._labels.landmarks[places])
+
+
+def prototypes_of(references: SearchEngine, labels: Labels, landmarks: Integers) -> Embeddings:
+    """Return the prototypes (M, D) of landmarks (M,); their photos are read some thousand at a time."""
+    photos = labels.photos_of(landmarks)
+    if not all(map(len, photos)):
+        raise GalleryChangedError("a landmark was removed while it was used", fix="try again")
+    prototypes = np.empty((len(landmarks), references.dimensions), dtype=np.float32)
+    counts = np.array([len(numbers) for numbers in photos])
+    for part in np.split(np.arange(len(landmarks)), np.flatnonzero(np.diff(np.cumsum(counts) // ROWS_AT_ONCE)) + 1):
+        rows = references.rows(np.concatenate([photos[place] for place in part]))
+        prototypes[part], _ = compute_prototypes(rows, np.repeat(part, counts[part]))
+    return prototypes
 
 
 def compute_prototypes(references: Embeddings, landmark_ids: Integers) -> tuple[Embeddings, Integers]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from obelisk.arrays import Embeddings, Integers, l2_normalize, parts_of
 from obelisk.errors import UsageError
-from obelisk.gallery import ExactSearch, SearchEngine, nearest_rows
+from obelisk.gallery import ExactSearch, HeldLabels, Labels, SearchEngine, nearest_rows
 
 EXPANSIONS = ("none", "query", "references")
 """Names of the expansions that :func:`expand_search` knows."""
@@ -27,20 +27,22 @@ REFERENCE_NEIGHBORS = 10
 MOST_REFERENCES = 200_000  # whose augmented rows are held in memory
 
 
-def expand_search(references: SearchEngine, landmark_ids: Integers, expansion: str) -> SearchEngine:
-    """Return a search with the given expansion: ``none``, ``query`` or ``references``.
+def expand_search(references: SearchEngine, labels: Labels, expansion: str) -> tuple[SearchEngine, Labels]:
+    """Return a search with the given expansion, ``none``, ``query`` or ``references``, and the labels of its rows.
 
-    ``landmark_ids`` (N,) is the landmark of each reference. Raises :class:`~obelisk.errors.UsageError` for another
+    ``labels`` tells the landmark of each reference. Raises :class:`~obelisk.errors.UsageError` for another
     name, and for more references than can be augmented.
     """
     if expansion not in EXPANSIONS:
         raise UsageError(f"unknown expansion `{expansion}`", fix=f"choose one of {', '.join(EXPANSIONS)}")
     if expansion == "query" and len(references):
-        return ExpandedSearch(references)
+        return ExpandedSearch(references), labels
     if expansion == "references" and len(references):
         refuse_many(len(references))
-        return ExactSearch(augment_references(references.rows(np.arange(len(references))), landmark_ids))
-    return references
+        numbers = labels.numbers()
+        landmark_ids = labels.of(numbers)
+        return ExactSearch(augment_references(references.rows(numbers), landmark_ids)), HeldLabels(landmark_ids)
+    return references, labels
 
 
 class ExpandedSearch:
