@@ -18,7 +18,7 @@ from obelisk.gallery.lookup import landmark_ids_by_row, rows_by_landmark
 from obelisk.gallery.truth import RowReader, Truth
 
 MOST_OF_LANDMARK = 1000  # photos that stand for a landmark where its photos have to be asked for
-KEPT = 1 << 16  # landmark ids of photos met last: 1 MiB
+KEPT = 1 << 20  # landmark ids of photos met last: 16 MiB
 
 
 class Labels(Protocol):

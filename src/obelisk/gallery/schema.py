@@ -23,7 +23,7 @@ from obelisk.gallery.columns import (
     TABLES,
     create_statements,
 )
-from obelisk.gallery.truth import Tables
+from obelisk.gallery.truth import Asked, Tables
 
 DATABASE = "gallery.sqlite"
 STORED = np.dtype("<f2")  # embeddings on disk: float16, little-endian
@@ -165,7 +165,7 @@ def sign_change(connection: Tables) -> None:
     connection.execute(SET_ENTRY, ("state", secrets.token_hex(16)))
 
 
-def read_edited(connection: Tables) -> int:
+def read_edited(connection: Asked) -> int:
     """Return the revision of the last change that did more than add new photos, or 0 if there was none."""
     return read_number(connection, "edited")
 
@@ -175,7 +175,7 @@ def mark_edited(connection: Tables) -> None:
     connection.execute(SET_ENTRY, ("edited", str(read_revision(connection) + 1)))
 
 
-def read_number(connection: Tables, key: str) -> int:
+def read_number(connection: Asked, key: str) -> int:
     """Return a number of the table ``about``, or 0 if it has no such key, or no usable number there."""
     value = read_entry(connection, key)
     usable = value.isascii() and value.isdigit() and len(value) <= len(str(MAX_ID)) and int(value) <= MAX_ID
@@ -202,9 +202,9 @@ def write_engine(connection: Tables, setting: str) -> None:
     connection.execute(SET_ENTRY, ("engine", setting))
 
 
-def read_entry(connection: Tables, key: str) -> str:
+def read_entry(connection: Asked, key: str) -> str:
     """Return a text of the table ``about``, or "" if it has no such key."""
-    row = connection.execute("SELECT value FROM about WHERE key = ?", (key,)).fetchone()
+    row = next(iter(connection.execute("SELECT value FROM about WHERE key = ?", (key,))), None)
     return str(row[0]) if row else ""
 
 

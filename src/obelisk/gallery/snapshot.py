@@ -136,10 +136,10 @@ class References:
 
         What was asked from its tables may then be of two moments. A gallery that is held in memory is of one.
         """
-        if self.held_ids is not None:
+        if not isinstance(self.engine, IndexedSearch):
             return
-        with self.truth.reading() as connection:
-            edited = schema.read_edited(connection) > self.revision
+        with self.engine.reader.asking() as asked:
+            edited = schema.read_edited(asked) > self.revision
         if edited:
             raise GalleryChangedError("the gallery was edited while it was searched", where=self.name, fix="try again")
 

@@ -91,7 +91,7 @@ class IndexedSearch:
             proposed = self._propose(queries[places], k, gone, widening)
             for place, candidates in zip(places, proposed, strict=True):
                 rows, exact = self._measure(queries[place], candidates)
-                if self.index.leaves_out and len(missing := np.setdiff1d(candidates, np.append(rows, gone))):
+                if self.index.leaves_out and len(missing := find_missing(candidates, rows, gone)):
                     gone = np.union1d(gone, missing)
                     again.append(place)  # which others it proposed depended on these
                 elif len(rows) < min(max(k, NEAREST), self._indexed) and goes_on and len(candidates) < len(self.index):
@@ -132,6 +132,16 @@ class IndexedSearch:
         # Row numbers only ever grow: a row up to the last of this moment that exists now existed then.
         found, embeddings = self.reader.read(sorted({row for row in candidates.tolist() if 0 <= row <= self._last}))
         return found, cosines(query, embeddings)
+
+
+def find_missing(candidates: Integers, rows: Integers, gone: Integers) -> Integers:
+    """Return those of the candidates (C,), each given once, that are neither among the ``rows`` nor known as ``gone``.
+
+    Both are ascending.
+    """
+    if len(rows) == len(candidates):
+        return rows[:0]
+    return candidates[~(contains(rows, candidates) | contains(gone, candidates))]
 
 
 def load_index(truth: Truth, dimensions: int) -> CandidateSearch | None:
