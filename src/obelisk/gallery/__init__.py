@@ -17,7 +17,6 @@ from obelisk.gallery.handover import Handover, export_gallery, import_gallery
 from obelisk.gallery.index_gallery import IndexReport, index_gallery
 from obelisk.gallery.info import (
     GalleryFacts,
-    count_photos,
     describe_photos,
     gather_facts,
     landmark_counts,
@@ -26,9 +25,9 @@ from obelisk.gallery.info import (
 )
 from obelisk.gallery.joined import JoinedGallery, open_galleries
 from obelisk.gallery.kept_values import KeptValues
-from obelisk.gallery.labels import HeldLabels, Labels, as_labels
 from obelisk.gallery.landmarks import Landmark, find_landmark, matches_name
 from obelisk.gallery.models import load_model, refuse_directionless
+from obelisk.gallery.photo_labels import HeldLabels, Labels, as_labels
 from obelisk.gallery.places import open_truth
 from obelisk.gallery.push import PushReport, push_gallery
 from obelisk.gallery.reference_files import ReferenceFiles
@@ -64,7 +63,6 @@ __all__ = [
     "check_gallery",
     "check_index",
     "check_labels",
-    "count_photos",
     "describe_photos",
     "export_gallery",
     "find_landmark",

@@ -65,12 +65,6 @@ def landmark_counts(gallery: Gallery) -> dict[Landmark, int]:
         return {landmark: counts.get(landmark.id, 0) for landmark in all_landmarks(connection).values()}
 
 
-def count_photos(gallery: Gallery) -> dict[int, int]:
-    """Return landmark id → number of its reference photos, for the landmarks that have any."""
-    with gallery.truth.reading() as connection:
-        return count_by_landmark(connection)
-
-
 def describe_photos(references: References, landmark_ids: Sequence[int]) -> dict[int, tuple[int, str | None]]:
     """Return landmark id → how many reference photos it has now, and the id of the first; (0, None) without any."""
     with references.truth.reading() as connection:

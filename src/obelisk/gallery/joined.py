@@ -1,7 +1,7 @@
 """Several galleries of one model, searched as one.
 
 A landmark's id is unique in its own gallery only. In a join, the landmark n of gallery g, both counted from 0, has the
-key g · 2⁵³ + n: ids end below 2⁵³, and those of the first gallery stay as they are. :attr:`References.labels` and
+key g · 2⁵³ + n: ids end below 2⁵³, and those of the first gallery stay as they are. Labels and
 :attr:`References.landmarks` tell landmarks by these keys; a :class:`Landmark` itself keeps the id of its gallery.
 """
 
@@ -21,7 +21,7 @@ from obelisk.errors import GalleryError, quote
 from obelisk.gallery.columns import MAX_ID
 from obelisk.gallery.exact import SearchEngine, check_fits
 from obelisk.gallery.gallery import Gallery
-from obelisk.gallery.labels import Labels
+from obelisk.gallery.photo_labels import Labels
 from obelisk.gallery.schema import ReferencePhoto
 from obelisk.gallery.snapshot import References
 from obelisk.records import Neighbor, Progress, no_progress
@@ -84,7 +84,10 @@ class JoinedSearch:
 
 
 class JoinedLabels:
-    """The landmarks, by their keys, of the photos of several galleries; see :class:`~obelisk.gallery.labels.Labels`."""
+    """The landmarks, by their keys, of the photos of several galleries.
+
+    See :class:`~obelisk.gallery.photo_labels.Labels`.
+    """
 
     def __init__(self, parts: Sequence[Labels], numbering: Numbering) -> None:
         self._parts, self._numbering = parts, numbering

@@ -23,7 +23,6 @@ from obelisk.gallery.ann.engines import open_candidates
 from obelisk.gallery.ann.indexed import IndexedSearch, load_index
 from obelisk.gallery.embeddings import normalize_stored, read_embeddings
 from obelisk.gallery.exact import ExactSearch, SearchEngine
-from obelisk.gallery.labels import AskedLabels, HeldLabels, Labels
 from obelisk.gallery.landmarks import Landmark
 from obelisk.gallery.lookup import (
     all_landmarks,
@@ -34,6 +33,7 @@ from obelisk.gallery.lookup import (
     photos_by_row,
     select_landmarks,
 )
+from obelisk.gallery.photo_labels import AskedLabels, HeldLabels, Labels
 from obelisk.gallery.schema import ReferencePhoto
 from obelisk.gallery.truth import Tables, Truth
 from obelisk.records import Progress
@@ -192,7 +192,7 @@ def read_references(truth: Truth, dimensions: int, before: References | None, pr
                 if before and revision and before.revision == revision:
                     return before
                 if contents is None or not revision or contents[0] != revision:
-                    count = count_photos(connection, before)
+                    count = count_photos_since(connection, before)
                     if count <= indexed.EXACT_UP_TO:
                         return hold_references(truth, connection, dimensions, before, revision)
                     contents = revision, read_contents(connection, before, count)
@@ -246,7 +246,7 @@ def index_references(
     )
 
 
-def count_photos(connection: Tables, before: References | None) -> int:
+def count_photos_since(connection: Tables, before: References | None) -> int:
     """Count the photos; if there were only additions since ``before``, count just those."""
     if before is None or was_edited(connection, before):
         return count_reference_photos(connection)

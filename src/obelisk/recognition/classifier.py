@@ -52,7 +52,7 @@ class KNNClassifier:
     """Ranks landmarks by the votes of the k nearest reference photos.
 
     ``references`` is anything that searches N rows, such as :class:`obelisk.gallery.References`; ``labels`` tells the
-    landmark of each: as an array (N,), or as :attr:`obelisk.gallery.References.labels` does. ``vote`` names one of
+    landmark of each: an array (N,), or :class:`obelisk.gallery.Labels`. ``vote`` names one of
     :data:`~obelisk.recognition.votes.VOTES`; ``exponent`` defaults to that of the vote. A ``background`` normalizes
     similarities before they vote (see :mod:`obelisk.recognition.rerank.background`). ``expand`` is ``none``, ``query``
     or ``references`` (see :mod:`obelisk.recognition.rerank.query_expansion`).

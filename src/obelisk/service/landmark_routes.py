@@ -12,7 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from obelisk.errors import PhotoError
-from obelisk.gallery import Gallery, Landmark, References, count_photos, describe_photos, matches_name
+from obelisk.gallery import (
+    Gallery,
+    Landmark,
+    References,
+    describe_photos,
+    landmark_counts,
+    matches_name,
+)
 from obelisk.gallery.landmarks import fold_letters
 from obelisk.photos import encode_thumbnail, read_photo
 from obelisk.service.problems import ProblemError, responses
@@ -101,7 +108,7 @@ def describe_galleries(state: State) -> ServedGalleries:
     """Return the model, the counts and the threshold."""
     recognizer, references = state.recognizer.current()
     galleries = state.recognizer.galleries()
-    counts = [count for gallery in galleries.values() for count in count_photos(gallery).values()]
+    counts = [count for gallery in galleries.values() for count in landmark_counts(gallery).values() if count]
     return ServedGalleries(
         model=recognizer.gallery.model,
         fingerprint=recognizer.gallery.fingerprint,

@@ -91,7 +91,7 @@ class IndexedSearch:
             proposed = self._propose(queries[places], k, gone, widening)
             for place, candidates in zip(places, proposed, strict=True):
                 rows, exact = self._measure(queries[place], candidates)
-                if self.index.leaves_out and len(missing := find_missing(candidates, rows, gone)):
+                if self.index.leaves_out and len(missing := find_vanished(candidates, rows, gone)):
                     gone = np.union1d(gone, missing)
                     again.append(place)  # which others it proposed depended on these
                 elif len(rows) < min(max(k, NEAREST), self._indexed) and goes_on and len(candidates) < len(self.index):
@@ -134,7 +134,7 @@ class IndexedSearch:
         return found, cosines(query, embeddings)
 
 
-def find_missing(candidates: Integers, rows: Integers, gone: Integers) -> Integers:
+def find_vanished(candidates: Integers, rows: Integers, gone: Integers) -> Integers:
     """Return those of the candidates (C,), each given once, that are neither among the ``rows`` nor known as ``gone``.
 
     Both are ascending.
