@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obelisk.arrays import Embeddings, Integers
-from obelisk.gallery.ann.ivfpq import CODES, NEAREST, CandidateSearch, IvfPqIndex, pad_columns
+from obelisk.gallery.ann.ivfpq import CODES, NEAREST, CandidateSearch, IvfPqIndex, faiss_on_one_thread, pad_columns
 from obelisk.gallery.exact import dot_products, propose_rows
 from obelisk.records import Progress
 
@@ -77,7 +77,9 @@ def learn_codes(embeddings: Embeddings, lists: int, dimensions: int, progress: P
     coarse.add(centroids)
     plain = faiss.IndexIVFPQ(coarse, width, lists, M, 4, faiss.METRIC_INNER_PRODUCT)
     plain.pq.cp.min_points_per_centroid = 1
-    plain.train(embeddings)
+    # The codebooks are small, and learned one after the other: threads wait for each other most of the time.
+    with faiss_on_one_thread():
+        plain.train(embeddings)
     progress(step, 2, 2)
     return IvfPqIndex(
         dimensions=dimensions,
