@@ -442,3 +442,18 @@ def test_a_damaged_embedding_is_named(gallery: Gallery) -> None:
         connection.execute("UPDATE embeddings SET vector = x'0000' WHERE row = 8")
     with pytest.raises(UsageError, match=r"missing or of a wrong length .*`obelisk gallery check"):
         gallery.search(ROWS[7:8], 3)
+
+
+def test_values_get_the_codes_of_the_nearest_numbers() -> None:
+    M = 64
+    codebooks = np.random.default_rng(7).normal(size=(M, 16)).astype(np.float32)
+    codebooks[3] = 0.5  # a value that all photos share
+    residuals = np.random.default_rng(8).normal(size=(1000, M)).astype(np.float32)
+    quantizer = faiss.ProductQuantizer(M, M, 4)
+    faiss.copy_array_to_vector(codebooks.ravel(), quantizer.centroids)
+    packed = build_index.encode_values(residuals, codebooks)
+    np.testing.assert_allclose(
+        np.abs(quantizer.decode(packed) - residuals),
+        np.abs(quantizer.decode(quantizer.compute_codes(residuals)) - residuals),
+        atol=1e-6,
+    )

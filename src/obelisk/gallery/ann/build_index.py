@@ -25,6 +25,7 @@ ROWS_PER_CENTROID = 48  # in the training sample
 ITERATIONS = 8  # of k-means
 MOST_CODES = 512  # of an embedding: 256 bytes per row; fine codes cost memory, but save reading candidates
 ROWS_AT_ONCE = 1 << 14
+VALUES_AT_ONCE = 256  # rows whose values are compared at once: they stay in the processor's cache
 SEED = 0
 
 TRIALS = 256  # reference photos by which the recall is measured
@@ -156,10 +157,34 @@ def encode_rows(index: IvfPqIndex, embeddings: Embeddings) -> tuple[Integers, ND
     """Return the nearest list (N,) of each embedding (N, P), and the codes (N, M/2) of its residual."""
     import faiss
 
-    quantizer = faiss.ProductQuantizer(embeddings.shape[1], len(index.codebooks), 4)
-    faiss.copy_array_to_vector(index.codebooks.ravel(), quantizer.centroids)
+    quantizer = faiss.ProductQuantizer(embeddings.shape[1], subvectors, 4)
     nearest = (embeddings @ index.centroids.T).argmax(axis=1)
-    return nearest, quantizer.compute_codes(embeddings - index.centroids[nearest])
+    residuals = embeddings - index.centroids[nearest]
+    subvectors, _, values = index.codebooks.shape
+    if values == 1:
+        return nearest, encode_values(residuals, index.codebooks[:, :, 0])
+    faiss.copy_array_to_vector(index.codebooks.ravel(), quantizer.centroids)
+    return nearest, quantizer.compute_codes(residuals)
+
+
+def encode_values(residuals: Embeddings, codebooks: Embeddings) -> NDArray[np.uint8]:
+    """Return the codes (N, M/2) of residuals (N, M) by codebooks (M, 16) of single values, as faiss packs them.
+
+    The nearest of 16 numbers follows from how many of the 15 middles between them are smaller, which takes a
+    twentieth of the time that faiss takes to compute all distances.
+    """
+    order = np.argsort(codebooks, axis=1)
+    ascending = np.take_along_axis(codebooks.astype(np.float64), order, axis=1)
+    middles = ((ascending[:, 1:] + ascending[:, :-1]) / 2).astype(np.float32)
+    least, steps = order[:, 0].astype(np.uint8), np.diff(order.astype(np.uint8), axis=1)  # modulo 256
+    packed = np.empty((len(residuals), len(codebooks) // 2), dtype=np.uint8)
+    for start in range(0, len(residuals), VALUES_AT_ONCE):
+        part = slice(start, start + VALUES_AT_ONCE)
+        codes = np.tile(least, (len(residuals[part]), 1))
+        for middle, step in zip(np.ascontiguousarray(middles.T), np.ascontiguousarray(steps.T), strict=True):
+            codes += (residuals[part] > middle) * step
+        packed[part] = codes[:, ::2] | codes[:, 1::2] << 4
+    return packed
 
 
 def choose_parameters(index: IvfPqIndex, trials: RecallTrials) -> IvfPqIndex:
