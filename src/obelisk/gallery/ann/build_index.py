@@ -122,21 +122,24 @@ def add_rows(
     index: IvfPqIndex, ids: Integers, read: ReadRows, progress: Progress, trials: RecallTrials | None = None
 ) -> IvfPqIndex:
     """Return the index with the rows ``ids`` added, none of which it may hold; ``trials`` are updated on the way."""
-    rows, codes = [index.rows], [index.codes[:]]
-    lists = [np.repeat(np.arange(len(index.sizes)), index.sizes)]
+    lists, rows = [np.repeat(np.arange(len(index.sizes)), index.sizes)], [index.rows]
+    held = len(index.rows)
+    codes = np.empty((held + len(ids), len(index.codebooks) // 2), dtype=np.uint8)  # by far the largest: not joined
+    codes[:held] = index.codes[:]
     for start in range(0, len(ids), ROWS_AT_ONCE):
         progress("indexing embeddings", start, len(ids))
         found, embeddings = read(ids[start : start + ROWS_AT_ONCE])
         if not len(found):
             continue
         nearest, encoded = encode_rows(index, pad_columns(embeddings, index.centroids.shape[1]))
-        rows.append(found)
         lists.append(nearest)
-        codes.append(encoded)
+        rows.append(found)
+        codes[held : held + len(found)] = encoded
+        held += len(found)
         if trials:
             trials.update(found, embeddings)
     progress("indexing embeddings", len(ids), len(ids))
-    return sort_into_lists(index, np.concatenate(lists), np.concatenate(rows), np.concatenate(codes))
+    return sort_into_lists(index, np.concatenate(lists), np.concatenate(rows), codes[:held])
 
 
 def drop_other_rows(index: IvfPqIndex, ids: Integers) -> IvfPqIndex:
@@ -155,14 +158,14 @@ def sort_into_lists(index: IvfPqIndex, lists: Integers, rows: Integers, codes: N
 
 def encode_rows(index: IvfPqIndex, embeddings: Embeddings) -> tuple[Integers, NDArray[np.uint8]]:
     """Return the nearest list (N,) of each embedding (N, P), and the codes (N, M/2) of its residual."""
-    import faiss
-
-    quantizer = faiss.ProductQuantizer(embeddings.shape[1], subvectors, 4)
     nearest = (embeddings @ index.centroids.T).argmax(axis=1)
     residuals = embeddings - index.centroids[nearest]
     subvectors, _, values = index.codebooks.shape
     if values == 1:
         return nearest, encode_values(residuals, index.codebooks[:, :, 0])
+    import faiss
+
+    quantizer = faiss.ProductQuantizer(embeddings.shape[1], subvectors, 4)
     faiss.copy_array_to_vector(index.codebooks.ravel(), quantizer.centroids)
     return nearest, quantizer.compute_codes(residuals)
 
