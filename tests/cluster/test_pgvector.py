@@ -17,6 +17,7 @@ from obelisk.embedding import Bundle
 from obelisk.gallery import Gallery, as_stored, check_index, index_gallery, nearest_rows
 from obelisk.gallery.ann import candidates, indexed
 from obelisk.gallery.ann.candidates import ExhaustiveCandidates
+from obelisk.gallery.postgres import pgvector_candidates
 from obelisk.gallery.postgres.pgvector_candidates import INDEX_NAME, PgvectorCandidates
 
 Refused = Callable[[Callable[[], object]], str]
@@ -26,6 +27,7 @@ N = 1500
 @pytest.fixture(autouse=True)
 def large_from_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(indexed, "EXACT_UP_TO", 300)
+    monkeypatch.setattr(pgvector_candidates, "NEWEST", 10)
     monkeypatch.setenv("OBELISK_CACHE", str(tmp_path / "cache"))
 
 
@@ -72,9 +74,25 @@ def test_a_search_sees_every_change_at_once(city: Gallery, url: str) -> None:
         assert similarities[0] > 0.999
         city.remove(photos=[f"new {n}"])
         assert reader.photo(reader.search(draw(1, 1000 + n), 1)[0][0, 0]).id != f"new {n}"
+    assert len(reader.references().engine.tail) <= 10  # type: ignore[attr-defined]
+    city.add(draw(21, 5), ["B"] * 21, [f"many {n}" for n in range(21)])
+    assert len(reader.references().engine.tail) == 10, "more than twice as many: the index covers them"  # type: ignore[attr-defined]
+    assert reader.photo(reader.search(draw(21, 5)[:1], 1)[0][0, 0]).id == "many 0"
     places = reader.references()
     city.remove(landmarks=[landmark.id for landmark in city.landmarks[:20]])
     assert places.nearest(l2_normalize(draw(2), dimensions=DIMENSIONS), 50)[0].min() >= 200
+
+
+def test_photos_that_the_graph_does_not_lead_to_are_seen_once_added(
+    city: Gallery, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index_gallery(city, "pgvector")
+    monkeypatch.setattr(
+        PgvectorCandidates, "candidates", lambda _, queries, k, **given: [np.arange(1, 101)] * len(queries)
+    )
+    city.add(draw(3, 77), ["A"] * 3, ["far 0", "far 1", "far 2"])
+    for reader in (city, Gallery.open(url)):
+        assert [reader.photo(row).id for row in reader.search(draw(3, 77), 1)[0][:, 0]] == ["far 0", "far 1", "far 2"]
 
 
 def test_without_its_index_photos_are_compared_one_by_one_if_they_are_few(

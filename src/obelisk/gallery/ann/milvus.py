@@ -38,6 +38,8 @@ SETTLING = 60.0  # s, until Milvus answers with what it was given
 ROWS_AT_ONCE = 4096
 MOST_FOUND = 16_384  # rows that Milvus returns at once
 OVERFETCH = 100
+LOOKED_AT = 4  # rows for each candidate
+MOST_LOOKED_AT = 32_768
 COMPARED = 16  # rows by which a collection is known to hold the photos of a gallery
 CLOSE = 0.01  # between two values of one embedding
 NAME = re.compile(r"[A-Za-z_]\w{0,254}", re.ASCII)
@@ -121,7 +123,7 @@ class MilvusCandidates:
                     queries.tolist(),
                     limit=count,
                     anns_field="embedding",
-                    search_params={"metric_type": "COSINE", "params": {"ef": max(count, OVERFETCH)}},
+                    search_params={"metric_type": "COSINE", "params": {"ef": min(MOST_LOOKED_AT, LOOKED_AT * count)}},
                     consistency_level=EVENTUALLY,
                     timeout=SEARCH_SECONDS,
                 )
