@@ -90,9 +90,10 @@ class CandidateSearch:
         with faiss_on_one_thread():  # other threads are reading the gallery's tables
             quantizer = centroid_search(index.centroids)
             self._lists = pack_lists(index, quantizer, range(0))
+            reserve_lists(self._lists, index.sizes)
             for start in range(0, self._list_count, LISTS_AT_ONCE):
-                more = pack_lists(index, quantizer, range(start, min(self._list_count, start + LISTS_AT_ONCE)))
-                self._lists.merge_from(more, 0)
+                numbers = range(start, min(self._list_count, start + LISTS_AT_ONCE))
+                copy_lists(pack_lists(index, quantizer, numbers), self._lists, numbers)
         self.last = int(index.rows.max())
         self._probes, self._depth, self._margin = index.probes, index.depth, index.margin
 
@@ -172,8 +173,7 @@ def centroid_search(centroids: Embeddings) -> Any:
 def pack_lists(index: IvfPqIndex, quantizer: Any, numbers: range) -> Any:
     """Return a faiss index of some of the lists, with their codes in the order in which faiss scans them.
 
-    It keeps the codes in their former order as well. Merging it into another index keeps only the new one, which is
-    why the lists are packed in parts.
+    It keeps the codes in their former order as well, which is why the lists are packed in parts and copied.
     """
     import faiss
 
@@ -188,6 +188,29 @@ def pack_lists(index: IvfPqIndex, quantizer: Any, numbers: range) -> Any:
         plain.invlists.add_entries(number, len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(codes))
         plain.ntotal += len(rows)
     return faiss.IndexIVFPQFastScan(plain)
+
+
+def reserve_lists(index: Any, sizes: Integers) -> None:
+    """Make room for the rows of all lists of an empty index.
+
+    faiss rounds the memory of a list up to a power of two. What it does not write to takes no memory, unless the system
+    gives it memory that was used and freed before: so all of it is taken first.
+    """
+    for number, size in enumerate(sizes.tolist()):
+        index.invlists.resize(number, size)
+    index.ntotal = int(sizes.sum())
+
+
+def copy_lists(part: Any, index: Any, numbers: range) -> None:
+    """Copy some lists of an index into the room that another has for them."""
+    import faiss
+
+    blocks = faiss.downcast_InvertedLists(index.invlists)
+    for number in numbers:
+        size = part.invlists.list_size(number)
+        code_bytes = -(-size // blocks.n_per_block) * blocks.block_size
+        faiss.memcpy(blocks.get_codes(number), part.invlists.get_codes(number), code_bytes)
+        faiss.memcpy(blocks.get_ids(number), part.invlists.get_ids(number), 8 * size)
 
 
 @functools.lru_cache
