@@ -36,6 +36,7 @@ SEARCH_SECONDS = 3.0  # for an answer that somebody waits for
 LONGEST_BUILD = 86_400.0  # s, for Milvus to index and load what it was given
 SETTLING = 60.0  # s, until Milvus answers with what it was given
 ROWS_AT_ONCE = 4096
+QUERIES_AT_ONCE = 32  # for each of which somebody waits
 MOST_FOUND = 16_384  # rows that Milvus returns at once
 OVERFETCH = 100
 LOOKED_AT = 4  # rows for each candidate
@@ -116,20 +117,25 @@ class MilvusCandidates:
             return [np.empty(0, dtype=np.int64)] * len(queries)
         if time.monotonic() < self._silent_until:
             raise EngineError("Milvus did not answer", where=self.address.shown, fix=WITHOUT)
+        starts = range(0, len(queries), QUERIES_AT_ONCE)
         try:
-            with translating_milvus_errors(self.address):
-                found = self.client.search(
-                    self.address.collection,
-                    queries.tolist(),
-                    limit=count,
-                    anns_field="embedding",
-                    search_params={"metric_type": "COSINE", "params": {"ef": min(MOST_LOOKED_AT, LOOKED_AT * count)}},
-                    consistency_level=EVENTUALLY,
-                    timeout=SEARCH_SECONDS,
-                )
+            return [rows for start in starts for rows in self._search(queries[start : start + QUERIES_AT_ONCE], count)]
         except EngineError:
             self._silent_until = time.monotonic() + TRIED_AGAIN
             raise
+
+    def _search(self, queries: Embeddings, count: int) -> list[Integers]:
+        """Return the ``count`` nearest rows for each of a few queries."""
+        with translating_milvus_errors(self.address):
+            found = self.client.search(
+                self.address.collection,
+                queries.tolist(),
+                limit=count,
+                anns_field="embedding",
+                search_params={"metric_type": "COSINE", "params": {"ef": min(MOST_LOOKED_AT, LOOKED_AT * count)}},
+                consistency_level=EVENTUALLY,
+                timeout=SEARCH_SECONDS,
+            )
         return [np.array([hit["row"] if "row" in hit else hit["id"] for hit in hits], dtype=np.int64) for hits in found]
 
     def add(self, rows: Integers, embeddings: Embeddings) -> None:
