@@ -39,8 +39,6 @@ ROWS_AT_ONCE = 4096
 QUERIES_AT_ONCE = 32  # for each of which somebody waits
 MOST_FOUND = 16_384  # rows that Milvus returns at once
 OVERFETCH = 100
-LOOKED_AT = 4  # rows for each candidate
-MOST_LOOKED_AT = 32_768
 COMPARED = 16  # rows by which a collection is known to hold the photos of a gallery
 CLOSE = 0.01  # between two values of one embedding
 NAME = re.compile(r"[A-Za-z_]\w{0,254}", re.ASCII)
@@ -132,7 +130,7 @@ class MilvusCandidates:
                 queries.tolist(),
                 limit=count,
                 anns_field="embedding",
-                search_params={"metric_type": "COSINE", "params": {"ef": min(MOST_LOOKED_AT, LOOKED_AT * count)}},
+                search_params={"metric_type": "COSINE", "params": {"ef": max(count, OVERFETCH)}},
                 consistency_level=EVENTUALLY,
                 timeout=SEARCH_SECONDS,
             )
