@@ -133,7 +133,7 @@ def test_a_million_references_are_searched_in_a_millisecond(
     sys.stderr.write(f"{REFERENCES} references: {building=:.0f} s, {recall=:.4f}, {measured}\n")
 
     assert recall >= 0.99
-    assert largest_kept < 8 * REFERENCES  # less than a list of all ids
+    assert largest_kept < max(8 * REFERENCES, 2**24)  # less than a list of all ids, or a cache of fixed size
     assert measured["open"] <= 3.0 * LARGER
     assert measured["p50"] <= 0.001 * LARGER**0.5  # it grows with the length of a list
     assert measured["kept"] <= 1.2 * (INDEXED * REFERENCES + LISTED * LANDMARKS)

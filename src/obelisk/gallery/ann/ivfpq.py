@@ -205,7 +205,7 @@ def copy_lists(part: Any, index: Any, numbers: range) -> None:
     """Copy some lists of an index into the room that another has for them."""
     import faiss
 
-    blocks = faiss.downcast_InvertedLists(index.invlists)
+    blocks: Any = faiss.downcast_InvertedLists(index.invlists)
     for number in numbers:
         size = part.invlists.list_size(number)
         code_bytes = -(-size // blocks.n_per_block) * blocks.block_size
