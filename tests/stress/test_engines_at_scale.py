@@ -1,6 +1,7 @@
 """Each engine with a gallery that is large enough to ask it: what it finds, and that it sees every change.
 
-``OBELISK_ENGINE_REFERENCES`` makes the gallery larger. Milvus takes part if ``OBELISK_MILVUS`` names a server, as
+``OBELISK_ENGINE_REFERENCES`` makes the gallery larger. Making pgvector's index with the server's
+default memory takes ten minutes and more. Milvus takes part if ``OBELISK_MILVUS`` names a server, as
 milvus://HOST:PORT.
 """
 

@@ -1,7 +1,7 @@
 """A gallery of 1.6 million made-up references, searched by its index: recall, time and memory.
 
-``OBELISK_STRESS_REFERENCES`` makes it smaller or larger; ten million take 18 GB of disk, 3 GB of memory, and on two
-cores an hour. The limits hold for two cores that have nothing else to do,
+``OBELISK_STRESS_REFERENCES`` makes it smaller or larger; ten million take 18 GB of disk, about 8 GB of memory to
+make the index, and on two cores about an hour. The limits hold for two cores that have nothing else to do,
 and for rows that the system has in memory: how long the first search for a query takes, which may read some from the
 disk, is printed.
 """
