@@ -11,7 +11,6 @@ from obelisk.gallery.landmarks import Landmark
 from obelisk.gallery.lookup import (
     all_landmark_names,
     all_landmarks,
-    count_by_landmark,
     count_reference_photos,
     counts_and_first_rows,
     photos_by_row,
@@ -61,7 +60,7 @@ def gather_facts(gallery: Gallery) -> GalleryFacts:
 def landmark_counts(gallery: Gallery) -> dict[Landmark, int]:
     """Return landmark → number of its reference photos, in the order of the landmark ids."""
     with gallery.truth.reading() as connection:
-        counts = count_by_landmark(connection)
+        counts = dict(connection.execute("SELECT landmark_id, count(*) FROM photos GROUP BY landmark_id").fetchall())
         return {landmark: counts.get(landmark.id, 0) for landmark in all_landmarks(connection).values()}
 
 

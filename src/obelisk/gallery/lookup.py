@@ -176,11 +176,6 @@ def rows_by_landmark(asked: Asked, landmark_ids: Sequence[int], *, most: int, la
     return found
 
 
-def count_by_landmark(connection: Tables) -> dict[int, int]:
-    """Return landmark id → number of its photos, for the landmarks that have any."""
-    return dict(connection.execute("SELECT landmark_id, count(*) FROM photos GROUP BY landmark_id").fetchall())
-
-
 def counts_and_first_rows(connection: Tables, landmark_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
     """Return landmark id → how many photos it has, and the row of the first, for the landmarks that have any."""
     found: dict[int, tuple[int, int]] = {}
